@@ -1,0 +1,1 @@
+//! What the control process and the data plane say to each other.

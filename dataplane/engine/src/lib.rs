@@ -1,0 +1,1 @@
+//! The worker loop, and the sandboxed process around it.

@@ -1,0 +1,5 @@
+//! Devices: where packets come from and go to.
+//!
+//! One trait, [`device::Device`], and what implements it: AF_XDP sockets, capture files, memory.
+
+pub mod device;

@@ -1,0 +1,10 @@
+//! Packet memory and packet headers: frames, pools, bursts, header views.
+//!
+//! What a packet is, where it lies and who owns it; nothing here makes a system call.
+
+pub mod burst;
+pub mod frame;
+pub mod ledger;
+pub mod pool;
+pub mod region;
+pub mod verdict;

@@ -1,0 +1,143 @@
+//! What becomes of a packet, and why.
+//!
+//! A stage answers with a [`Verdict`]; the worker carries it out. A [`DropReason`] is the index of a counter and the label
+//! of a metric, so its numbers are part of the shared-memory layout: append, never renumber.
+
+/// A port's number: its place among the configured ports in order of their names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(transparent)]
+pub struct PortId(pub u16);
+
+/// A pipeline's number: its place in the snapshot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(transparent)]
+pub struct PipelineId(pub u16);
+
+/// What becomes of a packet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Verdict {
+    /// On to the next stage.
+    #[default]
+    Next,
+    /// Out of this port.
+    Transmit(PortId),
+    /// To the first stage of another pipeline.
+    Goto(PipelineId),
+    /// To the kernel, which answers, resolves or delivers it.
+    Punt,
+    /// Nowhere; counted by reason.
+    Drop(DropReason),
+    /// Kept by the stage, which has taken the frame.
+    Hold,
+}
+
+macro_rules! reasons {
+    ($($(#[doc = $doc:literal])+ $name:ident = $number:literal, $label:literal;)+) => {
+        /// Why a packet was dropped.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[repr(u8)]
+        pub enum DropReason {
+            $($(#[doc = $doc])+ $name = $number,)+
+        }
+
+        impl DropReason {
+            /// Every reason, in order of its number.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)+];
+
+            /// The label of this reason in counters and metrics.
+            pub const fn label(self) -> &'static str {
+                match self { $(Self::$name => $label,)+ }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// Shorter than an Ethernet header, or a tag without its type.
+    EthernetTruncated = 0, "ethernet-truncated";
+    /// More VLAN tags than are parsed.
+    VlanTooDeep = 1, "vlan-too-deep";
+    /// The destination MAC is another station's.
+    NotForThisPort = 2, "not-for-this-port";
+    /// Neither IPv4 nor IPv6, at a stage that takes nothing else.
+    NotIp = 3, "not-ip";
+    /// Shorter than the fixed IP header, or than the length that the header claims.
+    IpTruncated = 4, "ip-truncated";
+    /// The version field contradicts the EtherType (RFC 1812 §5.2.2).
+    IpBadVersion = 5, "ip-bad-version";
+    /// IPv4 header length below 20 bytes or beyond the packet.
+    IpBadHeaderLength = 6, "ip-bad-header-length";
+    /// IPv4 total length below the header length.
+    IpBadTotalLength = 7, "ip-bad-total-length";
+    /// IPv4 header checksum wrong.
+    IpBadChecksum = 8, "ip-bad-checksum";
+    /// A source that no packet may have: multicast, loopback, class E, unspecified (RFC 1812 §5.3.7, RFC 4291 §2.5).
+    MartianSource = 9, "martian-source";
+    /// A destination that is never forwarded: loopback, this network, class E, unspecified.
+    MartianDestination = 10, "martian-destination";
+    /// A broken or too long chain of IPv6 extension headers.
+    BadExtensionHeader = 11, "bad-extension-header";
+    /// No route to the destination.
+    NoRoute = 12, "no-route";
+    /// The route says blackhole.
+    Blackhole = 13, "blackhole";
+    /// The route says unreachable.
+    Unreachable = 14, "unreachable";
+    /// The route says prohibit.
+    Prohibited = 15, "prohibited";
+    /// A `drop` stage, as configured.
+    Configured = 16, "configured";
+    /// The port's TX ring had no room.
+    TxRingFull = 17, "tx-ring-full";
+    /// The port is not there (it left the configuration, or its queue belongs to nobody).
+    NoSuchPort = 18, "no-such-port";
+    /// No pipeline takes packets from this port.
+    NoPipeline = 19, "no-pipeline";
+    /// The ring to the worker that owns the output queue was full.
+    HandoverFull = 20, "handover-full";
+    /// The kernel took the punted packet too slowly, or there is no punt device.
+    PuntFailed = 21, "punt-failed";
+    /// The last stage left the packet undecided, or gotos went round in a circle.
+    Undecided = 22, "undecided";
+    /// Longer than the output port's MTU, and not to be fragmented here.
+    TooBig = 23, "too-big";
+    /// The pool had no frame for it.
+    PoolEmpty = 24, "pool-empty";
+    /// The worker's share of punts per second is used up.
+    PuntLimited = 25, "punt-limited";
+    /// A device lost it on purpose (fault injection).
+    Injected = 26, "injected";
+    /// A descriptor from the kernel pointed outside of its frame.
+    BadDescriptor = 27, "bad-descriptor";
+    /// A data plane died with the packet in its hands.
+    LostInCrash = 28, "lost-in-crash";
+}
+
+impl DropReason {
+    /// Counters that the shared-memory layout reserves for reasons.
+    pub const SLOTS: usize = 64;
+
+    /// The reason with this number.
+    pub fn from_number(number: usize) -> Option<Self> {
+        Self::ALL.get(number).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_places_and_labels_are_unique() {
+        for (place, reason) in DropReason::ALL.iter().enumerate() {
+            assert_eq!(*reason as usize, place);
+            assert_eq!(DropReason::from_number(place), Some(*reason));
+        }
+        let mut labels: Vec<_> = DropReason::ALL.iter().map(|r| r.label()).collect();
+        labels.sort_unstable();
+        labels.dedup();
+        assert_eq!(labels.len(), DropReason::ALL.len());
+        assert!(labels.len() <= DropReason::SLOTS);
+        assert_eq!(size_of::<Verdict>(), 4);
+    }
+}

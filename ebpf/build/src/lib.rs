@@ -1,0 +1,178 @@
+//! Builds the XDP programs from source with whichever toolchain is there; called by `control`'s build script.
+//!
+//! The programs are Rust for `bpfel-unknown-none`, a target that ships no libraries: `core` is compiled along
+//! (`-Z build-std`), which takes the library's source and an unstable flag. Two toolchains can do it: rustup's nightly
+//! with the component rust-src, or Debian's rustc-web with rust-web-src. bpf-linker joins the bitcode in both cases.
+//!
+//! Keeps true: the inner cargo sees nothing of the outer one. Its flags, wrappers and target folder (clippy's, rustdoc's,
+//! a coverage tool's) are for the host; its target folder is below the caller's `OUT_DIR`, so the two never wait for
+//! each other's lock.
+#![forbid(unsafe_code)]
+
+mod toolchain;
+
+use std::{
+    env,
+    ffi::OsString,
+    io,
+    path::{Path, PathBuf},
+};
+
+pub use toolchain::{Linker, Toolchain};
+
+const TARGET: &str = "bpfel-unknown-none";
+
+/// The built objects: ELF, with BTF.
+#[derive(Debug)]
+pub struct Objects {
+    /// `zsync_ingress`.
+    pub ingress: PathBuf,
+    /// `zsync_generator`.
+    pub generator: PathBuf,
+}
+
+/// Why the programs could not be built.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// No toolchain can compile `core` for eBPF.
+    #[error(
+        "no toolchain here can build the XDP programs (looked for {looked}).\n\
+         Run scripts/setup, or install one of: rustup's nightly with rust-src; Debian's rustc-web and rust-web-src."
+    )]
+    NoToolchain {
+        /// What was looked for, and why it does not serve.
+        looked: String,
+    },
+    /// bpf-linker is not installed.
+    #[error("bpf-linker is neither in PATH nor in {}.\nRun scripts/setup, or: cargo install bpf-linker", .0.display())]
+    NoLinker(PathBuf),
+    /// A program could not be started.
+    #[error("cannot run {program}: {source}")]
+    Run {
+        /// Its name or path.
+        program: String,
+        /// The operating system's reason.
+        source: io::Error,
+    },
+    /// The inner cargo failed.
+    #[error("the XDP programs do not build with {toolchain}:\n{stderr}")]
+    Cargo {
+        /// The toolchain that was used.
+        toolchain: String,
+        /// What cargo and the compiler said.
+        stderr: String,
+    },
+    /// cargo succeeded, and the object is not there.
+    #[error("cargo built no {}", .0.display())]
+    NoObject(PathBuf),
+}
+
+/// Builds the programs of `ebpf_dir`, with a target folder below `out_dir`.
+///
+/// # Errors
+/// When no toolchain or no linker is there (the message names `scripts/setup`), or when the programs do not compile.
+pub fn build(out_dir: &Path, ebpf_dir: &Path) -> Result<Objects, BuildError> {
+    let linker = Linker::find()?;
+    let toolchain = Toolchain::find()?;
+    let target_dir = out_dir.join("ebpf");
+
+    let mut cargo = toolchain.cargo();
+    for (name, _) in env::vars_os().filter(|(name, _)| is_of_outer_cargo(name)) {
+        cargo.env_remove(name);
+    }
+    toolchain.set_compiler(&mut cargo);
+    cargo
+        .current_dir(ebpf_dir)
+        .args(["build", "--release", "--bins", "--locked", "--ignore-rust-version", "-Z", "build-std=core", "--target", TARGET])
+        .arg("--target-dir")
+        .arg(&target_dir)
+        .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", linker.path())
+        .env("CARGO_ENCODED_RUSTFLAGS", flags());
+    let output =
+        cargo.output().map_err(|source| BuildError::Run { program: format!("{toolchain}"), source })?;
+    if !output.status.success() {
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        return Err(BuildError::Cargo { toolchain: toolchain.to_string(), stderr });
+    }
+
+    let object = |name: &str| {
+        let path = target_dir.join(TARGET).join("release").join(name);
+        if path.is_file() { Ok(path) } else { Err(BuildError::NoObject(path)) }
+    };
+    Ok(Objects { ingress: object("zsync_ingress")?, generator: object("zsync_generator")? })
+}
+
+/// What the objects are made from: for `cargo::rerun-if-changed`.
+pub fn sources(ebpf_dir: &Path) -> impl Iterator<Item = PathBuf> {
+    ["Cargo.toml", "Cargo.lock", "src", "common/Cargo.toml", "common/src"]
+        .into_iter()
+        .map(move |p| ebpf_dir.join(p))
+}
+
+/// The bindings are of the host's kind of kernel; debug info becomes BTF, so that `bpftool map dump` shows names.
+fn flags() -> String {
+    let arch = env::var("CARGO_CFG_TARGET_ARCH").unwrap_or_else(|_| env::consts::ARCH.to_owned());
+    format!("--cfg=bpf_target_arch=\"{arch}\"\x1f-Cdebuginfo=2\x1f-Clink-arg=--btf")
+}
+
+/// Is this a variable by which the outer build would reach into the inner one? Where to find crates, and how to reach
+/// their registry, stays.
+fn is_of_outer_cargo(name: &OsString) -> bool {
+    const KEPT: [&str; 8] = [
+        "CARGO_HOME",
+        "CARGO_HTTP_",
+        "CARGO_NET_",
+        "CARGO_REGISTRIES_",
+        "CARGO_REGISTRY_",
+        "CARGO_SOURCE_",
+        "RUSTUP_HOME",
+        "RUSTUP_DIST_",
+    ];
+    let Some(name) = name.to_str() else { return false };
+    // The library path is the outer toolchain's.
+    name == "LD_LIBRARY_PATH"
+        || ((name.starts_with("CARGO") || name.starts_with("RUST"))
+            && !KEPT.iter().any(|kept| name.starts_with(kept)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outer_flags_and_wrappers_stay_out() {
+        for name in [
+            "RUSTFLAGS",
+            "CARGO_ENCODED_RUSTFLAGS",
+            "RUSTC_WORKSPACE_WRAPPER",
+            "RUSTC_WRAPPER",
+            "RUSTC",
+            "RUSTUP_TOOLCHAIN",
+            "CARGO_TARGET_DIR",
+            "CARGO_BUILD_TARGET",
+            "CARGO_MAKEFLAGS",
+            "LD_LIBRARY_PATH",
+        ] {
+            assert!(is_of_outer_cargo(&name.into()), "{name}");
+        }
+        for name in ["CARGO_HOME", "CARGO_NET_OFFLINE", "CARGO_HTTP_CAINFO", "RUSTUP_HOME", "PATH", "HOME"] {
+            assert!(!is_of_outer_cargo(&name.into()), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_sources_exist() {
+        let ebpf_dir = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        for path in sources(ebpf_dir) {
+            assert!(path.exists(), "{}", path.display());
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_named_with_the_remedy() {
+        let missing = BuildError::NoToolchain { looked: "x".into() }.to_string();
+        assert!(missing.contains("scripts/setup"), "{missing}");
+        let missing = BuildError::NoLinker("/root/.cargo/bin".into()).to_string();
+        assert!(missing.contains("scripts/setup"), "{missing}");
+    }
+}

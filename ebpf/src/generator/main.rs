@@ -1,0 +1,111 @@
+//! `zsync_generator`: makes the kernel itself the traffic source.
+//!
+//! Run by BPF_PROG_TEST_RUN with BPF_F_TEST_XDP_LIVE_FRAMES (net/bpf/test_run.c): each repeat takes a page from a pool,
+//! this program writes the headers, and the frame is transmitted by the device that the template names. The pages are
+//! used again without being reset, so all headers are written each time: the receiver may have changed any of them.
+//!
+//! Invariant: a frame too short for the template is aborted, never sent half-written.
+#![no_std]
+#![no_main]
+
+use aya_ebpf::{
+    bindings::xdp_action,
+    helpers::bpf_redirect,
+    macros::{map, xdp},
+    maps::{Array, PerCpuArray},
+    programs::XdpContext,
+};
+use zsync_ebpf_common::{TEMPLATE_BYTES, Template};
+
+#[map]
+static TEMPLATE: Array<Template> = Array::with_max_entries(1, 0);
+/// Packets made so far, by CPU.
+#[map]
+static SEQUENCE: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
+#[xdp]
+pub fn zsync_generator(ctx: XdpContext) -> u32 {
+    generate(&ctx).unwrap_or(xdp_action::XDP_ABORTED)
+}
+
+#[inline(always)]
+fn generate(ctx: &XdpContext) -> Option<u32> {
+    let template = TEMPLATE.get(0)?;
+    let n = next()?;
+    for i in 0..TEMPLATE_BYTES / 8 {
+        if i * 8 >= template.length as usize {
+            break;
+        }
+        let word = *template.bytes.as_chunks::<8>().0.get(i)?;
+        *field::<8>(ctx, (i * 8) as u32)? = word;
+    }
+    if template.flows > 1 && template.source_port_at != 0 {
+        let field = field::<2>(ctx, template.source_port_at)?;
+        let old = u16::from_be_bytes(*field);
+        let new = old.wrapping_add((n % template.flows) as u16);
+        *field = new.to_be_bytes();
+        amend(ctx, template.l4_checksum_at, old, new)?;
+    }
+    if template.destinations > 1 && template.destination_at != 0 {
+        let field = field::<4>(ctx, template.destination_at)?;
+        let old = u32::from_be_bytes(*field);
+        let new = old.wrapping_add(n % template.destinations);
+        *field = new.to_be_bytes();
+        for at in [template.ip_checksum_at, template.l4_checksum_at] {
+            amend(ctx, at, (old >> 16) as u16, (new >> 16) as u16)?;
+            amend(ctx, at, old as u16, new as u16)?;
+        }
+    }
+    // SAFETY: a helper without pointers.
+    Some(unsafe { bpf_redirect(template.ifindex, 0) } as u32)
+}
+
+/// This CPU's next number.
+#[inline(always)]
+fn next() -> Option<u32> {
+    let sequence = SEQUENCE.get_ptr_mut(0)?;
+    // SAFETY: this CPU's own element, and a test run does not nest.
+    unsafe {
+        let n = *sequence;
+        *sequence = n.wrapping_add(1);
+        Some(n as u32)
+    }
+}
+
+/// `N` bytes of the frame at `offset`, when they are there and within the template.
+#[inline(always)]
+fn field<const N: usize>(ctx: &XdpContext, offset: u32) -> Option<&mut [u8; N]> {
+    let offset = offset as usize & (TEMPLATE_BYTES - 1);
+    let start = ctx.data() + offset;
+    if start + N > ctx.data_end() {
+        return None;
+    }
+    // SAFETY: within the packet by the check above, and bytes have no alignment. The borrows that the callers hold at
+    // the same time are of different fields.
+    Some(unsafe { &mut *(start as *mut [u8; N]) })
+}
+
+/// RFC 1624, equation 3: HC' = ~(~HC + ~m + m').
+#[inline(always)]
+fn amend(ctx: &XdpContext, at: u32, old: u16, new: u16) -> Option<()> {
+    if at == 0 || old == new {
+        return Some(());
+    }
+    let checksum = field::<2>(ctx, at)?;
+    let mut sum = u32::from(!u16::from_be_bytes(*checksum)) + u32::from(!old) + u32::from(new);
+    sum = (sum & 0xffff) + (sum >> 16);
+    sum = (sum & 0xffff) + (sum >> 16);
+    *checksum = (!(sum as u16)).to_be_bytes();
+    Some(())
+}
+
+#[cfg(not(test))]
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+// No helper used here is reserved for GPL programs.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 18] = *b"MIT OR Apache-2.0\0";

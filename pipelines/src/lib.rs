@@ -1,0 +1,1 @@
+//! Stages, tables, the configuration and its compiler.

@@ -1,0 +1,143 @@
+//! Values that were found right: what [`Kind::check`](super::kind::Kind::check) makes, and how the typed configuration is
+//! read from it.
+//!
+//! A [`Fields`] has a value for every key of its section: the file's, else the key's default. Where the file's was wrong,
+//! an error is already reported, and reading gives some stand-in, since the result will not be used.
+
+use std::hash::{Hash, Hasher};
+use std::ops::Range;
+use std::time::Duration;
+
+use super::address::{Prefix, Service};
+use super::model::{Amount, Words};
+
+/// Something and where it stands. Compares by what it is alone.
+#[derive(Clone, Debug)]
+pub(crate) struct Placed<T> {
+    pub(crate) value: T,
+    pub(crate) span: Range<usize>,
+}
+
+impl<T> Placed<T> {
+    pub(crate) fn new(value: T, span: Range<usize>) -> Self {
+        Self { value, span }
+    }
+}
+
+impl<T: PartialEq> PartialEq for Placed<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.value == other.value
+    }
+}
+
+impl<T: Eq> Eq for Placed<T> {}
+
+impl<T: Hash> Hash for Placed<T> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.value.hash(state);
+    }
+}
+
+/// A value that has the form its key asks for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Datum {
+    Switch(bool),
+    Number(u64),
+    Word(&'static str),
+    Period(Duration),
+    Text(String),
+    Prefix(Prefix),
+    Service(Service),
+    List(Vec<Placed<Datum>>),
+    ByPort(Vec<(Placed<String>, Placed<Datum>)>),
+    OneKey(&'static str, Box<Placed<Datum>>),
+}
+
+impl Datum {
+    /// The entries of a list; of anything else none.
+    pub(crate) fn items(&self) -> &[Placed<Datum>] {
+        match self {
+            Datum::List(items) => items,
+            _ => &[],
+        }
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        match self {
+            Datum::Text(text) => text,
+            Datum::Word(word) => word,
+            _ => "",
+        }
+    }
+
+    /// The number, if it is one that fits.
+    pub(crate) fn number(&self) -> Option<u32> {
+        match self {
+            Datum::Number(number) => u32::try_from(*number).ok(),
+            _ => None,
+        }
+    }
+
+    /// The prefixes in a list.
+    pub(crate) fn prefixes(&self) -> Vec<Prefix> {
+        let prefix = |item: &Placed<Datum>| match item.value {
+            Datum::Prefix(prefix) => Some(prefix),
+            _ => None,
+        };
+        self.items().iter().filter_map(prefix).collect()
+    }
+
+    /// The services in a list.
+    pub(crate) fn services(&self) -> Vec<Service> {
+        let service = |item: &Placed<Datum>| match item.value {
+            Datum::Service(service) => Some(service),
+            _ => None,
+        };
+        self.items().iter().filter_map(service).collect()
+    }
+}
+
+/// The values of one section's keys.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Fields {
+    pub(crate) values: Vec<(&'static str, Placed<Datum>)>,
+}
+
+impl Fields {
+    pub(crate) fn at(&self, key: &str) -> Option<&Placed<Datum>> {
+        self.values.iter().find(|(name, _)| *name == key).map(|(_, value)| value)
+    }
+
+    /// The entries of a list.
+    pub(crate) fn items(&self, key: &str) -> &[Placed<Datum>] {
+        self.at(key).map_or(&[], |value| value.value.items())
+    }
+
+    pub(crate) fn switch(&self, key: &str) -> bool {
+        matches!(self.at(key), Some(Placed { value: Datum::Switch(true), .. }))
+    }
+
+    pub(crate) fn number(&self, key: &str) -> u32 {
+        self.at(key).and_then(|value| value.value.number()).unwrap_or(0)
+    }
+
+    /// A number, or `"auto"`.
+    pub(crate) fn amount(&self, key: &str) -> Amount {
+        self.at(key).and_then(|value| value.value.number()).map_or(Amount::Auto, Amount::Exact)
+    }
+
+    pub(crate) fn text(&self, key: &str) -> String {
+        self.at(key).map_or("", |value| value.value.text()).to_owned()
+    }
+
+    pub(crate) fn period(&self, key: &str) -> Duration {
+        match self.at(key) {
+            Some(Placed { value: Datum::Period(period), .. }) => *period,
+            _ => Duration::ZERO,
+        }
+    }
+
+    pub(crate) fn word<W: Words>(&self, key: &str) -> W {
+        self.at(key).and_then(|value| W::from_word(value.value.text())).unwrap_or(W::FIRST)
+    }
+}

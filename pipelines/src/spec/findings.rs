@@ -1,0 +1,140 @@
+//! Collects the mistakes of one source while it is read, and turns byte spans into lines and columns.
+//!
+//! Nothing stops at the first mistake: readers report here and go on with a stand-in value. What a syntax error may have
+//! caused by itself is left out, so that every diagnostic that remains is a mistake that somebody made.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+use super::diagnostic::{Diagnostic, Severity};
+
+/// The mistakes found so far in one source.
+pub(crate) struct Findings<'s> {
+    source: &'s str,
+    file: &'s str,
+    /// Byte offset of each line's start.
+    lines: Vec<usize>,
+    found: Vec<Diagnostic>,
+    /// How many of the found are syntax errors; these come first.
+    syntax: usize,
+    /// Lines with syntax errors: what else is said of them is left out.
+    damaged: BTreeSet<u32>,
+}
+
+impl<'s> Findings<'s> {
+    pub(crate) fn new(source: &'s str, file: &'s str) -> Self {
+        let starts = source.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at + 1);
+        let lines = [0].into_iter().chain(starts).collect();
+        Self { source, file, lines, found: Vec::new(), syntax: 0, damaged: BTreeSet::new() }
+    }
+
+    /// Line of a byte offset, from 1.
+    pub(crate) fn line(&self, offset: usize) -> u32 {
+        u32::try_from(self.lines.partition_point(|start| *start <= offset)).unwrap_or(u32::MAX)
+    }
+
+    pub(crate) fn error(&mut self, span: &Range<usize>, message: impl Into<String>) -> &mut Diagnostic {
+        self.push(Severity::Error, span, message.into())
+    }
+
+    pub(crate) fn warning(&mut self, span: &Range<usize>, message: impl Into<String>) -> &mut Diagnostic {
+        self.push(Severity::Warning, span, message.into())
+    }
+
+    /// Something that should be in the source is not; said only where no syntax error may have swallowed it.
+    pub(crate) fn missing(&mut self, span: &Range<usize>, message: impl Into<String>, expected: String) {
+        if self.damaged.is_empty() {
+            self.error(span, message).expected(expected);
+        }
+    }
+
+    /// The errors of the TOML parser. True when the names in the file can still be trusted: only doubled keys and
+    /// strings without quotes.
+    pub(crate) fn syntax(&mut self, errors: &[toml::de::Error]) -> bool {
+        let mut faults: Vec<(u32, Range<usize>, &str)> = errors
+            .iter()
+            .map(|error| {
+                let span = error.span().unwrap_or(0..0);
+                (self.line(span.start), span, error.message())
+            })
+            .collect();
+        faults.sort_by_key(|(_, span, _)| (span.start, span.end));
+        let harmless = |message: &str| message.starts_with(DOUBLED) || message.starts_with(UNQUOTED);
+        // The parser goes on after an error and trips over the rest of the line: one error is enough for that line.
+        let broken: BTreeSet<u32> =
+            faults.iter().filter(|(_, _, message)| !harmless(message)).map(|(line, _, _)| *line).collect();
+        let mut told = BTreeSet::new();
+        for (line, span, message) in &faults {
+            if broken.contains(line) && (harmless(message) || !told.insert(*line)) {
+                continue;
+            }
+            self.syntax_error(span, message);
+        }
+        self.syntax = self.found.len();
+        self.damaged = faults.iter().map(|(line, _, _)| *line).collect();
+        broken.is_empty()
+    }
+
+    fn syntax_error(&mut self, span: &Range<usize>, message: &str) {
+        let text = self.source.get(span.clone()).unwrap_or_default();
+        let (what, expected) = match message.split_once(", expected ") {
+            Some((what, expected)) => (what, Some(expected)),
+            None => (message, None),
+        };
+        if what == DOUBLED {
+            self.error(span, format!("`{text}` is set twice")).label("again here");
+        } else if what == UNQUOTED && !text.is_empty() {
+            self.error(span, format!("text needs quotes: {text}")).suggest(Some(format!("\"{text}\"")));
+        } else if what == UNQUOTED {
+            self.error(span, "a key without a value").expected("a value");
+        } else {
+            let found = self.error(span, format!("not valid TOML: {what}"));
+            if let Some(expected) = expected {
+                found.expected(expected);
+            }
+        }
+    }
+
+    /// Errors found so far.
+    pub(crate) fn errors(&self) -> usize {
+        self.found.iter().filter(|found| found.severity == Severity::Error).count()
+    }
+
+    /// All that was found, by place: the errors alone when there are any, else the warnings.
+    pub(crate) fn finish(mut self) -> Result<Vec<Diagnostic>, Vec<Diagnostic>> {
+        let rest = self.found.split_off(self.syntax);
+        self.found.extend(rest.into_iter().filter(|found| !self.damaged.contains(&found.line)));
+        // Errors of one place keep the order in which they were found.
+        self.found.sort_by_key(|found| (found.span.start, found.span.end));
+        let (errors, warnings): (Vec<_>, Vec<_>) =
+            self.found.into_iter().partition(|found| found.severity == Severity::Error);
+        if errors.is_empty() { Ok(warnings) } else { Err(errors) }
+    }
+
+    fn push(&mut self, severity: Severity, span: &Range<usize>, message: String) -> &mut Diagnostic {
+        let start = self.source.floor_char_boundary(span.start);
+        let end = self.source.ceil_char_boundary(span.end.clamp(start, self.source.len()));
+        let line = self.line(start);
+        let line_start = self.lines.get(line as usize - 1).copied().unwrap_or(0);
+        let column = self.source.get(line_start..start).map_or(0, |before| before.chars().count());
+        let diagnostic = Diagnostic {
+            severity,
+            message,
+            file: self.file.to_owned(),
+            line,
+            column: u32::try_from(column + 1).unwrap_or(u32::MAX),
+            span: start..end,
+            label: String::new(),
+            expected: None,
+            suggestion: None,
+            help: None,
+        };
+        let at = self.found.len();
+        self.found.push(diagnostic);
+        &mut self.found[at]
+    }
+}
+
+// The two errors of the TOML parser after which it still has the whole file.
+const DOUBLED: &str = "duplicate key";
+const UNQUOTED: &str = "string values must be quoted";

@@ -1,0 +1,330 @@
+//! What a value in the configuration may be: one description, from which come its check, what an error says was
+//! expected, and its JSON schema.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::time::Duration;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::address::{Prefix, PrefixError, Service};
+use super::datum::{Datum, Placed};
+use super::findings::Findings;
+use super::nearest::nearest;
+use super::quantity::{parse_duration, parse_size, show_duration};
+
+/// The form of a value.
+#[derive(Debug)]
+pub(crate) enum Kind {
+    /// True or false.
+    Switch,
+    /// A whole number.
+    Whole { min: u64, max: u64 },
+    /// A power of two.
+    PowerOfTwo { min: u64, max: u64 },
+    /// One of a few sizes in bytes, as a number or as text like `2KiB`.
+    Size(&'static [u64]),
+    /// One of a few words.
+    Word(&'static [&'static str]),
+    /// Text like `250ms`.
+    Period { min: Duration, max: Duration },
+    /// Other text.
+    Text(Text),
+    /// A list without repetitions.
+    List { of: &'static Kind, min: usize, max: usize },
+    /// Names of ports, each with a value.
+    ByPort(&'static Kind),
+    /// A table with exactly one of some keys.
+    OneKey(&'static [(&'static str, &'static Kind)]),
+    /// Whichever of these fits the value's type; no two may take the same type.
+    Either(&'static [Kind]),
+}
+
+/// What a text means.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Text {
+    /// A user or a group.
+    Account,
+    /// A network device, as the kernel names them.
+    Netdev,
+    /// A port; whether it exists is seen later.
+    Port,
+    /// A stage, `kind` or `kind.name`; whether it exists is seen later.
+    Stage,
+    /// An IP prefix.
+    Prefix,
+    /// A protocol and its port.
+    Service,
+}
+
+impl Kind {
+    /// The value, if it is right; else the mistakes are in `out`. `path` names the key in messages.
+    pub(crate) fn check(&self, value: &Spanned<DeValue<'_>>, path: &str, out: &mut Findings<'_>) -> Option<Placed<Datum>> {
+        let span = value.span();
+        let at = At { span: &span, path, whole: self };
+        let datum = self.check_at(value.get_ref(), at, out)?;
+        Some(Placed::new(datum, span))
+    }
+
+    fn check_at(&self, value: &DeValue<'_>, at: At<'_>, out: &mut Findings<'_>) -> Option<Datum> {
+        match (self, value) {
+            (Kind::Either(forms), value) if self.takes(value) => {
+                forms.iter().find(|form| form.takes(value))?.check_at(value, at, out)
+            }
+            (Kind::Switch, DeValue::Boolean(on)) => Some(Datum::Switch(*on)),
+            (Kind::Whole { .. } | Kind::PowerOfTwo { .. } | Kind::Size(_), DeValue::Integer(number)) => {
+                let exact = u64::from_str_radix(number.as_str(), number.radix()).ok();
+                self.number(exact, &number.to_string(), at, out)
+            }
+            (Kind::Size(_), DeValue::String(text)) => match parse_size(text) {
+                Ok(bytes) => self.number(Some(bytes), text, at, out),
+                Err(error) => at.wrong(out, format!(": \"{text}\" is not a size: {error}"), None),
+            },
+            (Kind::Word(words), DeValue::String(text)) => match words.iter().find(|word| *word == text) {
+                Some(word) => Some(Datum::Word(word)),
+                None => {
+                    let meant = nearest(text, words.iter().copied());
+                    at.wrong(out, format!(" cannot be \"{text}\""), meant.map(|word| format!("\"{word}\"")))
+                }
+            },
+            (Kind::Period { min, max }, DeValue::String(text)) => match parse_duration(text) {
+                Ok(period) if period < *min => at.wrong(out, format!(": \"{text}\" is too short"), None),
+                Ok(period) if period > *max => at.wrong(out, format!(": \"{text}\" is too long"), None),
+                Ok(period) => Some(Datum::Period(period)),
+                Err(error) => at.wrong(out, format!(": \"{text}\" is not a duration: {error}"), None),
+            },
+            (Kind::Text(meaning), DeValue::String(text)) => match meaning.read(text) {
+                Ok(datum) => Some(datum),
+                Err((problem, better)) => {
+                    at.wrong(out, format!(": \"{text}\" {problem}"), better.map(|text| format!("\"{text}\"")))
+                }
+            },
+            (Kind::List { of, min, max }, DeValue::Array(items)) => list(items.iter(), of, (*min, *max), at, out),
+            (Kind::ByPort(of), DeValue::Table(table)) => {
+                let values = table.iter().map(|(port, value)| {
+                    let value = of.check(value, at.path, out)?;
+                    Some((Placed::new(port.get_ref().to_string(), port.span()), value))
+                });
+                // Every value is checked, also after one is wrong.
+                let values: Vec<Option<_>> = values.collect();
+                let mut values: Vec<_> = values.into_iter().collect::<Option<_>>()?;
+                values.sort_by_key(|(port, _): &(Placed<String>, _)| port.span.start);
+                Some(Datum::ByPort(values))
+            }
+            (Kind::OneKey(keys), DeValue::Table(table)) => one_key(table, keys, at, out),
+            _ => at.wrong(out, format!(" cannot be {}", a_type(value)), None),
+        }
+    }
+
+    /// Whether a value of this type can be right at all.
+    fn takes(&self, value: &DeValue<'_>) -> bool {
+        match self {
+            Kind::Switch => value.is_bool(),
+            Kind::Whole { .. } | Kind::PowerOfTwo { .. } => value.is_integer(),
+            Kind::Size(_) => value.is_integer() || value.is_str(),
+            Kind::Word(_) | Kind::Period { .. } | Kind::Text(_) => value.is_str(),
+            Kind::List { .. } => value.is_array(),
+            Kind::ByPort(_) | Kind::OneKey(_) => value.is_table(),
+            Kind::Either(forms) => forms.iter().any(|form| form.takes(value)),
+        }
+    }
+
+    fn number(&self, number: Option<u64>, written: &str, at: At<'_>, out: &mut Findings<'_>) -> Option<Datum> {
+        let number = number.unwrap_or(u64::MAX);
+        let (fits, better) = match self {
+            Kind::Whole { min, max } => ((*min..=*max).contains(&number), None),
+            Kind::PowerOfTwo { min, max } => {
+                let within = (*min..=*max).contains(&number);
+                (within && number.is_power_of_two(), within.then(|| number.next_power_of_two().to_string()))
+            }
+            Kind::Size(sizes) => (sizes.contains(&number), None),
+            _ => (false, None),
+        };
+        if fits { Some(Datum::Number(number)) } else { at.wrong(out, format!(" cannot be {written}"), better) }
+    }
+
+    /// What would be right, as an error says it.
+    pub(crate) fn expected(&self) -> String {
+        match self {
+            Kind::Switch => "true or false".to_owned(),
+            Kind::Whole { min, max } => format!("a number from {min} to {max}"),
+            Kind::PowerOfTwo { min, max } => format!("a power of two from {min} to {max}"),
+            Kind::Size(sizes) => {
+                let sizes: Vec<String> = sizes.iter().map(u64::to_string).collect();
+                format!("{} bytes", one_of(&sizes))
+            }
+            Kind::Word(words) => {
+                let words: Vec<String> = words.iter().map(|word| format!("\"{word}\"")).collect();
+                one_of(&words)
+            }
+            Kind::Period { min, max } => {
+                format!("a duration from {} to {}, like \"250ms\"", show_duration(*min), show_duration(*max))
+            }
+            Kind::Text(meaning) => meaning.expected().to_owned(),
+            Kind::List { of, min, max } if min == max => format!("a list of {max}, each {}", of.expected()),
+            Kind::List { of, min, max } => format!("a list of {min} to {max}, each {}", of.expected()),
+            Kind::ByPort(of) => format!("a table that gives ports {}", of.expected()),
+            Kind::OneKey(keys) => {
+                let keys: Vec<String> = keys.iter().map(|(name, _)| format!("{{ {name} = … }}")).collect();
+                one_of(&keys)
+            }
+            Kind::Either(forms) => {
+                let forms: Vec<String> = forms.iter().map(Kind::expected).collect();
+                forms.join(", or ")
+            }
+        }
+    }
+}
+
+impl Text {
+    /// The text's meaning, or what is wrong with it and a better text.
+    fn read(self, text: &str) -> Result<Datum, (String, Option<String>)> {
+        match self {
+            Text::Account => {
+                let mut bytes = text.bytes();
+                let first = bytes.next().is_some_and(|b| b.is_ascii_lowercase() || b == b'_');
+                let rest = bytes.all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'-'));
+                if first && rest && text.len() <= 32 {
+                    return Ok(Datum::Text(text.to_owned()));
+                }
+                Err(("is not an account name".to_owned(), None))
+            }
+            // As dev_valid_name() in net/core/dev.c has it.
+            Text::Netdev => {
+                let odd = |c: char| c == '/' || c == ':' || c == '\0' || c.is_whitespace();
+                let problem = match text {
+                    "" => "names no device",
+                    "." | ".." => "cannot name a device",
+                    _ if text.len() > 15 => "is too long for a device: the kernel's limit is 15 bytes",
+                    _ if text.contains(odd) => "has a character that no device name has",
+                    _ => return Ok(Datum::Text(text.to_owned())),
+                };
+                Err((problem.to_owned(), None))
+            }
+            Text::Port | Text::Stage => Ok(Datum::Text(text.to_owned())),
+            Text::Prefix => match text.parse::<Prefix>() {
+                Ok(prefix) => Ok(Datum::Prefix(prefix)),
+                Err(PrefixError::NoLength(addr)) => {
+                    let len = if addr.is_ipv4() { 32 } else { 128 };
+                    Err(("has no length".to_owned(), Some(format!("{addr}/{len}"))))
+                }
+                Err(PrefixError::HostBits(masked)) => {
+                    let problem = format!("has bits set past its {} leading bits", masked.len());
+                    Err((problem, Some(masked.to_string())))
+                }
+                Err(error) => Err((format!("is not a prefix: {error}"), None)),
+            },
+            Text::Service => match text.parse::<Service>() {
+                Ok(service) => Ok(Datum::Service(service)),
+                Err(error) => Err((format!("is not a service: {error}"), None)),
+            },
+        }
+    }
+
+    fn expected(self) -> &'static str {
+        match self {
+            Text::Account => "the name of an account: small letters, digits, `-` and `_`, at most 32",
+            Text::Netdev => "the name of a network device, like \"eth1\"",
+            Text::Port => "the name of a port",
+            Text::Stage => "the name of a stage, like \"route.main\" or \"drop\"",
+            Text::Prefix => "an IP prefix like \"192.0.2.0/24\" or \"2001:db8::/32\"",
+            Text::Service => "a service like \"udp/53\" or \"tcp/443\"",
+        }
+    }
+}
+
+/// Where a value stands, and what would be right there.
+#[derive(Clone, Copy)]
+struct At<'k> {
+    span: &'k Range<usize>,
+    path: &'k str,
+    whole: &'k Kind,
+}
+
+impl At<'_> {
+    /// Reports the value; `problem` goes on after the key's name.
+    fn wrong(self, out: &mut Findings<'_>, problem: String, better: Option<String>) -> Option<Datum> {
+        let message = format!("`{}`{problem}", self.path);
+        out.error(self.span, message).expected(self.whole.expected()).suggest(better);
+        None
+    }
+}
+
+fn list<'v>(
+    items: impl ExactSizeIterator<Item = &'v Spanned<DeValue<'v>>>,
+    of: &Kind,
+    (min, max): (usize, usize),
+    at: At<'_>,
+    out: &mut Findings<'_>,
+) -> Option<Datum> {
+    let count = items.len();
+    let mut sound = (min..=max).contains(&count);
+    if !sound {
+        let problem = if count == 0 { " is empty".to_owned() } else { format!(" has {count} entries") };
+        at.wrong(out, problem, None);
+    }
+    // A list far beyond its limit would only repeat its mistakes.
+    let items: Vec<_> = items.take(max).map(|item| of.check(item, at.path, out)).collect();
+    sound &= items.iter().all(Option::is_some);
+    let items: Vec<Placed<Datum>> = items.into_iter().flatten().collect();
+    let mut seen: HashMap<&Datum, usize> = HashMap::new();
+    for item in &items {
+        let first = *seen.entry(&item.value).or_insert(item.span.start);
+        if first != item.span.start {
+            let line = out.line(first);
+            out.error(&item.span, format!("`{}` has this twice", at.path)).label(format!("also in line {line}"));
+            sound = false;
+        }
+    }
+    sound.then_some(Datum::List(items))
+}
+
+fn one_key(
+    table: &DeTable<'_>,
+    keys: &'static [(&'static str, &'static Kind)],
+    at: At<'_>,
+    out: &mut Findings<'_>,
+) -> Option<Datum> {
+    let mut chosen = None;
+    let mut unknown = false;
+    for (key, value) in table {
+        let name: &str = key.get_ref();
+        if let Some((known, kind)) = keys.iter().find(|(known, _)| *known == name) {
+            let value = kind.check(value, &format!("{}.{name}", at.path), out);
+            chosen = value.map(|value| Datum::OneKey(known, Box::new(value)));
+        } else {
+            unknown = true;
+            out.error(&key.span(), format!("unknown key `{name}` in `{}`", at.path))
+                .expected(at.whole.expected())
+                .suggest(nearest(name, keys.iter().map(|(known, _)| *known)).map(str::to_owned));
+        }
+    }
+    match table.len() {
+        1 => chosen,
+        _ if unknown => None,
+        0 => at.wrong(out, " is empty".to_owned(), None),
+        _ => at.wrong(out, " takes one of these keys, not several".to_owned(), None),
+    }
+}
+
+fn a_type(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "text",
+        DeValue::Integer(_) => "a number",
+        DeValue::Float(_) => "a number with a fraction",
+        DeValue::Boolean(_) => "true or false",
+        DeValue::Datetime(_) => "a date or time",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    }
+}
+
+/// `a`, `a or b`, `one of a, b, c`.
+pub(crate) fn one_of(names: &[String]) -> String {
+    match names {
+        [a, b] => format!("{a} or {b}"),
+        [one] => one.clone(),
+        _ => format!("one of {}", names.join(", ")),
+    }
+}

@@ -1,0 +1,282 @@
+//! The configuration after all checks: plain values, every name resolved.
+//!
+//! A [`Spec`] that came from [`parse`](super::parse) keeps these promises: names are unique, a [`PortId`] is an index into
+//! the ports sorted by name, every `PortId` in it belongs to one of its ports, a port is the input of at most one
+//! pipeline, a pipeline has an input and ends in a stage that decides about every packet, and a patch knows an output for
+//! each input. It is passed between processes and compared, so it holds no place in a file and no default left to fill in.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::address::{Prefix, Service};
+
+/// A whole configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spec {
+    /// What all ports share.
+    pub engine: Engine,
+    /// The control process itself.
+    pub control: Control,
+    /// In the order of the file; at most 64.
+    pub ports: Vec<Port>,
+    /// In the order of the file; at most 64.
+    pub pipelines: Vec<Pipeline>,
+}
+
+impl Spec {
+    /// The port of that name.
+    #[must_use]
+    pub fn port(&self, name: &str) -> Option<&Port> {
+        self.ports.iter().find(|port| port.name == name)
+    }
+
+    /// The port with that id.
+    #[must_use]
+    pub fn port_by_id(&self, id: PortId) -> Option<&Port> {
+        self.ports.iter().find(|port| port.id == id)
+    }
+
+    /// The pipeline that a port's packets enter; none when they all go to the kernel.
+    #[must_use]
+    pub fn pipeline_of(&self, input: PortId) -> Option<&Pipeline> {
+        self.pipelines.iter().find(|pipeline| pipeline.inputs.contains(&input))
+    }
+}
+
+/// `[engine]`: workers and packet memory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Engine {
+    /// How many workers, or where.
+    pub workers: Workers,
+    /// What a worker does when there are no packets.
+    pub idle: Idle,
+    /// Bytes of a frame: 2048 or 4096.
+    pub frame_size: u32,
+    /// Frames of packet memory: 1024..=4194304.
+    pub frames: Amount,
+    /// Account that the data plane runs as; never root.
+    pub user: String,
+    /// Whether packet memory is on huge pages.
+    pub huge_pages: HugePages,
+}
+
+/// `[control]`: who may use the API.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Control {
+    /// Group whose members may change things.
+    pub admin_group: String,
+    /// Group whose members may look.
+    pub read_group: String,
+}
+
+/// A port's number: its index among the ports sorted by name, so that the order in the file does not matter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct PortId(pub u16);
+
+/// `[port.NAME]`: a network device whose packets come to us.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Port {
+    /// Index among the ports sorted by name.
+    pub id: PortId,
+    /// Name in the configuration.
+    pub name: String,
+    /// Name of the kernel's network device.
+    pub netdev: String,
+    /// How many of its queues are served: 1..=64.
+    pub queues: Amount,
+    /// Which packets the XDP program takes from the kernel.
+    pub steer: Steer,
+    /// Source addresses that the XDP program drops.
+    pub block: Vec<Prefix>,
+    /// What becomes of the packets while no data plane runs.
+    pub failover: Failover,
+    /// How long a data plane may be away before `failover` happens: 10 ms..=60 s.
+    pub grace: Duration,
+    /// How the sockets are bound to the device.
+    pub mode: Mode,
+    /// Descriptors in each ring of a socket: a power of two, 64..=32768.
+    pub ring_size: u32,
+    /// Whether the sockets prefer busy polling.
+    pub busy_poll: bool,
+    /// Whether to take the place of another XDP program.
+    pub replace: bool,
+    /// Whether the device takes packets for any MAC address.
+    pub promiscuous: bool,
+}
+
+/// `[pipeline.NAME]`: what is done with the packets of some ports.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pipeline {
+    /// Name in the configuration.
+    pub name: String,
+    /// The ports whose packets enter; never empty.
+    pub inputs: Vec<PortId>,
+    /// In the order that packets take; never empty.
+    pub stages: Vec<Stage>,
+}
+
+impl Pipeline {
+    /// What the pipeline looks at: frames as such when it patches ports together, else IP packets.
+    #[must_use]
+    pub fn layer(&self) -> Layer {
+        let patched = self.stages.iter().any(|stage| matches!(stage.spec, StageSpec::Patch { .. }));
+        if patched { Layer::L2 } else { Layer::L3 }
+    }
+}
+
+/// What a pipeline looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layer {
+    /// Ethernet frames.
+    L2,
+    /// IP packets.
+    L3,
+}
+
+/// One stage of a pipeline.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stage {
+    /// As the pipeline refers to it: `route.main`, `drop`.
+    pub label: String,
+    /// What it does.
+    pub spec: StageSpec,
+}
+
+/// What a stage does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StageSpec {
+    /// Sends each packet out of the port that belongs to its input.
+    Patch {
+        /// Output by input's [`PortId`]; as long as there are ports.
+        map: Vec<Option<PortId>>,
+    },
+    /// Forwards by the kernel's routes.
+    Route {
+        /// Number of the kernel's routing table.
+        table: u32,
+    },
+    /// Drops every packet.
+    Drop,
+    /// Gives every packet to the kernel.
+    Punt,
+}
+
+/// As many as fit, or a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Amount {
+    /// zsync chooses.
+    Auto,
+    /// This many.
+    Exact(u32),
+}
+
+/// How many workers, or on which cores.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Workers {
+    /// zsync chooses number and cores.
+    Auto,
+    /// This many, on cores that zsync chooses: 1..=32.
+    Count(u32),
+    /// One on each of these cores; 1..=32 of them, each once.
+    Cores(Vec<u32>),
+}
+
+/// Which packets the XDP program takes from the kernel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Steer {
+    /// All of them.
+    All,
+    /// Those to a destination address in one of these; never empty.
+    Prefixes(Vec<Prefix>),
+    /// Those to one of these services; never empty.
+    Services(Vec<Service>),
+}
+
+/// A choice between words.
+pub(crate) trait Words: Copy {
+    /// What stands in when the choice itself was wrong.
+    const FIRST: Self;
+    fn from_word(word: &str) -> Option<Self>;
+}
+
+macro_rules! words {
+    ($($(#[$about:meta])* $name:ident { $(#[$first_about:meta])* $first:ident = $first_word:literal,
+        $($(#[$each:meta])* $variant:ident = $word:literal,)* })+) => {$(
+        $(#[$about])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        pub enum $name {
+            $(#[$first_about])* #[serde(rename = $first_word)] $first,
+            $($(#[$each])* #[serde(rename = $word)] $variant,)*
+        }
+
+        impl $name {
+            /// The words that a configuration may choose from.
+            pub const WORDS: &[&str] = &[$first_word, $($word),*];
+
+            /// The word that a configuration has for it.
+            #[must_use]
+            pub fn word(self) -> &'static str {
+                match self { Self::$first => $first_word, $(Self::$variant => $word),* }
+            }
+        }
+
+        impl Words for $name {
+            const FIRST: Self = Self::$first;
+
+            fn from_word(word: &str) -> Option<Self> {
+                match word { $first_word => Some(Self::$first), $($word => Some(Self::$variant),)* _ => None }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.word())
+            }
+        }
+    )+};
+}
+
+words! {
+    /// What a worker does when there are no packets.
+    Idle {
+        /// Polls on; takes a whole core, answers soonest.
+        Spin = "spin",
+        /// Polls a while, then sleeps until a packet comes.
+        Adaptive = "adaptive",
+        /// Sleeps at once.
+        Block = "block",
+    }
+
+    /// Whether packet memory is on huge pages.
+    HugePages {
+        /// When there are any.
+        Auto = "auto",
+        /// Refuse to start without.
+        Require = "require",
+        /// Plain pages.
+        Never = "never",
+    }
+
+    /// What becomes of a port's packets while no data plane runs.
+    Failover {
+        /// The kernel takes them.
+        Open = "open",
+        /// The XDP program drops them.
+        Closed = "closed",
+    }
+
+    /// How the sockets of a port are bound to the device.
+    Mode {
+        /// The best of the others that works.
+        Auto = "auto",
+        /// The NIC reads and writes packet memory itself.
+        ZeroCopy = "zero-copy",
+        /// The driver runs the XDP program, the kernel copies the packet.
+        Copy = "copy",
+        /// The kernel runs the XDP program after the driver; works on any device.
+        Generic = "generic",
+    }
+}

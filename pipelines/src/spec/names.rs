@@ -1,0 +1,84 @@
+//! Names: what a name may be, and the ports by name.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use super::datum::Placed;
+use super::findings::Findings;
+use super::model::PortId;
+use super::nearest::nearest;
+
+/// What a name is, as a regular expression (for the schema).
+pub(crate) const NAME_PATTERN: &str = "^[a-z][a-z0-9_-]{0,31}$";
+
+/// Whether a text can name a port, a pipeline or a stage's table.
+pub(crate) fn is_name(text: &str) -> bool {
+    let mut bytes = text.bytes();
+    bytes.next().is_some_and(|first| first.is_ascii_lowercase())
+        && bytes.all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b'-'))
+        && text.len() <= 32
+}
+
+/// Reports a name that cannot be one.
+pub(crate) fn check_name(name: &Placed<String>, what: &str, out: &mut Findings<'_>) {
+    if is_name(&name.value) {
+        return;
+    }
+    let small = name.value.to_ascii_lowercase();
+    out.error(&name.span, format!("\"{}\" cannot name a {what}", name.value))
+        .expected("a small letter, then at most 31 small letters, digits, `-` and `_`")
+        .suggest(Some(small).filter(|small| is_name(small)));
+}
+
+/// The ports of a configuration by name, and their ids.
+pub(crate) struct PortNames {
+    ids: BTreeMap<String, PortId>,
+}
+
+impl PortNames {
+    pub(crate) fn new<'n>(names: impl Iterator<Item = &'n str>) -> Self {
+        let mut ids: BTreeMap<String, PortId> = names.map(|name| (name.to_owned(), PortId(0))).collect();
+        for (index, id) in ids.values_mut().enumerate() {
+            *id = PortId(u16::try_from(index).unwrap_or(u16::MAX));
+        }
+        Self { ids }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    pub(crate) fn id(&self, name: &str) -> Option<PortId> {
+        self.ids.get(name).copied()
+    }
+
+    pub(crate) fn name(&self, id: PortId) -> &str {
+        self.ids.keys().nth(usize::from(id.0)).map_or("", String::as_str)
+    }
+
+    /// The port of a name that stands as text in the file; reports one that there is not.
+    pub(crate) fn known(&self, name: &str, span: &Range<usize>, out: &mut Findings<'_>) -> Option<PortId> {
+        self.look(name, span, "\"", out)
+    }
+
+    /// [`known`](Self::known) for a name that stands as a key in the file.
+    pub(crate) fn known_key(&self, name: &str, span: &Range<usize>, out: &mut Findings<'_>) -> Option<PortId> {
+        self.look(name, span, "", out)
+    }
+
+    fn look(&self, name: &str, span: &Range<usize>, quote: &str, out: &mut Findings<'_>) -> Option<PortId> {
+        let id = self.id(name);
+        if id.is_none() {
+            let names = || self.ids.keys().map(String::as_str);
+            let found = out
+                .error(span, format!("there is no port \"{name}\""))
+                .suggest(nearest(name, names()).map(|name| format!("{quote}{name}{quote}")));
+            if self.ids.is_empty() {
+                found.help(format!("add a table [port.{}]", if is_name(name) { name } else { "NAME" }));
+            } else {
+                found.expected(super::kind::one_of(&names().map(|name| format!("\"{name}\"")).collect::<Vec<_>>()));
+            }
+        }
+        id
+    }
+}

@@ -1,0 +1,130 @@
+//! The kinds of stages: what each may be told, and how its table becomes a [`StageSpec`].
+//!
+//! To add a kind: a variant of `StageSpec`, a row in [`STAGES`], its `build` function, and its arm in
+//! [`canonical`](super::canonical).
+
+use super::datum::{Datum, Fields, Placed};
+use super::findings::Findings;
+use super::keys::{Key, MAX_PORTS, Reach, Section};
+use super::kind::{Kind, Text};
+use super::model::{PortId, StageSpec};
+use super::names::PortNames;
+
+/// A kind of stage.
+pub(crate) struct StageKind {
+    pub(crate) name: &'static str,
+    /// Its tables; none when there is nothing to set.
+    pub(crate) section: Option<Section>,
+    /// Whether a pipeline may name the kind alone, all settings at their defaults.
+    pub(crate) bare: bool,
+    /// Whether it says for every packet where it goes, so that nothing can follow.
+    pub(crate) decides: bool,
+    /// Reads the table called `path`.
+    pub(crate) build: fn(&Fields, path: &str, &PortNames, &mut Findings<'_>) -> StageSpec,
+}
+
+/// How many tables a kind of stage may have.
+const MAX_TABLES: usize = 64;
+
+/// All kinds.
+pub(crate) static STAGES: &[StageKind] = &[
+    StageKind {
+        name: "patch",
+        section: Some(Section {
+            name: "patch",
+            named: Some(MAX_TABLES),
+            keys: PATCH,
+            about: "Sends what comes in at one port out at another, unchanged.",
+        }),
+        bare: false,
+        decides: true,
+        build: patch,
+    },
+    StageKind {
+        name: "route",
+        section: Some(Section {
+            name: "route",
+            named: Some(MAX_TABLES),
+            keys: ROUTE,
+            about: "Forwards IPv4 and IPv6 by the kernel's routes.",
+        }),
+        bare: true,
+        decides: true,
+        build: |fields, _, _, _| StageSpec::Route { table: fields.number("table") },
+    },
+    StageKind { name: "drop", section: None, bare: true, decides: true, build: |_, _, _, _| StageSpec::Drop },
+    StageKind { name: "punt", section: None, bare: true, decides: true, build: |_, _, _, _| StageSpec::Punt },
+];
+
+/// The kind of that name.
+pub(crate) fn stage_kind(name: &str) -> Option<&'static StageKind> {
+    STAGES.iter().find(|kind| kind.name == name)
+}
+
+const PATCH: &[Key] = &[Key {
+    name: "pairs",
+    kind: Kind::Either(&[
+        Kind::List {
+            of: &Kind::List { of: &Kind::Text(Text::Port), min: 2, max: 2 },
+            min: 1,
+            max: MAX_PORTS,
+        },
+        Kind::ByPort(&Kind::Text(Text::Port)),
+    ]),
+    default: None,
+    reach: Reach::Live,
+    about: "Which ports belong together: [[\"wan\", \"lan\"]] both ways, { wan = \"lan\" } from wan to lan alone.",
+}];
+
+const ROUTE: &[Key] = &[Key {
+    name: "table",
+    kind: Kind::Whole { min: 1, max: u32::MAX as u64 },
+    default: Some("254"),
+    reach: Reach::Live,
+    about: "Number of the kernel's routing table; 254 is the main one.",
+}];
+
+fn patch(fields: &Fields, path: &str, ports: &PortNames, out: &mut Findings<'_>) -> StageSpec {
+    let mut map = vec![None; ports.len()];
+    let mut connect = |input: &str, output: &str, span: &std::ops::Range<usize>, out: &mut Findings<'_>| {
+        let (Some(from), Some(to)) = (ports.id(input), ports.id(output)) else {
+            return; // the unknown name is reported already
+        };
+        let Some(slot) = map.get_mut(usize::from(from.0)) else { return };
+        match *slot {
+            Some(other) if other != to => {
+                let other = ports.name(other).to_owned();
+                out.error(span, format!("`{path}` sends port \"{input}\" to both \"{other}\" and \"{output}\""))
+                    .label(format!("a second output for \"{input}\""))
+                    .help("give each input one output");
+            }
+            _ => *slot = Some(to),
+        }
+    };
+    match fields.at("pairs") {
+        Some(Placed { value: Datum::List(pairs), .. }) => {
+            for pair in pairs {
+                let [a, b] = pair.value.items() else { continue };
+                for end in [a, b] {
+                    ports.known(end.value.text(), &end.span, out);
+                }
+                connect(a.value.text(), b.value.text(), &pair.span, out);
+                connect(b.value.text(), a.value.text(), &pair.span, out);
+            }
+        }
+        Some(Placed { value: Datum::ByPort(pairs), .. }) => {
+            for (input, output) in pairs {
+                ports.known_key(&input.value, &input.span, out);
+                ports.known(output.value.text(), &output.span, out);
+                connect(&input.value, output.value.text(), &output.span, out);
+            }
+        }
+        _ => {}
+    }
+    StageSpec::Patch { map }
+}
+
+/// The output that a patch has for an input.
+pub(crate) fn patched(map: &[Option<PortId>], input: PortId) -> Option<PortId> {
+    map.get(usize::from(input.0)).copied().flatten()
+}

@@ -1,0 +1,1 @@
+//! Whole processes in network namespaces.
