@@ -1,1 +1,4 @@
 //! The control process: configuration, eBPF, descriptors, supervision.
+
+pub mod netlink;
+pub mod xdp;

@@ -3,3 +3,7 @@
 //! One trait, [`device::Device`], and what implements it: AF_XDP sockets, capture files, memory.
 
 pub mod device;
+pub mod memory;
+pub mod pcap;
+pub mod ring;
+pub mod xsk;

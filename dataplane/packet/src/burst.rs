@@ -106,6 +106,12 @@ impl Burst {
         Ok(())
     }
 
+    /// Bytes of all its packets together.
+    #[inline]
+    pub fn total_bytes(&self) -> u64 {
+        self.slots[..self.len].iter().map(|slot| u64::from(slot.len)).sum()
+    }
+
     /// The packets that no stage has decided yet, as a mask: bit *i* is packet *i*.
     #[inline]
     pub fn live(&self) -> u64 {
@@ -204,14 +210,18 @@ impl Burst {
         }
     }
 
-    /// Takes all packets out, each with its verdict, in order.
+    /// Takes all packets out, each with its verdict and what is known of it, in order.
     #[inline]
-    pub fn drain(&mut self, mut each: impl FnMut(Packet, Verdict)) {
+    pub fn drain(&mut self, mut each: impl FnMut(Packet, Verdict, &Facts)) {
         let len = std::mem::take(&mut self.len);
         self.live = 0;
         for slot in &self.slots[..len] {
             let frame = Frame::from_raw(slot.raw);
-            each(Packet { frame, start: slot.start, len: slot.len, port: slot.port }, slot.verdict);
+            each(
+                Packet { frame, start: slot.start, len: slot.len, port: slot.port },
+                slot.verdict,
+                &slot.facts,
+            );
         }
     }
 }
@@ -268,7 +278,7 @@ mod tests {
         let refused = burst.push(packet(&mut pool, 60)).unwrap_err();
         pool.free(refused.frame);
         assert_eq!(burst.live(), u64::MAX);
-        burst.drain(|packet, _| pool.free(packet.frame));
+        burst.drain(|packet, _, _| pool.free(packet.frame));
         assert_eq!(pool.available(), 128);
         assert_eq!(pool.audit(0, 0).leaked, 0);
     }
@@ -299,7 +309,7 @@ mod tests {
         burst.bytes_mut(3)[0] = 7;
         assert_eq!((burst.bytes(3)[0], burst.bytes(3).len(), burst.bytes(4).len()), (7, 63, 0));
         let mut verdicts = Vec::new();
-        burst.drain(|packet, verdict| {
+        burst.drain(|packet, verdict, _| {
             verdicts.push(verdict);
             pool.free(packet.frame);
         });

@@ -170,7 +170,7 @@ impl Pool {
     }
 
     fn send_home(&mut self, frame: Frame) {
-        let worker = ((frame.number() / self.slice) as usize).min(self.peers.len() - 1);
+        let worker = self.home_of(frame.number());
         self.ledger.set_for(&frame, Owner::Remote, worker as u8);
         let number = frame.number();
         let _ = frame.into_raw();
@@ -251,28 +251,34 @@ impl Pool {
         }
     }
 
-    /// Ends a takeover: the frames that the dead worker held are free, the others stay with the kernel.
-    pub fn recover(&mut self) -> Recovered {
-        let mut freed = 0;
-        for number in 0..self.arena.frames() {
-            let orphan = match self.ledger.owner(number) {
-                Some(Owner::Burst | Owner::Held | Owner::Remote) => true,
-                // A frame may lie in another worker's pool when that worker died on the way home with it.
-                Some(Owner::Pool) => !self.home.contains(&number),
-                _ => false,
-            };
-            if orphan {
-                freed += 1;
-                if self.home.contains(&number) {
-                    self.ledger.assign(number, Owner::Pool);
-                } else {
-                    self.ledger.assign(number, Owner::Burst);
-                    self.send_home(Frame::from_parts(self.arena.tag(), number));
+    /// Ends a takeover, after every device of every worker has said what it [found](Self::found): the frames that the dead
+    /// workers held are free, the others stay with the kernel. One answer for each pool.
+    pub fn recover(pools: &mut [Self]) -> Vec<Recovered> {
+        let mut freed = vec![0; pools.len()];
+        for dead in 0..pools.len() {
+            for number in 0..pools[dead].arena.frames() {
+                let orphan = match pools[dead].ledger.owner(number) {
+                    Some(Owner::Burst | Owner::Held | Owner::Remote) => true,
+                    // Freed, but not home yet.
+                    Some(Owner::Pool) => !pools[dead].home.contains(&number),
+                    _ => false,
+                };
+                if orphan {
+                    freed[dead] += 1;
+                    let home = pools[dead].home_of(number);
+                    pools[home].ledger.assign(number, Owner::Pool);
                 }
             }
         }
-        self.take_stock();
-        Recovered { freed, with_kernel: self.given(Owner::Fill) + self.given(Owner::Tx) }
+        let answer = |(pool, freed): (&mut Self, u32)| {
+            pool.take_stock();
+            Recovered { freed, with_kernel: pool.given(Owner::Fill) + pool.given(Owner::Tx) }
+        };
+        pools.iter_mut().zip(freed).map(answer).collect()
+    }
+
+    fn home_of(&self, number: u32) -> usize {
+        ((number / self.slice) as usize).min(self.peers.len() - 1)
     }
 
     /// Fills the free list and the counts from the ledger's bytes.
@@ -280,7 +286,12 @@ impl Pool {
         // A fresh ledger is all zero, which names worker 0's pool: the slice's own worker claims its part.
         if self.worker() != 0 {
             for number in self.home.clone() {
-                if self.ledger.bytes().get(number as usize).is_some_and(|b| b.load(std::sync::atomic::Ordering::Relaxed) == 0) {
+                if self
+                    .ledger
+                    .bytes()
+                    .get(number as usize)
+                    .is_some_and(|b| b.load(std::sync::atomic::Ordering::Relaxed) == 0)
+                {
                     self.ledger.assign(number, Owner::Pool);
                 }
             }

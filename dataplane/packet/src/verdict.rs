@@ -101,16 +101,12 @@ reasons! {
     Undecided = 22, "undecided";
     /// Longer than the output port's MTU, and not to be fragmented here.
     TooBig = 23, "too-big";
-    /// The pool had no frame for it.
-    PoolEmpty = 24, "pool-empty";
     /// The worker's share of punts per second is used up.
-    PuntLimited = 25, "punt-limited";
-    /// A device lost it on purpose (fault injection).
-    Injected = 26, "injected";
-    /// A descriptor from the kernel pointed outside of its frame.
-    BadDescriptor = 27, "bad-descriptor";
-    /// A data plane died with the packet in its hands.
-    LostInCrash = 28, "lost-in-crash";
+    PuntLimited = 24, "punt-limited";
+    /// It has a VLAN tag, and the port is not a VLAN's.
+    VlanTagged = 25, "vlan-tagged";
+    /// Time to live, or hop limit, used up.
+    TtlExpired = 26, "ttl-expired";
 }
 
 impl DropReason {

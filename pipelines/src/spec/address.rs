@@ -52,10 +52,13 @@ impl Prefix {
                 (128, IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & mask)))
             }
         };
-        match Self { addr: masked, len } {
-            _ if len > max => Err(PrefixError::Length { max }),
-            prefix if masked != addr => Err(PrefixError::HostBits(prefix)),
-            prefix => Ok(prefix),
+        let prefix = Self { addr: masked, len };
+        if len > max {
+            Err(PrefixError::Length { max })
+        } else if masked != addr {
+            Err(PrefixError::HostBits(prefix))
+        } else {
+            Ok(prefix)
         }
     }
 

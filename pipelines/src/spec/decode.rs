@@ -8,9 +8,10 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::datum::{Fields, Placed};
+use super::datum::{Datum, Fields, Placed};
 use super::findings::Findings;
 use super::keys::{Key, Section, section, sections};
+use super::kind::{a_type, one_of};
 use super::names::check_name;
 use super::nearest::nearest;
 use super::stage::stage_kind;
@@ -58,7 +59,8 @@ pub(crate) fn decode(root: &DeTable<'_>, out: &mut Findings<'_>) -> Document {
         };
         let DeValue::Table(table) = value.get_ref() else {
             let header = if section.named.is_some() { format!("[{name}.NAME]") } else { format!("[{name}]") };
-            out.error(&key.span(), format!("`{name}` is a section")).expected(format!("a table {header}"));
+            out.error(&key.span(), format!("`{name}` cannot be {}", a_type(value.get_ref())))
+                .expected(format!("a table {header}"));
             continue;
         };
         match section.named {
@@ -94,7 +96,8 @@ fn named(
             .label("one too many")
             .expected(format!("at most {limit}"));
     }
-    for (key, value) in tables {
+    // Past the limit names are known still, so that to use one is no second mistake; but there is an end.
+    for (key, value) in tables.into_iter().take(limit * 4) {
         let name = Placed::new(key.get_ref().to_string(), key.span());
         let DeValue::Table(table) = value.get_ref() else {
             let found = out.error(&name.span, format!("`{}` is not in a table of its own", name.value));
@@ -143,7 +146,7 @@ fn read(
 fn unknown_key(name: &str, keys: &'static [Key], path: &str, span: &Range<usize>, out: &mut Findings<'_>) {
     let known: Vec<String> = keys.iter().map(|key| format!("`{}`", key.name)).collect();
     out.error(span, format!("unknown key `{name}` in [{path}]"))
-        .expected(super::kind::one_of(&known))
+        .expected(one_of(&known))
         .suggest(nearest(name, keys.iter().map(|key| key.name)).map(str::to_owned));
 }
 
@@ -157,12 +160,12 @@ fn unknown_section(name: &str, span: &Range<usize>, out: &mut Findings<'_>) {
         .map(|section| format!("[{}{}]", section.name, if section.named.is_some() { ".NAME" } else { "" }))
         .collect();
     found
-        .expected(super::kind::one_of(&known))
+        .expected(one_of(&known))
         .suggest(nearest(name, sections().map(|section| section.name)).map(str::to_owned));
 }
 
 /// A key's default, read as if it stood in the file.
-fn default(key: &'static Key) -> Option<Placed<super::datum::Datum>> {
+fn default(key: &'static Key) -> Option<Placed<Datum>> {
     let text = key.default?;
     let value = DeValue::parse(text).ok()?;
     key.kind.check(&value, key.name, &mut Findings::new(text, ""))

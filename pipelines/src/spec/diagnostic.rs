@@ -95,7 +95,13 @@ impl Diagnostic {
         let carets = style.paint(colour, carets.trim_end());
         let _ = writeln!(out, "{margin} {bar} {}{carets}", " ".repeat(excerpt.indent));
         let mut note = |word: &str, text: &str| {
-            let _ = writeln!(out, "{margin} {} {}: {}", style.paint(BLUE, "="), style.paint(BOLD, word), printable(text));
+            let _ = writeln!(
+                out,
+                "{margin} {} {}: {}",
+                style.paint(BLUE, "="),
+                style.paint(BOLD, word),
+                printable(text)
+            );
         };
         if let Some(expected) = &self.expected {
             note("expected", expected);
@@ -112,11 +118,15 @@ impl Diagnostic {
     }
 }
 
-/// All of `diagnostics` as text, a blank line after each, and a last line that counts them; empty when there are none.
+/// How many diagnostics a [`report`] shows.
+const SHOWN: usize = 100;
+
+/// The first 100 of `diagnostics` as text, a blank line after each, and a last line that counts all of them; empty when
+/// there are none.
 #[must_use]
 pub fn report(diagnostics: &[Diagnostic], source: &str, style: Style) -> String {
     let mut out = String::new();
-    for diagnostic in diagnostics {
+    for diagnostic in diagnostics.iter().take(SHOWN) {
         out.push_str(&diagnostic.render_as(source, style));
         out.push('\n');
     }
@@ -127,7 +137,9 @@ pub fn report(diagnostics: &[Diagnostic], source: &str, style: Style) -> String 
         .map(|(count, word)| format!("{count} {word}{}", if count == 1 { "" } else { "s" }))
         .collect::<Vec<_>>();
     if !counts.is_empty() {
-        let _ = writeln!(out, "{}", counts.join(", "));
+        let more =
+            if diagnostics.len() > SHOWN { format!(", of which {SHOWN} are shown") } else { String::new() };
+        let _ = writeln!(out, "{}{more}", counts.join(", "));
     }
     out
 }
@@ -230,7 +242,10 @@ mod tests {
         let source = "a = 1\r\n\tb = \"é\u{1b}x\"\r\n";
         let from = source.find('"').unwrap();
         let text = at(source, from..from + 7).label("here").render(source);
-        assert_eq!(text, "error: wrong\n --> f.toml:2:1\n  |\n2 |  b = \"é\u{fffd}x\"\n  |      ^^^^^ here\n");
+        assert_eq!(
+            text,
+            "error: wrong\n --> f.toml:2:1\n  |\n2 |  b = \"é\u{fffd}x\"\n  |      ^^^^^ here\n"
+        );
     }
 
     #[test]
@@ -265,5 +280,7 @@ mod tests {
         let all = [at("abc", 0..1), at("abc", 1..2), warning];
         assert!(report(&all, "abc", Style::Plain).ends_with("\n2 errors, 1 warning\n"));
         assert_eq!(report(&[], "abc", Style::Plain), "");
+        let many = vec![at("abc", 0..1); 101];
+        assert!(report(&many, "abc", Style::Plain).ends_with("\n101 errors, of which 100 are shown\n"));
     }
 }

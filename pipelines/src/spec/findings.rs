@@ -15,6 +15,7 @@ pub(crate) struct Findings<'s> {
     /// Byte offset of each line's start.
     lines: Vec<usize>,
     found: Vec<Diagnostic>,
+    errors: usize,
     /// How many of the found are syntax errors; these come first.
     syntax: usize,
     /// Lines with syntax errors: what else is said of them is left out.
@@ -25,7 +26,7 @@ impl<'s> Findings<'s> {
     pub(crate) fn new(source: &'s str, file: &'s str) -> Self {
         let starts = source.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at + 1);
         let lines = [0].into_iter().chain(starts).collect();
-        Self { source, file, lines, found: Vec::new(), syntax: 0, damaged: BTreeSet::new() }
+        Self { source, file, lines, found: Vec::new(), errors: 0, syntax: 0, damaged: BTreeSet::new() }
     }
 
     /// Line of a byte offset, from 1.
@@ -71,7 +72,14 @@ impl<'s> Findings<'s> {
             self.syntax_error(span, message);
         }
         self.syntax = self.found.len();
-        self.damaged = faults.iter().map(|(line, _, _)| *line).collect();
+        let mut damaged: BTreeSet<u32> = faults.iter().map(|(line, _, _)| *line).collect();
+        for header in broken.iter().filter(|line| self.is_header(**line)) {
+            // Whose keys the next lines are is not known.
+            let rest =
+                (header + 1..).take_while(|line| self.text_of(*line).is_some() && !self.is_header(*line));
+            damaged.extend(rest);
+        }
+        self.damaged = damaged;
         broken.is_empty()
     }
 
@@ -89,51 +97,96 @@ impl<'s> Findings<'s> {
             self.error(span, "a key without a value").expected("a value");
         } else {
             let found = self.error(span, format!("not valid TOML: {what}"));
-            if let Some(expected) = expected {
+            if let Some(expected) = expected.filter(|expected| *expected != "nothing") {
                 found.expected(expected);
             }
         }
     }
 
-    /// Errors found so far.
+    fn text_of(&self, line: u32) -> Option<&'s str> {
+        let start = *self.lines.get(usize::try_from(line).ok()?.checked_sub(1)?)?;
+        self.source.get(start..)?.lines().next()
+    }
+
+    fn is_header(&self, line: u32) -> bool {
+        self.text_of(line).is_some_and(|text| text.trim_start().starts_with('['))
+    }
+
+    /// What stands at a place, cut down when it is long.
+    pub(crate) fn text(&self, span: &Range<usize>) -> String {
+        const LONGEST: usize = 40;
+        let text = self.source.get(span.clone()).unwrap_or_default();
+        if text.len() <= LONGEST {
+            text.to_owned()
+        } else {
+            format!("{}…", &text[..text.floor_char_boundary(LONGEST)])
+        }
+    }
+
+    /// How many errors were found so far.
     pub(crate) fn errors(&self) -> usize {
-        self.found.iter().filter(|found| found.severity == Severity::Error).count()
+        self.errors
     }
 
     /// All that was found, by place: the errors alone when there are any, else the warnings.
     pub(crate) fn finish(mut self) -> Result<Vec<Diagnostic>, Vec<Diagnostic>> {
         let rest = self.found.split_off(self.syntax);
-        self.found.extend(rest.into_iter().filter(|found| !self.damaged.contains(&found.line)));
+        // What the parser made up in place of a broken value stands nowhere.
+        let real = |found: &Diagnostic| {
+            self.damaged.is_empty() || !(found.span == (0..0) || self.damaged.contains(&found.line))
+        };
+        self.found.extend(rest.into_iter().filter(real));
         // Errors of one place keep the order in which they were found.
         self.found.sort_by_key(|found| (found.span.start, found.span.end));
+        self.count_columns();
         let (errors, warnings): (Vec<_>, Vec<_>) =
             self.found.into_iter().partition(|found| found.severity == Severity::Error);
         if errors.is_empty() { Ok(warnings) } else { Err(errors) }
     }
 
+    /// Sets the columns of what was found, each line walked once: a line may be megabytes with a mistake in each word.
+    fn count_columns(&mut self) {
+        let (mut line, mut at, mut column) = (0, 0, 1);
+        for found in &mut self.found {
+            if found.line != line {
+                line = found.line;
+                at = self.lines.get(line as usize - 1).copied().unwrap_or(0);
+                column = 1;
+            }
+            let between = self.source.get(at..found.span.start).unwrap_or_default();
+            column += between.chars().count();
+            at = found.span.start;
+            found.column = u32::try_from(column).unwrap_or(u32::MAX);
+        }
+    }
+
     fn push(&mut self, severity: Severity, span: &Range<usize>, message: String) -> &mut Diagnostic {
         let start = self.source.floor_char_boundary(span.start);
         let end = self.source.ceil_char_boundary(span.end.clamp(start, self.source.len()));
-        let line = self.line(start);
-        let line_start = self.lines.get(line as usize - 1).copied().unwrap_or(0);
-        let column = self.source.get(line_start..start).map_or(0, |before| before.chars().count());
         let diagnostic = Diagnostic {
             severity,
             message,
             file: self.file.to_owned(),
-            line,
-            column: u32::try_from(column + 1).unwrap_or(u32::MAX),
+            line: self.line(start),
+            column: 1, // counted at the end
             span: start..end,
             label: String::new(),
             expected: None,
             suggestion: None,
             help: None,
         };
+        self.errors += usize::from(severity == Severity::Error);
+        if self.found.len() == MOST {
+            self.found.pop();
+        }
         let at = self.found.len();
         self.found.push(diagnostic);
         &mut self.found[at]
     }
 }
+
+/// As many mistakes are kept; nobody reads more, and a file of garbage should not take memory a hundred times its size.
+const MOST: usize = 10_000;
 
 // The two errors of the TOML parser after which it still has the whole file.
 const DOUBLED: &str = "duplicate key";

@@ -69,7 +69,12 @@ const LAST_CORE: u64 = 8191;
 
 static SECTIONS: &[Section] = &[
     Section { name: "engine", named: None, keys: ENGINE, about: "Workers and packet memory." },
-    Section { name: "control", named: None, keys: CONTROL, about: "The control process and who may use its API." },
+    Section {
+        name: "control",
+        named: None,
+        keys: CONTROL,
+        about: "The control process and who may use its API.",
+    },
     Section {
         name: "port",
         named: Some(MAX_PORTS),
@@ -170,7 +175,10 @@ const PORT: &[Key] = &[
     },
     Key {
         name: "steer",
-        kind: Kind::Either(&[Kind::Word(&["all"]), Kind::OneKey(&[("prefixes", &PREFIXES), ("ports", &SERVICES)])]),
+        kind: Kind::Either(&[
+            Kind::Word(&["all"]),
+            Kind::OneKey(&[("prefixes", &PREFIXES), ("ports", &SERVICES)]),
+        ]),
         default: Some("\"all\""),
         reach: Reach::Live,
         about: "Which packets are taken from the kernel: all, those to some prefixes, or those to some TCP and UDP ports.",

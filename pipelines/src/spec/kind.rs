@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeString, DeTable, DeValue};
 
 use super::address::{Prefix, PrefixError, Service};
 use super::datum::{Datum, Placed};
@@ -60,7 +60,12 @@ pub(crate) enum Text {
 
 impl Kind {
     /// The value, if it is right; else the mistakes are in `out`. `path` names the key in messages.
-    pub(crate) fn check(&self, value: &Spanned<DeValue<'_>>, path: &str, out: &mut Findings<'_>) -> Option<Placed<Datum>> {
+    pub(crate) fn check(
+        &self,
+        value: &Spanned<DeValue<'_>>,
+        path: &str,
+        out: &mut Findings<'_>,
+    ) -> Option<Placed<Datum>> {
         let span = value.span();
         let at = At { span: &span, path, whole: self };
         let datum = self.check_at(value.get_ref(), at, out)?;
@@ -100,16 +105,16 @@ impl Kind {
                     at.wrong(out, format!(": \"{text}\" {problem}"), better.map(|text| format!("\"{text}\"")))
                 }
             },
-            (Kind::List { of, min, max }, DeValue::Array(items)) => list(items.iter(), of, (*min, *max), at, out),
+            (Kind::List { of, min, max }, DeValue::Array(items)) => {
+                list(items.iter(), of, (*min, *max), at, out)
+            }
             (Kind::ByPort(of), DeValue::Table(table)) => {
-                let values = table.iter().map(|(port, value)| {
+                let entry = |(port, value): (&Spanned<DeString<'_>>, _)| {
                     let value = of.check(value, at.path, out)?;
                     Some((Placed::new(port.get_ref().to_string(), port.span()), value))
-                });
-                // Every value is checked, also after one is wrong.
-                let values: Vec<Option<_>> = values.collect();
-                let mut values: Vec<_> = values.into_iter().collect::<Option<_>>()?;
-                values.sort_by_key(|(port, _): &(Placed<String>, _)| port.span.start);
+                };
+                let mut values: Vec<_> = table.iter().filter_map(entry).collect();
+                values.sort_by_key(|(port, _)| port.span.start);
                 Some(Datum::ByPort(values))
             }
             (Kind::OneKey(keys), DeValue::Table(table)) => one_key(table, keys, at, out),
@@ -130,7 +135,13 @@ impl Kind {
         }
     }
 
-    fn number(&self, number: Option<u64>, written: &str, at: At<'_>, out: &mut Findings<'_>) -> Option<Datum> {
+    fn number(
+        &self,
+        number: Option<u64>,
+        written: &str,
+        at: At<'_>,
+        out: &mut Findings<'_>,
+    ) -> Option<Datum> {
         let number = number.unwrap_or(u64::MAX);
         let (fits, better) = match self {
             Kind::Whole { min, max } => ((*min..=*max).contains(&number), None),
@@ -141,7 +152,11 @@ impl Kind {
             Kind::Size(sizes) => (sizes.contains(&number), None),
             _ => (false, None),
         };
-        if fits { Some(Datum::Number(number)) } else { at.wrong(out, format!(" cannot be {written}"), better) }
+        if fits {
+            Some(Datum::Number(number))
+        } else {
+            at.wrong(out, format!(" cannot be {written}"), better)
+        }
     }
 
     /// What would be right, as an error says it.
@@ -184,7 +199,8 @@ impl Text {
             Text::Account => {
                 let mut bytes = text.bytes();
                 let first = bytes.next().is_some_and(|b| b.is_ascii_lowercase() || b == b'_');
-                let rest = bytes.all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'-'));
+                let rest =
+                    bytes.all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'-'));
                 if first && rest && text.len() <= 32 {
                     return Ok(Datum::Text(text.to_owned()));
                 }
@@ -259,25 +275,34 @@ fn list<'v>(
     out: &mut Findings<'_>,
 ) -> Option<Datum> {
     let count = items.len();
-    let mut sound = (min..=max).contains(&count);
-    if !sound {
-        let problem = if count == 0 { " is empty".to_owned() } else { format!(" has {count} entries") };
+    if !(min..=max).contains(&count) {
+        let problem = match count {
+            0 => " is empty".to_owned(),
+            1 => " has 1 entry".to_owned(),
+            _ => format!(" has {count} entries"),
+        };
         at.wrong(out, problem, None);
     }
+    let mut kept: Vec<Placed<Datum>> = Vec::new();
+    let mut seen: HashMap<Datum, usize> = HashMap::new();
     // A list far beyond its limit would only repeat its mistakes.
-    let items: Vec<_> = items.take(max).map(|item| of.check(item, at.path, out)).collect();
-    sound &= items.iter().all(Option::is_some);
-    let items: Vec<Placed<Datum>> = items.into_iter().flatten().collect();
-    let mut seen: HashMap<&Datum, usize> = HashMap::new();
-    for item in &items {
-        let first = *seen.entry(&item.value).or_insert(item.span.start);
-        if first != item.span.start {
-            let line = out.line(first);
-            out.error(&item.span, format!("`{}` has this twice", at.path)).label(format!("also in line {line}"));
-            sound = false;
+    for item in items.take(max) {
+        let before = out.errors();
+        let Some(item) = of.check(item, at.path, out) else { continue };
+        if out.errors() > before {
+            kept.push(item); // only a part of what was written: not to be compared
+        } else if let Some(first) = seen.get(&item.value) {
+            let line = out.line(*first);
+            let text = out.text(&item.span);
+            out.error(&item.span, format!("`{}` has {text} twice", at.path))
+                .label(format!("also in line {line}"));
+        } else {
+            seen.insert(item.value.clone(), item.span.start);
+            kept.push(item);
         }
     }
-    sound.then_some(Datum::List(items))
+    // What is right goes on, so that mistakes in what it names are found too.
+    Some(Datum::List(kept))
 }
 
 fn one_key(
@@ -308,7 +333,8 @@ fn one_key(
     }
 }
 
-fn a_type(value: &DeValue<'_>) -> &'static str {
+/// What a value is, in an error.
+pub(crate) fn a_type(value: &DeValue<'_>) -> &'static str {
     match value {
         DeValue::String(_) => "text",
         DeValue::Integer(_) => "a number",

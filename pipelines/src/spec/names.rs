@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use super::datum::Placed;
 use super::findings::Findings;
+use super::kind::one_of;
 use super::model::PortId;
 use super::nearest::nearest;
 
@@ -62,7 +63,12 @@ impl PortNames {
     }
 
     /// [`known`](Self::known) for a name that stands as a key in the file.
-    pub(crate) fn known_key(&self, name: &str, span: &Range<usize>, out: &mut Findings<'_>) -> Option<PortId> {
+    pub(crate) fn known_key(
+        &self,
+        name: &str,
+        span: &Range<usize>,
+        out: &mut Findings<'_>,
+    ) -> Option<PortId> {
         self.look(name, span, "", out)
     }
 
@@ -76,7 +82,7 @@ impl PortNames {
             if self.ids.is_empty() {
                 found.help(format!("add a table [port.{}]", if is_name(name) { name } else { "NAME" }));
             } else {
-                found.expected(super::kind::one_of(&names().map(|name| format!("\"{name}\"")).collect::<Vec<_>>()));
+                found.expected(one_of(&names().map(|name| format!("\"{name}\"")).collect::<Vec<_>>()));
             }
         }
         id

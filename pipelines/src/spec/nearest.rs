@@ -46,7 +46,13 @@ mod tests {
 
     #[test]
     fn distances() {
-        for (a, b, edits) in [("", "abc", 3), ("lan", "lan", 0), ("lna", "lan", 1), ("kitten", "sitting", 3), ("LAN", "lan", 0)] {
+        for (a, b, edits) in [
+            ("", "abc", 3),
+            ("lan", "lan", 0),
+            ("lna", "lan", 1),
+            ("kitten", "sitting", 3),
+            ("LAN", "lan", 0),
+        ] {
             assert_eq!(distance(a, b), edits, "{a} {b}");
             assert_eq!(distance(b, a), edits, "{b} {a}");
         }

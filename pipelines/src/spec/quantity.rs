@@ -25,7 +25,8 @@ pub enum QuantityError {
 }
 
 const DURATIONS: (&str, &[(&str, u64)]) = ("ms or s", &[("ms", 1), ("s", 1000)]);
-const SIZES: (&str, &[(&str, u64)]) = ("B, KiB, MiB or GiB", &[("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)]);
+const SIZES: (&str, &[(&str, u64)]) =
+    ("B, KiB, MiB or GiB", &[("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)]);
 
 /// Reads `250ms` or `2s`.
 ///

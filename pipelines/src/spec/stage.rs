@@ -85,7 +85,7 @@ const ROUTE: &[Key] = &[Key {
 }];
 
 fn patch(fields: &Fields, path: &str, ports: &PortNames, out: &mut Findings<'_>) -> StageSpec {
-    let mut map = vec![None; ports.len()];
+    let mut map = vec![None; ports.len().min(MAX_PORTS)];
     let mut connect = |input: &str, output: &str, span: &std::ops::Range<usize>, out: &mut Findings<'_>| {
         let (Some(from), Some(to)) = (ports.id(input), ports.id(output)) else {
             return; // the unknown name is reported already
@@ -94,9 +94,12 @@ fn patch(fields: &Fields, path: &str, ports: &PortNames, out: &mut Findings<'_>)
         match *slot {
             Some(other) if other != to => {
                 let other = ports.name(other).to_owned();
-                out.error(span, format!("`{path}` sends port \"{input}\" to both \"{other}\" and \"{output}\""))
-                    .label(format!("a second output for \"{input}\""))
-                    .help("give each input one output");
+                out.error(
+                    span,
+                    format!("`{path}` sends port \"{input}\" to both \"{other}\" and \"{output}\""),
+                )
+                .label(format!("a second output for \"{input}\""))
+                .help("give each input one output");
             }
             _ => *slot = Some(to),
         }

@@ -36,6 +36,13 @@ impl Layout {
     }
 }
 
+/// The sum under the header checksum. Options are rare: without them there is no loop.
+#[inline]
+fn header_sum(fixed: &[u8; HEADER_LEN], options: &[u8]) -> Sum {
+    let sum = Sum::of_fixed(fixed);
+    if options.is_empty() { sum } else { sum + Sum::of(options) }
+}
+
 /// A checked IPv4 packet.
 #[derive(Clone, Copy, Debug)]
 pub struct Ipv4<'a> {
@@ -181,7 +188,7 @@ impl<'a> Ipv4<'a> {
     /// The addresses' part of the pseudo-header that TCP and UDP sum.
     #[inline]
     pub fn address_sum(&self) -> Sum {
-        Sum::of(field::<12, 8, _>(self.fixed))
+        Sum::of_fixed(field::<12, 8, _>(self.fixed))
     }
 
     /// Checks the header checksum (RFC 1812 §5.2.2).
@@ -190,8 +197,7 @@ impl<'a> Ipv4<'a> {
     /// `BadChecksum`.
     #[inline]
     pub fn verify_checksum(&self) -> Result<(), HeaderError> {
-        let sum = Sum::of(self.fixed) + Sum::of(self.options);
-        if sum.is_valid() { Ok(()) } else { Err(HeaderError::BadChecksum) }
+        if header_sum(self.fixed, self.options).is_valid() { Ok(()) } else { Err(HeaderError::BadChecksum) }
     }
 }
 
@@ -295,8 +301,8 @@ impl<'a> Ipv4Mut<'a> {
     #[inline]
     pub fn fill_checksum(&mut self) {
         *field_mut::<10, 2, _>(self.fixed) = [0, 0];
-        let sum = Sum::of(self.fixed) + Sum::of(self.options);
-        *field_mut::<10, 2, _>(self.fixed) = sum.finish().to_be_bytes();
+        let checksum = header_sum(self.fixed, self.options).finish();
+        *field_mut::<10, 2, _>(self.fixed) = checksum.to_be_bytes();
     }
 
     #[inline]

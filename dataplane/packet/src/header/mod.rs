@@ -18,6 +18,7 @@ pub mod build;
 #[doc(hidden)]
 pub mod corpus;
 pub mod ethernet;
+pub mod extension;
 pub mod icmp;
 pub mod icmpv6;
 pub mod ipv4;
@@ -29,10 +30,11 @@ pub mod udp;
 
 pub use arp::Arp;
 pub use ethernet::{Ethernet, EthernetMut, Mac, VlanTag};
+pub use extension::{Extension, Extensions, Upper};
 pub use icmp::{Icmp, IcmpMut};
 pub use icmpv6::{Icmpv6, Icmpv6Mut};
 pub use ipv4::{Ipv4, Ipv4Mut};
-pub use ipv6::{Ipv6, Ipv6Mut, Upper};
+pub use ipv6::{Ipv6, Ipv6Mut};
 pub use ports::{Ports, PortsMut};
 pub use tcp::{Tcp, TcpFlags, TcpMut};
 pub use udp::{Udp, UdpMut};
@@ -59,7 +61,7 @@ pub enum HeaderError {
     /// More VLAN tags than [`ethernet::MAX_TAGS`].
     #[error("more VLAN tags than are supported (2)")]
     TooManyTags,
-    /// More IPv6 extension headers than [`ipv6::MAX_EXTENSIONS`].
+    /// More IPv6 extension headers than [`extension::MAX_EXTENSIONS`].
     #[error("more IPv6 extension headers than are supported (8)")]
     TooManyExtensions,
     /// An IPv6 extension header where it must not be: hop-by-hop options not first, or a second fragment header.

@@ -91,7 +91,7 @@ impl<'a> Udp<'a> {
     #[inline]
     fn sum(&self, addresses: Sum) -> Sum {
         addresses.with_transport(protocol::UDP, usize::from(self.length()))
-            + Sum::of(self.fixed)
+            + Sum::of_fixed(self.fixed)
             + Sum::of(self.payload)
     }
 }
@@ -209,7 +209,8 @@ mod tests {
         /// What NAT does: address and port change, and the checksum is the one a new datagram has.
         #[test]
         fn rewritten_is_rebuilt(
-            old: [u8; 4], new: [u8; 4], to: [u8; 4], ports: (u16, u16, u16), payload in prop::collection::vec(any::<u8>(), 0..40),
+            old: [u8; 4], new: [u8; 4], to: [u8; 4], ports: (u16, u16, u16),
+            payload in prop::collection::vec(any::<u8>(), 0..40),
         ) {
             let addresses = |from: [u8; 4]| Sum::addresses_v4(from.into(), Ipv4Addr::from(to));
             let mut bytes = build::udp(addresses(old), ports.0, ports.1, &payload);

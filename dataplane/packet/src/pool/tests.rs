@@ -77,7 +77,7 @@ fn a_successor_finds_what_the_dead_held_and_what_the_kernel_has() {
 
     let mut heir = open(true);
     heir.found(in_rx_ring, Owner::Fill);
-    assert_eq!(heir.recover(), Recovered { freed: 1, with_kernel: 4 });
+    assert_eq!(Pool::recover(std::slice::from_mut(&mut heir)), [Recovered { freed: 1, with_kernel: 4 }]);
     assert_eq!(heir.audit(0, 0), Audit { pool: 60, fill: 3, tx: 1, ..Audit::default() });
     let frame = heir.take(in_rx_ring, Owner::Fill).unwrap();
     heir.free(frame);

@@ -1,0 +1,504 @@
+//! The messages between control and the data plane, and what makes one acceptable.
+//!
+//! Owns: the message types, their encoding (postcard: a varint tag, then the fields) and their limits. Refuses: messages
+//! that are too long, unknown, cut, followed by more bytes, of another version, with the wrong number of descriptors, or
+//! with a field out of its range; [`encode`] refuses to build what [`decode`] would refuse. Keeps true: a decoded message
+//! is within every limit below, and decoding any bytes neither panics nor allocates more than about a mebibyte.
+//!
+//! Order, from control: `Hello`, then `Port`s, `Queue`s, `Punt`, `Fib`s and a `Snapshot`, then `Start`; later more of
+//! those, and `Audit`, `Replay` or `Stop` at any time. From the data plane: `Ready` once it is sandboxed, `Started`, and
+//! answers. [`VERSION`] changes with any change to a type here; the tag and the version of `Hello` stay where they are, so
+//! that any two versions can at least tell each other apart.
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+pub use crate::fd::MAX_FDS;
+
+/// Version of the messages.
+pub const VERSION: u32 = 1;
+/// Longest message, bytes. The longest real one is an audit of [`MAX_WORKERS`] workers, under 8 KiB.
+pub const MAX_MESSAGE: usize = 16 << 10;
+/// Most workers of one data plane.
+pub const MAX_WORKERS: usize = 128;
+/// Most ports of one data plane: what the counters have room for.
+pub const MAX_PORTS: usize = 64;
+/// Most entries of an AF_XDP ring. The kernel would take more; no NIC ring is larger than a quarter of this.
+pub const MAX_RING: u32 = 1 << 15;
+/// Longest text in a message, bytes.
+pub const MAX_TEXT: usize = 1024;
+
+/// Why a message was not encoded or not accepted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MessageError {
+    /// Longer than [`MAX_MESSAGE`].
+    #[error("a message of {len} bytes is longer than the limit of {MAX_MESSAGE}")]
+    Oversize {
+        /// Its length, bytes.
+        len: usize,
+    },
+    /// No message at all, or one that ends inside its tag.
+    #[error("the message has no readable tag")]
+    NoTag,
+    /// A tag that this version does not know.
+    #[error("message tag {tag} is unknown: version {VERSION} knows tags 0 to {last}")]
+    Unknown {
+        /// The tag.
+        tag: u32,
+        /// The last one that is known.
+        last: usize,
+    },
+    /// The peer speaks another version.
+    #[error(
+        "the peer speaks version {theirs} of the protocol, this process version {VERSION}: start both from one build"
+    )]
+    Version {
+        /// The peer's version.
+        theirs: u32,
+    },
+    /// The message ends inside a field.
+    #[error("message {kind} is cut short")]
+    Truncated {
+        /// Name of the message.
+        kind: &'static str,
+    },
+    /// A field holds bytes that its type does not have.
+    #[error("message {kind} is malformed: {source}")]
+    Malformed {
+        /// Name of the message.
+        kind: &'static str,
+        /// What the decoder said.
+        source: postcard::Error,
+    },
+    /// Bytes after the end.
+    #[error("message {kind} is followed by {extra} more bytes")]
+    Trailing {
+        /// Name of the message.
+        kind: &'static str,
+        /// How many.
+        extra: usize,
+    },
+    /// More or fewer descriptors than the message carries.
+    #[error("message {kind} came with {have} descriptors and carries {want}")]
+    Descriptors {
+        /// Name of the message.
+        kind: &'static str,
+        /// How many came.
+        have: usize,
+        /// How many belong.
+        want: usize,
+    },
+    /// A field out of its range.
+    #[error("message {kind}: {field} is {value}, and must be {range}")]
+    Field {
+        /// Name of the message.
+        kind: &'static str,
+        /// Name of the field.
+        field: &'static str,
+        /// Its value.
+        value: String,
+        /// What is allowed.
+        range: &'static str,
+    },
+}
+
+/// What control says to the data plane.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToDataplane {
+    /// The first message. Descriptors: arena, ledger, counters (all as [`crate::shm::Memory`] makes them) and a listening
+    /// Unix socket, on which a later control process knocks.
+    Hello {
+        /// [`VERSION`] of the sender.
+        version: u32,
+        /// What the process is made of.
+        layout: Layout,
+    },
+    /// A configured netdev.
+    Port {
+        /// Its number, below [`MAX_PORTS`]: the index of its counters.
+        id: u16,
+        /// Name of the netdev.
+        name: String,
+        /// Index of the netdev in control's network namespace; not 0.
+        ifindex: u32,
+        /// Its address.
+        mac: [u8; 6],
+        /// Its MTU, bytes of a packet without the Ethernet header.
+        mtu: u32,
+    },
+    /// A NIC queue of a port, and who serves it. Descriptor: the bound AF_XDP socket, its fill ring filled.
+    Queue {
+        /// Number of the port.
+        port: u16,
+        /// NIC queue.
+        queue: u16,
+        /// Worker that serves it.
+        worker: u8,
+        /// Entries of the RX ring.
+        rx: u32,
+        /// Entries of the TX ring.
+        tx: u32,
+        /// Entries of the fill ring.
+        fill: u32,
+        /// Entries of the completion ring.
+        completion: u32,
+        /// The driver reads and writes the arena itself; the kernel copies otherwise.
+        zero_copy: bool,
+        /// The socket has preferred busy polling on.
+        busy_poll: bool,
+    },
+    /// Where packets for the kernel go. Descriptor: a TUN device's queue.
+    Punt,
+    /// A forwarding table. Descriptor: its memory, which control goes on writing.
+    Fib {
+        /// Epoch of the snapshot that it belongs to.
+        epoch: u64,
+        /// Number of the table, as stages name it.
+        table: u32,
+        /// Length of the memory, bytes.
+        len: u64,
+    },
+    /// A compiled config to adopt. Descriptor: its bytes, as [`crate::shm::sealed_bytes`] makes them.
+    Snapshot {
+        /// Its number, larger than that of the one before.
+        epoch: u64,
+        /// Length of the bytes.
+        len: u64,
+    },
+    /// All is there: read packets.
+    Start,
+    /// Count the frames by owner.
+    Audit {
+        /// Comes back in the answer.
+        id: u32,
+    },
+    /// From a control process that adopts this data plane: send back everything that you were given, with descriptors.
+    Replay,
+    /// Stop the workers and exit.
+    Stop,
+}
+
+/// What a data plane process is made of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Layout {
+    /// Size of a frame, bytes: 2048 or 4096.
+    pub frame_size: u32,
+    /// Frames in the arena.
+    pub frames: u32,
+    /// One entry per worker, 1 to [`MAX_WORKERS`].
+    pub workers: Vec<WorkerPlan>,
+    /// What a worker does when there is nothing to do.
+    pub idle: Idle,
+    /// User id to run as; not 0.
+    pub uid: u32,
+    /// Group id to run as; not 0.
+    pub gid: u32,
+    /// The ledger and the counters hold a predecessor's state, to be carried on from.
+    pub takeover: bool,
+}
+
+/// Where a worker runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerPlan {
+    /// CPU to pin it to, or none to let the kernel choose.
+    pub core: Option<u32>,
+}
+
+/// What a worker does when there is nothing to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Idle {
+    /// Look again at once.
+    Spin,
+    /// Spin for a while, then block.
+    Adaptive,
+    /// Block.
+    Block,
+}
+
+/// What the data plane says to control.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FromDataplane {
+    /// Alive, and (when true) in its sandbox; nothing has been read yet.
+    Ready {
+        /// The process, as it sees itself.
+        pid: u32,
+        /// All steps of the sandbox were taken and verified.
+        sandboxed: bool,
+    },
+    /// The workers run.
+    Started,
+    /// Every worker has left all earlier epochs: their memory may go.
+    Adopted {
+        /// Epoch of the snapshot that all workers use.
+        epoch: u64,
+    },
+    /// The frames by owner, worker by worker.
+    Audit {
+        /// Of the question.
+        id: u32,
+        /// One entry per worker.
+        workers: Vec<WorkerAudit>,
+    },
+    /// One message that was received earlier, and its descriptors.
+    Replayed(ToDataplane),
+    /// All were sent.
+    ReplayEnd,
+    /// The process cannot go on and will exit.
+    Failed {
+        /// What happened and what to do about it; see [`FromDataplane::failed`].
+        what: String,
+    },
+    /// The workers have stopped; the process exits.
+    Stopped,
+}
+
+/// The frames of one worker by owner, at a pass boundary.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerAudit {
+    /// Number of the worker.
+    pub worker: u8,
+    /// Free, in the worker's pool.
+    pub pool: u32,
+    /// In a fill ring, or with the NIC.
+    pub fill: u32,
+    /// In an RX ring.
+    pub rx: u32,
+    /// In a burst.
+    pub burst: u32,
+    /// In a TX ring, or with the NIC.
+    pub tx: u32,
+    /// In a completion ring.
+    pub completion: u32,
+    /// Held by a stage.
+    pub held: u32,
+    /// On the way home from another worker.
+    pub remote: u32,
+    /// Times that a frame was found with another owner than the one that gave it up.
+    pub misplaced: u64,
+    /// Frames whose owner is none of these: 0, or a defect.
+    pub leaked: u32,
+}
+
+impl FromDataplane {
+    /// A [`FromDataplane::Failed`] that fits: `what`, cut to [`MAX_TEXT`] bytes.
+    pub fn failed(what: impl std::fmt::Display) -> Self {
+        let mut what = what.to_string();
+        what.truncate(what.floor_char_boundary(MAX_TEXT));
+        Self::Failed { what }
+    }
+}
+
+/// A message of one direction: [`ToDataplane`] or [`FromDataplane`].
+pub trait Message: Serialize + DeserializeOwned {
+    /// The names of the messages, indexed by tag.
+    const KINDS: &'static [&'static str];
+
+    /// Name of this message.
+    fn kind(&self) -> &'static str;
+
+    /// How many descriptors it carries.
+    fn descriptors(&self) -> usize;
+
+    /// Whether every field is in its range.
+    ///
+    /// # Errors
+    /// [`MessageError::Field`] for the first that is not.
+    fn check(&self) -> Result<(), MessageError>;
+
+    /// Refuses, before anything is decoded, what another version sent.
+    #[doc(hidden)]
+    fn screen(tag: u32, rest: &[u8]) -> Result<(), MessageError>;
+}
+
+impl Message for ToDataplane {
+    const KINDS: &'static [&'static str] =
+        &["Hello", "Port", "Queue", "Punt", "Fib", "Snapshot", "Start", "Audit", "Replay", "Stop"];
+
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Hello { .. } => "Hello",
+            Self::Port { .. } => "Port",
+            Self::Queue { .. } => "Queue",
+            Self::Punt => "Punt",
+            Self::Fib { .. } => "Fib",
+            Self::Snapshot { .. } => "Snapshot",
+            Self::Start => "Start",
+            Self::Audit { .. } => "Audit",
+            Self::Replay => "Replay",
+            Self::Stop => "Stop",
+        }
+    }
+
+    fn descriptors(&self) -> usize {
+        match self {
+            Self::Hello { .. } => 4,
+            Self::Queue { .. } | Self::Punt | Self::Fib { .. } | Self::Snapshot { .. } => 1,
+            Self::Port { .. } | Self::Start | Self::Audit { .. } | Self::Replay | Self::Stop => 0,
+        }
+    }
+
+    fn check(&self) -> Result<(), MessageError> {
+        let kind = self.kind();
+        let port = |id: u16| within(kind, "port", id, usize::from(id) < MAX_PORTS, "below 64");
+        match self {
+            Self::Hello { version, layout } => {
+                if *version != VERSION {
+                    return Err(MessageError::Version { theirs: *version });
+                }
+                let count = layout.workers.len();
+                within(
+                    kind,
+                    "frame_size",
+                    layout.frame_size,
+                    [2048, 4096].contains(&layout.frame_size),
+                    "2048 or 4096",
+                )?;
+                within(kind, "frames", layout.frames, layout.frames > 0, "at least 1")?;
+                within(kind, "workers", count, (1..=MAX_WORKERS).contains(&count), "1 to 128")?;
+                within(kind, "uid", layout.uid, layout.uid != 0, "other than root's")?;
+                within(kind, "gid", layout.gid, layout.gid != 0, "other than root's")
+            }
+            Self::Port { id, name, ifindex, mtu, .. } => {
+                port(*id)?;
+                // dev_valid_name, net/core/dev.c
+                let plain = name.bytes().all(|b| b.is_ascii_graphic() && b != b'/' && b != b':');
+                let named = plain && (1..16).contains(&name.len()) && name != "." && name != "..";
+                within(
+                    kind,
+                    "name",
+                    format_args!("{name:?}"),
+                    named,
+                    "a netdev's name: 1 to 15 visible characters",
+                )?;
+                within(kind, "ifindex", ifindex, *ifindex != 0, "other than 0")?;
+                within(kind, "mtu", mtu, (68..=65_535).contains(mtu), "68 to 65535")
+            }
+            Self::Queue { port: id, worker, rx, tx, fill, completion, .. } => {
+                port(*id)?;
+                within(kind, "worker", worker, usize::from(*worker) < MAX_WORKERS, "below 128")?;
+                for (field, size) in [("rx", rx), ("tx", tx), ("fill", fill), ("completion", completion)] {
+                    let fits = size.is_power_of_two() && *size <= MAX_RING;
+                    within(kind, field, size, fits, "a power of two of at most 32768")?;
+                }
+                Ok(())
+            }
+            Self::Fib { len, .. } | Self::Snapshot { len, .. } => {
+                within(kind, "len", len, (1..=isize::MAX as u64).contains(len), "a length of memory")
+            }
+            Self::Punt | Self::Start | Self::Audit { .. } | Self::Replay | Self::Stop => Ok(()),
+        }
+    }
+
+    fn screen(tag: u32, rest: &[u8]) -> Result<(), MessageError> {
+        let version = (tag == 0).then(|| postcard::take_from_bytes::<u32>(rest));
+        match version {
+            Some(Ok((theirs, _))) if theirs != VERSION => Err(MessageError::Version { theirs }),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Message for FromDataplane {
+    const KINDS: &'static [&'static str] =
+        &["Ready", "Started", "Adopted", "Audit", "Replayed", "ReplayEnd", "Failed", "Stopped"];
+
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Ready { .. } => "Ready",
+            Self::Started => "Started",
+            Self::Adopted { .. } => "Adopted",
+            Self::Audit { .. } => "Audit",
+            Self::Replayed(_) => "Replayed",
+            Self::ReplayEnd => "ReplayEnd",
+            Self::Failed { .. } => "Failed",
+            Self::Stopped => "Stopped",
+        }
+    }
+
+    fn descriptors(&self) -> usize {
+        if let Self::Replayed(message) = self { message.descriptors() } else { 0 }
+    }
+
+    fn check(&self) -> Result<(), MessageError> {
+        let kind = self.kind();
+        match self {
+            Self::Replayed(message) => message.check(),
+            Self::Audit { workers, .. } => {
+                within(kind, "workers", workers.len(), workers.len() <= MAX_WORKERS, "at most 128")
+            }
+            Self::Failed { what } => {
+                within(kind, "what", what.len(), what.len() <= MAX_TEXT, "at most 1024 bytes")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn screen(tag: u32, rest: &[u8]) -> Result<(), MessageError> {
+        if tag != 4 {
+            return Ok(());
+        }
+        let (tag, rest) = tag_of::<ToDataplane>(rest)?;
+        ToDataplane::screen(tag, rest)
+    }
+}
+
+fn within(
+    kind: &'static str,
+    field: &'static str,
+    value: impl std::fmt::Display,
+    holds: bool,
+    range: &'static str,
+) -> Result<(), MessageError> {
+    if holds { Ok(()) } else { Err(MessageError::Field { kind, field, value: value.to_string(), range }) }
+}
+
+/// The tag of a message, known to `M`, and the bytes after it.
+fn tag_of<M: Message>(bytes: &[u8]) -> Result<(u32, &[u8]), MessageError> {
+    let (tag, rest) = postcard::take_from_bytes::<u32>(bytes).map_err(|_| MessageError::NoTag)?;
+    if tag as usize >= M::KINDS.len() {
+        return Err(MessageError::Unknown { tag, last: M::KINDS.len() - 1 });
+    }
+    Ok((tag, rest))
+}
+
+/// Replaces the content of `into` with the encoded message.
+///
+/// # Errors
+/// [`MessageError::Field`] or [`MessageError::Oversize`] for a message that the peer would refuse.
+pub fn encode<M: Message>(message: &M, into: &mut Vec<u8>) -> Result<(), MessageError> {
+    message.check()?;
+    into.clear();
+    postcard::to_io(message, &mut *into)
+        .map_err(|source| MessageError::Malformed { kind: message.kind(), source })?;
+    if into.len() > MAX_MESSAGE { Err(MessageError::Oversize { len: into.len() }) } else { Ok(()) }
+}
+
+/// The message in `bytes`, which came with `descriptors` descriptors.
+///
+/// # Errors
+/// Each [`MessageError`]: the bytes are a peer's, and are trusted with nothing.
+pub fn decode<M: Message>(bytes: &[u8], descriptors: usize) -> Result<M, MessageError> {
+    if bytes.len() > MAX_MESSAGE {
+        return Err(MessageError::Oversize { len: bytes.len() });
+    }
+    let (tag, rest) = tag_of::<M>(bytes)?;
+    M::screen(tag, rest)?;
+    let kind = M::KINDS.get(tag as usize).copied().unwrap_or("?");
+    let (message, rest) = postcard::take_from_bytes::<M>(bytes).map_err(|source| match source {
+        postcard::Error::DeserializeUnexpectedEnd => MessageError::Truncated { kind },
+        source => MessageError::Malformed { kind, source },
+    })?;
+    if !rest.is_empty() {
+        return Err(MessageError::Trailing { kind, extra: rest.len() });
+    }
+    let want = message.descriptors();
+    if descriptors != want {
+        return Err(MessageError::Descriptors { kind, have: descriptors, want });
+    }
+    message.check()?;
+    Ok(message)
+}
+
+#[cfg(test)]
+mod tests;

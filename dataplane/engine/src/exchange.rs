@@ -1,0 +1,85 @@
+//! What passes between threads: packets from worker to worker, orders and answers between the manager and a worker.
+//!
+//! Owns: bounded queues, no locks. Refuses: what does not fit (the sender keeps it, and counts). Keeps true: a packet in a
+//! queue is on the ledger as `Remote`, of the worker that it goes to.
+
+use crate::idle::Waker;
+use crossbeam_queue::ArrayQueue;
+use std::sync::Arc;
+use zsync_packet::burst::Packet;
+use zsync_packet::pool::Audit;
+use zsync_packet::verdict::PortId;
+use zsync_pipelines::snapshot::Snapshot;
+
+/// Packets that may wait for a worker: 16 bursts, some hundred microseconds of its time.
+pub const HANDOVERS: usize = 1024;
+
+/// A packet on its way to the worker that has the queue it leaves by.
+#[derive(Debug)]
+pub struct Handover {
+    /// The packet.
+    pub packet: Packet,
+    /// The port it leaves by.
+    pub output: PortId,
+}
+
+/// What a worker is told, at a pass boundary.
+#[derive(Debug)]
+pub enum Order {
+    /// Use this snapshot from now on.
+    Adopt(Box<Snapshot>),
+    /// Count your frames.
+    Audit,
+    /// Send what you have, and end.
+    Stop,
+}
+
+/// What a worker answers.
+#[derive(Debug)]
+pub enum Answer {
+    /// The snapshot that was in use before: the manager frees it, so that the worker need not.
+    Retired(Box<Snapshot>),
+    /// The worker's frames, and how many of them lie in its RX and completion rings.
+    Audited {
+        /// By owner.
+        audit: Audit,
+        /// In RX rings, counted as `fill`.
+        rx: u32,
+        /// In completion rings, counted as `tx`.
+        completion: u32,
+    },
+    /// The last word.
+    Stopped,
+}
+
+/// Everything that leads to one worker.
+#[derive(Debug)]
+pub struct Mailbox {
+    /// Packets from other workers.
+    pub handovers: ArrayQueue<Handover>,
+    /// Orders from the manager.
+    pub orders: ArrayQueue<Order>,
+    /// Answers to the manager.
+    pub answers: ArrayQueue<Answer>,
+    /// Wakes the worker.
+    pub waker: Waker,
+}
+
+impl Mailbox {
+    /// An empty one, whose worker `waker` wakes.
+    pub fn new(waker: Waker) -> Arc<Self> {
+        Arc::new(Self {
+            handovers: ArrayQueue::new(HANDOVERS),
+            orders: ArrayQueue::new(16),
+            answers: ArrayQueue::new(64),
+            waker,
+        })
+    }
+
+    /// Leaves an order, and wakes the worker. Gives it back when too many wait.
+    pub fn order(&self, order: Order) -> Result<(), Order> {
+        self.orders.push(order)?;
+        self.waker.wake();
+        Ok(())
+    }
+}

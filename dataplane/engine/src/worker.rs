@@ -1,0 +1,429 @@
+//! A worker: one core's loop over its queues, packet by burst, from RX to TX.
+//!
+//! ```text
+//!   ┌───────────────────────────── one pass, one clock read ─────────────────────────────┐
+//!   │ completions → rx burst (≤ 64 a queue) → pipelines → tx → packets from other workers │
+//!   │ → flush and wake-up → housekeeping, when it is due → idle?                           │
+//!   └──────────────────────────────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! Owns: its queues' devices, its pool, its snapshot, its counters. Refuses nothing: every packet that cannot go on is
+//! counted by its reason, and its frame goes home. Keeps true, at every pass boundary: no frame is in its hands, and
+//! `rx + taken over = tx + Σ drops + punted + consumed + handed over`. A pass makes no allocation, takes no lock, and no
+//! system call but the devices' wake-ups and punts.
+
+use crate::exchange::{Answer, Handover, Mailbox, Order};
+use crate::idle::{Parker, SPIN};
+use crate::punt::Punt;
+use std::sync::Arc;
+use zsync_io::device::{Device, DeviceCounters};
+use zsync_packet::burst::{BURST, Burst, Packet};
+use zsync_packet::pool::Pool;
+use zsync_packet::verdict::{DropReason, PortId, Verdict};
+use zsync_pipelines::snapshot::{MAX_STAGES, Snapshot, StageCount};
+use zsync_pipelines::stage::Cx;
+use zsync_protocol::message::Idle;
+use zsync_protocol::stats::{Counters, PortCounter, StageCounter, WorkerState, WorkerStats};
+
+/// Nanoseconds between two rounds of housekeeping: publishing counters costs some 200 ns, so 0.2 % of the time.
+pub const HOUSEKEEPING: u64 = 100_000;
+
+/// One queue of a port, and the device behind it.
+pub struct Queue<D> {
+    /// Where packets come from and go to.
+    pub device: D,
+    /// The port it belongs to.
+    pub port: PortId,
+    /// Packets that leave by it in this pass.
+    leaving: Vec<Packet>,
+    /// The device's counters when they were last added to ours.
+    counted: DeviceCounters,
+}
+
+impl<D> Queue<D> {
+    /// A queue of `port` with this device.
+    pub fn new(device: D, port: PortId) -> Self {
+        Self { device, port, leaving: Vec::with_capacity(BURST), counted: DeviceCounters::default() }
+    }
+}
+
+/// How packets leave by a port.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Output {
+    /// Not at all: no such port.
+    #[default]
+    Nowhere,
+    /// By this queue of the worker's own.
+    Own(usize),
+    /// By a queue of this worker.
+    Peer(u8),
+}
+
+/// What a worker is made of.
+pub struct Parts<D> {
+    /// Its frames.
+    pub pool: Pool,
+    /// Its queues.
+    pub queues: Vec<Queue<D>>,
+    /// By port number.
+    pub outputs: Vec<Output>,
+    /// What leads to it.
+    pub mailbox: Arc<Mailbox>,
+    /// The mailboxes of all workers, by number; its own among them.
+    pub peers: Vec<Arc<Mailbox>>,
+    /// Where it publishes.
+    pub stats: WorkerStats,
+    /// The way to the kernel, if there is one.
+    pub punt: Option<Punt>,
+}
+
+/// See the module.
+pub struct Worker<D> {
+    parts: Parts<D>,
+    burst: Burst,
+    snapshot: Box<Snapshot>,
+    stages: [StageCount; MAX_STAGES],
+    counters: Box<Counters>,
+    housekeeping_at: u64,
+    stopping: bool,
+}
+
+impl<D: Device> Worker<D> {
+    /// A worker that carries on from the counters that were last published, under `snapshot`.
+    pub fn new(parts: Parts<D>, snapshot: Box<Snapshot>) -> Self {
+        let counters = parts.stats.read().unwrap_or_default();
+        let mut stages = [StageCount::default(); MAX_STAGES];
+        for (count, published) in stages.iter_mut().zip(&counters.stages) {
+            count.packets = published[StageCounter::Packets as usize];
+            count.drops = published[StageCounter::Drops as usize];
+        }
+        let mut counters = Box::new(counters);
+        counters.ports_in_use = parts.outputs.len();
+        counters.stages_in_use = MAX_STAGES;
+        let burst = Burst::new(parts.pool.arena().clone());
+        Self { burst, snapshot, stages, counters, parts, housekeeping_at: 0, stopping: false }
+    }
+
+    /// Counts frames that a dead predecessor held as reclaimed.
+    pub fn note_reclaimed(&mut self, frames: u32) {
+        self.counters.frames_reclaimed += u64::from(frames);
+    }
+
+    /// The counters, as they are now.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Its queues.
+    pub fn queues(&mut self) -> &mut [Queue<D>] {
+        &mut self.parts.queues
+    }
+
+    /// Its frames.
+    pub fn pool(&self) -> &Pool {
+        &self.parts.pool
+    }
+
+    /// Runs until it is ordered to stop. `clock` tells monotonic nanoseconds.
+    pub fn run(mut self, idle: Idle, parker: &Parker, clock: impl Fn() -> u64) {
+        self.parts.stats.set_state(WorkerState::Running);
+        let mut idle_since = clock();
+        let spin = match idle {
+            Idle::Spin => u64::MAX,
+            Idle::Adaptive => SPIN,
+            Idle::Block => 0,
+        };
+        let mut now = clock();
+        while !self.stopping {
+            let work = self.pass(now);
+            let before = now;
+            now = clock();
+            if work > 0 {
+                self.counters.busy_ns += now.saturating_sub(before);
+                idle_since = now;
+            } else {
+                self.counters.polls_empty += 1;
+                if now.saturating_sub(idle_since) >= spin {
+                    now = self.park(parker, now, &clock);
+                    idle_since = if idle == Idle::Block { now } else { now.saturating_sub(SPIN / 2) };
+                }
+            }
+        }
+        self.parts.stats.set_state(WorkerState::Stopped);
+    }
+
+    fn park(&mut self, parker: &Parker, now: u64, clock: &impl Fn() -> u64) -> u64 {
+        self.publish(now);
+        self.parts.stats.set_state(WorkerState::Parked);
+        let mailbox = &self.parts.mailbox;
+        parker.park(|| !mailbox.handovers.is_empty() || !mailbox.orders.is_empty());
+        self.parts.stats.set_state(WorkerState::Running);
+        let woken = clock();
+        self.counters.wakeups += 1;
+        self.counters.blocked_ns += woken.saturating_sub(now);
+        // Whatever woke it up, orders are looked at now.
+        self.housekeeping_at = 0;
+        woken
+    }
+
+    /// One pass. Returns how many packets and completions it dealt with.
+    pub fn pass(&mut self, now: u64) -> usize {
+        self.counters.passes += 1;
+        let mut work = 0;
+        let mut received = 0;
+        for queue in 0..self.parts.queues.len() {
+            work += self.parts.queues[queue].device.complete(&mut self.parts.pool);
+            received += self.receive(queue, now);
+        }
+        received += self.take_over(now);
+        for queue in &mut self.parts.queues {
+            // With nothing received there will be no company for what waits.
+            queue.device.flush(now, received == 0);
+        }
+        if now >= self.housekeeping_at {
+            self.housekeep(now);
+        }
+        work + received
+    }
+
+    /// A burst from one queue, through its pipelines, to where each packet goes.
+    #[inline]
+    fn receive(&mut self, queue: usize, now: u64) -> usize {
+        let Parts { queues, pool, .. } = &mut self.parts;
+        let Some(queue) = queues.get_mut(queue) else { return 0 };
+        let count = queue.device.rx_burst(pool, &mut self.burst);
+        if count == 0 {
+            return 0;
+        }
+        let port = queue.port;
+        let bytes = self.burst.total_bytes();
+        self.counters.rx_packets += count as u64;
+        self.counters.rx_bytes += bytes;
+        if let Some(counters) = self.counters.ports.get_mut(usize::from(port.0)) {
+            counters[PortCounter::RxPackets as usize] += count as u64;
+            counters[PortCounter::RxBytes as usize] += bytes;
+        }
+        self.snapshot.process(port, &mut self.burst, &Cx { now }, &mut self.stages);
+        self.dispatch(now);
+        self.transmit(now);
+        count
+    }
+
+    /// Carries the verdicts out: every frame of the burst goes to a queue, to a worker, to the kernel, or home.
+    #[inline]
+    fn dispatch(&mut self, now: u64) {
+        let Self { parts, burst, counters, .. } = self;
+        let Parts { pool, queues, outputs, peers, punt, .. } = parts;
+        burst.drain(|packet, verdict, facts| {
+            let dropped = match verdict {
+                Verdict::Transmit(port) => match outputs.get(usize::from(port.0)).copied().unwrap_or_default() {
+                    Output::Own(queue) => match queues.get_mut(queue) {
+                        Some(queue) => {
+                            queue.leaving.push(packet);
+                            return;
+                        }
+                        None => Err(DropReason::NoSuchPort),
+                    },
+                    Output::Peer(worker) => match hand_over(pool, peers, worker, packet, port) {
+                        Ok(()) => {
+                            counters.handed_over += 1;
+                            return;
+                        }
+                        Err(packet) => {
+                            pool.free(packet.frame);
+                            counters.drops[DropReason::HandoverFull as usize] += 1;
+                            return;
+                        }
+                    },
+                    Output::Nowhere => Err(DropReason::NoSuchPort),
+                },
+                Verdict::Punt => {
+                    let bytes = pool.arena().bytes(&packet.frame, packet.start, packet.len);
+                    match punt {
+                        Some(punt) => punt.give(ip_packet(bytes, facts.l3), now),
+                        None => Err(DropReason::PuntFailed),
+                    }
+                }
+                Verdict::Drop(reason) => Err(reason),
+                // A snapshot leaves no packet without a decision; a stage that holds takes the frame itself.
+                Verdict::Next | Verdict::Goto(_) | Verdict::Hold => Err(DropReason::Undecided),
+            };
+            match dropped {
+                Ok(()) => counters.punted += 1,
+                Err(reason) => counters.drops[reason as usize] += 1,
+            }
+            pool.free(packet.frame);
+        });
+    }
+
+    /// Gives what is leaving to the devices. What their rings have no room for, after the kernel was told, is dropped.
+    #[inline]
+    fn transmit(&mut self, now: u64) {
+        let Parts { queues, pool, .. } = &mut self.parts;
+        for queue in queues {
+            if queue.leaving.is_empty() {
+                continue;
+            }
+            let bytes = |packets: &[Packet]| packets.iter().map(|p| u64::from(p.len)).sum::<u64>();
+            let offered = bytes(&queue.leaving);
+            let mut sent = queue.device.tx_burst(pool, &mut queue.leaving);
+            if !queue.leaving.is_empty() {
+                queue.device.flush(now, true);
+                queue.device.complete(pool);
+                sent += queue.device.tx_burst(pool, &mut queue.leaving);
+            }
+            let refused = bytes(&queue.leaving);
+            self.counters.tx_packets += sent as u64;
+            self.counters.tx_bytes += offered - refused;
+            let dropped = queue.leaving.len() as u64;
+            self.counters.drops[DropReason::TxRingFull as usize] += dropped;
+            if let Some(counters) = self.counters.ports.get_mut(usize::from(queue.port.0)) {
+                counters[PortCounter::TxPackets as usize] += sent as u64;
+                counters[PortCounter::TxBytes as usize] += offered - refused;
+                counters[PortCounter::TxRingFull as usize] += dropped;
+            }
+            for packet in queue.leaving.drain(..) {
+                pool.free(packet.frame);
+            }
+        }
+    }
+
+    /// Packets from other workers, for the queues that only this one has.
+    #[inline]
+    fn take_over(&mut self, now: u64) -> usize {
+        if self.parts.mailbox.handovers.is_empty() {
+            return 0;
+        }
+        let mut count = 0;
+        let mut now_leaving = false;
+        while count < BURST
+            && let Some(Handover { packet, output }) = self.parts.mailbox.handovers.pop()
+        {
+            count += 1;
+            self.counters.taken_over += 1;
+            self.parts.pool.adopt(&packet.frame);
+            match self.parts.outputs.get(usize::from(output.0)) {
+                Some(Output::Own(queue)) if *queue < self.parts.queues.len() => {
+                    self.parts.queues[*queue].leaving.push(packet);
+                    now_leaving = true;
+                }
+                _ => {
+                    self.parts.pool.free(packet.frame);
+                    self.counters.drops[DropReason::NoSuchPort as usize] += 1;
+                }
+            }
+        }
+        if now_leaving {
+            self.transmit(now);
+        }
+        count
+    }
+
+    /// What need not be done for every burst.
+    #[cold]
+    fn housekeep(&mut self, now: u64) {
+        self.housekeeping_at = now + HOUSEKEEPING;
+        self.parts.pool.collect_returns();
+        while let Some(order) = self.parts.mailbox.orders.pop() {
+            match order {
+                Order::Adopt(snapshot) => {
+                    let epoch = snapshot.epoch;
+                    let retired = std::mem::replace(&mut self.snapshot, snapshot);
+                    self.counters.snapshots += 1;
+                    self.parts.stats.set_epoch(epoch);
+                    self.answer(Answer::Retired(retired));
+                }
+                Order::Audit => {
+                    let answer = self.audit();
+                    self.answer(answer);
+                }
+                Order::Stop => self.stop(now),
+            }
+        }
+        self.publish(now);
+    }
+
+    fn answer(&self, answer: Answer) {
+        // The manager asks one thing at a time, so there is room; if it has died, nobody waits.
+        let _ = self.parts.mailbox.answers.push(answer);
+    }
+
+    /// Counts the ledger against what the worker has. At a pass boundary, so nothing is in its hands.
+    pub fn audit(&self) -> Answer {
+        let (mut rx, mut completion) = (0, 0);
+        for queue in &self.parts.queues {
+            let arrived = queue.device.arrived();
+            rx += arrived.rx;
+            completion += arrived.completion;
+        }
+        let in_hand = self.parts.queues.iter().map(|q| q.leaving.len()).sum::<usize>() + self.burst.len();
+        Answer::Audited { audit: self.parts.pool.audit(in_hand as u32, 0), rx, completion }
+    }
+
+    fn stop(&mut self, now: u64) {
+        for queue in &mut self.parts.queues {
+            queue.device.flush(now, true);
+            queue.device.complete(&mut self.parts.pool);
+        }
+        while let Some(Handover { packet, .. }) = self.parts.mailbox.handovers.pop() {
+            self.counters.taken_over += 1;
+            self.counters.drops[DropReason::HandoverFull as usize] += 1;
+            self.parts.pool.adopt(&packet.frame);
+            self.parts.pool.free(packet.frame);
+        }
+        self.stopping = true;
+        self.answer(Answer::Stopped);
+    }
+
+    /// Shows the world the counters and a heartbeat.
+    fn publish(&mut self, now: u64) {
+        for (counter, count) in self.counters.stages.iter_mut().zip(&self.stages) {
+            counter[StageCounter::Packets as usize] = count.packets;
+            counter[StageCounter::Drops as usize] = count.drops;
+        }
+        for queue in &mut self.parts.queues {
+            let (now, was) = (*queue.device.counters(), queue.counted);
+            queue.counted = now;
+            self.counters.frames_double_completed += now.double_completed - was.double_completed;
+            self.counters.pool_empty += now.fill_starved - was.fill_starved;
+            if let Some(counters) = self.counters.ports.get_mut(usize::from(queue.port.0)) {
+                counters[PortCounter::FillStarved as usize] += now.fill_starved - was.fill_starved;
+                counters[PortCounter::BadDescriptors as usize] += now.bad_descriptors - was.bad_descriptors;
+                counters[PortCounter::Kicks as usize] += now.kicks - was.kicks;
+            }
+        }
+        self.parts.stats.publish(&self.counters);
+        self.parts.stats.beat(now, self.counters.passes);
+    }
+}
+
+/// Puts a packet on its way to another worker; gives it back when too many wait there.
+fn hand_over(
+    pool: &Pool,
+    peers: &[Arc<Mailbox>],
+    worker: u8,
+    packet: Packet,
+    output: PortId,
+) -> Result<(), Packet> {
+    let Some(peer) = peers.get(usize::from(worker)) else { return Err(packet) };
+    pool.hand_over(&packet.frame, worker);
+    match peer.handovers.push(Handover { packet, output }) {
+        Ok(()) => {
+            peer.waker.wake();
+            Ok(())
+        }
+        Err(Handover { packet, .. }) => {
+            pool.adopt(&packet.frame);
+            Err(packet)
+        }
+    }
+}
+
+/// The IP packet in a frame: from where the parser found it, or behind a plain Ethernet header.
+fn ip_packet(bytes: &[u8], l3: u16) -> &[u8] {
+    match (l3, bytes.get(12..14)) {
+        (0, Some([0x08, 0x00] | [0x86, 0xdd])) => bytes.get(14..).unwrap_or(&[]),
+        (0, _) => &[],
+        (l3, _) => bytes.get(usize::from(l3)..).unwrap_or(&[]),
+    }
+}

@@ -1,0 +1,215 @@
+//! Null: a device that receives as many packets as are wanted, and whose sent frames are free at once.
+//!
+//! It measures everything around a device: what a loop over two of them costs is the engine's own. Frames come straight
+//! from the pool and go straight back, so it never holds one.
+//!
+//! Owns: the packets that it gives. Refuses: nothing but a packet that no frame of the pool holds. Keeps true:
+//! received = what the limit allowed; sent = what it was given.
+
+use crate::device::{Arrived, Device, DeviceCounters};
+use std::os::fd::BorrowedFd;
+use zsync_packet::burst::{Burst, Packet};
+use zsync_packet::frame::{Frame, HEADROOM};
+use zsync_packet::pool::Pool;
+use zsync_packet::verdict::PortId;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Null {
+    port: PortId,
+    templates: Templates,
+    limit: u64,
+    received: u64,
+    sent: u64,
+    counters: DeviceCounters,
+}
+
+#[derive(Debug)]
+enum Templates {
+    /// In the frames already: only the length is told.
+    Printed(u16),
+    /// Copied into each frame, in turn.
+    Copied { packets: Vec<Box<[u8]>>, next: usize },
+}
+
+impl Null {
+    /// A device that writes `packet` now into every free frame of `pool`, and hands frames out without touching them: for
+    /// pipelines that leave the bytes alone. Keep to one length and one packet per pool.
+    ///
+    /// `None` when the packet is longer than a frame of the pool holds.
+    pub fn printed(port: PortId, pool: &mut Pool, packet: &[u8]) -> Option<Self> {
+        if packet.len() > pool.arena().frame_size().longest_packet() {
+            return None;
+        }
+        let len = packet.len() as u16;
+        let mut frames: Vec<Frame> = std::iter::from_fn(|| pool.alloc()).collect();
+        for frame in &mut frames {
+            pool.arena().bytes_mut(frame, HEADROOM as u16, len).copy_from_slice(packet);
+        }
+        // Backwards, so that the pool's stack is as it was.
+        frames.into_iter().rev().for_each(|frame| pool.free(frame));
+        Some(Self::new(port, Templates::Printed(len)))
+    }
+
+    /// A device that copies one of `packets` after the other into the frames that it hands out: for pipelines that rewrite
+    /// them. A packet that is longer than a frame is counted as refused.
+    pub fn copied(port: PortId, packets: impl IntoIterator<Item = Box<[u8]>>) -> Self {
+        Self::new(port, Templates::Copied { packets: packets.into_iter().collect(), next: 0 })
+    }
+
+    fn new(port: PortId, templates: Templates) -> Self {
+        let counters = DeviceCounters::default();
+        Self { port, templates, limit: u64::MAX, received: 0, sent: 0, counters }
+    }
+
+    /// The same, giving `packets` packets and then no more.
+    #[must_use]
+    pub fn limited(mut self, packets: u64) -> Self {
+        self.limit = packets;
+        self
+    }
+
+    /// Packets that it gave.
+    pub fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// Packets that it was given.
+    pub fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    /// Whether it has given all packets that its limit allows.
+    pub fn finished(&self) -> bool {
+        self.received >= self.limit
+    }
+}
+
+impl Device for Null {
+    #[inline]
+    fn complete(&mut self, _pool: &mut Pool) -> usize {
+        0
+    }
+
+    #[inline]
+    fn rx_burst(&mut self, pool: &mut Pool, burst: &mut Burst) -> usize {
+        let left = usize::try_from(self.limit.saturating_sub(self.received)).unwrap_or(usize::MAX);
+        let want = burst.room().min(left);
+        let mut came = 0;
+        for _ in 0..want {
+            let Some(mut frame) = pool.alloc() else {
+                self.counters.fill_starved += 1;
+                break;
+            };
+            let len = match &mut self.templates {
+                Templates::Printed(len) => *len,
+                Templates::Copied { packets, next } => {
+                    let packet: &[u8] = packets.get(*next).map_or(&[], |packet| packet);
+                    *next = if *next + 1 < packets.len() { *next + 1 } else { 0 };
+                    let len = u16::try_from(packet.len()).unwrap_or(u16::MAX);
+                    let bytes = pool.arena().bytes_mut(&mut frame, HEADROOM as u16, len);
+                    if bytes.len() != packet.len() {
+                        self.counters.rx_refused += 1;
+                        pool.free(frame);
+                        continue;
+                    }
+                    bytes.copy_from_slice(packet);
+                    len
+                }
+            };
+            match burst.push(Packet { frame, start: HEADROOM as u16, len, port: self.port }) {
+                Ok(()) => came += 1,
+                Err(packet) => {
+                    self.counters.rx_refused += 1;
+                    pool.free(packet.frame);
+                }
+            }
+        }
+        self.received += came as u64;
+        came
+    }
+
+    #[inline]
+    fn tx_burst(&mut self, pool: &mut Pool, packets: &mut Vec<Packet>) -> usize {
+        let sent = packets.len();
+        for packet in packets.drain(..) {
+            pool.free(packet.frame);
+        }
+        self.sent += sent as u64;
+        sent
+    }
+
+    #[inline]
+    fn flush(&mut self, _now: u64, _force: bool) {}
+
+    fn waitable(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    #[inline]
+    fn unflushed(&self) -> bool {
+        false
+    }
+
+    fn arrived(&self) -> Arrived {
+        Arrived::default()
+    }
+
+    fn counters(&self) -> &DeviceCounters {
+        &self.counters
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use zsync_packet::frame::FrameSize;
+
+    fn pass(device: &mut Null, pool: &mut Pool, burst: &mut Burst, each: impl Fn(&[u8])) -> usize {
+        let mut out = Vec::new();
+        let came = device.rx_burst(pool, burst);
+        (0..came).for_each(|i| each(burst.bytes(i)));
+        burst.drain(|packet, _| out.push(packet));
+        assert_eq!(device.tx_burst(pool, &mut out), came);
+        came
+    }
+
+    #[test]
+    fn gives_the_printed_packet_up_to_the_limit() {
+        let mut pool = Pool::heap(FrameSize::K2, 100, 1).unwrap().remove(0);
+        let mut burst = Burst::new(pool.arena().clone());
+        let mut device = Null::printed(PortId(1), &mut pool, &[7; 60]).unwrap().limited(130);
+        assert!(Null::printed(PortId(1), &mut pool, &[7; 1793]).is_none());
+        let mut came = Vec::new();
+        while !device.finished() {
+            came.push(pass(&mut device, &mut pool, &mut burst, |bytes| assert_eq!(bytes, [7; 60])));
+        }
+        assert_eq!(came, [64, 64, 2]);
+        assert_eq!((device.received(), device.sent()), (130, 130));
+        assert_eq!(pool.available(), 100);
+        assert_eq!(pool.audit(0, 0).leaked, 0);
+    }
+
+    #[test]
+    fn copies_its_packets_in_turn_and_counts_those_that_are_too_long() {
+        let mut pool = Pool::heap(FrameSize::K2, 10, 1).unwrap().remove(0);
+        let mut burst = Burst::new(pool.arena().clone());
+        let packets = [vec![1; 60], vec![2; 5000], vec![3; 1792]].map(Vec::into_boxed_slice);
+        let mut device = Null::copied(PortId(1), packets).limited(2);
+        let came = pass(&mut device, &mut pool, &mut burst, |bytes| {
+            assert!(matches!((bytes.len(), bytes[0]), (60, 1) | (1792, 3)));
+        });
+        assert_eq!((came, device.counters().rx_refused), (1, 1));
+        assert_eq!(pass(&mut device, &mut pool, &mut burst, |bytes| assert_eq!(bytes, [3; 1792])), 1);
+        assert_eq!(pool.audit(0, 0).leaked, 0);
+    }
+
+    #[test]
+    fn an_empty_pool_starves_it() {
+        let mut pool = Pool::heap(FrameSize::K2, 10, 1).unwrap().remove(0);
+        let mut burst = Burst::new(pool.arena().clone());
+        let mut device = Null::printed(PortId(1), &mut pool, &[7; 60]).unwrap();
+        assert_eq!(pass(&mut device, &mut pool, &mut burst, |_| {}), 10);
+        assert_eq!(device.counters().fill_starved, 1);
+    }
+}

@@ -1,0 +1,164 @@
+//! A snapshot: a configuration, compiled for a worker.
+//!
+//! Immutable as far as the configuration goes; the stages' own allowances and scratch are a worker's, so each worker has
+//! a copy of its own. Workers take a new one between two passes: no packet ever sees half of one and half of another.
+
+use crate::stage::{Cx, Stage};
+use crate::stages::decide::Decide;
+use crate::stages::parse::Parse;
+use crate::stages::patch::Patch;
+use crate::stages::route::Route;
+use zsync_packet::burst::{Bits, Burst};
+use zsync_packet::verdict::{DropReason, PipelineId, PortId, Verdict};
+
+/// Pipelines that one packet may run through, by gotos, before it is dropped as going round in circles.
+pub const MAX_GOTOS: usize = 8;
+/// Stages in all, over all pipelines: what the counters have room for.
+pub const MAX_STAGES: usize = 64;
+
+/// What the stages must know of a port.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PortFacts {
+    /// Its MAC address.
+    pub mac: [u8; 6],
+    /// Longest IP packet that it sends, in bytes.
+    pub mtu: u32,
+    /// Its peer is a local stack, which leaves checksums unfinished: see [`crate::stages::partial`].
+    pub complete_checksums: bool,
+}
+
+/// Any stage: closed, so that a call is one branch per burst.
+#[derive(Clone, Debug)]
+pub enum AnyStage {
+    /// Validity, and where the headers are.
+    Parse(Parse),
+    /// By the kernel's routes.
+    Route(Route),
+    /// A wire.
+    Patch(Patch),
+    /// The same verdict for all.
+    Decide(Decide),
+}
+
+impl Stage for AnyStage {
+    #[inline]
+    fn process(&mut self, burst: &mut Burst, cx: &Cx) {
+        match self {
+            Self::Parse(stage) => stage.process(burst, cx),
+            Self::Route(stage) => stage.process(burst, cx),
+            Self::Patch(stage) => stage.process(burst, cx),
+            Self::Decide(stage) => stage.process(burst, cx),
+        }
+    }
+}
+
+/// A stage in its place.
+#[derive(Clone, Debug)]
+pub struct Placed {
+    /// What the configuration calls it.
+    pub label: String,
+    /// Its number among all stages: the index of its counters.
+    pub number: usize,
+    /// The stage.
+    pub stage: AnyStage,
+}
+
+/// A list of stages.
+#[derive(Clone, Debug)]
+pub struct Pipeline {
+    /// What the configuration calls it.
+    pub name: String,
+    /// In the order that packets take.
+    pub stages: Vec<Placed>,
+}
+
+/// Packets that a stage saw, and dropped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StageCount {
+    /// Undecided packets that reached it.
+    pub packets: u64,
+    /// Of these, dropped by it.
+    pub drops: u64,
+}
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// Its number: counts up with every change of what workers see.
+    pub epoch: u64,
+    /// By [`PipelineId`].
+    pub pipelines: Vec<Pipeline>,
+    /// The pipeline that each port's packets enter, by port number.
+    pub entry: Vec<Option<PipelineId>>,
+}
+
+impl Snapshot {
+    /// A snapshot that drops everything, for a worker that has none yet.
+    pub fn empty() -> Self {
+        Self { epoch: 0, pipelines: Vec::new(), entry: Vec::new() }
+    }
+
+    /// Runs a burst, all of whose packets came in at `port`, through its pipelines. No packet is undecided afterwards.
+    pub fn process(
+        &mut self,
+        port: PortId,
+        burst: &mut Burst,
+        cx: &Cx,
+        counts: &mut [StageCount; MAX_STAGES],
+    ) {
+        let Some(&Some(entry)) = self.entry.get(usize::from(port.0)) else {
+            burst.decide_all(Verdict::Drop(DropReason::NoPipeline));
+            return;
+        };
+        self.run(entry, burst, cx, counts);
+        let mut gotos = 0;
+        // Rare, so the burst is searched only when a stage left something undone.
+        while let Some((to, mask)) = next_goto(burst) {
+            gotos += 1;
+            for i in Bits(mask) {
+                let next =
+                    if gotos > MAX_GOTOS { Verdict::Drop(DropReason::Undecided) } else { Verdict::Next };
+                burst.decide(i, next);
+            }
+            self.run(to, burst, cx, counts);
+        }
+    }
+
+    #[inline]
+    fn run(
+        &mut self,
+        pipeline: PipelineId,
+        burst: &mut Burst,
+        cx: &Cx,
+        counts: &mut [StageCount; MAX_STAGES],
+    ) {
+        if let Some(pipeline) = self.pipelines.get_mut(usize::from(pipeline.0)) {
+            for placed in &mut pipeline.stages {
+                let before = burst.live();
+                if before == 0 {
+                    break;
+                }
+                placed.stage.process(burst, cx);
+                let decided = before & !burst.live();
+                if let Some(count) = counts.get_mut(placed.number) {
+                    count.packets += u64::from(before.count_ones());
+                    count.drops += Bits(decided)
+                        .filter(|&i| matches!(burst.verdict(i), Verdict::Drop(_)))
+                        .count() as u64;
+                }
+            }
+        }
+        burst.decide_all(Verdict::Drop(DropReason::Undecided));
+    }
+}
+
+/// The pipeline that the first packet with a goto wants, and all packets that want the same.
+fn next_goto(burst: &Burst) -> Option<(PipelineId, u64)> {
+    let wanted = |i| match burst.verdict(i) {
+        Verdict::Goto(to) => Some(to),
+        _ => None,
+    };
+    let to = (0..burst.len()).find_map(wanted)?;
+    let mask = (0..burst.len()).filter(|&i| wanted(i) == Some(to)).fold(0, |mask, i| mask | 1 << i);
+    Some((to, mask))
+}

@@ -1,0 +1,266 @@
+//! From checked tables to a [`Spec`]: names become ids, and what one table alone cannot show is checked here.
+//!
+//! What is wrong goes to the findings and leaves a hole; the result counts only when nothing was found wrong.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+
+use super::datum::{Datum, Fields, Placed};
+use super::decode::{Document, Entry, defaults};
+use super::findings::Findings;
+use super::kind::one_of;
+use super::model::{Control, Engine, Pipeline, Port, PortId, Spec, Stage, StageSpec, Steer, Workers};
+use super::names::PortNames;
+use super::nearest::nearest;
+use super::stage::{STAGES, StageKind, patched, stage_kind};
+
+pub(crate) fn build(document: &Document, out: &mut Findings<'_>) -> Spec {
+    let names = PortNames::new(document.entries("port").map(|port| port.name.value.as_str()));
+    if names.len() == 0 {
+        out.warning(&(0..0), "there is no port, so there is nothing to do").help("add a table [port.NAME]");
+    }
+    let engine = engine(&document.single("engine"), out);
+    let control = control(&document.single("control"));
+    let ports = ports(document, &names, out);
+    let tables = StageTables::new(document, &names, out);
+    let mut pipelines = Pipelines { names: &names, tables, entered: BTreeMap::new() };
+    let built = document.entries("pipeline").map(|entry| pipelines.pipeline(entry, out)).collect();
+    pipelines.warn_of_unused(document, out);
+    Spec { engine, control, ports, pipelines: built }
+}
+
+fn engine(fields: &Fields, out: &mut Findings<'_>) -> Engine {
+    if let Some(user) = fields.at("user").filter(|user| user.value.text() == "root") {
+        out.error(&user.span, "the data plane never runs as root")
+            .expected("an account without privileges")
+            .help("\"nobody\", or an account made for zsync");
+    }
+    Engine {
+        workers: match fields.at("workers").map(|workers| &workers.value) {
+            Some(Datum::List(cores)) => {
+                Workers::Cores(cores.iter().filter_map(|core| core.value.number()).collect())
+            }
+            Some(Datum::Number(_)) => Workers::Count(fields.number("workers")),
+            _ => Workers::Auto,
+        },
+        idle: fields.word("idle"),
+        frame_size: fields.number("frame-size"),
+        frames: fields.amount("frames"),
+        user: fields.text("user"),
+        huge_pages: fields.word("huge-pages"),
+    }
+}
+
+fn control(fields: &Fields) -> Control {
+    Control { admin_group: fields.text("admin-group"), read_group: fields.text("read-group") }
+}
+
+fn ports(document: &Document, names: &PortNames, out: &mut Findings<'_>) -> Vec<Port> {
+    let mut netdevs: BTreeMap<&str, &Entry> = BTreeMap::new();
+    let mut ports = Vec::new();
+    for entry in document.entries("port") {
+        let fields = &entry.fields;
+        if let Some(netdev) = fields.at("netdev") {
+            if let Some(other) = netdevs.get(netdev.value.text()) {
+                let line = out.line(other.fields.at("netdev").map_or(0, |first| first.span.start));
+                let message =
+                    format!("device \"{}\" is port \"{}\" already", netdev.value.text(), other.name.value);
+                out.error(&netdev.span, message).label(format!("also in line {line}"));
+            } else {
+                netdevs.insert(netdev.value.text(), entry);
+            }
+        }
+        ports.push(Port {
+            id: names.id(&entry.name.value).unwrap_or(PortId(u16::MAX)),
+            name: entry.name.value.clone(),
+            netdev: fields.text("netdev"),
+            queues: fields.amount("queues"),
+            steer: match fields.at("steer").map(|steer| &steer.value) {
+                Some(Datum::OneKey("prefixes", prefixes)) => Steer::Prefixes(prefixes.value.prefixes()),
+                Some(Datum::OneKey("ports", services)) => Steer::Services(services.value.services()),
+                _ => Steer::All,
+            },
+            block: fields.at("block").map_or_else(Vec::new, |block| block.value.prefixes()),
+            failover: fields.word("failover"),
+            grace: fields.period("grace"),
+            mode: fields.word("mode"),
+            ring_size: fields.number("ring-size"),
+            busy_poll: fields.switch("busy-poll"),
+            replace: fields.switch("replace"),
+            promiscuous: fields.switch("promiscuous"),
+        });
+    }
+    ports
+}
+
+/// The tables of stages by their label, as in `route.main`.
+struct StageTables {
+    tables: BTreeMap<String, StageTable>,
+    used: BTreeSet<String>,
+}
+
+struct StageTable {
+    spec: StageSpec,
+    /// Whether nothing in it was wrong.
+    sound: bool,
+}
+
+impl StageTables {
+    fn new(document: &Document, names: &PortNames, out: &mut Findings<'_>) -> Self {
+        let mut tables = BTreeMap::new();
+        for entry in document.stages() {
+            let Some(kind) = stage_kind(entry.section.name) else { continue };
+            let label = format!("{}.{}", kind.name, entry.name.value);
+            let before = out.errors();
+            let spec = (kind.build)(&entry.fields, &label, names, out);
+            let sound = entry.sound && out.errors() == before;
+            tables.insert(label, StageTable { spec, sound });
+        }
+        Self { tables, used: BTreeSet::new() }
+    }
+
+    /// The stage that a pipeline names, and whether it is sound; reports one that there is not.
+    fn find(
+        &mut self,
+        label: &Placed<Datum>,
+        names: &PortNames,
+        out: &mut Findings<'_>,
+    ) -> Option<(&'static StageKind, StageSpec, bool)> {
+        let (span, label) = (&label.span, label.value.text());
+        let kind = stage_kind(label.split_once('.').map_or(label, |(kind, _)| kind));
+        let table = self.tables.get(label);
+        match (kind, table) {
+            (Some(kind), Some(table)) => {
+                self.used.insert(label.to_owned());
+                Some((kind, table.spec.clone(), table.sound))
+            }
+            (Some(kind), None) if kind.bare && kind.name == label => {
+                Some((kind, (kind.build)(&defaults(kind.name), label, names, out), true))
+            }
+            (kind, _) => {
+                self.unknown(label, kind, span, out);
+                None
+            }
+        }
+    }
+
+    fn unknown(&self, label: &str, kind: Option<&StageKind>, span: &Range<usize>, out: &mut Findings<'_>) {
+        let quoted = |text: &str| format!("\"{text}\"");
+        let of_kind = |kind: &StageKind| {
+            let prefix = format!("{}.", kind.name);
+            self.tables.keys().filter(move |label| label.starts_with(&prefix)).map(String::as_str)
+        };
+        match kind {
+            Some(kind) if kind.section.is_none() => {
+                out.error(span, format!("the stage \"{}\" has no tables", kind.name))
+                    .suggest(Some(quoted(kind.name)));
+            }
+            Some(kind) => {
+                let only = of_kind(kind).next().filter(|_| of_kind(kind).count() == 1);
+                let bare = Some(kind.name).filter(|_| kind.bare);
+                let near = nearest(label, of_kind(kind).chain(bare)).or(only.filter(|_| label == kind.name));
+                let problem = match label.split_once('.') {
+                    Some(_) => format!("there is no table [{label}]"),
+                    None => format!("the stage \"{label}\" needs a table"),
+                };
+                let found = out.error(span, problem).suggest(near.map(quoted));
+                if near.is_none() {
+                    let name = if label == kind.name { format!("{label}.NAME") } else { label.to_owned() };
+                    found.help(format!("add a table [{name}]"));
+                }
+            }
+            None => {
+                let kinds: Vec<String> = STAGES.iter().map(|kind| format!("`{}`", kind.name)).collect();
+                let all = self.tables.keys().map(String::as_str).chain(STAGES.iter().map(|kind| kind.name));
+                out.error(span, format!("there is no stage \"{label}\""))
+                    .expected(format!("a stage whose kind is {}", one_of(&kinds)))
+                    .suggest(nearest(label, all).map(quoted));
+            }
+        }
+    }
+}
+
+/// The pipelines while they are built.
+struct Pipelines<'n> {
+    names: &'n PortNames,
+    tables: StageTables,
+    /// Each input with its pipeline's name and place.
+    entered: BTreeMap<PortId, (String, usize)>,
+}
+
+impl Pipelines<'_> {
+    fn pipeline(&mut self, entry: &Entry, out: &mut Findings<'_>) -> Pipeline {
+        let mut inputs = Vec::new();
+        for input in entry.fields.items("input") {
+            let name = input.value.text();
+            let Some(id) = self.names.known(name, &input.span, out) else { continue };
+            if let Some((other, place)) = self.entered.get(&id) {
+                let line = out.line(*place);
+                out.error(&input.span, format!("port \"{name}\" enters pipeline \"{other}\" already"))
+                    .label(format!("also in line {line}"))
+                    .help("a port's packets enter one pipeline");
+            } else {
+                self.entered.insert(id, (entry.name.value.clone(), input.span.start));
+                inputs.push(id);
+            }
+        }
+        let stages = self.stages(entry, &inputs, out);
+        Pipeline { name: entry.name.value.clone(), inputs, stages }
+    }
+
+    fn stages(&mut self, entry: &Entry, inputs: &[PortId], out: &mut Findings<'_>) -> Vec<Stage> {
+        let mut stages = Vec::new();
+        // The stage that decides, or that may decide for all that is known of it.
+        let mut decided: Option<&str> = None;
+        let labels = entry.fields.items("stages");
+        for (index, placed) in labels.iter().enumerate() {
+            let label = placed.value.text();
+            if let Some(before) = decided {
+                out.error(&placed.span, format!("no packet reaches \"{label}\""))
+                    .label("never reached")
+                    .help(format!("\"{before}\" decides about every packet: it must be the last stage"));
+            }
+            let Some((kind, spec, sound)) = self.tables.find(placed, self.names, out) else { continue };
+            if let (StageSpec::Patch { map }, true) = (&spec, sound) {
+                for input in inputs.iter().filter(|input| patched(map, **input).is_none()) {
+                    let name = self.names.name(*input);
+                    out.error(&placed.span, format!("[{label}] has no output for port \"{name}\""))
+                        .help(format!("add it to the pairs of [{label}], or take it out of `input`"));
+                }
+            }
+            if kind.decides {
+                decided = decided.or(Some(label));
+            } else if index + 1 == labels.len() && decided.is_none() {
+                let last: Vec<String> = STAGES
+                    .iter()
+                    .filter(|kind| kind.decides)
+                    .map(|kind| format!("`{}`", kind.name))
+                    .collect();
+                out.error(
+                    &placed.span,
+                    format!("pipeline \"{}\" does not say where packets go", entry.name.value),
+                )
+                .label("the last stage")
+                .expected(format!("a last stage whose kind is {}", one_of(&last)));
+            }
+            stages.push(Stage { label: label.to_owned(), spec });
+        }
+        stages
+    }
+
+    fn warn_of_unused(&self, document: &Document, out: &mut Findings<'_>) {
+        for entry in document.entries("port") {
+            let name = &entry.name;
+            if self.names.id(&name.value).is_some_and(|id| !self.entered.contains_key(&id)) {
+                out.warning(&name.span, format!("port \"{}\" is the input of no pipeline", name.value))
+                    .label("its packets all go to the kernel");
+            }
+        }
+        for entry in document.stages() {
+            let label = format!("{}.{}", entry.section.name, entry.name.value);
+            if !self.tables.used.contains(&label) {
+                out.warning(&entry.name.span, format!("no pipeline uses [{label}]"));
+            }
+        }
+    }
+}

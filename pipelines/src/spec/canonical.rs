@@ -1,0 +1,156 @@
+//! The one text of a configuration: every key written out, sections by name. Two files that mean the same have the same
+//! canonical text, and it parses back to what it was made from (with the ports and pipelines in order of their names).
+
+use std::collections::BTreeMap;
+use std::fmt::{Display, Write as _};
+
+use super::model::{Amount, Port, PortId, Spec, StageSpec, Steer, Workers};
+use super::quantity::show_duration;
+
+/// A section's values by key, in the order of its keys.
+pub(crate) type Rows = Vec<(&'static str, Text)>;
+
+/// The TOML text of a value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Text {
+    /// A value that changes as a whole.
+    One(String),
+    /// A list whose entries come and go, order aside, and what stands around it.
+    Many { before: &'static str, entries: Vec<String>, after: &'static str },
+}
+
+impl Display for Text {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Text::One(text) => f.write_str(text),
+            Text::Many { before, entries, after } => write!(f, "{before}[{}]{after}", entries.join(", ")),
+        }
+    }
+}
+
+impl Spec {
+    /// The canonical text, which is a valid configuration.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        let mut out = String::new();
+        for (header, rows) in sections(self) {
+            let gap = if out.is_empty() { "" } else { "\n" };
+            let _ = writeln!(out, "{gap}[{header}]");
+            for (key, value) in rows {
+                let _ = writeln!(out, "{key} = {value}");
+            }
+        }
+        out
+    }
+}
+
+/// The sections by header, as in `port.wan`.
+pub(crate) fn sections(spec: &Spec) -> BTreeMap<String, Rows> {
+    let mut sections = BTreeMap::new();
+    sections.insert("engine".to_owned(), engine(spec));
+    sections.insert("control".to_owned(), control(spec));
+    for each in &spec.ports {
+        sections.insert(format!("port.{}", each.name), port(each));
+    }
+    for pipeline in &spec.pipelines {
+        let inputs = pipeline.inputs.iter().map(|id| port_name(spec, *id)).collect();
+        let stages: Vec<String> = pipeline.stages.iter().map(|stage| quoted(&stage.label)).collect();
+        let rows = vec![("input", many(inputs)), ("stages", Text::One(format!("[{}]", stages.join(", "))))];
+        sections.insert(format!("pipeline.{}", pipeline.name), rows);
+        for stage in &pipeline.stages {
+            // A stage without a table has its settings from nowhere, so it has no section.
+            if stage.label.contains('.') {
+                sections.insert(stage.label.clone(), stage_rows(spec, &stage.spec));
+            }
+        }
+    }
+    sections
+}
+
+fn engine(spec: &Spec) -> Rows {
+    let engine = &spec.engine;
+    let workers = match &engine.workers {
+        Workers::Auto => quoted("auto"),
+        Workers::Count(count) => count.to_string(),
+        Workers::Cores(cores) => format!("{cores:?}"),
+    };
+    vec![
+        ("workers", Text::One(workers)),
+        ("idle", word(engine.idle)),
+        ("frame-size", one(engine.frame_size)),
+        ("frames", amount(engine.frames)),
+        ("user", word(&engine.user)),
+        ("huge-pages", word(engine.huge_pages)),
+    ]
+}
+
+fn control(spec: &Spec) -> Rows {
+    vec![("admin-group", word(&spec.control.admin_group)), ("read-group", word(&spec.control.read_group))]
+}
+
+fn port(port: &Port) -> Rows {
+    let table = |before, entries| Text::Many { before, entries, after: " }" };
+    let steer = match &port.steer {
+        Steer::All => word("all"),
+        Steer::Prefixes(prefixes) => table("{ prefixes = ", prefixes.iter().map(quoted).collect()),
+        Steer::Services(services) => table("{ ports = ", services.iter().map(quoted).collect()),
+    };
+    vec![
+        ("netdev", word(&port.netdev)),
+        ("queues", amount(port.queues)),
+        ("steer", steer),
+        ("block", many(port.block.iter().map(quoted).collect())),
+        ("failover", word(port.failover)),
+        ("grace", word(show_duration(port.grace))),
+        ("mode", word(port.mode)),
+        ("ring-size", one(port.ring_size)),
+        ("busy-poll", one(port.busy_poll)),
+        ("replace", one(port.replace)),
+        ("promiscuous", one(port.promiscuous)),
+    ]
+}
+
+fn stage_rows(spec: &Spec, stage: &StageSpec) -> Rows {
+    match stage {
+        StageSpec::Patch { map } => {
+            let mut pairs = Vec::new();
+            for (input, output) in map.iter().enumerate() {
+                if let (Ok(input), Some(output)) = (u16::try_from(input), output) {
+                    let input = spec.port_by_id(PortId(input)).map_or("", |port| &port.name);
+                    pairs.push(format!("{input} = {}", port_name(spec, *output)));
+                }
+            }
+            vec![("pairs", Text::One(format!("{{ {} }}", pairs.join(", "))))]
+        }
+        StageSpec::Route { table } => vec![("table", one(table))],
+        StageSpec::Drop | StageSpec::Punt => Vec::new(),
+    }
+}
+
+fn port_name(spec: &Spec, id: PortId) -> String {
+    quoted(spec.port_by_id(id).map_or("", |port| &port.name))
+}
+
+fn amount(amount: Amount) -> Text {
+    match amount {
+        Amount::Auto => word("auto"),
+        Amount::Exact(number) => one(number),
+    }
+}
+
+fn one(value: impl Display) -> Text {
+    Text::One(value.to_string())
+}
+
+fn word(value: impl Display) -> Text {
+    Text::One(quoted(value))
+}
+
+fn many(entries: Vec<String>) -> Text {
+    Text::Many { before: "", entries, after: "" }
+}
+
+/// A TOML string. A device's name may have quotes in it.
+fn quoted(value: impl Display) -> String {
+    toml::Value::String(value.to_string()).to_string()
+}

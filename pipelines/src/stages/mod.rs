@@ -1,0 +1,7 @@
+//! The stages: one file each.
+
+pub mod decide;
+pub mod parse;
+pub mod partial;
+pub mod patch;
+pub mod route;

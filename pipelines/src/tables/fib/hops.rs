@@ -1,0 +1,406 @@
+//! The writer's adjacencies and next hops.
+//!
+//! Owns: who uses which, and the words of both tables. Refuses: a set of hops that is empty, too long, of weight 0, or of
+//! adjacencies that are gone. Keeps true: an adjacency or next hop lives while a route, a next hop or its caller holds it;
+//! equal sets of hops share one next hop, whose members never change while it lives; the order of members comes from ports and
+//! gateways, so that a FIB built anew sends the same flows the same way.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::entry::{Adjacency, PORT_LIMIT, Route, Way};
+use super::error::{Capacity, FibError};
+use super::layout::{FIXED, FibLayout};
+use super::reader::FibTables;
+use super::slots::{Slots, Spans, Usage};
+
+/// Most different hops of a route, and most member slots of a next hop.
+pub const HOP_LIMIT: usize = 256;
+
+/// A (port, gateway) pair of one [`FibWriter`](super::FibWriter). Good until its holder releases it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AdjacencyId(u32);
+
+impl AdjacencyId {
+    pub(super) fn route(self) -> Route {
+        Route::to_adjacency(FIXED + self.0)
+    }
+}
+
+/// Where a route leads.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Target {
+    /// To neighbours, flows split by weight.
+    Hops(Vec<(AdjacencyId, u8)>),
+    /// Punt.
+    Kernel,
+    /// Punt: our own address.
+    Local,
+    /// Drop without a word.
+    Blackhole,
+    /// Drop; ICMP host unreachable.
+    Unreachable,
+    /// Drop; ICMP administratively prohibited.
+    Prohibit,
+}
+
+/// The adjacencies below [`FIXED`], at their places.
+const FIXED_ADJACENCIES: [(Adjacency, Option<Target>); FIXED as usize] = [
+    (Adjacency::NoRoute, None),
+    (Adjacency::Kernel, Some(Target::Kernel)),
+    (Adjacency::Local, Some(Target::Local)),
+    (Adjacency::Blackhole, Some(Target::Blackhole)),
+    (Adjacency::Unreachable, Some(Target::Unreachable)),
+    (Adjacency::Prohibit, Some(Target::Prohibit)),
+];
+
+#[derive(Debug)]
+struct Neighbour {
+    port: u16,
+    gateway: IpAddr,
+    /// Times that the caller got it and has not released it.
+    held: u64,
+    /// Routes and next hops that use it.
+    used: u64,
+}
+
+type Weighed = Vec<(AdjacencyId, u8)>;
+
+#[derive(Debug)]
+struct NextHop {
+    hops: Weighed,
+    first: u32,
+    count: u32,
+    used: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Hops {
+    adjacency_slots: Slots,
+    neighbours: HashMap<u32, Neighbour>,
+    by_gateway: HashMap<(u16, IpAddr), u32>,
+    next_hop_slots: Slots,
+    next_hops: HashMap<u32, NextHop>,
+    by_hops: HashMap<Weighed, u32>,
+    members: Spans,
+    member_limit: u32,
+    /// Runs of members of retired next hops.
+    retired: HashMap<u32, (u32, u32)>,
+}
+
+impl Hops {
+    pub(super) fn new(layout: &FibLayout, tables: &FibTables<'_>) -> Self {
+        for (word, (adjacency, _)) in tables.adjacencies.iter().zip(FIXED_ADJACENCIES) {
+            word.store(adjacency.word(), Relaxed);
+        }
+        Self {
+            adjacency_slots: Slots::new(layout.adjacencies),
+            neighbours: HashMap::new(),
+            by_gateway: HashMap::new(),
+            next_hop_slots: Slots::new(layout.next_hops),
+            next_hops: HashMap::new(),
+            by_hops: HashMap::new(),
+            members: Spans::new(layout.members),
+            member_limit: layout.members,
+            retired: HashMap::new(),
+        }
+    }
+
+    /// Gets or makes the adjacency of `gateway` behind `port`, and holds it once more. A new one is unresolved.
+    pub(super) fn hold(
+        &mut self,
+        tables: &FibTables<'_>,
+        port: u16,
+        gateway: IpAddr,
+    ) -> Result<AdjacencyId, FibError> {
+        if port >= PORT_LIMIT {
+            return Err(FibError::Port { port });
+        }
+        if let Some(id) = self.find(port, gateway) {
+            if let Some(neighbour) = self.neighbours.get_mut(&id.0) {
+                neighbour.held += 1;
+            }
+            return Ok(id);
+        }
+        let index = self
+            .adjacency_slots
+            .take()
+            .ok_or_else(|| full(Capacity::Adjacencies, self.adjacency_slots.usage()))?;
+        self.neighbours.insert(index, Neighbour { port, gateway, held: 1, used: 0 });
+        self.by_gateway.insert((port, gateway), index);
+        let id = AdjacencyId(index);
+        store(tables, id, Adjacency::Kernel);
+        Ok(id)
+    }
+
+    pub(super) fn find(&self, port: u16, gateway: IpAddr) -> Option<AdjacencyId> {
+        self.by_gateway.get(&(port, gateway)).copied().map(AdjacencyId)
+    }
+
+    /// Undoes one [`hold`](Self::hold); false if there is none to undo.
+    pub(super) fn release(&mut self, id: AdjacencyId, stamp: u64) -> bool {
+        let Some(neighbour) = self.neighbours.get_mut(&id.0).filter(|neighbour| neighbour.held > 0) else {
+            return false;
+        };
+        neighbour.held -= 1;
+        self.retire_if_idle(id, stamp);
+        true
+    }
+
+    /// Sets the neighbour's address, or forgets it; false if there is no such adjacency.
+    pub(super) fn resolve(&self, tables: &FibTables<'_>, id: AdjacencyId, mac: Option<[u8; 6]>) -> bool {
+        let Some(Neighbour { port, .. }) = self.neighbours.get(&id.0) else { return false };
+        store(tables, id, mac.map_or(Adjacency::Kernel, |mac| Adjacency::Forward { port: *port, mac }));
+        true
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (AdjacencyId, u16, IpAddr)> {
+        self.neighbours
+            .iter()
+            .map(|(index, neighbour)| (AdjacencyId(*index), neighbour.port, neighbour.gateway))
+    }
+
+    /// A route to `target`, used once more. On an error nothing is.
+    pub(super) fn acquire(&mut self, tables: &FibTables<'_>, target: &Target) -> Result<Route, FibError> {
+        let Target::Hops(hops) = target else {
+            let place = FIXED_ADJACENCIES.iter().position(|(_, fixed)| fixed.as_ref() == Some(target));
+            return Ok(Route::to_adjacency(place.unwrap_or_default() as u32));
+        };
+        let hops = self.normal(hops)?;
+        if let [(id, _)] = *hops {
+            self.use_adjacency(id);
+            return Ok(id.route());
+        }
+        if let Some(index) = self.by_hops.get(&hops).copied() {
+            if let Some(next_hop) = self.next_hops.get_mut(&index) {
+                next_hop.used += 1;
+            }
+            return Ok(Route::to_next_hop(index));
+        }
+        self.add(tables, hops)
+    }
+
+    fn add(&mut self, tables: &FibTables<'_>, hops: Weighed) -> Result<Route, FibError> {
+        let weights: Vec<u8> = hops.iter().map(|(_, weight)| *weight).collect();
+        let shares = shares(&weights);
+        let count: u32 = shares.iter().sum();
+        if self.next_hop_slots.available() == 0 {
+            return Err(full(Capacity::NextHops, self.next_hop_slots.usage()));
+        }
+        let first = self.members.take(count).ok_or_else(|| full(Capacity::Members, self.member_usage()))?;
+        let index = self
+            .next_hop_slots
+            .take()
+            .ok_or_else(|| full(Capacity::NextHops, self.next_hop_slots.usage()))?;
+
+        let slots = hops
+            .iter()
+            .zip(&shares)
+            .flat_map(|((id, _), share)| std::iter::repeat_n(FIXED + id.0, *share as usize));
+        for (member, adjacency) in tables.members.iter().skip(first as usize).zip(slots) {
+            member.store(adjacency, Relaxed);
+        }
+        if let Some(word) = tables.next_hops.get(index as usize) {
+            word.store((u64::from(count) << 32) | u64::from(first), Relaxed);
+        }
+        for (id, _) in &hops {
+            self.use_adjacency(*id);
+        }
+        self.by_hops.insert(hops.clone(), index);
+        self.next_hops.insert(index, NextHop { hops, first, count, used: 1 });
+        Ok(Route::to_next_hop(index))
+    }
+
+    /// One hop for each adjacency, weights added up (255 at most) and in the order of ports and gateways.
+    fn normal(&self, hops: &[(AdjacencyId, u8)]) -> Result<Weighed, FibError> {
+        let mut keyed = Vec::with_capacity(hops.len());
+        for (id, weight) in hops.iter().copied() {
+            let Neighbour { port, gateway, .. } =
+                self.neighbours.get(&id.0).ok_or(FibError::Adjacency { id })?;
+            if weight == 0 {
+                return Err(FibError::Weight { id });
+            }
+            keyed.push((*port, *gateway, id, weight));
+        }
+        keyed.sort_unstable();
+        let mut normal: Weighed = Vec::with_capacity(keyed.len());
+        for (_, _, id, weight) in keyed {
+            match normal.last_mut() {
+                Some((last, sum)) if *last == id => *sum = sum.saturating_add(weight),
+                _ => normal.push((id, weight)),
+            }
+        }
+        match normal.len() {
+            0 => Err(FibError::NoHops),
+            1..=HOP_LIMIT => Ok(normal),
+            hops => Err(FibError::ManyHops { hops }),
+        }
+    }
+
+    /// Undoes one [`acquire`](Self::acquire), once no entry of the tables has `route` any more on its account.
+    pub(super) fn discharge(&mut self, route: Route, stamp: u64) {
+        match route.way() {
+            Way::Adjacency(index) => {
+                if let Some(index) = index.checked_sub(FIXED) {
+                    self.leave_adjacency(AdjacencyId(index), stamp);
+                }
+            }
+            Way::NextHop(index) => {
+                let Some(next_hop) = self.next_hops.get_mut(&index) else { return };
+                next_hop.used -= 1;
+                if next_hop.used > 0 {
+                    return;
+                }
+                let Some(NextHop { hops, first, count, .. }) = self.next_hops.remove(&index) else { return };
+                self.by_hops.remove(&hops);
+                self.retired.insert(index, (first, count));
+                self.next_hop_slots.retire(index, stamp);
+                for (id, _) in hops {
+                    self.leave_adjacency(id, stamp);
+                }
+            }
+        }
+    }
+
+    fn use_adjacency(&mut self, id: AdjacencyId) {
+        if let Some(neighbour) = self.neighbours.get_mut(&id.0) {
+            neighbour.used += 1;
+        }
+    }
+
+    fn leave_adjacency(&mut self, id: AdjacencyId, stamp: u64) {
+        if let Some(neighbour) = self.neighbours.get_mut(&id.0) {
+            neighbour.used -= 1;
+            self.retire_if_idle(id, stamp);
+        }
+    }
+
+    /// The word stays as it is: a reader may be about to load it.
+    fn retire_if_idle(&mut self, id: AdjacencyId, stamp: u64) {
+        let idle = |neighbour: &Neighbour| neighbour.held == 0 && neighbour.used == 0;
+        if self.neighbours.get(&id.0).is_some_and(idle)
+            && let Some(Neighbour { port, gateway, .. }) = self.neighbours.remove(&id.0)
+        {
+            self.by_gateway.remove(&(port, gateway));
+            self.adjacency_slots.retire(id.0, stamp);
+        }
+    }
+
+    pub(super) fn reclaim(&mut self, passed: u64) {
+        self.adjacency_slots.reclaim(passed, |_| {});
+        let Self { next_hop_slots, retired, members, .. } = self;
+        next_hop_slots.reclaim(passed, |index| {
+            if let Some((first, count)) = retired.remove(&index) {
+                members.give(first, count);
+            }
+        });
+    }
+
+    /// The target of `route`: hops in their normal order, weight 1 for a single one.
+    pub(super) fn target(&self, route: Route) -> Target {
+        let hops = match route.way() {
+            Way::Adjacency(index) => match index.checked_sub(FIXED) {
+                Some(index) => vec![(AdjacencyId(index), 1)],
+                None => {
+                    let fixed = FIXED_ADJACENCIES.get(index as usize).and_then(|(_, target)| target.clone());
+                    return fixed.unwrap_or(Target::Kernel);
+                }
+            },
+            Way::NextHop(index) => {
+                self.next_hops.get(&index).map(|next_hop| next_hop.hops.clone()).unwrap_or_default()
+            }
+        };
+        Target::Hops(hops)
+    }
+
+    pub(super) fn adjacency_usage(&self) -> Usage {
+        self.adjacency_slots.usage()
+    }
+
+    pub(super) fn next_hop_usage(&self) -> Usage {
+        self.next_hop_slots.usage()
+    }
+
+    pub(super) fn member_usage(&self) -> Usage {
+        let retired = self.retired.values().map(|(_, count)| count).sum();
+        Usage {
+            used: self.member_limit - self.members.available() - retired,
+            retired,
+            limit: self.member_limit,
+        }
+    }
+}
+
+fn store(tables: &FibTables<'_>, id: AdjacencyId, adjacency: Adjacency) {
+    if let Some(word) = tables.adjacencies.get((FIXED + id.0) as usize) {
+        word.store(adjacency.word(), Relaxed);
+    }
+}
+
+fn full(capacity: Capacity, Usage { retired, limit, .. }: Usage) -> FibError {
+    FibError::Full { capacity, limit, retired }
+}
+
+/// Member slots for each weight (none 0, at most [`HOP_LIMIT`] of them): exact where the weights' sum, without their common
+/// divisor, fits; else [`HOP_LIMIT`] slots by largest remainder, and at least one for each.
+fn shares(weights: &[u8]) -> Vec<u32> {
+    let limit = HOP_LIMIT as u32;
+    let divisor = weights.iter().fold(0, |a, b| gcd(a, u32::from(*b))).max(1);
+    let exact: Vec<u32> = weights.iter().map(|weight| u32::from(*weight) / divisor).collect();
+    let sum: u32 = exact.iter().sum();
+    if sum <= limit {
+        return exact;
+    }
+    let mut shares: Vec<u32> = exact.iter().map(|weight| (weight * limit / sum).max(1)).collect();
+    // How far each is below its due, in 1/sum of a slot.
+    let owed = |share: u32, weight: u32| i64::from(weight * limit) - i64::from(share) * i64::from(sum);
+    for _ in 0..2 * HOP_LIMIT {
+        let given: u32 = shares.iter().sum();
+        let pairs = shares.iter_mut().zip(&exact);
+        if given < limit {
+            pairs.max_by_key(|(share, weight)| owed(**share, **weight)).map(|(share, _)| *share += 1);
+        } else if given > limit {
+            let poorest =
+                pairs.filter(|(share, _)| **share > 1).min_by_key(|(share, weight)| owed(**share, **weight));
+            poorest.map(|(share, _)| *share -= 1);
+        } else {
+            break;
+        }
+    }
+    shares
+}
+
+fn gcd(a: u32, b: u32) -> u32 {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn shares_of_small_weights_are_exact() {
+        assert_eq!(shares(&[1, 1]), [1, 1]);
+        assert_eq!(shares(&[100, 50]), [2, 1]);
+        assert_eq!(shares(&[255, 1]), [255, 1]);
+        assert_eq!(shares(&[255; 256]), [1; 256]);
+    }
+
+    proptest! {
+        #[test]
+        fn shares_are_within_one_slot_of_the_weights(weights in prop::collection::vec(1u8..=255, 2..=HOP_LIMIT)) {
+            let shares = shares(&weights);
+            let total: u32 = shares.iter().sum();
+            prop_assert!(total <= HOP_LIMIT as u32 && shares.iter().all(|share| *share > 0));
+            let sum: f64 = weights.iter().map(|weight| f64::from(*weight)).sum();
+            let crowded = weights.iter().any(|weight| f64::from(*weight) * (HOP_LIMIT as f64) < sum);
+            for (weight, share) in weights.iter().zip(&shares) {
+                let due = f64::from(*weight) * f64::from(total) / sum;
+                // Where some get a slot that they are not due, others give more than a fraction of one.
+                prop_assert!(crowded || (due - f64::from(*share)).abs() < 1.0, "{weight}: {share} of {total}");
+            }
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! The reading half of the FIB, for workers.
+//!
+//! Owns: a share in the region, and the places of its tables. Refuses: memory whose header is not that of a FIB of this build
+//! ([`Fib::open`]). Keeps true: a lookup allocates, locks and panics never, takes at most 14 steps, and only ever loads, so
+//! that the memory may be mapped read-only. (For that reason loads are relaxed and followed by a fence: only relaxed loads are
+//! promised to work on memory that cannot be written. A burst pays one fence for each level.)
+
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, fence};
+
+use zsync_packet::region::Region;
+
+use super::entry::{
+    Adjacency, GROUP, LEVELS, POINTER, Route, Way, agrees, group_index, group_of, root_index,
+};
+use super::error::FibError;
+use super::layout::{FibLayout, HEAD, Map};
+
+/// Addresses that a burst lookup has in flight at once.
+const BURST: usize = 64;
+
+/// A FIB to look up in. Cloning shares it.
+#[derive(Clone, Debug)]
+pub struct Fib {
+    region: Region,
+    layout: FibLayout,
+    map: Map,
+}
+
+impl Fib {
+    /// Takes up the FIB that a [`FibWriter`](super::FibWriter) made in `region`.
+    ///
+    /// # Errors
+    /// There is none, it is of another version, or the region is shorter than its header says.
+    pub fn open(region: Region) -> Result<Self, FibError> {
+        let (layout, map) = FibLayout::recognise(&region)?;
+        Ok(Self { region, layout, map })
+    }
+
+    pub(super) fn over(region: Region, layout: FibLayout, map: Map) -> Self {
+        Self { region, layout, map }
+    }
+
+    /// Capacities, as the header has them.
+    pub fn layout(&self) -> FibLayout {
+        self.layout
+    }
+
+    /// The tables as slices: take them once a burst, where single lookups are too many to take them each time.
+    #[inline]
+    pub fn tables(&self) -> FibTables<'_> {
+        // The map was checked against the region, so no view is refused; were one, its table would have no routes.
+        let u32s = |(at, count)| self.region.u32s(at, count).unwrap_or_default();
+        let u64s = |(at, count)| self.region.u64s(at, count).unwrap_or_default();
+        FibTables {
+            defaults: u32s(Map::DEFAULTS),
+            root4: u32s(Map::ROOT4),
+            root6: u32s(Map::ROOT6),
+            groups4: u32s(self.map.groups4),
+            groups6: u32s(self.map.groups6),
+            heads6: u64s(self.map.heads6),
+            next_hops: u64s(self.map.next_hops),
+            members: u32s(self.map.members),
+            adjacencies: u64s(self.map.adjacencies),
+        }
+    }
+
+    /// See [`FibTables::route4`].
+    #[inline]
+    pub fn route4(&self, dst: u32) -> Route {
+        self.tables().route4(dst)
+    }
+
+    /// See [`FibTables::route6`].
+    #[inline]
+    pub fn route6(&self, dst: &[u8; 16]) -> Route {
+        self.tables().route6(dst)
+    }
+
+    /// See [`FibTables::routes4`].
+    #[inline]
+    pub fn routes4(&self, dst: &[u32], routes: &mut [Route]) {
+        self.tables().routes4(dst, routes);
+    }
+
+    /// See [`FibTables::routes6`].
+    #[inline]
+    pub fn routes6(&self, dst: &[[u8; 16]], routes: &mut [Route]) {
+        self.tables().routes6(dst, routes);
+    }
+
+    /// See [`FibTables::adjacency`].
+    #[inline]
+    pub fn adjacency(&self, route: Route, hash: u32) -> Adjacency {
+        self.tables().adjacency(route, hash)
+    }
+}
+
+/// The tables of a [`Fib`], as slices.
+#[derive(Clone, Copy)]
+pub struct FibTables<'a> {
+    pub(super) defaults: &'a [AtomicU32],
+    pub(super) root4: &'a [AtomicU32],
+    pub(super) root6: &'a [AtomicU32],
+    pub(super) groups4: &'a [AtomicU32],
+    pub(super) groups6: &'a [AtomicU32],
+    pub(super) heads6: &'a [AtomicU64],
+    pub(super) next_hops: &'a [AtomicU64],
+    pub(super) members: &'a [AtomicU32],
+    pub(super) adjacencies: &'a [AtomicU64],
+}
+
+#[inline]
+fn word(table: &[AtomicU32], index: usize) -> u32 {
+    table.get(index).map_or(0, |word| word.load(Relaxed))
+}
+
+#[inline]
+fn wide(table: &[AtomicU64], index: usize) -> u64 {
+    table.get(index).map_or(0, |word| word.load(Relaxed))
+}
+
+impl FibTables<'_> {
+    /// The route of the longest prefix that covers `dst` (the address as a number: 10.0.0.1 is `0x0a00_0001`).
+    #[inline]
+    pub fn route4(&self, dst: u32) -> Route {
+        let mut entry = word(self.root4, (dst >> 8) as usize);
+        if entry & POINTER != 0 {
+            fence(Acquire);
+            entry = self.below4(entry, dst);
+        }
+        let route = settle(entry, || word(self.defaults, 0));
+        fence(Acquire);
+        route
+    }
+
+    /// The route of the longest prefix that covers `dst` (network byte order).
+    #[inline]
+    pub fn route6(&self, dst: &[u8; 16]) -> Route {
+        let bits = u128::from_be_bytes(*dst);
+        let mut entry = word(self.root6, root_index(bits));
+        let mut level = 0;
+        for _ in 0..LEVELS {
+            if entry & POINTER == 0 {
+                break;
+            }
+            fence(Acquire);
+            (entry, level) = self.below6(entry, level, bits);
+        }
+        let route = settle(entry, || word(self.defaults, 1));
+        fence(Acquire);
+        route
+    }
+
+    /// [`route4`](Self::route4) for each of `dst`, into the same places of `routes`; the cache misses of one level overlap.
+    /// Stops at the shorter of the two.
+    #[inline]
+    pub fn routes4(&self, dst: &[u32], routes: &mut [Route]) {
+        for (route, dst) in routes.iter_mut().zip(dst) {
+            route.0 = word(self.root4, (dst >> 8) as usize);
+        }
+        let default = word(self.defaults, 0);
+        fence(Acquire);
+        for (route, dst) in routes.iter_mut().zip(dst) {
+            let entry = if route.0 & POINTER == 0 { route.0 } else { self.below4(route.0, *dst) };
+            *route = settle(entry, || default);
+        }
+        fence(Acquire);
+    }
+
+    /// [`route6`](Self::route6) for each of `dst`, into the same places of `routes`; the cache misses of one level overlap.
+    /// Stops at the shorter of the two.
+    #[inline]
+    pub fn routes6(&self, dst: &[[u8; 16]], routes: &mut [Route]) {
+        for (dst, routes) in dst.chunks(BURST).zip(routes.chunks_mut(BURST)) {
+            self.burst6(dst, routes);
+        }
+    }
+
+    #[inline]
+    fn burst6(&self, dst: &[[u8; 16]], routes: &mut [Route]) {
+        let mut levels = [0u8; BURST];
+        for (route, dst) in routes.iter_mut().zip(dst) {
+            route.0 = word(self.root6, root_index(u128::from_be_bytes(*dst)));
+        }
+        let default = word(self.defaults, 1);
+        for _ in 0..LEVELS {
+            fence(Acquire);
+            let mut pointers = 0;
+            for ((route, dst), level) in routes.iter_mut().zip(dst).zip(&mut levels) {
+                if route.0 & POINTER != 0 {
+                    let (entry, below) = self.below6(route.0, u32::from(*level), u128::from_be_bytes(*dst));
+                    (route.0, *level) = (entry, below as u8);
+                    pointers |= entry & POINTER;
+                }
+            }
+            if pointers == 0 {
+                break;
+            }
+        }
+        for (route, _) in routes.iter_mut().zip(dst) {
+            *route = settle(route.0, || default);
+        }
+        fence(Acquire);
+    }
+
+    /// Where `route` leads a packet whose flow hashes to `hash`: of several hops, each takes its weight's share of the hashes.
+    /// All packets of a flow take the same hop as long as the route's hops stay.
+    #[inline]
+    pub fn adjacency(&self, route: Route, hash: u32) -> Adjacency {
+        let index = match route.way() {
+            Way::Adjacency(index) => index,
+            Way::NextHop(index) => {
+                let next_hop = wide(self.next_hops, index as usize);
+                let (count, first) = (next_hop >> 32, next_hop & 0xffff_ffff);
+                // Below 2^32 + 2^32, whatever the word holds.
+                let slot = first + ((u64::from(hash) * count) >> 32);
+                word(self.members, slot as usize)
+            }
+        };
+        Adjacency::of_word(wide(self.adjacencies, index as usize))
+    }
+
+    #[inline]
+    fn below4(&self, pointer: u32, dst: u32) -> u32 {
+        let (group, _) = group_of(pointer).unwrap_or_default();
+        word(self.groups4, group * GROUP + (dst & 0xff) as usize)
+    }
+
+    /// The entry that `pointer`, found at level `from`, leads `bits` to, and the level of its group.
+    #[inline]
+    fn below6(&self, pointer: u32, from: u32, bits: u128) -> (u32, u32) {
+        let (group, level) = group_of(pointer).unwrap_or_default();
+        if level > from + 1 {
+            let Some([high, low, miss, _]) = self.heads6.get(group * HEAD..(group + 1) * HEAD) else {
+                return (0, level);
+            };
+            let key = (u128::from(high.load(Relaxed)) << 64) | u128::from(low.load(Relaxed));
+            if !agrees(bits, key, level) {
+                return (miss.load(Relaxed) as u32, level);
+            }
+        }
+        (word(self.groups6, group * GROUP + group_index(bits, level)), level)
+    }
+}
+
+/// The route of the leaf at the end of a walk, or the default route.
+#[inline]
+fn settle(leaf: u32, default: impl FnOnce() -> u32) -> Route {
+    let route = Route::of_leaf(leaf);
+    if route.is_none() { Route::of_leaf(default()) } else { route }
+}

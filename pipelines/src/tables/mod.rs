@@ -1,0 +1,5 @@
+//! Tables that stages look things up in.
+
+#![forbid(unsafe_code)]
+
+pub mod fib;

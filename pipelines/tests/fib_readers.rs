@@ -1,0 +1,153 @@
+//! Readers that run while the writer changes everything under them: each lookup gives the route of before or of after, and
+//! what has been given out anew is never seen under its old name.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::time::{Duration, Instant};
+
+use zsync_packet::region::Region;
+use zsync_pipelines::tables::fib::{Adjacency, Fib, FibLayout, FibWriter, Route, Target};
+
+/// Prefixes that come and go; each has two ports of its own, and port 0 is the way around them all.
+const NETS: u16 = 24;
+const READERS: usize = 2;
+
+/// Half of the nets are IPv4, half IPv6; lengths that need groups, with gaps and without.
+fn net(index: u16) -> (IpAddr, u8) {
+    let number = u128::from(index);
+    match index % 4 {
+        0 => (Ipv4Addr::from(0x0a00_0000 | (u32::from(index) << 8) | 0x40).into(), 26),
+        1 => (Ipv6Addr::from((0x2001_0db8 << 96) | (number << 80)).into(), 48),
+        2 => (Ipv4Addr::from(0x0a01_0000 | (u32::from(index) << 8)).into(), 24),
+        _ => (Ipv6Addr::from((0x2001_0db8 << 96) | (number << 40) | number).into(), 128),
+    }
+}
+
+fn ports(index: u16) -> [u16; 2] {
+    [1 + 2 * index, 2 + 2 * index]
+}
+
+fn mac(port: u16) -> [u8; 6] {
+    [2, 0, 0, 0, 0, port as u8]
+}
+
+/// What reads of one address may say: its own ports, or the way around.
+fn check(fib: &Fib, index: u16, route: Route, hash: u32) {
+    match fib.adjacency(route, hash) {
+        // Between the adjacency's creation and its resolution; no route has it then but the one that is about to.
+        Adjacency::Kernel => panic!("net {index}: a route was published before its adjacency was resolved"),
+        Adjacency::Forward { port, mac: found } => {
+            assert_eq!(found, mac(port), "net {index}: torn adjacency");
+            assert!(port == 0 || ports(index).contains(&port), "net {index} went out of port {port}");
+        }
+        other => panic!("net {index}: {other:?}"),
+    }
+}
+
+fn read(fib: &Fib, seen: &AtomicU64, stamp: &AtomicU64, stop: &AtomicBool) -> u64 {
+    let nets: Vec<(u16, IpAddr)> = (0..NETS).map(|index| (index, net(index).0)).collect();
+    let (v4, v6): (Vec<_>, Vec<_>) = nets.into_iter().partition(|(_, address)| address.is_ipv4());
+    let dst4: Vec<u32> =
+        v4.iter().map(|(_, a)| if let IpAddr::V4(a) = a { (*a).into() } else { 0 }).collect();
+    let dst6: Vec<[u8; 16]> =
+        v6.iter().map(|(_, a)| if let IpAddr::V6(a) = a { a.octets() } else { [0; 16] }).collect();
+    let mut routes = [Route::NONE; NETS as usize];
+    let mut passes = 0u64;
+    while !stop.load(Relaxed) {
+        let (routes4, routes6) = routes.split_at_mut(dst4.len());
+        fib.routes4(&dst4, routes4);
+        fib.routes6(&dst6, routes6);
+        // Time for the writer to free and reuse, if it would not wait for us.
+        if passes.is_multiple_of(16) {
+            std::thread::yield_now();
+        }
+        for ((index, _), route) in v4.iter().chain(&v6).zip(&routes) {
+            check(fib, *index, *route, (passes as u32).wrapping_mul(0x9e37_79b1));
+        }
+        passes += 1;
+        seen.store(stamp.load(Acquire), Release);
+    }
+    passes
+}
+
+#[test]
+fn readers_see_old_or_new_while_everything_is_reused() {
+    // Hardly more room than routes, so that what is freed is reused at once.
+    let layout = FibLayout { v4_groups: 8, v6_groups: 30, next_hops: 16, members: 40, adjacencies: 40 };
+    let region = Region::heap(layout.bytes());
+    let mut writer = FibWriter::create(region.clone(), layout).unwrap();
+    let around = writer.adjacency(0, net(0).0).unwrap();
+    writer.resolve(around, mac(0));
+    for (prefix, len) in [(IpAddr::from([0, 0, 0, 0]), 0), (IpAddr::from([0u8; 16]), 0)] {
+        writer.insert(prefix, len, Target::Hops(vec![(around, 1)])).unwrap();
+    }
+
+    let seen: [AtomicU64; READERS] = Default::default();
+    let (stamp, stop) = (AtomicU64::new(0), AtomicBool::new(false));
+    let (changes, full, passes) = std::thread::scope(|scope| {
+        let readers: Vec<_> = seen
+            .iter()
+            .map(|seen| {
+                let (fib, stamp, stop) = (Fib::open(region.clone()).unwrap(), &stamp, &stop);
+                scope.spawn(move || read(&fib, seen, stamp, stop))
+            })
+            .collect();
+        let churned = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            churn(&mut writer, &seen, &stamp, around)
+        }));
+        stop.store(true, Relaxed);
+        let passes: u64 =
+            readers.into_iter().map(|reader| reader.join().expect("a reader saw a stranger's route")).sum();
+        let (changes, full) = churned.expect("the writer");
+        (changes, full, passes)
+    });
+    assert!(changes > 1000 && passes > 1000, "{changes} changes, {passes} passes: not a test");
+    assert!(full < changes / 2, "{full} of {changes} changes found no room: reclaiming is stuck");
+}
+
+/// Puts nets in and out for a while; how many changes, and how many found no room yet.
+fn churn(
+    writer: &mut FibWriter,
+    seen: &[AtomicU64],
+    stamp: &AtomicU64,
+    around: zsync_pipelines::tables::fib::AdjacencyId,
+) -> (u64, u64) {
+    let (mut changes, mut full, mut now, mut state) = (0u64, 0u64, 0u64, 1u64);
+    let end = Instant::now() + Duration::from_millis(1500);
+    while Instant::now() < end {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let index = (state >> 33) as u16 % NETS;
+        let (prefix, len) = net(index);
+        changes += 1;
+        match (state >> 20) % 4 {
+            0 | 1 => {
+                writer.remove(prefix, len);
+            }
+            weight => {
+                let mut hops = vec![(around, weight as u8)];
+                for port in ports(index).into_iter().take(1 + (state >> 50) as usize % 2) {
+                    match writer.adjacency(port, prefix) {
+                        Ok(id) => {
+                            writer.resolve(id, mac(port));
+                            hops.push((id, 1));
+                        }
+                        Err(_) => full += 1,
+                    }
+                }
+                let ids: Vec<_> = hops.iter().skip(1).map(|(id, _)| *id).collect();
+                full += u64::from(writer.insert(prefix, len, Target::Hops(hops)).is_err());
+                // From here on only the route holds them.
+                ids.into_iter().for_each(|id| assert!(writer.release(id)));
+            }
+        }
+        now += 1;
+        writer.set_stamp(now);
+        stamp.store(now, Release);
+        writer.reclaim(seen.iter().map(|seen| seen.load(Acquire)).min().unwrap_or(0));
+        if changes.is_multiple_of(8) {
+            std::thread::yield_now();
+        }
+    }
+    (changes, full)
+}

@@ -1,0 +1,231 @@
+//! The schema, the decoder, the canonical text and `diff` know the same keys with the same values.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+use zsync_pipelines::spec::{Style, diff, json_schema, parse, report};
+
+/// Every key there is, none at its default. One key a line, as the tests take lines out.
+const FULL: &str = r#"
+[engine]
+workers = 2
+idle = "spin"
+frame-size = 4096
+frames = 65536
+user = "zsync"
+huge-pages = "never"
+[control]
+admin-group = "wheel"
+read-group = "staff"
+[port.a]
+netdev = "eth1"
+queues = 2
+steer = { prefixes = ["10.0.0.0/8", "2001:db8::/32"] }
+block = ["192.0.2.0/24"]
+failover = "closed"
+grace = "2s"
+mode = "copy"
+ring-size = 1024
+busy-poll = true
+replace = true
+promiscuous = true
+[port.b]
+netdev = "eth2"
+[pipeline.p]
+input = ["a"]
+stages = ["route.r"]
+[pipeline.q]
+input = ["b"]
+stages = ["patch.w"]
+[route.r]
+table = 100
+[patch.w]
+pairs = { b = "a" }
+"#;
+
+/// The section's key tables in the schema: the section's name and its table's schema.
+fn sections(schema: &Value) -> Vec<(String, Value)> {
+    let table = |section: &Value| {
+        let named = section.get("patternProperties").and_then(Value::as_object);
+        named.and_then(|patterns| patterns.values().next()).unwrap_or(section).clone()
+    };
+    schema["properties"]
+        .as_object()
+        .unwrap()
+        .iter()
+        .map(|(name, section)| (name.clone(), table(section)))
+        .collect()
+}
+
+#[test]
+fn every_key_of_the_schema_is_read_written_and_compared() {
+    let full = parse(FULL, "full").unwrap_or_else(|errors| panic!("{}", report(&errors, FULL, Style::Plain)));
+    let mut known: BTreeSet<(String, String)> = BTreeSet::new();
+    for (section, table) in sections(&json_schema()) {
+        known.extend(
+            table["properties"].as_object().unwrap().keys().map(|key| (section.clone(), key.clone())),
+        );
+    }
+    let mut tried = BTreeSet::new();
+    let (mut section, mut header) = ("", "");
+    for line in FULL.lines().filter(|line| !line.is_empty()) {
+        if let Some(name) = line.strip_prefix('[') {
+            header = name.trim_end_matches(']');
+            section = header.split('.').next().unwrap();
+            continue;
+        }
+        let key = line.split(" = ").next().unwrap();
+        tried.insert((section.to_owned(), key.to_owned()));
+        let without = FULL.replacen(&format!("{line}\n"), "", 1);
+        let schema = sections(&json_schema()).into_iter().find(|(name, _)| name == section).unwrap().1;
+        let required = schema["required"].as_array().is_some_and(|all| all.contains(&json!(key)));
+        match parse(&without, "without") {
+            Err(errors) => {
+                assert!(required, "{header}.{key}");
+                assert!(errors[0].message.contains(key), "{errors:?}");
+            }
+            Ok(parsed) => {
+                assert!(!required, "{header}.{key}");
+                let changes = diff(&full.spec, &parsed.spec);
+                let paths: Vec<&str> = changes.iter().map(|change| change.path.as_str()).collect();
+                assert_eq!(paths, [format!("{header}.{key}")]);
+            }
+        }
+        let text = full.spec.to_toml();
+        assert!(text.contains(&format!("\n{key} = ")), "{key} is not in the canonical text:\n{text}");
+    }
+    assert_eq!(tried, known);
+}
+
+/// For every key with bounds or words: the schema's are the decoder's.
+#[test]
+fn bounds_and_words_are_the_same() {
+    let mut checked = 0;
+    for (section, table) in sections(&json_schema()) {
+        for (key, schema) in table["properties"].as_object().unwrap() {
+            let forms = schema["anyOf"].as_array().cloned().unwrap_or_else(|| vec![schema.clone()]);
+            for form in forms {
+                let mut values: Vec<(Value, bool)> = Vec::new();
+                for word in form["enum"].as_array().into_iter().flatten() {
+                    values.push((word.clone(), true));
+                    values.push(match word.as_str() {
+                        Some(word) => (json!(format!("{word}x")), false),
+                        None => (json!(word.as_u64().unwrap() + 1), false),
+                    });
+                }
+                if let (Some(min), Some(max)) = (form["minimum"].as_u64(), form["maximum"].as_u64()) {
+                    values.extend([(json!(min), true), (json!(max), true), (json!(max + 1), false)]);
+                    values.push((json!(min.wrapping_sub(1).cast_signed()), false));
+                }
+                if form["type"] == "boolean" {
+                    values.extend([(json!(true), true), (json!(1), false)]);
+                }
+                for (value, right) in values {
+                    let source = with(&section, key, &value.to_string());
+                    let accepted = parse(&source, "x");
+                    assert_eq!(accepted.is_ok(), right, "{section}.{key} = {value}: {accepted:?}");
+                    assert_eq!(
+                        valid(&document(&source), &json_schema()).is_ok(),
+                        right,
+                        "{section}.{key} = {value}"
+                    );
+                    checked += 1;
+                }
+            }
+        }
+    }
+    assert!(checked > 60, "{checked}");
+}
+
+/// `FULL` with another value for a key.
+fn with(section: &str, key: &str, value: &str) -> String {
+    let (mut at, mut done) = (String::new(), false);
+    let mut out = String::new();
+    for line in FULL.lines() {
+        if let Some(name) = line.strip_prefix('[') {
+            at = name.trim_end_matches(']').split('.').next().unwrap().to_owned();
+        }
+        if at == section && !done && line.starts_with(&format!("{key} = ")) {
+            done = true;
+            out.push_str(&format!("{key} = {value}\n"));
+        } else {
+            out.push_str(&format!("{line}\n"));
+        }
+    }
+    assert!(done, "{section}.{key}");
+    out
+}
+
+#[test]
+fn examples_and_defaults_follow_the_schema() {
+    let schema = json_schema();
+    valid(&document(FULL), &schema).unwrap();
+    for name in ["router", "patch"] {
+        let path = format!("{}/examples/{name}.toml", env!("CARGO_MANIFEST_DIR"));
+        valid(&document(&std::fs::read_to_string(path).unwrap()), &schema).unwrap();
+    }
+    for (_, table) in sections(&schema) {
+        for (key, schema) in table["properties"].as_object().unwrap() {
+            if let Some(default) = schema.get("default") {
+                valid(default, schema).unwrap_or_else(|why| panic!("{key}: {why}"));
+            }
+            assert!(schema["description"].as_str().is_some_and(|text| text.ends_with('.')), "{key}");
+        }
+    }
+    valid(&document("[port.a]\nnetdev = \"x\"\nqeues = 1\n"), &schema).unwrap_err();
+    valid(&document("[port.A]\nnetdev = \"x\"\n"), &schema).unwrap_err();
+    valid(&document("[port.a]\n"), &schema).unwrap_err();
+    valid(&document("[prot.a]\n"), &schema).unwrap_err();
+}
+
+fn document(source: &str) -> Value {
+    serde_json::to_value(source.parse::<toml::Table>().unwrap()).unwrap()
+}
+
+/// The part of JSON schema that ours uses, patterns of text apart.
+fn valid(value: &Value, schema: &Value) -> Result<(), String> {
+    let fail = |why: &str| Err(format!("{value} {why} of {schema}"));
+    if let Some(forms) = schema["anyOf"].as_array() {
+        return if forms.iter().any(|form| valid(value, form).is_ok()) { Ok(()) } else { fail("is none") };
+    }
+    if let Some(words) = schema["enum"].as_array() {
+        return if words.contains(value) { Ok(()) } else { fail("is not a word") };
+    }
+    match (schema["type"].as_str(), value) {
+        (Some("boolean"), Value::Bool(_)) | (Some("string"), Value::String(_)) => Ok(()),
+        (Some("integer"), Value::Number(number)) => {
+            let within = number.as_u64().is_some_and(|number| {
+                (schema["minimum"].as_u64().unwrap()..=schema["maximum"].as_u64().unwrap()).contains(&number)
+            });
+            if within { Ok(()) } else { fail("is out of bounds") }
+        }
+        (Some("array"), Value::Array(items)) => {
+            let count = items.len() as u64;
+            if count < schema["minItems"].as_u64().unwrap() || count > schema["maxItems"].as_u64().unwrap() {
+                return fail("has a wrong length");
+            }
+            items.iter().try_for_each(|item| valid(item, &schema["items"]))
+        }
+        (Some("object"), Value::Object(fields)) => {
+            for name in schema["required"].as_array().into_iter().flatten() {
+                if !fields.contains_key(name.as_str().unwrap()) {
+                    return fail("lacks a key");
+                }
+            }
+            assert_eq!(schema["additionalProperties"], false);
+            for (name, value) in fields {
+                let named = schema["patternProperties"].as_object().and_then(|patterns| {
+                    assert_eq!(patterns.len(), 1);
+                    assert_eq!(patterns.keys().next().unwrap(), "^[a-z][a-z0-9_-]{0,31}$");
+                    patterns.values().next().filter(|_| name.bytes().all(|byte| !byte.is_ascii_uppercase()))
+                });
+                match schema["properties"].get(name).or(named) {
+                    Some(schema) => valid(value, schema)?,
+                    None => return fail("has a key that is none"),
+                }
+            }
+            Ok(())
+        }
+        _ => fail("is of a wrong type"),
+    }
+}
