@@ -2,3 +2,5 @@
 
 pub mod netlink;
 pub mod xdp;
+pub mod daemon;
+pub mod raw;

@@ -7,9 +7,12 @@ use std::{
     thread,
 };
 
+use aya::{EbpfLoader, programs::Xdp};
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 use xdp_support::{Injector, exists, in_sandbox, ip, ipv4, prefix, steering, udp};
-use zsync_control::xdp::{Ingress, Mode, PortSteering, Steer, XdpError, XdpReason, attached_program};
+use zsync_control::xdp::{
+    GENERATOR_OBJECT, Ingress, Mode, PortSteering, Steer, XdpError, XdpReason, attached_program,
+};
 
 fn closed() -> PortSteering {
     PortSteering { fallback_open: false, ..steering(Steer::All) }
@@ -58,6 +61,38 @@ fn attach_pin_adopt_detach() {
         assert_eq!(attached_program(sandbox.port).unwrap(), None);
         assert!(!exists(&pins));
         assert!(matches!(Ingress::adopt(&pins, sandbox.port), Err(XdpError::NotPinned { .. })));
+    });
+}
+
+/// A pinned program that is not the link's is what an older build, or an upgrade cut short, leaves.
+#[test]
+fn an_upgrade_replaces_the_program_under_the_link() {
+    in_sandbox(|sandbox| {
+        let pins = sandbox.pins();
+        let injector = Injector::new(sandbox.peer);
+        let mut old = Ingress::load(&closed()).unwrap();
+        old.attach(sandbox.port, &Mode::BEST).unwrap();
+        old.pin(&pins).unwrap();
+        let old_id = old.program_id().unwrap();
+        injector.send(&ipv4("198.51.100.7", "203.0.113.9", 17, 0, &udp(1, 2)));
+        drop(old);
+        std::fs::remove_file(pins.join("program")).unwrap();
+        let mut other = EbpfLoader::new().btf(None).load(GENERATOR_OBJECT).unwrap();
+        let other: &mut Xdp = other.program_mut("zsync_generator").unwrap().try_into().unwrap();
+        other.load().unwrap();
+        other.pin(pins.join("program")).unwrap();
+
+        let mut ingress = Ingress::adopt(&pins, sandbox.port).unwrap();
+        assert!(ingress.upgrade().unwrap());
+        let id = ingress.program_id().unwrap();
+        assert_ne!(id, old_id);
+        assert_eq!(attached_program(sandbox.port).unwrap().unwrap().id, id);
+        injector.send(&ipv4("198.51.100.7", "203.0.113.9", 17, 0, &udp(1, 2)));
+        assert_eq!(ingress.counters().unwrap().of(XdpReason::FallbackClosed).packets, 2, "other maps");
+        drop(ingress);
+        let mut ingress = Ingress::adopt(&pins, sandbox.port).unwrap();
+        assert!(!ingress.upgrade().unwrap(), "the new program was not pinned");
+        ingress.detach().unwrap();
     });
 }
 
@@ -115,9 +150,9 @@ fn pins_that_are_in_the_way_are_not_overwritten() {
         ip("link add port type veth peer name peer");
         let ifindex = (1..64).find(|i| attached_program(*i).is_ok() && *i != 1).unwrap();
         assert!(matches!(Ingress::adopt(&pins, ifindex), Err(XdpError::NotAttached { .. })));
-        Ingress::remove_pins(&pins).unwrap();
+        Ingress::remove_pins(&pins, ifindex).unwrap();
         assert!(!exists(&pins));
-        Ingress::remove_pins(&pins).unwrap();
+        Ingress::remove_pins(&pins, ifindex).unwrap();
     });
 }
 
@@ -136,47 +171,55 @@ fn a_large_mtu_is_named() {
     });
 }
 
-/// Leaves this thread only these capabilities.
-fn keep(effective: CapabilitySet) {
-    let sets = CapabilitySets { effective, permitted: effective, inheritable: CapabilitySet::empty() };
-    set_capabilities(None, sets).unwrap();
+/// Runs `body` in a thread of the same namespaces that has only these capabilities.
+fn with_only(effective: CapabilitySet, body: impl FnOnce() + Send) {
+    let outcome = thread::scope(|scope| {
+        let limited = scope.spawn(|| {
+            let sets =
+                CapabilitySets { effective, permitted: effective, inheritable: CapabilitySet::empty() };
+            set_capabilities(None, sets).unwrap();
+            body();
+        });
+        limited.join()
+    });
+    if let Err(panic) = outcome {
+        std::panic::resume_unwind(panic);
+    }
 }
 
 #[test]
 fn two_capabilities_are_enough() {
     in_sandbox(|sandbox| {
-        keep(
-            CapabilitySet::BPF | CapabilitySet::NET_ADMIN | CapabilitySet::NET_RAW | CapabilitySet::IPC_LOCK,
-        );
-        let pins = sandbox.pins();
-        let mut ingress = Ingress::load(&closed()).unwrap();
-        ingress.attach(sandbox.port, &Mode::BEST).unwrap();
-        ingress.pin(&pins).unwrap();
-        drop(ingress);
-        let mut ingress = Ingress::adopt(&pins, sandbox.port).unwrap();
-        ingress.upgrade().unwrap();
-        ingress.set_local(&["192.0.2.1".parse().unwrap()]).unwrap();
-        // The name takes CAP_SYS_ADMIN.
-        assert_eq!(attached_program(sandbox.port).unwrap().unwrap().name, None);
-        ingress.detach().unwrap();
+        with_only(CapabilitySet::BPF | CapabilitySet::NET_ADMIN, || {
+            let pins = sandbox.pins();
+            let mut ingress = Ingress::load(&closed()).unwrap();
+            ingress.attach(sandbox.port, &Mode::BEST).unwrap();
+            ingress.pin(&pins).unwrap();
+            drop(ingress);
+            let mut ingress = Ingress::adopt(&pins, sandbox.port).unwrap();
+            ingress.upgrade().unwrap();
+            ingress.set_local(&["192.0.2.1".parse().unwrap()]).unwrap();
+            // The name takes CAP_SYS_ADMIN.
+            assert_eq!(attached_program(sandbox.port).unwrap().unwrap().name, None);
+            ingress.detach().unwrap();
+        });
     });
 }
 
 #[test]
 fn the_missing_capability_is_named() {
     in_sandbox(|_| {
-        keep(CapabilitySet::NET_ADMIN);
-        let error = Ingress::load(&closed()).unwrap_err();
-        assert!(
-            matches!(&error, XdpError::NotPermitted { reason, .. } if reason == "this process lacks CAP_BPF"),
-            "{error}"
-        );
-    });
-    in_sandbox(|sandbox| {
-        keep(CapabilitySet::BPF);
-        let error = Ingress::load(&closed()).unwrap_err();
-        assert!(error.to_string().contains("CAP_NET_ADMIN"), "{error}");
-        assert!(attached_program(sandbox.port).unwrap().is_none());
+        for (only, missing) in [(CapabilitySet::NET_ADMIN, "CAP_BPF"), (CapabilitySet::BPF, "CAP_NET_ADMIN")]
+        {
+            with_only(only, || {
+                let error = Ingress::load(&closed()).unwrap_err();
+                let expected = format!("this process lacks {missing}");
+                assert!(
+                    matches!(&error, XdpError::NotPermitted { reason, .. } if *reason == expected),
+                    "{error}"
+                );
+            });
+        }
     });
 }
 

@@ -162,3 +162,6 @@ fn next_goto(burst: &Burst) -> Option<(PipelineId, u64)> {
     let mask = (0..burst.len()).filter(|&i| wanted(i) == Some(to)).fold(0, |mask, i| mask | 1 << i);
     Some((to, mask))
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
@@ -117,7 +118,9 @@ impl Channel {
     /// # Errors
     /// [`ChannelError::System`].
     pub fn set_nonblocking(&self, nonblocking: bool) -> Result<(), ChannelError> {
-        rustix::io::ioctl_fionbio(&self.socket, nonblocking).map_err(|e| ChannelError::system("ioctl", e))
+        let mut flags = fcntl_getfl(&self.socket).map_err(|e| ChannelError::system("fcntl", e))?;
+        flags.set(OFlags::NONBLOCK, nonblocking);
+        fcntl_setfl(&self.socket, flags).map_err(|e| ChannelError::system("fcntl", e))
     }
 
     /// Sends `bytes` as one message, with `fds`; the peer gets all of it or nothing.

@@ -1,17 +1,20 @@
 //! The messages between control and the data plane, and what makes one acceptable.
 //!
-//! Owns: the message types, their encoding (postcard: a varint tag, then the fields) and their limits. Refuses: messages
-//! that are too long, unknown, cut, followed by more bytes, of another version, with the wrong number of descriptors, or
-//! with a field out of its range; [`encode`] refuses to build what [`decode`] would refuse. Keeps true: a decoded message
-//! is within every limit below, and decoding any bytes neither panics nor allocates more than about a mebibyte.
+//! Owns: the message types and their limits. Refuses (see [`MessageError`]): messages that are too long, unknown, cut,
+//! followed by more bytes, of another version, with the wrong number of descriptors, or with a field out of its range.
+//! Keeps true: a decoded message is within every limit below.
 //!
 //! Order, from control: `Hello`, then `Port`s, `Queue`s, `Punt`, `Fib`s and a `Snapshot`, then `Start`; later more of
 //! those, and `Audit`, `Replay` or `Stop` at any time. From the data plane: `Ready` once it is sandboxed, `Started`, and
 //! answers. [`VERSION`] changes with any change to a type here; the tag and the version of `Hello` stay where they are, so
 //! that any two versions can at least tell each other apart.
 
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+
+mod codec;
+
+pub use codec::{Message, MessageError, decode, encode};
+use codec::{tag_of, within};
 
 pub use crate::fd::MAX_FDS;
 
@@ -27,81 +30,6 @@ pub const MAX_PORTS: usize = 64;
 pub const MAX_RING: u32 = 1 << 15;
 /// Longest text in a message, bytes.
 pub const MAX_TEXT: usize = 1024;
-
-/// Why a message was not encoded or not accepted.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum MessageError {
-    /// Longer than [`MAX_MESSAGE`].
-    #[error("a message of {len} bytes is longer than the limit of {MAX_MESSAGE}")]
-    Oversize {
-        /// Its length, bytes.
-        len: usize,
-    },
-    /// No message at all, or one that ends inside its tag.
-    #[error("the message has no readable tag")]
-    NoTag,
-    /// A tag that this version does not know.
-    #[error("message tag {tag} is unknown: version {VERSION} knows tags 0 to {last}")]
-    Unknown {
-        /// The tag.
-        tag: u32,
-        /// The last one that is known.
-        last: usize,
-    },
-    /// The peer speaks another version.
-    #[error(
-        "the peer speaks version {theirs} of the protocol, this process version {VERSION}: start both from one build"
-    )]
-    Version {
-        /// The peer's version.
-        theirs: u32,
-    },
-    /// The message ends inside a field.
-    #[error("message {kind} is cut short")]
-    Truncated {
-        /// Name of the message.
-        kind: &'static str,
-    },
-    /// A field holds bytes that its type does not have.
-    #[error("message {kind} is malformed: {source}")]
-    Malformed {
-        /// Name of the message.
-        kind: &'static str,
-        /// What the decoder said.
-        source: postcard::Error,
-    },
-    /// Bytes after the end.
-    #[error("message {kind} is followed by {extra} more bytes")]
-    Trailing {
-        /// Name of the message.
-        kind: &'static str,
-        /// How many.
-        extra: usize,
-    },
-    /// More or fewer descriptors than the message carries.
-    #[error("message {kind} came with {have} descriptors and carries {want}")]
-    Descriptors {
-        /// Name of the message.
-        kind: &'static str,
-        /// How many came.
-        have: usize,
-        /// How many belong.
-        want: usize,
-    },
-    /// A field out of its range.
-    #[error("message {kind}: {field} is {value}, and must be {range}")]
-    Field {
-        /// Name of the message.
-        kind: &'static str,
-        /// Name of the field.
-        field: &'static str,
-        /// Its value.
-        value: String,
-        /// What is allowed.
-        range: &'static str,
-    },
-}
 
 /// What control says to the data plane.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -126,6 +54,8 @@ pub enum ToDataplane {
         mac: [u8; 6],
         /// Its MTU, bytes of a packet without the Ethernet header.
         mtu: u32,
+        /// Packets arrive with checksums that the sending stack left to a NIC, as they do on veth: complete them.
+        partial_checksums: bool,
     },
     /// A NIC queue of a port, and who serves it. Descriptor: the bound AF_XDP socket, its fill ring filled.
     Queue {
@@ -180,7 +110,7 @@ pub enum ToDataplane {
 }
 
 /// What a data plane process is made of.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Layout {
     /// Size of a frame, bytes: 2048 or 4096.
     pub frame_size: u32,
@@ -196,6 +126,25 @@ pub struct Layout {
     pub gid: u32,
     /// The ledger and the counters hold a predecessor's state, to be carried on from.
     pub takeover: bool,
+    /// Random bytes that key the hashes of flows: the same for every data plane over the same state, and told to nobody
+    /// else. (Two halves, because serde knows arrays of up to 32.)
+    pub secret: [[u8; 32]; 2],
+}
+
+impl std::fmt::Debug for Layout {
+    /// Without the secret: this ends up in logs.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { frame_size, frames, workers, idle, uid, gid, takeover, secret: _ } = self;
+        f.debug_struct("Layout")
+            .field("frame_size", frame_size)
+            .field("frames", frames)
+            .field("workers", workers)
+            .field("idle", idle)
+            .field("uid", uid)
+            .field("gid", gid)
+            .field("takeover", takeover)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Where a worker runs.
@@ -287,28 +236,6 @@ impl FromDataplane {
         what.truncate(what.floor_char_boundary(MAX_TEXT));
         Self::Failed { what }
     }
-}
-
-/// A message of one direction: [`ToDataplane`] or [`FromDataplane`].
-pub trait Message: Serialize + DeserializeOwned {
-    /// The names of the messages, indexed by tag.
-    const KINDS: &'static [&'static str];
-
-    /// Name of this message.
-    fn kind(&self) -> &'static str;
-
-    /// How many descriptors it carries.
-    fn descriptors(&self) -> usize;
-
-    /// Whether every field is in its range.
-    ///
-    /// # Errors
-    /// [`MessageError::Field`] for the first that is not.
-    fn check(&self) -> Result<(), MessageError>;
-
-    /// Refuses, before anything is decoded, what another version sent.
-    #[doc(hidden)]
-    fn screen(tag: u32, rest: &[u8]) -> Result<(), MessageError>;
 }
 
 impl Message for ToDataplane {
@@ -441,63 +368,6 @@ impl Message for FromDataplane {
         let (tag, rest) = tag_of::<ToDataplane>(rest)?;
         ToDataplane::screen(tag, rest)
     }
-}
-
-fn within(
-    kind: &'static str,
-    field: &'static str,
-    value: impl std::fmt::Display,
-    holds: bool,
-    range: &'static str,
-) -> Result<(), MessageError> {
-    if holds { Ok(()) } else { Err(MessageError::Field { kind, field, value: value.to_string(), range }) }
-}
-
-/// The tag of a message, known to `M`, and the bytes after it.
-fn tag_of<M: Message>(bytes: &[u8]) -> Result<(u32, &[u8]), MessageError> {
-    let (tag, rest) = postcard::take_from_bytes::<u32>(bytes).map_err(|_| MessageError::NoTag)?;
-    if tag as usize >= M::KINDS.len() {
-        return Err(MessageError::Unknown { tag, last: M::KINDS.len() - 1 });
-    }
-    Ok((tag, rest))
-}
-
-/// Replaces the content of `into` with the encoded message.
-///
-/// # Errors
-/// [`MessageError::Field`] or [`MessageError::Oversize`] for a message that the peer would refuse.
-pub fn encode<M: Message>(message: &M, into: &mut Vec<u8>) -> Result<(), MessageError> {
-    message.check()?;
-    into.clear();
-    postcard::to_io(message, &mut *into)
-        .map_err(|source| MessageError::Malformed { kind: message.kind(), source })?;
-    if into.len() > MAX_MESSAGE { Err(MessageError::Oversize { len: into.len() }) } else { Ok(()) }
-}
-
-/// The message in `bytes`, which came with `descriptors` descriptors.
-///
-/// # Errors
-/// Each [`MessageError`]: the bytes are a peer's, and are trusted with nothing.
-pub fn decode<M: Message>(bytes: &[u8], descriptors: usize) -> Result<M, MessageError> {
-    if bytes.len() > MAX_MESSAGE {
-        return Err(MessageError::Oversize { len: bytes.len() });
-    }
-    let (tag, rest) = tag_of::<M>(bytes)?;
-    M::screen(tag, rest)?;
-    let kind = M::KINDS.get(tag as usize).copied().unwrap_or("?");
-    let (message, rest) = postcard::take_from_bytes::<M>(bytes).map_err(|source| match source {
-        postcard::Error::DeserializeUnexpectedEnd => MessageError::Truncated { kind },
-        source => MessageError::Malformed { kind, source },
-    })?;
-    if !rest.is_empty() {
-        return Err(MessageError::Trailing { kind, extra: rest.len() });
-    }
-    let want = message.descriptors();
-    if descriptors != want {
-        return Err(MessageError::Descriptors { kind, have: descriptors, want });
-    }
-    message.check()?;
-    Ok(message)
 }
 
 #[cfg(test)]

@@ -18,8 +18,11 @@
 //! `netlink-packet-route` 0.34), and refuse a whole message for one attribute that a newer kernel shapes differently;
 //! a mirror must rather skip that attribute.
 
+#![forbid(unsafe_code)]
+
 mod decode;
 mod event;
+mod fib;
 mod model;
 mod peer;
 mod port;
@@ -33,6 +36,7 @@ mod watch;
 mod wire;
 
 pub use event::{Address, Event, Link, Neighbour, NextHop, NextHopGroup, Origin};
+pub use fib::MirroredFib;
 pub use model::{Applied, Effects, Mirror};
 pub use peer::{PeerWarning, check_peer};
 pub use port::{PortCheck, PortError, PortWarning, check_port, links_now};

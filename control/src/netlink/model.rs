@@ -87,7 +87,7 @@ struct Installed {
     mac: Option<[u8; 6]>,
 }
 
-/// The state of the kernel, as far as forwarding goes. See the [module](self).
+/// The state of the kernel, as far as forwarding goes, and what the FIB has been told of it.
 #[derive(Debug)]
 pub struct Mirror {
     table: u32,
@@ -106,7 +106,7 @@ pub struct Mirror {
     dirty_neighbours: BTreeSet<Adjacency>,
     installed: BTreeMap<Prefix, Target>,
     adjacencies: BTreeMap<Adjacency, Installed>,
-    /// Prefixes that the FIB refused: tried again when something was removed.
+    /// Prefixes that the FIB refused: tried again after a resync, or when asked to.
     refused: BTreeSet<Prefix>,
 }
 
@@ -354,6 +354,13 @@ impl Mirror {
         !self.dirty.is_empty() || !self.dirty_neighbours.is_empty()
     }
 
+    /// What the FIB refused is tried again by the next [`sync`](Self::sync); whether there is any.
+    pub fn retry_refused(&mut self) -> bool {
+        let any = !self.refused.is_empty();
+        self.dirty.append(&mut self.refused);
+        any
+    }
+
     /// Tells `sink` what changed since the last time.
     pub fn sync<S: FibSink>(&mut self, sink: &mut S) -> Applied {
         let mut applied = Applied::default();
@@ -378,9 +385,6 @@ impl Mirror {
             if self.installed.get(&prefix) != wanted.as_ref() {
                 self.install(prefix, wanted, sink, &mut applied);
             }
-        }
-        if applied.removed > 0 {
-            self.dirty.append(&mut self.refused);
         }
         applied
     }

@@ -11,7 +11,7 @@ use super::socket::{Socket, SocketError};
 #[derive(Debug, thiserror::Error)]
 pub enum PortError {
     /// There is none of this name.
-    #[error("netdev `{name}` does not exist in this network namespace{}", nearest(.nearest))]
+    #[error("netdev `{name}` does not exist in this network namespace{}", did_you_mean(.nearest))]
     Missing {
         /// The name asked for.
         name: String,
@@ -206,7 +206,7 @@ fn edits(a: &str, b: &str) -> usize {
     row.last().copied().unwrap_or(0)
 }
 
-fn nearest(names: &[String]) -> String {
+fn did_you_mean(names: &[String]) -> String {
     if names.is_empty() { String::new() } else { format!("; did you mean {}?", quoted(names)) }
 }
 

@@ -81,7 +81,7 @@ pub struct Statistics {
     pub events: u64,
     /// Neighbours that the kernel was asked to resolve or to look after.
     pub probes: u64,
-    /// Entries and neighbours that the FIB refused.
+    /// Entries that the FIB refused.
     pub refused: u64,
 }
 
@@ -146,8 +146,13 @@ impl Netlink {
     /// ports of ours, by interface index.
     pub fn start(ports: HashMap<u32, PortId>, options: Options) -> Result<Self, NetlinkError> {
         let socket = Socket::watching(GROUPS, options.receive_buffer)?;
+        #[expect(
+            deprecated,
+            reason = "its replacement is unsafe; a `Socket` has one descriptor for as long as it lives"
+        )]
+        let socket = AsyncFd::with_interest(socket, Interest::READABLE)?;
         let mut netlink = Self {
-            socket: AsyncFd::with_interest(socket, Interest::READABLE)?,
+            socket,
             mirror: Mirror::new(options.table, ports),
             prober: Prober::default(),
             dump: None,
@@ -210,6 +215,11 @@ impl Netlink {
     pub fn set_ports(&mut self, ports: HashMap<u32, PortId>) {
         self.mirror.set_ports(ports);
         self.pending.fib = true;
+    }
+
+    /// The FIB has room again (it has reclaimed what was removed): what it refused is to be tried again.
+    pub fn retry_refused(&mut self) {
+        self.pending.fib |= self.mirror.retry_refused();
     }
 
     /// Reads all tables again.

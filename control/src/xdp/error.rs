@@ -213,7 +213,10 @@ impl From<EbpfError> for XdpError {
 impl From<ProgramError> for XdpError {
     fn from(error: ProgramError) -> Self {
         match error {
-            ProgramError::LoadError { io_error, .. } if is_eperm(&io_error) => {
+            // The verifier says EPERM too, and then why.
+            ProgramError::LoadError { io_error, verifier_log }
+                if is_eperm(&io_error) && verifier_log.to_string().is_empty() =>
+            {
                 Self::not_permitted("load an XDP program", TO_LOAD)
             }
             ProgramError::LoadError { io_error, verifier_log } => {
@@ -225,7 +228,8 @@ impl From<ProgramError> for XdpError {
 }
 
 fn is_eperm(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::PermissionDenied
+    // Not the kind: that is EACCES too, the verifier's usual answer.
+    error.raw_os_error() == Some(libc::EPERM)
 }
 
 /// The operating system's reason in aya's error, as far as there is one.

@@ -1,35 +1,39 @@
 //! [`Ingress`]: the program of one port, from load to detach.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     fs, io,
     net::IpAddr,
     os::fd::{AsFd, AsRawFd},
     path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
 };
 
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Map, MapData, MapError, PerCpuArray, XskMap},
+    maps::{Map, MapData, MapError},
     programs::{
-        ProgramError, ProgramInfo, Xdp, XdpMode,
+        ProgramInfo, Xdp,
         links::{FdLink, LinkType, PinnedLink},
-        xdp::XdpLink,
     },
 };
-use zsync_ebpf_common::{Count, MAX_QUEUES, XdpReason, map};
+use zsync_ebpf_common::{MAX_QUEUES, map};
 
 use super::{
-    INGRESS_OBJECT, Mode, PortSteering, XdpError,
-    device::{Device, remove_netlink_program},
-    error::{IoError, TO_ATTACH},
+    Attached, Counters, INGRESS_OBJECT, Mode, PortSteering, XdpError,
+    device::Device,
+    error::IoError,
+    link::{PROGRAM, attach_link, put_on_link, xdp_of},
+    maps::Maps,
 };
 
-const PROGRAM: &str = "zsync_ingress";
 /// Names of the pins beside those of the maps. bpffs allows no dots (kernel/bpf/inode.c, `bpf_lookup`).
 const PIN_LINK: &str = "link";
 const PIN_PROGRAM: &str = "program";
 const PIN_PROGRAM_NEW: &str = "program_new";
+/// How long the kernel may take to detach an unpinned link: an RCU grace period and a work item, milliseconds as a rule.
+const DETACH_LIMIT: Duration = Duration::from_secs(2);
 
 /// `zsync_ingress` on one port: the program, its maps, its link, and its pins when there are any.
 ///
@@ -39,6 +43,7 @@ pub struct Ingress {
     program: Program,
     maps: Maps,
     link: Option<FdLink>,
+    ifindex: Option<u32>,
     dir: Option<PathBuf>,
     sockets: BTreeSet<u32>,
 }
@@ -50,31 +55,6 @@ enum Program {
     Loaded(Box<Ebpf>),
     /// Loaded by an earlier one: its tag, a hash of its instructions.
     Adopted { tag: u64 },
-}
-
-/// What [`Ingress::attach`] got.
-#[derive(Debug)]
-pub struct Attached {
-    /// The mode it runs in.
-    pub mode: Mode,
-    /// Why the modes that were to be tried before were refused.
-    pub refused: Vec<XdpError>,
-}
-
-/// The counters of a port, summed over CPUs. They count from the load of the program on; adoption keeps them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters([Count; XdpReason::ALL.len()]);
-
-impl Counters {
-    /// What was counted under one reason.
-    pub fn of(&self, reason: XdpReason) -> Count {
-        self.0.get(reason as usize).copied().unwrap_or_default()
-    }
-
-    /// All of them, in the order of [`XdpReason::ALL`].
-    pub fn iter(&self) -> impl Iterator<Item = (XdpReason, Count)> + '_ {
-        XdpReason::ALL.into_iter().zip(self.0)
-    }
 }
 
 impl Ingress {
@@ -94,6 +74,7 @@ impl Ingress {
             program: Program::Loaded(Box::new(ebpf)),
             maps,
             link: None,
+            ifindex: None,
             dir: None,
             sockets: BTreeSet::new(),
         })
@@ -120,6 +101,7 @@ impl Ingress {
             match attach_link(xdp_of(ebpf)?, ifindex, &device, mode) {
                 Ok(link) => {
                     self.link = Some(link);
+                    self.ifindex = Some(ifindex);
                     return Ok(Attached { mode, refused });
                 }
                 Err(error @ (XdpError::Mtu { .. } | XdpError::Attach { .. })) => refused.push(error),
@@ -148,7 +130,8 @@ impl Ingress {
                 Ok(())
             }
             Err(error) => {
-                let _ = Self::remove_pins(dir);
+                // The link's pin was to be the last: there is none.
+                let _ = unlink_pins(dir);
                 Err(error)
             }
         }
@@ -156,7 +139,7 @@ impl Ingress {
 
     /// The link last: whoever finds it finds the rest too.
     fn pin_all(&mut self, dir: &Path, link: FdLink) -> Result<FdLink, XdpError> {
-        for (name, map) in &self.maps.0 {
+        for (name, map) in self.maps.iter() {
             let path = dir.join(name);
             map.pin(&path).map_err(|error| XdpError::pin("pin", path)(error.into_io()))?;
         }
@@ -204,7 +187,14 @@ impl Ingress {
         })?;
         maps.check()?;
         let program = Program::Adopted { tag };
-        Ok(Self { program, maps, link: Some(link), dir: Some(dir.to_owned()), sockets: BTreeSet::new() })
+        Ok(Self {
+            program,
+            maps,
+            link: Some(link),
+            ifindex: Some(ifindex),
+            dir: Some(dir.to_owned()),
+            sockets: BTreeSet::new(),
+        })
     }
 
     /// Puts this build's program in the place of an adopted one, over the same maps and link, atomically: each packet
@@ -296,15 +286,7 @@ impl Ingress {
     /// # Errors
     /// [`XdpError::Map`].
     pub fn counters(&mut self) -> Result<Counters, XdpError> {
-        let array: PerCpuArray<_, Count> = self.maps.typed(map::COUNTERS)?;
-        let mut counters = Counters::default();
-        for (index, sum) in (0..).zip(&mut counters.0) {
-            for count in array.get(&index, 0).map_err(XdpError::map(map::COUNTERS))?.iter() {
-                sum.packets += count.packets;
-                sum.bytes += count.bytes;
-            }
-        }
-        Ok(counters)
+        self.maps.counters()
     }
 
     /// The loaded program, for test runs; `None` when it was adopted.
@@ -315,108 +297,58 @@ impl Ingress {
         }
     }
 
-    /// Detaches the program and removes its pins.
+    /// Detaches the program and removes its pins. Blocks until the device is free.
     ///
     /// # Errors
-    /// [`XdpError::Pin`] when a pin cannot be removed; the program may then still be attached.
+    /// Those of [`Self::remove_pins`].
     pub fn detach(mut self) -> Result<(), XdpError> {
+        // With the last descriptor the link goes at once, unless it is pinned.
         self.link = None;
-        self.dir.take().map_or(Ok(()), |dir| Self::remove_pins(&dir))
-    }
-
-    /// Removes the pins in `dir`, complete or not, without adopting them: a link that nobody holds then detaches. Other
-    /// files stay, and with them the folder.
-    ///
-    /// # Errors
-    /// [`XdpError::Pin`].
-    pub fn remove_pins(dir: &Path) -> Result<(), XdpError> {
-        for name in [PIN_LINK, PIN_PROGRAM, PIN_PROGRAM_NEW].into_iter().chain(map::ALL) {
-            let path = dir.join(name);
-            match fs::remove_file(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(XdpError::pin("remove", path)(error));
-                }
-                _ => {}
-            }
-        }
-        match fs::remove_dir(dir) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(XdpError::pin("remove", dir)(error)),
+        match (self.dir.take(), self.ifindex) {
+            (Some(dir), Some(ifindex)) => Self::remove_pins(&dir, ifindex),
             _ => Ok(()),
         }
     }
-}
 
-fn xdp_of(ebpf: &mut Ebpf) -> Result<&mut Xdp, XdpError> {
-    let program =
-        ebpf.program_mut(PROGRAM).ok_or_else(|| ProgramError::InvalidName { name: PROGRAM.into() })?;
-    Ok(program.try_into()?)
-}
-
-fn attach_link(program: &mut Xdp, ifindex: u32, device: &Device, mode: Mode) -> Result<FdLink, XdpError> {
-    let flags = match mode {
-        Mode::Native => XdpMode::Driver,
-        Mode::Generic => XdpMode::Skb,
-        Mode::Offloaded => XdpMode::Hardware,
-    };
-    let link = program.attach_to_if_index(ifindex, flags).and_then(|id| program.take_link(id));
-    let link = link.map_err(|error| {
-        let source = error.into_io();
-        let name = device.name.clone();
-        match source.raw_os_error() {
-            Some(libc::EPERM | libc::EACCES) => XdpError::not_permitted("attach an XDP program", TO_ATTACH),
-            // Somebody was faster than our look a moment ago, or an upper device has one.
-            Some(libc::EBUSY | libc::EEXIST) => match Device::query(ifindex) {
-                Ok(Device { program: Some(program), .. }) => XdpError::Occupied { device: name, program },
-                _ => XdpError::Attach { device: name, mode, source },
-            },
-            Some(libc::ERANGE) => XdpError::Mtu { device: name, mode, mtu: device.mtu, source },
-            // Drivers answer EINVAL or EOPNOTSUPP to a jumbo MTU, and to much else.
-            Some(libc::EINVAL | libc::EOPNOTSUPP) if device.mtu > 1500 && mode == Mode::Native => {
-                XdpError::Mtu { device: name, mode, mtu: device.mtu, source }
+    /// Removes the pins in `dir`, complete or not, without adopting them, and waits until a link that was pinned there is
+    /// off the device, for the kernel detaches it later (kernel/bpf/inode.c: an inode's object is put after an RCU grace
+    /// period). Other files stay, and with them the folder. No pins are no error.
+    ///
+    /// # Errors
+    /// [`XdpError::Pin`], or [`XdpError::Occupied`] when somebody else still holds the link.
+    pub fn remove_pins(dir: &Path, ifindex: u32) -> Result<(), XdpError> {
+        let pinned = PinnedLink::from_pin(dir.join(PIN_LINK)).and_then(|link| FdLink::from(link).info());
+        let pinned = pinned.ok().map(|info| info.program_id());
+        unlink_pins(dir)?;
+        let Some(pinned) = pinned else { return Ok(()) };
+        let start = Instant::now();
+        loop {
+            match Device::query(ifindex) {
+                Ok(Device { name: device, program: Some(program), .. }) if program.id == pinned => {
+                    if start.elapsed() > DETACH_LIMIT {
+                        return Err(XdpError::Occupied { device, program });
+                    }
+                    thread::sleep(Duration::from_millis(1));
+                }
+                Ok(_) | Err(XdpError::NoDevice { .. }) => return Ok(()),
+                Err(error) => return Err(error),
             }
-            _ => XdpError::Attach { device: name, mode, source },
         }
-    })?;
-    FdLink::try_from(link).or_else(|_| {
-        // aya fell back to the netlink attach, which nobody would end if this process died.
-        remove_netlink_program(ifindex)?;
-        Err(XdpError::NoLinks { device: device.name.clone() })
-    })
+    }
 }
 
-/// Puts `program` on a pinned link. The kernel's refusal leaves the link as it is: its pin holds it.
-fn put_on_link(program: &mut Xdp, pin: &Path) -> Result<FdLink, XdpError> {
-    let link = PinnedLink::from_pin(pin).map_err(XdpError::link("open"))?;
-    let link = XdpLink::try_from(FdLink::from(link)).map_err(XdpError::link("read"))?;
-    let id = program.attach_to_link(link).map_err(XdpError::link("update"))?;
-    let link = program.take_link(id).map_err(XdpError::link("update"))?;
-    FdLink::try_from(link).map_err(XdpError::link("read"))
-}
-
-/// The maps of one port, by name; each call opens the one it needs by its type, which checks the sizes.
-#[derive(Debug)]
-pub(super) struct Maps(BTreeMap<&'static str, Map>);
-
-impl Maps {
-    fn collect(mut open: impl FnMut(&'static str) -> Result<Map, XdpError>) -> Result<Self, XdpError> {
-        map::ALL.into_iter().map(|name| Ok((name, open(name)?))).collect::<Result<_, _>>().map(Self)
+fn unlink_pins(dir: &Path) -> Result<(), XdpError> {
+    for name in [PIN_LINK, PIN_PROGRAM, PIN_PROGRAM_NEW].into_iter().chain(map::ALL) {
+        let path = dir.join(name);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(XdpError::pin("remove", path)(error));
+            }
+            _ => {}
+        }
     }
-
-    pub(super) fn typed<'a, T>(&'a mut self, name: &'static str) -> Result<T, XdpError>
-    where
-        T: TryFrom<&'a mut Map, Error = MapError>,
-    {
-        let map = self.0.get_mut(name).ok_or_else(|| MapError::InvalidName { name: name.into() });
-        map.and_then(T::try_from).map_err(XdpError::map(name))
-    }
-
-    fn xsks(&mut self) -> Result<XskMap<&mut MapData>, XdpError> {
-        self.typed(map::XSKS)
-    }
-
-    fn check(&mut self) -> Result<(), XdpError> {
-        self.xsks()?;
-        self.typed::<PerCpuArray<_, Count>>(map::COUNTERS)?;
-        self.check_lists()
+    match fs::remove_dir(dir) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(XdpError::pin("remove", dir)(error)),
+        _ => Ok(()),
     }
 }

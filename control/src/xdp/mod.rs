@@ -14,6 +14,8 @@ mod bpffs;
 mod device;
 mod error;
 mod ingress;
+mod link;
+mod maps;
 mod steering;
 
 use std::{fmt, net::IpAddr};
@@ -21,7 +23,9 @@ use std::{fmt, net::IpAddr};
 pub use bpffs::mount_bpffs_if_missing;
 pub use device::{AttachedProgram, Mode, attached_program, remove_netlink_program};
 pub use error::XdpError;
-pub use ingress::{Attached, Counters, Ingress};
+pub use ingress::Ingress;
+pub use link::Attached;
+pub use maps::Counters;
 pub use zsync_ebpf_common::{Count, XdpReason};
 
 /// The object of `zsync_ingress`, built from `ebpf/` by this crate's build script.

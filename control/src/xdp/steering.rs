@@ -15,7 +15,7 @@ use zsync_ebpf_common::{
     map,
 };
 
-use super::{IpPrefix, PortSteering, Steer, XdpError, ingress::Maps};
+use super::{IpPrefix, PortSteering, Steer, XdpError, maps::Maps};
 
 /// The entries of a pair of maps, one per address family.
 #[derive(Default)]

@@ -27,18 +27,18 @@ use rustix::{
 };
 use zsync_control::xdp::{Counters, IpPrefix, PortSteering, Steer, XdpReason, mount_bpffs_if_missing};
 
-pub const US: [u8; 6] = [2, 0, 0, 0, 0, 1];
-pub const PEER: [u8; 6] = [2, 0, 0, 0, 0, 2];
+pub(crate) const US: [u8; 6] = [2, 0, 0, 0, 0, 1];
+pub(crate) const PEER: [u8; 6] = [2, 0, 0, 0, 0, 2];
 
 /// A thread's own namespaces, with a veth pair (`port`, `peer`), both up, and a BPF file system.
-pub struct Sandbox {
+pub(crate) struct Sandbox {
     bpffs: PathBuf,
-    pub port: u32,
-    pub peer: u32,
+    pub(crate) port: u32,
+    pub(crate) peer: u32,
 }
 
 /// Runs `test` in a [`Sandbox`]. Without root, says so and skips; in CI that is a failure.
-pub fn in_sandbox(test: impl FnOnce(&Sandbox) + Send + 'static) {
+pub(crate) fn in_sandbox(test: impl FnOnce(&Sandbox) + Send + 'static) {
     let outcome = thread::spawn(|| {
         let Some(sandbox) = Sandbox::enter() else { return };
         test(&sandbox);
@@ -79,7 +79,7 @@ impl Sandbox {
     }
 
     /// Where a port is pinned; does not exist.
-    pub fn pins(&self) -> PathBuf {
+    pub(crate) fn pins(&self) -> PathBuf {
         self.bpffs.join("zsync").join("port")
     }
 }
@@ -91,12 +91,12 @@ impl Drop for Sandbox {
     }
 }
 
-pub fn ip(arguments: &str) {
+pub(crate) fn ip(arguments: &str) {
     let status = Command::new("ip").args(arguments.split_whitespace()).status().unwrap();
     assert!(status.success(), "ip {arguments}: {status}");
 }
 
-/// By rtnetlink's dump through sysfs would be of another namespace: ask `ip`.
+/// sysfs shows the namespace that it was mounted in: ask `ip`.
 fn ifindex(device: &str) -> u32 {
     let output = Command::new("ip").args(["-o", "link", "show", device]).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
@@ -104,13 +104,13 @@ fn ifindex(device: &str) -> u32 {
 }
 
 /// Sends frames out of `device`, past the stack.
-pub struct Injector {
+pub(crate) struct Injector {
     socket: OwnedFd,
     ifindex: u32,
 }
 
 impl Injector {
-    pub fn new(ifindex: u32) -> Self {
+    pub(crate) fn new(ifindex: u32) -> Self {
         // SAFETY: no pointers; the descriptor is new and ours.
         let socket = unsafe {
             let fd = libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0);
@@ -120,7 +120,7 @@ impl Injector {
         Self { socket, ifindex }
     }
 
-    pub fn send(&self, frame: &[u8]) {
+    pub(crate) fn send(&self, frame: &[u8]) {
         let address = libc::sockaddr_ll {
             sll_family: libc::AF_PACKET as u16,
             sll_protocol: 0,
@@ -150,13 +150,13 @@ impl Injector {
 struct Page([u8; 4096]);
 
 /// A bound AF_XDP socket that nobody drains.
-pub struct Xsk {
+pub(crate) struct Xsk {
     socket: OwnedFd,
     _umem: Vec<Page>,
 }
 
 impl Xsk {
-    pub fn bind(ifindex: u32, queue: u32) -> Self {
+    pub(crate) fn bind(ifindex: u32, queue: u32) -> Self {
         let umem = vec![Page([0; 4096]); 16];
         let socket = socket_with(AddressFamily::XDP, SocketType::RAW, SocketFlags::CLOEXEC, None).unwrap();
         let region = XdpUmemReg {
@@ -182,17 +182,17 @@ impl AsFd for Xsk {
     }
 }
 
-pub fn steering(steer: Steer) -> PortSteering {
+pub(crate) fn steering(steer: Steer) -> PortSteering {
     PortSteering { layer3: true, fallback_open: true, steer, block: vec![] }
 }
 
-pub fn prefix(text: &str) -> IpPrefix {
+pub(crate) fn prefix(text: &str) -> IpPrefix {
     let (addr, len) = text.split_once('/').unwrap();
     IpPrefix { addr: addr.parse().unwrap(), len: len.parse().unwrap() }
 }
 
 /// The reasons that counted something between two readings.
-pub fn counted(before: &Counters, after: &Counters) -> Vec<(XdpReason, u64, u64)> {
+pub(crate) fn counted(before: &Counters, after: &Counters) -> Vec<(XdpReason, u64, u64)> {
     XdpReason::ALL
         .into_iter()
         .map(|r| (r, after.of(r).packets - before.of(r).packets, after.of(r).bytes - before.of(r).bytes))
@@ -200,16 +200,16 @@ pub fn counted(before: &Counters, after: &Counters) -> Vec<(XdpReason, u64, u64)
         .collect()
 }
 
-pub fn ethernet(destination: [u8; 6], ethertype: u16, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn ethernet(destination: [u8; 6], ethertype: u16, payload: &[u8]) -> Vec<u8> {
     [&destination[..], &PEER, &ethertype.to_be_bytes(), payload].concat()
 }
 
-pub fn tag(tpid: u16, vlan: u16, frame: &[u8]) -> Vec<u8> {
+pub(crate) fn tag(tpid: u16, vlan: u16, frame: &[u8]) -> Vec<u8> {
     [&frame[..12], &tpid.to_be_bytes(), &vlan.to_be_bytes(), &frame[12..]].concat()
 }
 
 /// `fragment` is the 16-bit flags and offset field.
-pub fn ipv4(source: &str, destination: &str, protocol: u8, fragment: u16, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn ipv4(source: &str, destination: &str, protocol: u8, fragment: u16, payload: &[u8]) -> Vec<u8> {
     let source: Ipv4Addr = source.parse().unwrap();
     let destination: Ipv4Addr = destination.parse().unwrap();
     let length = (20 + payload.len() as u16).to_be_bytes();
@@ -219,7 +219,7 @@ pub fn ipv4(source: &str, destination: &str, protocol: u8, fragment: u16, payloa
     ethernet(US, 0x0800, &packet)
 }
 
-pub fn ipv6(source: &str, destination: &str, next: u8, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn ipv6(source: &str, destination: &str, next: u8, payload: &[u8]) -> Vec<u8> {
     let source: Ipv6Addr = source.parse().unwrap();
     let destination: Ipv6Addr = destination.parse().unwrap();
     let length = (payload.len() as u16).to_be_bytes();
@@ -228,10 +228,10 @@ pub fn ipv6(source: &str, destination: &str, next: u8, payload: &[u8]) -> Vec<u8
     ethernet(US, 0x86dd, &packet)
 }
 
-pub fn udp(source: u16, destination: u16) -> Vec<u8> {
+pub(crate) fn udp(source: u16, destination: u16) -> Vec<u8> {
     [source.to_be_bytes(), destination.to_be_bytes(), 12u16.to_be_bytes(), [0, 0], *b"zs", *b"yn"].concat()
 }
 
-pub fn exists(path: &Path) -> bool {
+pub(crate) fn exists(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok()
 }

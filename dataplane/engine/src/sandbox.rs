@@ -22,6 +22,7 @@
 //! opened; RLIMIT_NPROC, because it counts all threads of the user, and forking is refused already.
 
 mod filter;
+mod verify;
 
 use std::fmt;
 use std::io;
@@ -31,7 +32,7 @@ use landlock::{ABI, Access, AccessFs, AccessNet, Ruleset, RulesetAttr, RulesetSt
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, Resource, Rlimit};
-use rustix::thread::{CapabilitySet, SecureComputingMode};
+use rustix::thread::CapabilitySet;
 
 /// Most descriptors that the process may have open: its workers' queues (64 ports of 32 queues) and the FIBs, with room.
 const OPEN_FILES: u64 = 4096;
@@ -68,15 +69,25 @@ impl Step {
     fn remedy(self) -> &'static str {
         match self {
             Self::SingleThread => "enter the sandbox at the start of main, before any thread is started",
-            Self::Descriptors => "Linux 5.9 or later is needed, /dev/null, and a plan that names open descriptors",
+            Self::Descriptors => {
+                "Linux 5.9 or later is needed, /dev/null, and a plan that names open descriptors"
+            }
             Self::Limits => "the process must be allowed to lower its own limits",
             Self::NoNewPrivs => "Linux 3.5 or later is needed",
-            Self::Landlock => "boot a kernel with CONFIG_SECURITY_LANDLOCK and 'landlock' in its lsm= list, or allow to go without",
-            Self::BoundingSet => "control must start the data plane with CAP_SETPCAP, which the data plane then gives up",
-            Self::Identity => "control must start the data plane with CAP_SETUID and CAP_SETGID, as root, and name a uid and a gid other than 0",
+            Self::Landlock => {
+                "boot a kernel with CONFIG_SECURITY_LANDLOCK and 'landlock' in its lsm= list, or allow to go without"
+            }
+            Self::BoundingSet => {
+                "control must start the data plane with CAP_SETPCAP, which the data plane then gives up"
+            }
+            Self::Identity => {
+                "control must start the data plane with CAP_SETUID and CAP_SETGID, as root, and name a uid and a gid other than 0"
+            }
             Self::Capabilities => "no security module may hold on to capabilities of the process",
             Self::Seccomp => "a kernel with CONFIG_SECCOMP_FILTER is needed",
-            Self::Verification => "the kernel granted a step and did not take it: do not run packets on it, and report it",
+            Self::Verification => {
+                "the kernel granted a step and did not take it: do not run packets on it, and report it"
+            }
         }
     }
 }
@@ -177,10 +188,10 @@ impl Sandbox {
         took(Step::Identity, identity(plan.uid, plan.gid)?);
         took(Step::Capabilities, capabilities()?);
         // The filter does not allow the calls that ask for these.
-        verify_identity(plan.uid, plan.gid)?;
-        verify_capabilities()?;
+        verify::identity(plan.uid, plan.gid)?;
+        verify::capabilities()?;
         took(Step::Seccomp, seccomp()?);
-        took(Step::Verification, verify_refusals()?);
+        took(Step::Verification, verify::refusals()?);
         Ok(Report { steps, degraded: !enforced })
     }
 }
@@ -218,7 +229,10 @@ fn descriptors(keep: &[RawFd]) -> Result<String, SandboxError> {
     let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
         .map_err(|e| SandboxError::new(Step::Descriptors, "open of /dev/null", e))?
         .into_raw_fd();
-    for fd in (0..=2).filter(|fd| !keep.contains(fd)) {
+    for fd in 0..=2 {
+        if keep.contains(&fd) {
+            continue;
+        }
         // SAFETY: replaces a descriptor by another; the caller of `enter` gives up those that are not in the plan.
         if fd != null && unsafe { libc::dup2(null, fd) } < 0 {
             return Err(failed(format!("dup2 of /dev/null to {fd}")));
@@ -259,13 +273,18 @@ fn landlock(optional: bool) -> Result<(bool, String), SandboxError> {
             .create()?
             .restrict_self()
     };
-    let status = restrict()
-        .map_err(|e| SandboxError::new(Step::Landlock, "an empty rule set", io::Error::other(e.to_string())))?;
+    let status = restrict().map_err(|e| {
+        SandboxError::new(Step::Landlock, "an empty rule set", io::Error::other(e.to_string()))
+    })?;
     match status.ruleset {
         RulesetStatus::FullyEnforced => Ok((true, "files, TCP ports, sockets and signals".into())),
         // Files are in the first version of the interface, so they are part of any part.
-        RulesetStatus::PartiallyEnforced => Ok((true, format!("what this kernel knows of it ({:?})", status.landlock))),
-        RulesetStatus::NotEnforced if optional => Ok((false, "not in this kernel; allowed by the plan".into())),
+        RulesetStatus::PartiallyEnforced => {
+            Ok((true, format!("what this kernel knows of it ({:?})", status.landlock)))
+        }
+        RulesetStatus::NotEnforced if optional => {
+            Ok((false, "not in this kernel; allowed by the plan".into()))
+        }
         RulesetStatus::NotEnforced => Err(at(Step::Landlock, "the kernel does not have it")(Errno::NOSYS)),
     }
 }
@@ -306,7 +325,11 @@ fn capabilities() -> Result<String, SandboxError> {
     use caps::CapSet;
     for set in [CapSet::Ambient, CapSet::Inheritable, CapSet::Effective, CapSet::Permitted] {
         caps::clear(None, set).map_err(|e| {
-            SandboxError::new(Step::Capabilities, format!("clearing the {set:?} set"), io::Error::other(e.to_string()))
+            SandboxError::new(
+                Step::Capabilities,
+                format!("clearing the {set:?} set"),
+                io::Error::other(e.to_string()),
+            )
         })?;
     }
     // Only here: a change of the identity sets it to what fs.suid_dumpable says.
@@ -343,60 +366,4 @@ fn install(program: seccompiler::BpfProgramRef<'_>) -> Result<(), SandboxError> 
         )
     };
     if rc == 0 { Ok(()) } else { Err(failed(io::Error::last_os_error())) }
-}
-
-fn mismatch(what: impl Into<String>) -> SandboxError {
-    SandboxError::new(Step::Verification, what, Errno::PERM)
-}
-
-fn verify_identity(uid: u32, gid: u32) -> Result<(), SandboxError> {
-    let (mut uids, mut gids) = ([0; 3], [0; 3]);
-    let [real, effective, saved] = &mut uids;
-    // SAFETY: the kernel writes three words, which outlive the call.
-    let uids_known = unsafe { libc::getresuid(real, effective, saved) } == 0;
-    let [real, effective, saved] = &mut gids;
-    // SAFETY: as above.
-    let gids_known = unsafe { libc::getresgid(real, effective, saved) } == 0;
-    let groups = rustix::process::getgroups().map_err(at(Step::Verification, "getgroups"))?;
-    if uids_known && gids_known && uids == [uid; 3] && gids == [gid; 3] && groups.is_empty() {
-        Ok(())
-    } else {
-        Err(mismatch(format!("uids {uids:?}, gids {gids:?}, {} groups", groups.len())))
-    }
-}
-
-fn verify_capabilities() -> Result<(), SandboxError> {
-    let sets = rustix::thread::capabilities(None).map_err(at(Step::Verification, "capget"))?;
-    let (mut known, mut bounding, mut ambient) = (0, 0, 0);
-    for (capability, held) in known_capabilities() {
-        known += 1;
-        bounding += usize::from(held);
-        ambient += usize::from(rustix::thread::capability_is_in_ambient_set(capability).unwrap_or(true));
-    }
-    let none = (sets.effective | sets.permitted | sets.inheritable).is_empty();
-    if !none || bounding > 0 || ambient > 0 || known == 0 {
-        return Err(mismatch(format!("{sets:?}, {bounding} bounding and {ambient} ambient capabilities")));
-    }
-    let dumpable = rustix::process::dumpable_behavior().map_err(at(Step::Verification, "PR_GET_DUMPABLE"))?;
-    if dumpable != DumpableBehavior::NotDumpable {
-        return Err(mismatch("the process is dumpable"));
-    }
-    Ok(())
-}
-
-fn verify_refusals() -> Result<String, SandboxError> {
-    if !rustix::thread::no_new_privs().map_err(at(Step::Verification, "PR_GET_NO_NEW_PRIVS"))? {
-        return Err(mismatch("no_new_privs is not set"));
-    }
-    let mode = rustix::thread::secure_computing_mode().map_err(at(Step::Verification, "PR_GET_SECCOMP"))?;
-    if mode != SecureComputingMode::Filter {
-        return Err(mismatch(format!("seccomp is in mode {mode:?}")));
-    }
-    if rustix::fs::open("/", OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).is_ok() {
-        return Err(mismatch("/ can be opened"));
-    }
-    if rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::STREAM, None).is_ok() {
-        return Err(mismatch("a socket can be made"));
-    }
-    Ok("identity, capabilities and refusals are as they should be".into())
 }

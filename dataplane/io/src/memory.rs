@@ -85,10 +85,8 @@ pub fn pair(ports: [PortId; 2], config: Config) -> (Memory, Memory) {
         ..config
     };
     let (there, back) = (Wire::new(config.rx, config.tx), Wire::new(config.rx, config.tx));
-    let second = Config {
-        faults: Faults { seed: config.faults.seed.wrapping_add(1), ..config.faults },
-        ..config
-    };
+    let second =
+        Config { faults: Faults { seed: config.faults.seed.wrapping_add(1), ..config.faults }, ..config };
     (
         Memory::new(ports[0], Kernel::new(config, there.clone(), back.clone())),
         Memory::new(ports[1], Kernel::new(second, back, there)),

@@ -30,7 +30,9 @@ use zsync_packet::verdict::PortId;
 #[derive(Debug, thiserror::Error)]
 pub enum PcapError {
     /// Not a capture file that is understood.
-    #[error("it starts with {magic:02x?}: that is no classic pcap (pcapng is not read; `editcap -F nsecpcap` converts it)")]
+    #[error(
+        "it starts with {magic:02x?}: that is no classic pcap (pcapng is not read; `editcap -F nsecpcap` converts it)"
+    )]
     Magic {
         /// The first four bytes.
         magic: [u8; 4],
@@ -50,7 +52,9 @@ pub enum PcapError {
         link: u32,
     },
     /// The file ends inside of its header or of a record.
-    #[error("it ends at byte {offset}, {missing} bytes short of what record {record} needs (0: the file header)")]
+    #[error(
+        "it ends at byte {offset}, {missing} bytes short of what record {record} needs (0: the file header)"
+    )]
     Truncated {
         /// The record, 0 for the file's header.
         record: u64,

@@ -11,7 +11,7 @@
 //! ```
 //!
 //! Owns: the mapping, and the indices of its own side. The other side's index is read once a burst. Refuses: sizes that
-//! are no power of two, mappings that are too small. Keeps true: an index is masked in one place ([`Ring::slot`]); an
+//! are no power of two, mappings that are too small. Keeps true: an index is masked in one place (`Ring::slot`); an
 //! entry is written before the producer index that covers it (Release), and read after it (Acquire). Indices wrap at 2³².
 
 use std::marker::PhantomData;

@@ -129,6 +129,8 @@ pub struct Xsk {
     /// Submitted since the kernel was last woken up, and when the first of them was.
     waiting: u32,
     waiting_since: u64,
+    /// The pool was empty when the fill ring had room.
+    fill_short: bool,
     counters: DeviceCounters,
 }
 
@@ -178,6 +180,7 @@ impl Xsk {
             config,
             waiting: 0,
             waiting_since: 0,
+            fill_short: false,
             counters: DeviceCounters::default(),
         })
     }
@@ -221,6 +224,7 @@ impl Xsk {
     /// Gives the kernel frames to receive into, as many as the fill ring has room for.
     fn refill(&mut self, pool: &mut Pool, want: u32) {
         let room = self.fill.reserve(want);
+        self.fill_short = false;
         if room == 0 {
             return;
         }
@@ -229,6 +233,7 @@ impl Xsk {
         for slot in frames.iter_mut().take(room as usize) {
             let Some(frame) = pool.alloc() else {
                 self.counters.fill_starved += 1;
+                self.fill_short = true;
                 break;
             };
             self.fill.write(count, pool.arena().address(&frame));
@@ -292,10 +297,14 @@ fn set_mark(mark: Option<&AtomicU32>, index: u32) {
 impl Device for Xsk {
     fn complete(&mut self, pool: &mut Pool) -> usize {
         let count = self.completion.peek(BURST as u32);
+        let mut came = 0;
         for ahead in 0..count {
             let number = pool.arena().locate(self.completion.read(ahead)).map(|(number, _)| number);
             match number.map(|number| pool.take(number, Owner::Tx)) {
-                Some(Ok(frame)) => pool.free(frame),
+                Some(Ok(frame)) => {
+                    came += 1;
+                    pool.free(frame);
+                }
                 Some(Err(_)) => self.counters.double_completed += 1,
                 None => self.counters.bad_descriptors += 1,
             }
@@ -303,12 +312,16 @@ impl Device for Xsk {
         if count > 0 {
             self.completion.release(count);
         }
-        count as usize
+        came
     }
 
     fn rx_burst(&mut self, pool: &mut Pool, burst: &mut Burst) -> usize {
         let count = self.rx.peek(burst.room() as u32);
         if count == 0 {
+            // A fill ring that ran dry while the pool was empty gets nothing back by receiving.
+            if self.fill_short {
+                self.refill(pool, BURST as u32);
+            }
             if self.config.busy_poll || self.fill.needs_wakeup() {
                 self.poll_kernel();
             }

@@ -10,7 +10,10 @@
 mod maps;
 mod packet;
 
-use aya_ebpf::{bindings::xdp_action, macros::xdp, maps::lpm_trie::Key, programs::XdpContext};
+use aya_ebpf::{
+    bindings::xdp_action, helpers::generated::bpf_xdp_get_buff_len, macros::xdp, maps::lpm_trie::Key,
+    programs::XdpContext,
+};
 use maps::{BLOCK4, BLOCK6, COUNTERS, LOCAL4, LOCAL6, PORT, PORTS, STEER4, STEER6, XSKS};
 use packet::{L3, Packet, Transport};
 use zsync_ebpf_common::{FALLBACK_CLOSED, PortConfig, PortKey, XdpReason, flag};
@@ -28,27 +31,27 @@ use Verdict::{Drop, Kernel, Ours};
 pub fn zsync_ingress(ctx: XdpContext) -> u32 {
     let Some(port) = PORT.get(0) else { return xdp_action::XDP_PASS };
     let port = *port;
-    let packet = Packet::new(&ctx);
+    let mut packet = Packet::new(&ctx);
+    packet.parse();
     let (reason, action) = match judge(&packet, port.flags) {
         Ours => redirect(&ctx, port),
         Kernel(reason) => (reason, xdp_action::XDP_PASS),
         Drop(reason) => (reason, xdp_action::XDP_DROP),
     };
-    count(reason, packet.len());
+    count(reason, &ctx);
     action
 }
 
 #[inline(always)]
-fn judge(packet: &Packet, flags: u32) -> Verdict {
-    let l3 = packet.l3();
-    if flags & flag::HAS_BLOCK != 0 && is_blocked(&l3) {
+fn judge(packet: &Packet<'_>, flags: u32) -> Verdict {
+    if flags & flag::HAS_BLOCK != 0 && is_blocked(packet) {
         return Drop(XdpReason::DroppedBlocked);
     }
     if flags & flag::L3 != 0 {
-        if packet.is_group_addressed() {
+        if packet.is_group_addressed {
             return Kernel(XdpReason::PassedMulticast);
         }
-        if let Some(reason) = kernels_share(packet, &l3, flags) {
+        if let Some(reason) = kernels_share(packet, flags) {
             return Kernel(reason);
         }
     }
@@ -56,12 +59,12 @@ fn judge(packet: &Packet, flags: u32) -> Verdict {
         // Malformed ones too: the data plane counts what is wrong with them.
         return Ours;
     }
-    steer(packet, &l3, flags)
+    steer(packet, flags)
 }
 
 #[inline(always)]
-fn is_blocked(l3: &L3<'_>) -> bool {
-    match l3 {
+fn is_blocked(packet: &Packet<'_>) -> bool {
+    match packet.l3() {
         L3::V4(ip) => BLOCK4.get(Key::new(32, ip.source())).is_some(),
         L3::V6(ip) => BLOCK6.get(Key::new(128, ip.source())).is_some(),
         L3::Other | L3::Malformed => false,
@@ -70,10 +73,10 @@ fn is_blocked(l3: &L3<'_>) -> bool {
 
 /// What a router's kernel must see itself.
 #[inline(always)]
-fn kernels_share(packet: &Packet, l3: &L3<'_>, flags: u32) -> Option<XdpReason> {
+fn kernels_share(packet: &Packet<'_>, flags: u32) -> Option<XdpReason> {
     // Steered ports are named one by one, and mostly on a local address: there the ports decide.
     let check_local = flags & flag::HAS_LOCAL != 0 && flags & flag::STEER_PORTS == 0;
-    match l3 {
+    match packet.l3() {
         L3::Other => Some(XdpReason::PassedNotIp),
         L3::Malformed => None,
         L3::V4(ip) if ip.is_multicast() => Some(XdpReason::PassedMulticast),
@@ -82,7 +85,7 @@ fn kernels_share(packet: &Packet, l3: &L3<'_>, flags: u32) -> Option<XdpReason> 
         }
         L3::V6(ip) if ip.is_multicast() => Some(XdpReason::PassedMulticast),
         L3::V6(ip) if ip.is_link_local() => Some(XdpReason::PassedLinkLocal),
-        L3::V6(ip) if ip.is_neighbour_discovery(packet) => Some(XdpReason::PassedNeighbour),
+        L3::V6(ip) if ip.is_neighbour_discovery() => Some(XdpReason::PassedNeighbour),
         L3::V6(ip) => {
             (check_local && LOCAL6.get_ptr(ip.destination()).is_some()).then_some(XdpReason::PassedLocal)
         }
@@ -90,10 +93,10 @@ fn kernels_share(packet: &Packet, l3: &L3<'_>, flags: u32) -> Option<XdpReason> 
 }
 
 #[inline(always)]
-fn steer(packet: &Packet, l3: &L3<'_>, flags: u32) -> Verdict {
+fn steer(packet: &Packet<'_>, flags: u32) -> Verdict {
     let by_prefix = flags & flag::STEER_PREFIXES != 0;
     let by_port = flags & flag::STEER_PORTS != 0;
-    let transport = match l3 {
+    let transport = match packet.l3() {
         L3::Other => return Kernel(XdpReason::PassedNotIp),
         L3::Malformed => return Kernel(XdpReason::PassedMalformed),
         L3::V4(ip) => {
@@ -103,7 +106,7 @@ fn steer(packet: &Packet, l3: &L3<'_>, flags: u32) -> Verdict {
             if !by_port {
                 return Kernel(XdpReason::PassedNotSteered);
             }
-            ip.transport(packet)
+            ip.transport()
         }
         L3::V6(ip) => {
             if by_prefix && STEER6.get(Key::new(128, ip.destination())).is_some() {
@@ -112,7 +115,7 @@ fn steer(packet: &Packet, l3: &L3<'_>, flags: u32) -> Verdict {
             if !by_port {
                 return Kernel(XdpReason::PassedNotSteered);
             }
-            ip.transport(packet)
+            ip.transport()
         }
     };
     match transport {
@@ -137,7 +140,10 @@ fn redirect(ctx: &XdpContext, port: PortConfig) -> (XdpReason, u32) {
 }
 
 #[inline(always)]
-fn count(reason: XdpReason, bytes: u64) {
+fn count(reason: XdpReason, ctx: &XdpContext) {
+    // By the helper (Linux 5.18): the difference of two packet pointers takes CAP_PERFMON.
+    // SAFETY: the context is the one that the kernel handed in.
+    let bytes = unsafe { bpf_xdp_get_buff_len(ctx.ctx) };
     if let Some(count) = COUNTERS.get_ptr_mut(reason as u32) {
         // SAFETY: this CPU's own element; XDP runs with bottom halves off and does not nest, so nobody else writes it.
         unsafe {

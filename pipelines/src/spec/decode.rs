@@ -26,7 +26,7 @@ pub(crate) struct Entry {
     pub(crate) sound: bool,
 }
 
-/// The tables of a file, in its order.
+/// The tables of a file; those of one section in the file's order.
 pub(crate) struct Document {
     entries: Vec<Entry>,
 }
@@ -71,7 +71,6 @@ pub(crate) fn decode(root: &DeTable<'_>, out: &mut Findings<'_>) -> Document {
             Some(limit) => named(section, limit, table, &mut entries, out),
         }
     }
-    entries.sort_by_key(|entry| entry.name.span.start);
     Document { entries }
 }
 

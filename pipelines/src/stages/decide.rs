@@ -23,3 +23,6 @@ impl Stage for Decide {
         burst.decide_all(self.verdict);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,3 +5,6 @@ pub mod parse;
 pub mod partial;
 pub mod patch;
 pub mod route;
+
+#[cfg(test)]
+mod bench;

@@ -1,13 +1,14 @@
 //! `parse`: is this an IP packet that a router may touch, and where do its headers start?
 //!
 //! Stands ahead of every stage that works on IP. Refuses what RFC 1812 §5.2.2 and RFC 8200 §3 call invalid, martian
-//! addresses (RFC 1812 §5.3.7, RFC 4291 §2.5), and frames for other stations; gives the kernel what only an end system or
-//! the kernel's own machinery deals with: multicast, broadcast, link-local, IPv4 options. Keeps true: a packet that it
-//! leaves undecided is a whole, valid unicast IP packet, and its facts say where.
+//! addresses (RFC 1812 §5.3.7, RFC 4291 §2.5), frames for other stations, and unicast IP in a link-layer broadcast; gives the
+//! kernel what only an end system or the kernel's own machinery deals with: multicast, broadcast, link-local, IPv4 options.
+//! Keeps true: a packet that it leaves undecided is a whole, valid unicast IP packet, and its facts say where.
 
 use crate::snapshot::PortFacts;
 use crate::stage::{Cx, Stage};
 use crate::stages::partial;
+use std::net::Ipv6Addr;
 use zsync_packet::burst::{Burst, Facts};
 use zsync_packet::header::{Ethernet, HeaderError, Ipv4, Ipv6, ether_type};
 use zsync_packet::verdict::{DropReason, Verdict};
@@ -86,20 +87,22 @@ fn examine(bytes: &[u8], port: &PortFacts) -> Result<Facts, Refusal> {
     if frame.destination() != port.mac && !frame.is_group() {
         return Err(drop(DropReason::NotForThisPort));
     }
-    let facts = match frame.ether_type() {
-        ether_type::IPV4 => examine_v4(frame.payload(), l3),
-        ether_type::IPV6 => examine_v6(frame.payload(), l3),
+    match frame.ether_type() {
+        ether_type::IPV4 => examine_v4(frame.payload(), l3, frame.is_group()),
+        ether_type::IPV6 => examine_v6(frame.payload(), l3, frame.is_group()),
         _ => Err(drop(DropReason::NotIp)),
-    }?;
-    // Valid, but for a group: the kernel's, whatever the IP address says (RFC 1812 §5.3.4).
-    if frame.is_group() {
-        return Err(punt(l3));
     }
-    Ok(facts)
+}
+
+/// A link-layer broadcast or multicast of a packet for one station is not forwarded (RFC 1812 §5.3.4). Nor is it punted: the
+/// kernel gets a punted packet without its Ethernet header, would take it for one sent to this station, and forward it.
+#[inline]
+fn refuse_group(group: bool) -> Result<(), Refusal> {
+    if group { Err(drop(DropReason::NotForThisPort)) } else { Ok(()) }
 }
 
 #[inline]
-fn examine_v4(packet: &[u8], l3: usize) -> Result<Facts, Refusal> {
+fn examine_v4(packet: &[u8], l3: usize, group: bool) -> Result<Facts, Refusal> {
     let ip = Ipv4::parse(packet).map_err(|error| {
         drop(match error {
             HeaderError::BadVersion => DropReason::IpBadVersion,
@@ -111,27 +114,32 @@ fn examine_v4(packet: &[u8], l3: usize) -> Result<Facts, Refusal> {
     if ip.verify_checksum().is_err() {
         return Err(drop(DropReason::IpBadChecksum));
     }
-    let [source, ..] = ip.source().octets();
-    let destination = ip.destination().octets();
-    if source == 0 || source == 127 || source >= 224 {
-        return Err(drop(DropReason::MartianSource));
-    }
-    match destination {
-        [0 | 127, ..] => return Err(drop(DropReason::MartianDestination)),
-        [255, 255, 255, 255] => return Err(punt(l3)),
-        [240..=255, ..] => return Err(drop(DropReason::MartianDestination)),
-        [224..=239, ..] => return Err(punt(l3)),
+    let (source, destination) = (ip.source().octets(), ip.destination().octets());
+    match (source, destination) {
+        // A host that does not know its address yet asks its link for one (RFC 1812 §4.2.2.11).
+        ([0, 0, 0, 0], [255, 255, 255, 255]) => return Err(punt(l3)),
+        ([0 | 127 | 224..=255, ..], _) => return Err(drop(DropReason::MartianSource)),
+        (_, [0 | 127, ..]) => return Err(drop(DropReason::MartianDestination)),
+        (_, [224..=239, ..] | [255, 255, 255, 255]) => return Err(punt(l3)),
+        (_, [240..=255, ..]) => return Err(drop(DropReason::MartianDestination)),
         _ => {}
     }
-    if ip.has_options() {
+    refuse_group(group)?;
+    // Link-local addresses are never forwarded (RFC 3927 §2.7): if a route says otherwise, that is between it and the kernel.
+    if ip.has_options() || is_link_local(source) || is_link_local(destination) {
         return Err(punt(l3));
     }
-    let l4 = if ip.fragment_offset() == 0 { l3 + ip.header_len() } else { 0 };
+    let l4 = if ip.begins_transport() { l3 + ip.header_len() } else { 0 };
     Ok(Facts { l3: l3 as u16, l4: l4 as u16, version: 4, protocol: ip.protocol(), hash: 0 })
 }
 
 #[inline]
-fn examine_v6(packet: &[u8], l3: usize) -> Result<Facts, Refusal> {
+fn is_link_local(address: [u8; 4]) -> bool {
+    matches!(address, [169, 254, ..])
+}
+
+#[inline]
+fn examine_v6(packet: &[u8], l3: usize, group: bool) -> Result<Facts, Refusal> {
     let ip = Ipv6::parse(packet).map_err(|error| {
         drop(match error {
             HeaderError::BadVersion => DropReason::IpBadVersion,
@@ -139,19 +147,38 @@ fn examine_v6(packet: &[u8], l3: usize) -> Result<Facts, Refusal> {
         })
     })?;
     let (source, destination) = (ip.source(), ip.destination());
-    if source.is_multicast() || source.is_loopback() || source.is_unspecified() {
+    // IPv4-mapped addresses are for programs, not for wires (RFC 6890 §2.2.3: neither source, nor destination, nor forwarded).
+    if source.is_multicast() || source.is_loopback() || source.to_ipv4_mapped().is_some() {
         return Err(drop(DropReason::MartianSource));
     }
-    if destination.is_loopback() || destination.is_unspecified() {
+    if destination.is_loopback()
+        || destination.is_unspecified()
+        || destination.to_ipv4_mapped().is_some()
+        || is_confined_group(destination)
+    {
         return Err(drop(DropReason::MartianDestination));
     }
+    // From the unspecified address too: who looks for an address of its own has none yet (RFC 4862 §5.4.2).
+    if destination.is_multicast() {
+        return Err(punt(l3));
+    }
+    if source.is_unspecified() {
+        return Err(drop(DropReason::MartianSource));
+    }
+    refuse_group(group)?;
     // Never forwarded off their link (RFC 4291 §2.5.6): neighbour discovery and the like are the kernel's.
-    if destination.is_multicast()
-        || destination.is_unicast_link_local()
-        || source.is_unicast_link_local()
-    {
+    if destination.is_unicast_link_local() || source.is_unicast_link_local() {
         return Err(punt(l3));
     }
     // A router does not look behind the fixed header, except for hop-by-hop options, which it may skip (RFC 8200 §4.3).
     Ok(Facts { l3: l3 as u16, l4: 0, version: 6, protocol: ip.next_header(), hash: 0 })
 }
+
+/// A multicast group that never leaves its host: of scope 0 (reserved) or 1 (interface-local; RFC 4291 §2.7).
+#[inline]
+fn is_confined_group(address: Ipv6Addr) -> bool {
+    matches!(address.octets(), [0xff, scope, ..] if scope & 0xf <= 1)
+}
+
+#[cfg(test)]
+mod tests;

@@ -67,3 +67,6 @@ impl Place {
         Some(Self { transport, end: transport + len, field, udp, pseudo })
     }
 }
+
+#[cfg(test)]
+mod tests;

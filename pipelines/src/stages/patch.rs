@@ -28,3 +28,6 @@ impl Stage for Patch {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

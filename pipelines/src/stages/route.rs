@@ -114,6 +114,7 @@ impl Route {
                 i,
                 match verdict {
                     Ok(verdict) => verdict,
+                    Err(Answer::Fragments) => Verdict::Punt,
                     Err(Answer::Icmp(_)) if self.answers.take(cx.now) => Verdict::Punt,
                     Err(Answer::Icmp(reason) | Answer::None(reason)) => Verdict::Drop(reason),
                 },
@@ -124,11 +125,12 @@ impl Route {
     #[cold]
     fn flow_hash(&self, burst: &mut Burst, i: usize) -> u32 {
         let l3 = usize::from(burst.facts(i).l3);
-        let key = burst.bytes(i).get(l3..).map(FlowKey::of);
-        let hash = match key {
-            Some(Ok(key)) => (key.hash(&self.hash_key) >> 32) as u32,
-            _ => 0,
-        };
+        let packet = burst.bytes(i).get(l3..).unwrap_or(&[]);
+        // Behind a chain of extension headers that cannot be walked, the addresses must do.
+        let key = FlowKey::of(packet).or_else(|_| {
+            Ipv6::parse(packet).map(|ip| FlowKey::v6((ip.source(), 0), (ip.destination(), 0), ip.next_header()))
+        });
+        let hash = key.map_or(0, |key| (key.hash(&self.hash_key) >> 32) as u32);
         burst.facts_mut(i).hash = hash;
         hash
     }
@@ -138,6 +140,8 @@ impl Route {
 enum Answer {
     /// An ICMP error, from the kernel.
     Icmp(DropReason),
+    /// Nothing: the kernel sends the packet on, in parts (RFC 1812 §5.2.6).
+    Fragments,
     /// Nothing.
     None(DropReason),
 }
@@ -169,7 +173,8 @@ fn age_v4(packet: &mut [u8], output: &PortFacts) -> Result<(), Answer> {
         return Err(Answer::Icmp(DropReason::TtlExpired));
     }
     if u32::from(ip.total_len()) > output.mtu {
-        return Err(Answer::Icmp(DropReason::TooBig));
+        let answer = if ip.dont_fragment() { Answer::Icmp(DropReason::TooBig) } else { Answer::Fragments };
+        return Err(answer);
     }
     if let Ok(mut ip) = Ipv4Mut::parse(packet) {
         let _ = ip.decrement_ttl();
@@ -191,3 +196,6 @@ fn age_v6(packet: &mut [u8], output: &PortFacts) -> Result<(), Answer> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,10 +5,11 @@ use proptest::prelude::*;
 
 fn layout() -> impl Strategy<Value = Layout> {
     let core = prop::option::of(any::<u32>()).prop_map(|core| WorkerPlan { core });
+    let workers = prop::collection::vec(core, 1..=MAX_WORKERS);
     let idle = prop_oneof![Just(Idle::Spin), Just(Idle::Adaptive), Just(Idle::Block)];
     let ids = (1..=u32::MAX, 1..=u32::MAX);
-    (any::<bool>(), 1..=u32::MAX, prop::collection::vec(core, 1..=MAX_WORKERS), idle, ids, any::<bool>())
-        .prop_map(|(large, frames, workers, idle, (uid, gid), takeover)| Layout {
+    (any::<bool>(), 1..=u32::MAX, workers, idle, ids, any::<bool>(), any::<[[u8; 32]; 2]>()).prop_map(
+        |(large, frames, workers, idle, (uid, gid), takeover, secret)| Layout {
             frame_size: if large { 4096 } else { 2048 },
             frames,
             workers,
@@ -16,7 +17,9 @@ fn layout() -> impl Strategy<Value = Layout> {
             uid,
             gid,
             takeover,
-        })
+            secret,
+        },
+    )
 }
 
 fn to_dataplane() -> impl Strategy<Value = ToDataplane> {
@@ -24,8 +27,15 @@ fn to_dataplane() -> impl Strategy<Value = ToDataplane> {
     let rings = (ring(), ring(), ring(), ring());
     prop_oneof![
         layout().prop_map(|layout| ToDataplane::Hello { version: VERSION, layout }),
-        (0u16..64, "[a-z][a-z0-9.-]{0,14}", 1..=u32::MAX, any::<[u8; 6]>(), 68u32..=65_535)
-            .prop_map(|(id, name, ifindex, mac, mtu)| ToDataplane::Port { id, name, ifindex, mac, mtu }),
+        (0u16..64, "[a-z][a-z0-9.-]{0,14}", 1..=u32::MAX, any::<[u8; 6]>(), 68u32..=65_535, any::<bool>())
+            .prop_map(|(id, name, ifindex, mac, mtu, partial_checksums)| ToDataplane::Port {
+                id,
+                name,
+                ifindex,
+                mac,
+                mtu,
+                partial_checksums
+            }),
         (0u16..64, any::<u16>(), 0u8..128, rings, any::<bool>(), any::<bool>()).prop_map(
             |(port, queue, worker, (rx, tx, fill, completion), zero_copy, busy_poll)| ToDataplane::Queue {
                 port,
@@ -199,8 +209,14 @@ fn fields_out_of_range_are_refused_on_both_sides() {
         zero_copy: false,
         busy_poll: false,
     };
-    let port =
-        |id, name: &str, mtu| ToDataplane::Port { id, name: name.into(), ifindex: 1, mac: [0; 6], mtu };
+    let port = |id, name: &str, mtu| ToDataplane::Port {
+        id,
+        name: name.into(),
+        ifindex: 1,
+        mac: [0; 6],
+        mtu,
+        partial_checksums: true,
+    };
     let hello = |frame_size, workers, uid| ToDataplane::Hello {
         version: VERSION,
         layout: Layout {
@@ -211,8 +227,11 @@ fn fields_out_of_range_are_refused_on_both_sides() {
             uid,
             gid: 1,
             takeover: false,
+            secret: [[0xab; 32]; 2],
         },
     };
+    let shown = format!("{:?}", hello(2048, 1, 1));
+    assert!(shown.contains("frame_size: 2048") && !shown.contains("171"), "the secret is shown: {shown}");
     let cases = [
         (queue(128, 64), "worker"),
         (queue(0, 63), "rx"),

@@ -12,7 +12,8 @@ use std::collections::BTreeMap;
 use seccompiler::SeccompCmpArgLen::{Dword, Qword};
 use seccompiler::SeccompCmpOp::{Eq, MaskedEq};
 use seccompiler::{
-    BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+    BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule,
 };
 
 /// What `clone` must be asked for, and what else makes the result something other than a thread of this process.
@@ -53,6 +54,8 @@ pub(super) fn process() -> Result<BpfProgram, BackendError> {
     ]);
     list.call_if(libc::SYS_clone, &[(0, Qword, MaskedEq(THREAD | NAMESPACES), THREAD)])?;
     list.call_if(libc::SYS_mmap, &[NOT_EXECUTABLE])?;
+    // The one request that sockets of the standard library need; no device's.
+    list.call_if(libc::SYS_ioctl, &[(1, Dword, Eq, u64::from(libc::FIONBIO as u32))])?;
     let flags = libc::SECCOMP_FILTER_FLAG_LOG;
     let set_filter = u64::from(libc::SECCOMP_SET_MODE_FILTER);
     list.call_if(libc::SYS_seccomp, &[(0, Dword, Eq, set_filter), (1, Qword, Eq, flags)])?;
@@ -91,6 +94,9 @@ impl AllowList {
             libc::SYS_writev,
             libc::SYS_close,
             libc::SYS_ppoll,
+            // A worker with nothing to do blocks on an epoll set that was made before; none is made or changed here.
+            libc::SYS_epoll_pwait,
+            libc::SYS_epoll_pwait2,
             // AF_XDP: wake the kernel's receive side, read statistics. (Its send side is below.)
             libc::SYS_recvfrom,
             libc::SYS_getsockopt,
@@ -124,14 +130,20 @@ impl AllowList {
             libc::SYS_exit_group,
         ]);
         #[cfg(target_arch = "x86_64")]
-        list.calls(&[libc::SYS_poll]);
+        list.calls(&[libc::SYS_poll, libc::SYS_epoll_wait]);
         list.call_if(libc::SYS_mprotect, &[NOT_EXECUTABLE])?;
         // To where the socket is bound, that is: to its own queue. Any address would be somewhere else.
         list.call_if(libc::SYS_sendto, &[(4, Qword, Eq, 0)])?;
         // For abort(3).
         list.call_if(libc::SYS_tgkill, &[(0, Dword, Eq, u64::from(std::process::id()))])?;
-        let commands =
-            [libc::F_GETFD, libc::F_SETFD, libc::F_GETFL, libc::F_SETFL, libc::F_DUPFD_CLOEXEC, libc::F_GET_SEALS];
+        let commands = [
+            libc::F_GETFD,
+            libc::F_SETFD,
+            libc::F_GETFL,
+            libc::F_SETFL,
+            libc::F_DUPFD_CLOEXEC,
+            libc::F_GET_SEALS,
+        ];
         for command in commands {
             list.call_if(libc::SYS_fcntl, &[(1, Dword, Eq, command as u64)])?;
         }
@@ -145,13 +157,15 @@ impl AllowList {
     /// Allows `call` where all `conditions` hold, beside the conditions of earlier calls of this method.
     fn call_if(&mut self, call: i64, conditions: &[Condition]) -> Result<(), BackendError> {
         let conditions = conditions.iter().cloned();
-        let conditions = conditions.map(|(index, width, op, value)| SeccompCondition::new(index, width, op, value));
+        let conditions =
+            conditions.map(|(index, width, op, value)| SeccompCondition::new(index, width, op, value));
         self.0.entry(call).or_default().push(SeccompRule::new(conditions.collect::<Result<_, _>>()?)?);
         Ok(())
     }
 
     fn compile(self) -> Result<BpfProgram, BackendError> {
         let refused = SeccompAction::Errno(libc::EPERM as u32);
-        SeccompFilter::new(self.0, refused, SeccompAction::Allow, std::env::consts::ARCH.try_into()?)?.try_into()
+        SeccompFilter::new(self.0, refused, SeccompAction::Allow, std::env::consts::ARCH.try_into()?)?
+            .try_into()
     }
 }

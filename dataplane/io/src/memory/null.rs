@@ -169,7 +169,7 @@ mod tests {
         let mut out = Vec::new();
         let came = device.rx_burst(pool, burst);
         (0..came).for_each(|i| each(burst.bytes(i)));
-        burst.drain(|packet, _| out.push(packet));
+        burst.drain(|packet, _, _| out.push(packet));
         assert_eq!(device.tx_burst(pool, &mut out), came);
         came
     }

@@ -43,10 +43,7 @@ impl Format {
     /// Reads a file's header.
     pub(super) fn parse(header: &[u8; FILE_HEADER]) -> Result<Self, PcapError> {
         let magic = word(header, 0);
-        let known = [
-            (MAGIC_MICROSECONDS, Resolution::Micro),
-            (MAGIC_NANOSECONDS, Resolution::Nano),
-        ];
+        let known = [(MAGIC_MICROSECONDS, Resolution::Micro), (MAGIC_NANOSECONDS, Resolution::Nano)];
         let format = known.into_iter().find_map(|(number, resolution)| match magic {
             bytes if bytes == number.to_be_bytes() => Some(Self { big_endian: true, resolution }),
             bytes if bytes == number.to_le_bytes() => Some(Self { big_endian: false, resolution }),

@@ -4,8 +4,8 @@
 //! file's order, each byte for byte, none twice; a frame that was allocated for a record that turns out to be cut short is
 //! back in the pool.
 
-use super::format::{FILE_HEADER, Format, LONGEST_RECORD, RECORD_HEADER, Record, Resolution};
 use super::PcapError;
+use super::format::{FILE_HEADER, Format, LONGEST_RECORD, RECORD_HEADER, Record, Resolution};
 use crate::device::DeviceCounters;
 use std::io::{BufReader, ErrorKind, Read};
 use zsync_packet::burst::{Burst, Packet};

@@ -80,23 +80,24 @@ impl<'a> Ethernet<'a> {
     /// `Truncated` when the header or a tag is cut off; `TooManyTags` for a third tag.
     #[inline]
     pub fn parse(bytes: &'a [u8]) -> Result<Self, HeaderError> {
-        let (fixed, mut payload) = bytes.split_first_chunk().ok_or(HeaderError::Truncated)?;
-        let mut ether_type = be16::<12, _>(fixed);
-        let mut tags = [None; MAX_TAGS];
-        if is_tag(ether_type) {
-            for slot in &mut tags {
-                let (tag, rest) = payload.split_first_chunk::<TAG_LEN>().ok_or(HeaderError::Truncated)?;
-                *slot = Some(VlanTag { tpid: ether_type, tci: be16::<0, _>(tag) });
-                (ether_type, payload) = (be16::<2, _>(tag), rest);
-                if !is_tag(ether_type) {
-                    break;
-                }
-            }
-            if is_tag(ether_type) {
-                return Err(HeaderError::TooManyTags);
+        let (fixed, payload) = bytes.split_first_chunk().ok_or(HeaderError::Truncated)?;
+        let ether_type = be16::<12, _>(fixed);
+        let untagged = Ethernet { fixed, tags: [None; MAX_TAGS], ether_type, payload };
+        if is_tag(ether_type) { untagged.with_tags() } else { Ok(untagged) }
+    }
+
+    /// Takes the tags that the EtherType announces off the payload.
+    #[inline]
+    fn with_tags(mut self) -> Result<Self, HeaderError> {
+        for slot in &mut self.tags {
+            let (tag, rest) = self.payload.split_first_chunk::<TAG_LEN>().ok_or(HeaderError::Truncated)?;
+            *slot = Some(VlanTag { tpid: self.ether_type, tci: be16::<0, _>(tag) });
+            (self.ether_type, self.payload) = (be16::<2, _>(tag), rest);
+            if !is_tag(self.ether_type) {
+                return Ok(self);
             }
         }
-        Ok(Ethernet { fixed, tags, ether_type, payload })
+        Err(HeaderError::TooManyTags)
     }
 
     /// Where the packet goes.
@@ -163,7 +164,7 @@ impl<'a> EthernetMut<'a> {
     /// The same.
     #[inline]
     pub fn parse(bytes: &'a mut [u8]) -> Result<Self, HeaderError> {
-        let header_len = Ethernet::parse(bytes)?.header_len();
+        let header_len = bytes.len() - Ethernet::parse(bytes)?.payload().len();
         let (fixed, rest) = bytes.split_first_chunk_mut().ok_or(HeaderError::Truncated)?;
         Ok(EthernetMut { fixed, rest, header_len })
     }

@@ -10,12 +10,20 @@
 //! adjacency  kind:4 │ port:12 │ MAC:48
 //! ```
 
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::Relaxed;
+
 /// Bits of an address that the root is indexed by.
 pub(super) const ROOT_BITS: u32 = 24;
 /// Entries of a root.
 pub(super) const ROOT: usize = 1 << ROOT_BITS;
 /// Entries of a group.
 pub(super) const GROUP: usize = 256;
+/// Words ahead of an IPv6 group's entries: four of key, the route across the gap, three spare. In the same page as most of
+/// the entries, since a lookup across a gap reads both.
+pub(super) const HEAD: usize = 8;
+/// Words of an IPv6 group. IPv4 groups have no head.
+pub(super) const GROUP6: usize = HEAD + GROUP;
 /// Levels below the root that 128 bits have.
 pub(super) const LEVELS: u32 = 13;
 
@@ -124,6 +132,20 @@ pub(super) fn group_index(bits: u128, level: u32) -> usize {
 #[inline]
 pub(super) fn agrees(bits: u128, key: u128, level: u32) -> bool {
     (bits ^ key) >> (128 - ROOT_BITS + 8).saturating_sub(8 * level) == 0
+}
+
+/// A group's first address, from its head.
+#[inline]
+pub(super) fn key_of(head: &[AtomicU32; HEAD]) -> u128 {
+    let [a, b, c, d, ..] = head.each_ref().map(|word| u128::from(word.load(Relaxed)));
+    (a << 96) | (b << 64) | (c << 32) | d
+}
+
+/// The word of a group's head that has the route of addresses in the gap.
+#[inline]
+pub(super) fn miss_of(head: &[AtomicU32; HEAD]) -> &AtomicU32 {
+    let [_, _, _, _, miss, ..] = head;
+    miss
 }
 
 /// What is done with a packet that took a route.

@@ -5,6 +5,7 @@
 //! equal sets of hops share one next hop, whose members never change while it lives; the order of members comes from ports and
 //! gateways, so that a FIB built anew sends the same flows the same way.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::Ordering::Relaxed;
@@ -358,14 +359,16 @@ fn shares(weights: &[u8]) -> Vec<u32> {
     for _ in 0..2 * HOP_LIMIT {
         let given: u32 = shares.iter().sum();
         let pairs = shares.iter_mut().zip(&exact);
-        if given < limit {
-            pairs.max_by_key(|(share, weight)| owed(**share, **weight)).map(|(share, _)| *share += 1);
-        } else if given > limit {
-            let poorest =
-                pairs.filter(|(share, _)| **share > 1).min_by_key(|(share, weight)| owed(**share, **weight));
-            poorest.map(|(share, _)| *share -= 1);
-        } else {
-            break;
+        let (change, one) = match given.cmp(&limit) {
+            Ordering::Equal => break,
+            Ordering::Less => (pairs.max_by_key(|(share, weight)| owed(**share, **weight)), 1),
+            Ordering::Greater => {
+                let givers = pairs.filter(|(share, _)| **share > 1);
+                (givers.min_by_key(|(share, weight)| owed(**share, **weight)), -1)
+            }
+        };
+        if let Some((share, _)) = change {
+            *share = share.saturating_add_signed(one);
         }
     }
     shares

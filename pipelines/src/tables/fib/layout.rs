@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use zsync_packet::region::{PAGE, Region};
 
-use super::entry::{GROUP, GROUP_LIMIT, ROOT, VALUE_LIMIT};
+use super::entry::{GROUP, GROUP_LIMIT, GROUP6, ROOT, VALUE_LIMIT};
 use super::error::{Capacity, FibError};
 
 /// "zsyncfib", as the first word says it once the header is complete.
@@ -20,8 +20,6 @@ const ROOT4: usize = PAGE;
 const ROOT6: usize = ROOT4 + ROOT * 4;
 const TABLES: usize = ROOT6 + ROOT * 4;
 
-/// Words (8 bytes) of an IPv6 group's head: key high, key low, the route across the gap, one spare for alignment.
-pub(super) const HEAD: usize = 4;
 /// Adjacencies that every FIB has: none, and one for each target that is not a hop.
 pub(super) const FIXED: u32 = 6;
 
@@ -30,7 +28,7 @@ pub(super) const FIXED: u32 = 6;
 pub struct FibLayout {
     /// Different /24s that have longer IPv4 routes in them. 1 KiB each.
     pub v4_groups: u32,
-    /// Groups for IPv6 routes longer than /24; twice the number of routes always suffices. 1 KiB each.
+    /// Groups for IPv6 routes longer than /24; twice the number of routes always suffices. 1056 bytes each.
     pub v6_groups: u32,
     /// Different sets of two hops or more.
     pub next_hops: u32,
@@ -145,7 +143,6 @@ type Place = (usize, usize);
 pub(super) struct Map {
     pub(super) groups4: Place,
     pub(super) groups6: Place,
-    pub(super) heads6: Place,
     pub(super) next_hops: Place,
     pub(super) adjacencies: Place,
     pub(super) members: Place,
@@ -166,12 +163,11 @@ impl Map {
             (at, count)
         };
         let groups4 = place(layout.v4_groups as usize * GROUP, 4);
-        let groups6 = place(layout.v6_groups as usize * GROUP, 4);
-        let heads6 = place(layout.v6_groups as usize * HEAD, 8);
+        let groups6 = place(layout.v6_groups as usize * GROUP6, 4);
         let next_hops = place(layout.next_hops as usize, 8);
         let adjacencies = place(layout.adjacencies as usize + FIXED as usize, 8);
         let members = place(layout.members as usize, 4);
-        Self { groups4, groups6, heads6, next_hops, adjacencies, members, bytes }
+        Self { groups4, groups6, next_hops, adjacencies, members, bytes }
     }
 }
 
@@ -211,7 +207,6 @@ mod tests {
             (Map::ROOT6, 4),
             (map.groups4, 4),
             (map.groups6, 4),
-            (map.heads6, 8),
             (map.next_hops, 8),
             (map.adjacencies, 8),
             (map.members, 4),

@@ -11,10 +11,11 @@ use std::sync::atomic::{AtomicU32, AtomicU64, fence};
 use zsync_packet::region::Region;
 
 use super::entry::{
-    Adjacency, GROUP, LEVELS, POINTER, Route, Way, agrees, group_index, group_of, root_index,
+    Adjacency, GROUP, GROUP6, HEAD, LEVELS, POINTER, Route, Way, agrees, group_index, group_of, key_of,
+    miss_of, root_index,
 };
 use super::error::FibError;
-use super::layout::{FibLayout, HEAD, Map};
+use super::layout::{FibLayout, Map};
 
 /// Addresses that a burst lookup has in flight at once.
 const BURST: usize = 64;
@@ -58,7 +59,6 @@ impl Fib {
             root6: u32s(Map::ROOT6),
             groups4: u32s(self.map.groups4),
             groups6: u32s(self.map.groups6),
-            heads6: u64s(self.map.heads6),
             next_hops: u64s(self.map.next_hops),
             members: u32s(self.map.members),
             adjacencies: u64s(self.map.adjacencies),
@@ -104,7 +104,6 @@ pub struct FibTables<'a> {
     pub(super) root6: &'a [AtomicU32],
     pub(super) groups4: &'a [AtomicU32],
     pub(super) groups6: &'a [AtomicU32],
-    pub(super) heads6: &'a [AtomicU64],
     pub(super) next_hops: &'a [AtomicU64],
     pub(super) members: &'a [AtomicU32],
     pub(super) adjacencies: &'a [AtomicU64],
@@ -231,16 +230,13 @@ impl FibTables<'_> {
     #[inline]
     fn below6(&self, pointer: u32, from: u32, bits: u128) -> (u32, u32) {
         let (group, level) = group_of(pointer).unwrap_or_default();
-        if level > from + 1 {
-            let Some([high, low, miss, _]) = self.heads6.get(group * HEAD..(group + 1) * HEAD) else {
-                return (0, level);
-            };
-            let key = (u128::from(high.load(Relaxed)) << 64) | u128::from(low.load(Relaxed));
-            if !agrees(bits, key, level) {
-                return (miss.load(Relaxed) as u32, level);
-            }
+        let words =
+            self.groups6.get(group * GROUP6..(group + 1) * GROUP6).and_then(<[_]>::split_first_chunk::<HEAD>);
+        let Some((head, entries)) = words else { return (0, level) };
+        if level > from + 1 && !agrees(bits, key_of(head), level) {
+            return (miss_of(head).load(Relaxed), level);
         }
-        (word(self.groups6, group * GROUP + group_index(bits, level)), level)
+        (word(entries, group_index(bits, level)), level)
     }
 }
 

@@ -8,14 +8,14 @@
 //!
 //! At every store in between, each address has its route of before or of after.
 
+use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{Relaxed, Release};
-use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use super::entry::{
-    GROUP, LEVELS, POINTER, ROOT_BITS, depth, group_index, group_of, level_of, pointer, root_index,
+    GROUP, HEAD, LEVELS, POINTER, ROOT_BITS, depth, group_index, group_of, key_of, level_of, miss_of,
+    pointer, root_index,
 };
 use super::error::{Capacity, FibError};
-use super::layout::HEAD;
 use super::rib::Prefix;
 use super::slots::{Slots, Usage};
 
@@ -25,8 +25,8 @@ pub(super) struct Arrays<'a> {
     pub(super) default: Option<&'a AtomicU32>,
     pub(super) root: &'a [AtomicU32],
     pub(super) groups: &'a [AtomicU32],
-    /// Empty for IPv4, where there is one level and so no gap.
-    pub(super) heads: &'a [AtomicU64],
+    /// Words ahead of a group's entries: [`HEAD`], or none for IPv4, where there is one level and so no gap.
+    pub(super) head: usize,
 }
 
 /// A place in the trie: the root, or a group and its level.
@@ -47,13 +47,13 @@ impl Node {
 
 impl<'a> Arrays<'a> {
     fn entries(&self, group: u32) -> &'a [AtomicU32] {
-        let first = group as usize * GROUP;
+        let first = group as usize * (self.head + GROUP) + self.head;
         self.groups.get(first..first + GROUP).unwrap_or_default()
     }
 
-    fn head(&self, group: u32) -> Option<&'a [AtomicU64; HEAD]> {
-        let first = group as usize * HEAD;
-        self.heads.get(first..first + HEAD)?.try_into().ok()
+    fn head(&self, group: u32) -> Option<&'a [AtomicU32; HEAD]> {
+        let first = group as usize * (self.head + GROUP);
+        self.groups.get(first..first + self.head)?.try_into().ok()
     }
 
     /// The entry of `node` that `bits` goes through.
@@ -82,10 +82,10 @@ impl<'a> Arrays<'a> {
                 None if depth(old) <= len && old != leaf => entry.store(leaf, Release),
                 // Levels rise on the way down, so this ends even in a table that somebody scribbled on.
                 Some((group, below)) if below > level => {
-                    if let Some([_, _, miss, _]) = self.head(group as u32)
-                        && depth(miss.load(Relaxed) as u32) <= len
+                    if let Some(miss) = self.head(group as u32).map(miss_of)
+                        && depth(miss.load(Relaxed)) <= len
                     {
-                        miss.store(leaf.into(), Release);
+                        miss.store(leaf, Release);
                     }
                     self.paint(self.entries(group as u32), below, len, leaf);
                 }
@@ -99,20 +99,20 @@ impl<'a> Arrays<'a> {
         for entry in self.entries(group) {
             entry.store(leaf, Relaxed);
         }
-        if let Some([high, low, miss, _]) = self.head(group) {
+        if let Some(head) = self.head(group) {
             let key = Prefix::of(bits, (ROOT_BITS + 8 * (level - 1)) as u8).bits;
-            high.store((key >> 64) as u64, Relaxed);
-            low.store(key as u64, Relaxed);
-            miss.store(leaf.into(), Relaxed);
+            for (word, shift) in head.iter().zip([96, 64, 32, 0]) {
+                word.store((key >> shift) as u32, Relaxed);
+            }
+            miss_of(head).store(leaf, Relaxed);
         }
     }
 
     /// The level at which a prefix of level `target` must leave the way to `group` of level `below`: `below` if it goes
     /// through that group, less if it ends or parts in the gap above it.
     fn parting(&self, group: u32, below: u32, prefix: Prefix, target: u32) -> u32 {
-        let Some([high, low, ..]) = self.head(group) else { return below };
-        let key = (u128::from(high.load(Relaxed)) << 64) | u128::from(low.load(Relaxed));
-        let first_other = (key ^ prefix.bits).leading_zeros();
+        let Some(head) = self.head(group) else { return below };
+        let first_other = (key_of(head) ^ prefix.bits).leading_zeros();
         (first_other.saturating_sub(ROOT_BITS - 8) / 8).min(target).min(below)
     }
 }
@@ -178,7 +178,7 @@ impl Trie {
                         node = Node::Group(group, below);
                         continue;
                     }
-                    (level, arrays.head(group).map_or(0, |[_, _, miss, _]| miss.load(Relaxed) as u32))
+                    (level, arrays.head(group).map_or(0, |head| miss_of(head).load(Relaxed)))
                 }
             };
             // `afford` saw to it that there is one.
@@ -202,9 +202,7 @@ impl Trie {
 
     /// Hangs the group `child`, to which `entry` points, under `parent`, which no reader knows yet.
     fn adopt(&mut self, arrays: Arrays<'_>, parent: Node, child: u32, entry: u32) {
-        let Some([high, low, ..]) = arrays.head(child) else { return };
-        let key = (u128::from(high.load(Relaxed)) << 64) | u128::from(low.load(Relaxed));
-        if let Some(slot) = arrays.slot(parent, key) {
+        if let Some(slot) = arrays.head(child).and_then(|head| arrays.slot(parent, key_of(head))) {
             slot.store(entry, Relaxed);
             self.count(parent, |tally| tally.children += 1);
         }

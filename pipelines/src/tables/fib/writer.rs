@@ -15,7 +15,7 @@ use std::net::IpAddr;
 
 use zsync_packet::region::Region;
 
-use super::entry::{Adjacency, Route, leaf};
+use super::entry::{Adjacency, HEAD, Route, leaf};
 use super::error::{Capacity, FibError};
 use super::hops::{AdjacencyId, Hops, Target};
 use super::layout::FibLayout;
@@ -213,16 +213,11 @@ impl FibWriter {
 }
 
 fn arrays4<'a>(tables: &FibTables<'a>) -> Arrays<'a> {
-    Arrays { default: tables.defaults.first(), root: tables.root4, groups: tables.groups4, heads: &[] }
+    Arrays { default: tables.defaults.first(), root: tables.root4, groups: tables.groups4, head: 0 }
 }
 
 fn arrays6<'a>(tables: &FibTables<'a>) -> Arrays<'a> {
-    Arrays {
-        default: tables.defaults.get(1),
-        root: tables.root6,
-        groups: tables.groups6,
-        heads: tables.heads6,
-    }
+    Arrays { default: tables.defaults.get(1), root: tables.root6, groups: tables.groups6, head: HEAD }
 }
 
 /// The address from the top of 128 bits.

@@ -1,0 +1,490 @@
+//! What the daemon answers: plain values, shared by server and clients.
+//!
+//! Invariant: a field, once published, keeps its name and meaning; new ones are optional to a reader. Counters only grow
+//! while the data plane's shared memory lives, so a reader makes rates by taking differences.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use zsync_pipelines::spec::{Change, Diagnostic};
+
+/// The answer to a request, under the name of its kind: `{"ports":[…]}`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Answer {
+    /// To `status`.
+    Status(Status),
+    /// To `show ports`, by name.
+    Ports(Vec<PortRow>),
+    /// To `show workers`, by number.
+    Workers(Vec<WorkerRow>),
+    /// To `show counters`.
+    Counters(Counters),
+    /// To `show fib`.
+    Fib(Fib),
+    /// To `show ledger`.
+    Ledger(Ledger),
+    /// To `show history`, the newest first.
+    History(Vec<HistoryRow>),
+    /// To `plan`.
+    Plan(Plan),
+    /// To `apply` and `rollback`.
+    Applied(Applied),
+    /// To `confirm`.
+    Confirmed(Confirmed),
+    /// To `restart-dataplane`.
+    Restarted(Restarted),
+}
+
+macro_rules! row {
+    ($($(#[$doc:meta])* $name:ident { $($(#[$field:meta])* $key:ident: $type:ty,)* })*) => {
+        $(
+            $(#[$doc])*
+            #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+            #[serde(rename_all = "kebab-case")]
+            pub struct $name { $($(#[$field])* pub $key: $type,)* }
+        )*
+    };
+}
+
+macro_rules! word {
+    ($($(#[$doc:meta])* $name:ident { $($(#[$variant:meta])* $word:ident = $text:literal,)* })*) => {
+        $(
+            $(#[$doc])*
+            #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+            pub enum $name { $($(#[$variant])* #[serde(rename = $text)] $word,)* }
+
+            impl $name {
+                /// The word, as in JSON.
+                #[must_use]
+                pub fn as_str(self) -> &'static str {
+                    match self { $(Self::$word => $text,)* }
+                }
+            }
+        )*
+    };
+}
+
+row! {
+    /// How the whole is.
+    Status {
+        /// Version of zsync-control.
+        version: String,
+        /// Its process.
+        pid: u32,
+        /// The configuration in force.
+        config: ConfigInfo,
+        /// The data plane.
+        dataplane: DataplaneInfo,
+        /// Milliseconds until the configuration is taken back, unless it is confirmed.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pending_confirm_ms: Option<u64>,
+    }
+    /// A configuration.
+    ConfigInfo {
+        /// Its number; each accepted configuration gets the next.
+        number: u64,
+        /// When it was accepted, milliseconds of Unix time.
+        time: u64,
+        /// `zsync_pipelines::spec::fingerprint` of its text.
+        hash: String,
+        /// Where it came from, as the client named it.
+        file: String,
+    }
+    /// The data plane.
+    DataplaneInfo {
+        /// Its process; none between two.
+        pid: Option<u32>,
+        /// What it does.
+        state: DataplaneState,
+        /// Times that it was started again since control started.
+        restarts: u64,
+        /// How the one before ended.
+        last_exit: Option<String>,
+        /// Milliseconds since it was started.
+        uptime_ms: Option<u64>,
+        /// It says that all steps of its sandbox were taken and verified.
+        sandboxed: bool,
+    }
+    /// Packets and their bytes.
+    Flow {
+        /// Packets.
+        packets: u64,
+        /// Their bytes.
+        bytes: u64,
+    }
+    /// A port.
+    PortRow {
+        /// Name in the configuration.
+        name: String,
+        /// The kernel's network device.
+        netdev: String,
+        /// Its index.
+        ifindex: u32,
+        /// Its address, `02:00:00:00:00:01`.
+        mac: String,
+        /// Its MTU, bytes.
+        mtu: u32,
+        /// There is a carrier.
+        link_up: bool,
+        /// Its driver, as ethtool says.
+        driver: Option<String>,
+        /// Its kind of virtual device, as rtnetlink says: `veth`.
+        kind: Option<String>,
+        /// How its sockets are bound.
+        mode: SocketMode,
+        /// Where its XDP program runs.
+        xdp: XdpMode,
+        /// Queues that are served.
+        queues: u32,
+        /// Who has its packets now.
+        failover: FailoverState,
+        /// The pipeline that its packets enter.
+        pipeline: Option<String>,
+        /// Received by the data plane.
+        rx: Flow,
+        /// Placed in TX rings.
+        tx: Flow,
+        /// Dropped at the port, by cause: `tx-ring-full`.
+        drops: BTreeMap<String, u64>,
+        /// What the kernel counts for its sockets, all queues together.
+        kernel: KernelDrops,
+        /// What its XDP program counts, by reason.
+        xdp_counters: BTreeMap<String, Flow>,
+        /// What is probably not meant so: a name, the limit, the remedy.
+        warnings: Vec<String>,
+    }
+    /// `struct xdp_statistics`, include/uapi/linux/if_xdp.h.
+    KernelDrops {
+        /// Packets dropped for other reasons.
+        rx_dropped: u64,
+        /// Fill descriptors that the kernel refused.
+        rx_invalid: u64,
+        /// Packets dropped because the RX ring was full.
+        rx_ring_full: u64,
+        /// Times that the fill ring was empty.
+        fill_ring_empty: u64,
+        /// TX descriptors that the kernel refused.
+        tx_invalid: u64,
+        /// Times that the kernel found the TX ring empty.
+        tx_ring_empty: u64,
+    }
+    /// A worker.
+    WorkerRow {
+        /// Its number.
+        number: u32,
+        /// The CPU that it is pinned to.
+        core: Option<u32>,
+        /// Its thread.
+        thread: Option<u32>,
+        /// What it does.
+        state: WorkerState,
+        /// Epoch of the snapshot that it uses.
+        epoch: u64,
+        /// Microseconds since its last heartbeat. Rests while it is parked.
+        heartbeat_age_us: Option<u64>,
+        /// Passes.
+        passes: u64,
+        /// Share of the time since the last request that it spent in passes that found something to do, percent.
+        busy_percent: Option<f64>,
+        /// Milliseconds spent blocked, since the start.
+        blocked_ms: u64,
+        /// Times that it blocked and was woken.
+        wakeups: u64,
+        /// Packets received.
+        rx: u64,
+        /// Packets placed in TX rings.
+        tx: u64,
+        /// Packets given to the kernel.
+        punted: u64,
+        /// Packets dropped.
+        drops: u64,
+        /// The queues that it serves, `wan:0`.
+        queues: Vec<String>,
+    }
+    /// What the workers count.
+    Counters {
+        /// Sums of all workers, by name.
+        totals: BTreeMap<String, u64>,
+        /// Packets dropped, by `DropReason`; those that are 0 may be left out.
+        drops: BTreeMap<String, u64>,
+        /// In the order of the configuration.
+        stages: Vec<StageRow>,
+        /// Packets that came in less those that are accounted for: 0 at a pass boundary.
+        balance: i64,
+        /// The same for each worker.
+        #[serde(default)]
+        workers: Vec<WorkerCounters>,
+    }
+    /// What one worker counts.
+    WorkerCounters {
+        /// Its number.
+        number: u32,
+        /// By name.
+        totals: BTreeMap<String, u64>,
+        /// Packets dropped, by `DropReason`.
+        drops: BTreeMap<String, u64>,
+        /// As for all.
+        balance: i64,
+    }
+    /// What a stage counts.
+    StageRow {
+        /// Its pipeline.
+        pipeline: String,
+        /// The stage, as the configuration names it.
+        stage: String,
+        /// Packets that entered it.
+        packets: u64,
+        /// Of these, dropped by it.
+        drops: u64,
+    }
+    /// Forwarding tables.
+    Fib {
+        /// One for each of the kernel's tables that is mirrored.
+        tables: Vec<FibTable>,
+        /// Those that were asked for, at most as many as were asked for.
+        routes: Vec<RouteRow>,
+        /// How many routes match what was asked for.
+        matched: u64,
+    }
+    /// A forwarding table.
+    FibTable {
+        /// The kernel's number of it; 254 is main.
+        table: u32,
+        /// Grows with each change that the workers see.
+        epoch: u64,
+        /// Routes in it.
+        routes: u64,
+        /// Places, by what they hold.
+        usage: Vec<Usage>,
+    }
+    /// How full something is.
+    Usage {
+        /// What the places hold: `v4-groups`.
+        what: String,
+        /// Places in use.
+        used: u64,
+        /// Places that wait for readers to pass.
+        retired: u64,
+        /// Places in all.
+        limit: u64,
+    }
+    /// A route.
+    RouteRow {
+        /// `10.0.0.0/8`, `2001:db8::/32`.
+        prefix: String,
+        /// What is done with its packets.
+        target: RouteTarget,
+        /// The ways out, when they are forwarded.
+        hops: Vec<HopRow>,
+    }
+    /// One way out.
+    HopRow {
+        /// Port.
+        port: String,
+        /// The router there; none: the destination itself is on the link.
+        gateway: Option<String>,
+        /// Its address on the link; none while the kernel resolves it.
+        mac: Option<String>,
+        /// Share of the flows, 1 to 255.
+        weight: u8,
+    }
+    /// Where every frame is.
+    Ledger {
+        /// Frames of the arena.
+        frames: u64,
+        /// Row by row, by worker.
+        workers: Vec<LedgerRow>,
+        /// Their sum.
+        total: LedgerRow,
+        /// The owners' frames sum up to the arena, and none is leaked or misplaced.
+        exact: bool,
+        /// What became of the packets.
+        rx_equals: RxEquals,
+    }
+    /// The frames of one worker by owner, at a pass boundary.
+    LedgerRow {
+        /// Number of the worker; none for a sum.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        worker: Option<u32>,
+        /// Free, in its pool.
+        pool: u64,
+        /// In a fill ring, or with the NIC.
+        fill: u64,
+        /// In an RX ring.
+        rx: u64,
+        /// In a burst.
+        burst: u64,
+        /// In a TX ring, or with the NIC.
+        tx: u64,
+        /// In a completion ring.
+        completion: u64,
+        /// Held by a stage.
+        held: u64,
+        /// On the way home from another worker.
+        remote: u64,
+        /// Times that a frame was found with another owner than the one that gave it up.
+        misplaced: u64,
+        /// Frames that nobody owns.
+        leaked: u64,
+    }
+    /// rx + generated = tx + drops + punted + consumed + lost in crashes. What passes between workers cancels out.
+    RxEquals {
+        /// Packets received from devices.
+        rx: u64,
+        /// Packets that a stage made.
+        generated: u64,
+        /// Packets placed in TX rings.
+        tx: u64,
+        /// Packets dropped, for any reason.
+        drops: u64,
+        /// Packets given to the kernel.
+        punted: u64,
+        /// Packets that ended in a stage.
+        consumed: u64,
+        /// Packets that a worker had in its hands when it died.
+        lost_in_crash: u64,
+        /// Both sides are equal.
+        exact: bool,
+    }
+    /// What `apply` would do.
+    Plan {
+        /// By path; empty when nothing would change.
+        changes: Vec<Change>,
+        /// What is probably not meant so.
+        warnings: Vec<Diagnostic>,
+        /// One sentence.
+        summary: String,
+    }
+    /// What `apply` or `rollback` did.
+    Applied {
+        /// Number of the configuration in force.
+        number: u64,
+        /// Epoch of its snapshot.
+        epoch: u64,
+        /// Microseconds until the last worker had adopted it.
+        adopted_us: Option<u64>,
+        /// The data plane was started again.
+        respawned: bool,
+        /// What is different.
+        changes: Vec<Change>,
+        /// What is probably not meant so.
+        #[serde(default)]
+        warnings: Vec<Diagnostic>,
+        /// Milliseconds until it is taken back, unless it is confirmed.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        confirm_ms: Option<u64>,
+    }
+    /// What `confirm` did.
+    Confirmed {
+        /// Number of the configuration that stays.
+        number: u64,
+    }
+    /// What `restart-dataplane` did.
+    Restarted {
+        /// The new process.
+        pid: u32,
+        /// Microseconds from the stop of the old one to the first pass of the new one.
+        gap_us: Option<u64>,
+    }
+    /// A configuration that was accepted once.
+    HistoryRow {
+        /// Its number.
+        number: u64,
+        /// When, milliseconds of Unix time.
+        time: u64,
+        /// `zsync_pipelines::spec::fingerprint` of its text.
+        hash: String,
+        /// Where it came from, as the client named it.
+        file: String,
+        /// User who applied it.
+        by_uid: u32,
+        /// What became of it.
+        state: HistoryState,
+    }
+}
+
+word! {
+    /// What the data plane does.
+    DataplaneState {
+        /// Its first start is under way.
+        #[default]
+        Starting = "starting",
+        /// It forwards.
+        Running = "running",
+        /// It died, and its successor is being started.
+        Respawned = "respawned",
+        /// None came back within the grace time: the ports do as their `failover` says.
+        FailedOver = "failed-over",
+    }
+    /// How sockets are bound.
+    SocketMode {
+        /// The kernel copies each packet.
+        #[default]
+        Copy = "copy",
+        /// The NIC reads and writes packet memory.
+        ZeroCopy = "zero-copy",
+    }
+    /// Where the XDP program runs.
+    XdpMode {
+        /// In the driver.
+        #[default]
+        Native = "native",
+        /// In the kernel's stack, after the skb was made.
+        Generic = "generic",
+    }
+    /// Who has a port's packets.
+    FailoverState {
+        /// The data plane.
+        #[default]
+        Serving = "serving",
+        /// Nobody, for less than the grace time: they wait in the RX ring.
+        Waiting = "waiting",
+        /// The kernel.
+        Open = "open",
+        /// Nobody: the XDP program drops them.
+        Closed = "closed",
+    }
+    /// What a worker does.
+    WorkerState {
+        /// Not in its loop yet.
+        #[default]
+        Starting = "starting",
+        /// In its loop.
+        Running = "running",
+        /// Blocked until something arrives.
+        Parked = "parked",
+        /// Out of its loop, for good.
+        Stopped = "stopped",
+        /// Its state is no state.
+        Unknown = "unknown",
+    }
+    /// What is done with the packets of a route.
+    RouteTarget {
+        /// Forwarded over its hops.
+        Forward = "forward",
+        /// Given to the kernel, which decides.
+        #[default]
+        Kernel = "kernel",
+        /// Given to the kernel: an address of this host.
+        Local = "local",
+        /// Dropped without a word.
+        Blackhole = "blackhole",
+        /// Dropped, and the sender is told that the host is unreachable.
+        Unreachable = "unreachable",
+        /// Dropped, and the sender is told that it is forbidden.
+        Prohibit = "prohibit",
+    }
+    /// What became of a configuration.
+    HistoryState {
+        /// In force.
+        #[default]
+        Running = "running",
+        /// In force, and taken back unless it is confirmed.
+        Pending = "pending",
+        /// Another one took its place.
+        Superseded = "superseded",
+        /// Taken back, since nobody confirmed it.
+        Reverted = "reverted",
+    }
+}

@@ -1,0 +1,47 @@
+//! The API of the control process: one JSON object a line over a Unix socket, answered by one a line, in order.
+//!
+//! ```text
+//! → {"id": 1, "method": "show", "params": {"what": "ports"}}
+//! ← {"id":1,"ok":{"ports":[{"name":"wan",…}]}}
+//! → {"id": 2, "method": "aply", "params": {}}
+//! ← {"id":2,"error":{"code":"unknown-method","message":"there is no method `aply`","remedy":"did you mean `apply`?"}}
+//! ```
+//!
+//! Owns: what a request and an answer look like ([`Request`], [`Answer`], [`ApiError`]), who may ask for what ([`Role`]),
+//! and the socket ([`Server`]). It knows nothing of ports and packets: each request that its peer may make goes to the
+//! daemon as a [`Call`], one at a time for each connection.
+//!
+//! Refuses: peers that are in neither group, requests longer than [`MAX_LINE`], parameters that it does not know, and
+//! clients that take their time.
+
+#![forbid(unsafe_code)]
+
+mod access;
+mod answer;
+mod error;
+mod filter;
+mod line;
+mod request;
+mod server;
+mod socket;
+#[cfg(test)]
+mod tests;
+
+pub use access::{Credentials, Groups, Peer, Role, group_name};
+pub use answer::{
+    Answer, Applied, ConfigInfo, Confirmed, Counters, DataplaneInfo, DataplaneState, FailoverState, Fib,
+    FibTable, Flow, HistoryRow, HistoryState, HopRow, KernelDrops, Ledger, LedgerRow, Plan, PortRow,
+    Restarted, RouteRow, RouteTarget, RxEquals, SocketMode, StageRow, Status, Usage, WorkerCounters,
+    WorkerRow, WorkerState, XdpMode,
+};
+pub use error::{ApiError, Code};
+pub use filter::RouteFilter;
+pub use request::{Outcome, Reply, Request, Rollback, Show, Source, What};
+pub use server::{Call, Limits, Server};
+pub use socket::BindError;
+
+/// Where the socket is, unless told otherwise.
+pub const SOCKET: &str = "/run/zsync/api.sock";
+
+/// The longest request, bytes. The largest configuration fits, with its line breaks and quotes escaped.
+pub const MAX_LINE: usize = 16 << 20;

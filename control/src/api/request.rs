@@ -1,0 +1,386 @@
+//! What can be asked: the methods, their parameters, and what a line must look like.
+//!
+//! Refuses what it does not know, down to the last key, and says which name was probably meant. Nothing that a peer sends
+//! makes it panic.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::answer::Answer;
+use super::error::{ApiError, Code, quoted};
+
+/// A request. In JSON a method and its parameters: `{"method":"show","params":{"what":"ports"}}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "method", content = "params", rename_all = "kebab-case")]
+pub enum Request {
+    /// How the whole is.
+    Status,
+    /// Tables of values.
+    Show(Show),
+    /// What applying a configuration would change.
+    Plan(Source),
+    /// Puts a configuration in force, wholly or not at all.
+    Apply(Source),
+    /// Keeps a configuration that was applied with `confirm-ms`.
+    Confirm,
+    /// Puts an earlier configuration in force.
+    Rollback(Rollback),
+    /// Starts the data plane anew over the same sockets, as after an upgrade of its binary.
+    RestartDataplane,
+}
+
+/// Parameters of `show`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Show {
+    /// Which table.
+    pub what: What,
+    /// With `fib`: routes within this prefix or, for an address, those that cover it; see
+    /// [`RouteFilter`](super::RouteFilter).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefix: Option<String>,
+    /// With `fib`: the most routes to answer with, 0 to [`Show::MAX_ROUTES`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+}
+
+impl Show {
+    /// Routes in an answer, unless told otherwise.
+    pub const ROUTES: u32 = 1000;
+    /// The most routes in an answer.
+    pub const MAX_ROUTES: u32 = 100_000;
+
+    /// The most routes to answer with.
+    #[must_use]
+    pub fn routes(&self) -> usize {
+        self.limit.unwrap_or(Self::ROUTES).min(Self::MAX_ROUTES) as usize
+    }
+}
+
+/// Which table `show` shows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum What {
+    /// Ports: modes, packets, drops by cause
+    #[default]
+    Ports,
+    /// Workers: cores, state, load
+    Workers,
+    /// Counters: totals, drops by reason, stages
+    Counters,
+    /// Forwarding tables: how full, and routes
+    Fib,
+    /// Frames by owner, and what became of the packets
+    Ledger,
+    /// Configurations that were accepted
+    History,
+}
+
+impl What {
+    const NAMES: &[&str] = &["ports", "workers", "counters", "fib", "ledger", "history"];
+}
+
+/// Parameters of `plan` and `apply`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Source {
+    /// The text of the configuration.
+    pub config: String,
+    /// What diagnostics and the history call it.
+    pub file: String,
+    /// With `apply`: milliseconds after which it is taken back unless it is confirmed, [`Source::CONFIRM_MS`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirm_ms: Option<u64>,
+}
+
+impl Source {
+    /// How long a configuration may wait to be confirmed, milliseconds: a second to a day.
+    pub const CONFIRM_MS: std::ops::RangeInclusive<u64> = 1000..=86_400_000;
+}
+
+/// Parameters of `rollback`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Rollback {
+    /// Number of the configuration; without it, the one before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<u64>,
+}
+
+/// The methods and their parameters.
+const METHODS: &[(&str, &[&str])] = &[
+    ("status", &[]),
+    ("show", &["what", "prefix", "limit"]),
+    ("plan", &["config", "file"]),
+    ("apply", &["config", "file", "confirm-ms"]),
+    ("confirm", &[]),
+    ("rollback", &["to"]),
+    ("restart-dataplane", &[]),
+];
+
+impl Request {
+    /// The method's name.
+    #[must_use]
+    pub fn method(&self) -> &'static str {
+        match self {
+            Self::Status => "status",
+            Self::Show(_) => "show",
+            Self::Plan(_) => "plan",
+            Self::Apply(_) => "apply",
+            Self::Confirm => "confirm",
+            Self::Rollback(_) => "rollback",
+            Self::RestartDataplane => "restart-dataplane",
+        }
+    }
+
+    /// Whether it leaves everything as it is.
+    #[must_use]
+    pub fn only_looks(&self) -> bool {
+        matches!(self, Self::Status | Self::Show(_) | Self::Plan(_))
+    }
+
+    /// The line that asks for this, with its line break.
+    #[must_use]
+    pub fn line(&self, id: u64) -> Vec<u8> {
+        #[derive(Serialize)]
+        struct Line<'r> {
+            id: u64,
+            #[serde(flatten)]
+            request: &'r Request,
+        }
+        json_line(&Line { id, request: self })
+    }
+
+    /// Reads a line, with or without its line break.
+    ///
+    /// # Errors
+    /// What is wrong with it, and the request's id where that could be read.
+    pub fn read(line: &[u8]) -> Result<(u64, Self), (Option<u64>, ApiError)> {
+        let malformed = |message: String| ApiError::new(Code::Malformed, message).remedy(EXAMPLE);
+        let value: Value =
+            serde_json::from_slice(line).map_err(|e| (None, malformed(format!("the line is no JSON: {e}"))))?;
+        let Value::Object(mut object) = value else {
+            return Err((None, malformed("the line is no JSON object".to_owned())));
+        };
+        let id = match object.remove("id") {
+            Some(Value::Number(id)) => id.as_u64(),
+            _ => None,
+        };
+        let Some(id) = id else {
+            return Err((None, malformed("`id` is missing, or no whole number of 64 bits".to_owned())));
+        };
+        Self::read_object(object).map(|request| (id, request)).map_err(|error| (Some(id), error))
+    }
+
+    fn read_object(mut object: Map<String, Value>) -> Result<Self, ApiError> {
+        let Some(Value::String(method)) = object.remove("method") else {
+            let message = "`method` is missing, or no text";
+            return Err(ApiError::new(Code::Malformed, message).remedy(EXAMPLE));
+        };
+        let params = match object.remove("params") {
+            Some(Value::Object(params)) => params,
+            None | Some(Value::Null) => Map::new(),
+            Some(_) => return Err(ApiError::new(Code::BadParams, "`params` is no JSON object")),
+        };
+        if let Some(key) = object.keys().next() {
+            let message = format!("a request has no `{}`", quoted(key));
+            return Err(ApiError::unknown(Code::Malformed, message, key, &["id", "method", "params"]));
+        }
+        let Some((_, known)) = METHODS.iter().find(|(name, _)| *name == method) else {
+            let names: Vec<&str> = METHODS.iter().map(|(name, _)| *name).collect();
+            let message = format!("there is no method `{}`", quoted(&method));
+            return Err(ApiError::unknown(Code::UnknownMethod, message, &method, &names));
+        };
+        if let Some(key) = params.keys().find(|key| !known.contains(&key.as_str())) {
+            let message = format!("`{method}` has no parameter `{}`", quoted(key));
+            return Err(ApiError::unknown(Code::BadParams, message, key, known));
+        }
+        if let (Some(Value::String(what)), "show") = (params.get("what"), method.as_str())
+            && !What::NAMES.contains(&what.as_str())
+        {
+            let message = format!("`show` knows no `{}`", quoted(what));
+            return Err(ApiError::unknown(Code::BadParams, message, what, What::NAMES));
+        }
+        let mut tagged = Map::new();
+        if !known.is_empty() {
+            tagged.insert("params".to_owned(), Value::Object(params));
+        }
+        let bad = |what: String| ApiError::new(Code::BadParams, format!("`{method}`: {what}"));
+        tagged.insert("method".to_owned(), Value::String(method.clone()));
+        let request: Self = serde_json::from_value(Value::Object(tagged)).map_err(|e| bad(e.to_string()))?;
+        request.check().map_err(bad)?;
+        Ok(request)
+    }
+
+    /// Ranges.
+    fn check(&self) -> Result<(), String> {
+        match self {
+            Self::Show(show) if show.limit.is_some_and(|limit| limit > Show::MAX_ROUTES) => {
+                Err(format!("`limit` is at most {}", Show::MAX_ROUTES))
+            }
+            Self::Show(Show { what, prefix, limit })
+                if *what != What::Fib && (prefix.is_some() || limit.is_some()) =>
+            {
+                Err("`prefix` and `limit` go with `fib` alone".to_owned())
+            }
+            Self::Show(Show { prefix: Some(prefix), .. }) => {
+                super::RouteFilter::parse(prefix).map(|_| ()).map_err(|what| format!("`prefix`: {what}"))
+            }
+            Self::Apply(Source { confirm_ms: Some(ms), .. }) if !Source::CONFIRM_MS.contains(ms) => {
+                let (least, most) = Source::CONFIRM_MS.into_inner();
+                Err(format!("`confirm-ms` is {least} to {most}, not {ms}"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+const EXAMPLE: &str = r#"write one line like {"id": 1, "method": "show", "params": {"what": "ports"}}"#;
+
+/// What a request gets back: `{"id":1,"ok":…}` or `{"id":1,"error":…}`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Reply {
+    /// Of the request; none when that could not be read.
+    pub id: Option<u64>,
+    /// The answer, or why there is none.
+    #[serde(flatten)]
+    pub outcome: Outcome,
+}
+
+/// `ok` or `error`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// The answer.
+    Ok(Answer),
+    /// Why there is none.
+    Error(ApiError),
+}
+
+impl Reply {
+    /// The line that says this, with its line break.
+    #[must_use]
+    pub fn line(id: Option<u64>, result: Result<Answer, ApiError>) -> Vec<u8> {
+        let outcome = result.map_or_else(Outcome::Error, Outcome::Ok);
+        json_line(&Self { id, outcome })
+    }
+
+    /// The answer, or why there is none.
+    ///
+    /// # Errors
+    /// The daemon's.
+    pub fn into_result(self) -> Result<Answer, ApiError> {
+        match self.outcome {
+            Outcome::Ok(answer) => Ok(answer),
+            Outcome::Error(error) => Err(error),
+        }
+    }
+}
+
+/// JSON escapes line breaks within texts, so the one at the end is the only one.
+fn json_line(value: &impl Serialize) -> Vec<u8> {
+    // Fails for maps with keys that are no text and for types that refuse; there are none here.
+    let mut line = serde_json::to_vec(value).unwrap_or_else(|_| b"{}".to_vec());
+    line.push(b'\n');
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::ValueEnum as _;
+
+    fn every() -> Vec<Request> {
+        let source = Source { config: "[port.a]\n\"\u{1b}é".into(), file: "a.toml".into(), confirm_ms: None };
+        vec![
+            Request::Status,
+            Request::Show(Show { what: What::Fib, prefix: Some("10.0.0.0/8".into()), limit: Some(3) }),
+            Request::Plan(source.clone()),
+            Request::Apply(Source { confirm_ms: Some(60_000), ..source }),
+            Request::Confirm,
+            Request::Rollback(Rollback { to: Some(7) }),
+            Request::RestartDataplane,
+        ]
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        for (id, request) in (u64::MAX - 10..).zip(every()) {
+            let line = request.line(id);
+            assert_eq!(line.iter().filter(|b| **b == b'\n').count(), 1);
+            assert_eq!(Request::read(&line), Ok((id, request)));
+        }
+    }
+
+    #[test]
+    fn the_tables_agree_with_the_types() {
+        assert_eq!(every().len(), METHODS.len());
+        for (request, (name, keys)) in every().iter().zip(METHODS) {
+            assert_eq!(request.method(), *name);
+            let value: Value = serde_json::from_slice(&request.line(1)).unwrap();
+            assert_eq!(value["method"], *name);
+            let written = value["params"].as_object().map(|p| p.keys().cloned().collect()).unwrap_or_default();
+            let (mut written, mut keys): (Vec<String>, Vec<&str>) = (written, keys.to_vec());
+            written.sort();
+            keys.sort_unstable();
+            assert_eq!(written, keys, "{name}");
+        }
+        let names: Vec<String> =
+            What::value_variants().iter().map(|w| serde_json::to_value(w).unwrap().as_str().unwrap().into()).collect();
+        assert_eq!(names, What::NAMES);
+    }
+
+    #[test]
+    fn parameters_may_be_left_out_where_they_have_a_default() {
+        let read = |line: &str| Request::read(line.as_bytes()).map(|(_, request)| request);
+        assert_eq!(read(r#"{"id":1,"method":"rollback"}"#), Ok(Request::Rollback(Rollback::default())));
+        assert_eq!(read(r#"{"id":1,"method":"status","params":null}"#), Ok(Request::Status));
+        assert_eq!(read("{\"id\":1,\"method\":\"confirm\",\"params\":{}}\r\n"), Ok(Request::Confirm));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        use Code::{BadParams, Malformed, UnknownMethod};
+        for (line, id, code, says) in [
+            ("", None, Malformed, "no JSON"),
+            ("[1]", None, Malformed, "no JSON object"),
+            (r#"{"method":"status"}"#, None, Malformed, "`id`"),
+            (r#"{"id":-1,"method":"status"}"#, None, Malformed, "`id`"),
+            (r#"{"id":1}"#, Some(1), Malformed, "`method`"),
+            (r#"{"id":1,"method":"status","parms":{}}"#, Some(1), Malformed, "did you mean `params`?"),
+            (r#"{"id":1,"method":"shwo"}"#, Some(1), UnknownMethod, "did you mean `show`?"),
+            (r#"{"id":1,"method":"show","params":[]}"#, Some(1), BadParams, "no JSON object"),
+            (r#"{"id":1,"method":"show"}"#, Some(1), BadParams, "`what`"),
+            (r#"{"id":1,"method":"show","params":{"waht":"ports"}}"#, Some(1), BadParams, "did you mean `what`?"),
+            (r#"{"id":1,"method":"show","params":{"what":"prots"}}"#, Some(1), BadParams, "did you mean `ports`?"),
+            (r#"{"id":1,"method":"show","params":{"what":3}}"#, Some(1), BadParams, "`show`"),
+            (r#"{"id":1,"method":"show","params":{"what":"fib","limit":-1}}"#, Some(1), BadParams, "u32"),
+            (r#"{"id":1,"method":"show","params":{"what":"fib","limit":100001}}"#, Some(1), BadParams, "100000"),
+            (r#"{"id":1,"method":"show","params":{"what":"fib","prefix":"x"}}"#, Some(1), BadParams, "`prefix`"),
+            (r#"{"id":1,"method":"show","params":{"what":"ports","limit":1}}"#, Some(1), BadParams, "`fib`"),
+            (r#"{"id":1,"method":"status","params":{"x":1}}"#, Some(1), BadParams, "no parameters"),
+            (r#"{"id":1,"method":"plan","params":{"config":"","file":"f","confirm-ms":1}}"#, Some(1), BadParams, "confirm-ms"),
+            (r#"{"id":1,"method":"apply","params":{"config":"","file":"f","confirm-ms":999}}"#, Some(1), BadParams, "1000"),
+            (r#"{"id":1,"method":"apply","params":{"config":""}}"#, Some(1), BadParams, "`file`"),
+        ] {
+            let (got, error) = Request::read(line.as_bytes()).unwrap_err();
+            let text = format!("{} {}", error.message, error.remedy.as_deref().unwrap_or_default());
+            assert_eq!((got, error.code), (id, code), "{line}: {text}");
+            assert!(text.contains(says), "{line}: {text}");
+        }
+        let deep = "[".repeat(1 << 20);
+        assert!(Request::read(deep.as_bytes()).is_err());
+    }
+
+    #[test]
+    fn replies_are_of_the_documented_form() {
+        let line = Reply::line(Some(1), Ok(Answer::Ports(Vec::new())));
+        assert_eq!(line, b"{\"id\":1,\"ok\":{\"ports\":[]}}\n");
+        let error = ApiError::new(Code::UnknownMethod, "no").remedy("yes");
+        let line = Reply::line(None, Err(error.clone()));
+        let text = r#"{"id":null,"error":{"code":"unknown-method","message":"no","remedy":"yes"}}"#;
+        assert_eq!(String::from_utf8(line.clone()).unwrap(), format!("{text}\n"));
+        let reply: Reply = serde_json::from_slice(&line).unwrap();
+        assert_eq!(reply.into_result(), Err(error));
+    }
+}

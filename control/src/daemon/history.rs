@@ -1,0 +1,143 @@
+//! The configurations that were accepted: each kept, with a number, a time and who gave it.
+//!
+//! Owns: a folder of files `000001.toml`, and `history.json`, which says of each what it is. Keeps true: a configuration is
+//! in the history before it is in force, and each file is whole (written aside, then renamed).
+
+use anyhow::{Context as _, Result};
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+use zsync_pipelines::spec::fingerprint;
+
+/// Configurations that are kept; the oldest go first.
+const KEPT: usize = 100;
+
+/// One accepted configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Counts from 1.
+    pub number: u64,
+    /// Milliseconds since 1970.
+    pub time: u64,
+    /// Of its text; not cryptographic.
+    pub hash: String,
+    /// What it was called by whoever gave it.
+    pub file: String,
+    /// Who gave it.
+    pub uid: u32,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct History {
+    folder: PathBuf,
+    entries: Vec<Entry>,
+}
+
+impl History {
+    /// Opens the history in `folder`, which is made when it is not there.
+    ///
+    /// # Errors
+    /// The folder cannot be made or read, or `history.json` is no history.
+    pub fn open(folder: &Path) -> Result<Self> {
+        fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
+        let list = folder.join("history.json");
+        let entries = match fs::read(&list) {
+            Ok(bytes) => serde_json::from_slice(&bytes)
+                .with_context(|| format!("{} is damaged: move it away to start anew", list.display()))?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(error).with_context(|| format!("reading {}", list.display())),
+        };
+        Ok(Self { folder: folder.to_owned(), entries })
+    }
+
+    /// The newest entry.
+    pub fn newest(&self) -> Option<&Entry> {
+        self.entries.last()
+    }
+
+    /// All entries, oldest first.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// The entry with this number; the one before the newest for `None`.
+    pub fn find(&self, number: Option<u64>) -> Option<&Entry> {
+        match number {
+            Some(number) => self.entries.iter().find(|entry| entry.number == number),
+            None => self.entries.iter().rev().nth(1),
+        }
+    }
+
+    /// The text of an entry.
+    ///
+    /// # Errors
+    /// Its file is gone.
+    pub fn text(&self, entry: &Entry) -> Result<String> {
+        let path = self.file(entry.number);
+        fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))
+    }
+
+    /// Adds a configuration, unless it is the newest one already. Returns its entry.
+    ///
+    /// # Errors
+    /// It cannot be written; the history is as before.
+    pub fn add(&mut self, text: &str, file: &str, uid: u32) -> Result<Entry> {
+        let hash = fingerprint(text);
+        if let Some(newest) = self.newest().filter(|newest| newest.hash == hash) {
+            return Ok(newest.clone());
+        }
+        let number = self.newest().map_or(1, |newest| newest.number + 1);
+        let time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64);
+        let entry = Entry { number, time, hash, file: file.to_owned(), uid };
+        write_whole(&self.file(number), text.as_bytes())?;
+        let mut entries = self.entries.clone();
+        entries.push(entry.clone());
+        let surplus = entries.len().saturating_sub(KEPT);
+        for old in entries.drain(..surplus) {
+            let _ = fs::remove_file(self.file(old.number));
+        }
+        write_whole(&self.folder.join("history.json"), &serde_json::to_vec_pretty(&entries)?)?;
+        self.entries = entries;
+        Ok(entry)
+    }
+
+    fn file(&self, number: u64) -> PathBuf {
+        self.folder.join(format!("{number:06}.toml"))
+    }
+}
+
+/// Writes a file so that it is there as a whole or not at all, also after a power cut.
+pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    let aside = path.with_extension("new");
+    let write = || -> std::io::Result<()> {
+        fs::write(&aside, bytes)?;
+        fs::File::open(&aside)?.sync_all()?;
+        fs::rename(&aside, path)
+    };
+    write().with_context(|| format!("writing {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keeps_what_was_accepted_and_finds_it_again() {
+        let folder = std::env::temp_dir().join(format!("zsync-history-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&folder);
+        let mut history = History::open(&folder).unwrap();
+        assert!(history.newest().is_none() && history.find(None).is_none());
+        assert_eq!(history.add("a = 1", "a.toml", 0).unwrap().number, 1);
+        assert_eq!(history.add("a = 2", "a.toml", 7).unwrap().number, 2);
+        assert_eq!(history.add("a = 2", "b.toml", 7).unwrap().number, 2, "it is the newest already");
+        let history = History::open(&folder).unwrap();
+        assert_eq!(history.text(history.find(None).unwrap()).unwrap(), "a = 1");
+        assert_eq!(history.text(history.find(Some(2)).unwrap()).unwrap(), "a = 2");
+        assert!(history.find(Some(9)).is_none());
+        fs::write(folder.join("history.json"), "{").unwrap();
+        assert!(History::open(&folder).unwrap_err().to_string().contains("damaged"));
+        fs::remove_dir_all(&folder).unwrap();
+    }
+}

@@ -1,0 +1,593 @@
+//! Everything that is opened for the data plane: memory, sockets, programs, devices.
+//!
+//! Owns the descriptors; the data plane gets copies. What is here outlives a data plane, and is what its successor carries
+//! on with. [`Installation::open`] makes it all from a configuration, or nothing; [`Installation::adopt`] gets it back from
+//! a data plane that outlived the control process before this one.
+
+use super::placement;
+use super::sockets::{self, Copying, SharedMemory, SocketPlan};
+use crate::netlink::{PortCheck, check_peer, check_port};
+use crate::raw;
+use crate::xdp::{self, Ingress, IpPrefix, Mode as XdpMode, PortSteering, attached_program};
+use anyhow::{Context as _, Result, anyhow, bail};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use std::path::{Path, PathBuf};
+use zsync_packet::frame::FrameSize;
+use zsync_packet::ledger::{home_slice, ledger_bytes};
+use zsync_pipelines::spec::{Amount, Failover, HugePages, Idle, Layer, Mode, Port, Spec, Steer};
+use zsync_protocol::message::{self, Layout, ToDataplane, VERSION, WorkerPlan};
+use zsync_protocol::shm::{Access, Huge, Memory, map};
+use zsync_protocol::stats::{StatsLayout, WorkerStats};
+
+/// Frames per worker beside those that rings can hold: bursts in hand, and what lies with other workers.
+const SPARE_FRAMES: u32 = 1024;
+/// Bytes that Ethernet and two VLAN tags take of a frame besides the MTU's.
+const LINK_HEADERS: u32 = 14 + 2 * 4;
+
+/// Where control keeps things.
+#[derive(Clone, Debug)]
+pub struct Paths {
+    /// Sockets: gone with the machine's boot.
+    pub run: PathBuf,
+    /// Pins, on a BPF file system.
+    pub bpffs: PathBuf,
+}
+
+impl Paths {
+    /// Where the data plane listens for the next control process.
+    pub fn knock(&self) -> PathBuf {
+        self.run.join("dataplane.sock")
+    }
+
+    fn pins(&self, port: &str) -> PathBuf {
+        self.bpffs.join(port)
+    }
+}
+
+/// A configured port, open.
+#[derive(Debug)]
+pub struct OpenPort {
+    /// Number and settings.
+    pub spec: Port,
+    /// Index of its netdev.
+    pub ifindex: u32,
+    /// Its address.
+    pub mac: [u8; 6],
+    /// Its MTU.
+    pub mtu: u32,
+    /// Its driver's kind: "veth", …
+    pub kind: Option<String>,
+    /// The program.
+    pub ingress: Ingress,
+    /// Where the program runs.
+    pub xdp: XdpMode,
+    /// How its sockets are bound.
+    pub copying: Copying,
+    /// What the operator should know.
+    pub warnings: Vec<String>,
+}
+
+/// A queue of a port, and its socket.
+#[derive(Debug)]
+pub struct OpenQueue {
+    /// What the data plane is told of it.
+    pub message: ToDataplane,
+    /// Its port's number.
+    pub port: u16,
+    /// The NIC queue.
+    pub queue: u32,
+    /// Its worker.
+    pub worker: u8,
+    /// The socket.
+    pub socket: OwnedFd,
+}
+
+/// Everything that is opened for the data plane. See the module.
+#[derive(Debug)]
+pub struct Installation {
+    /// What the data plane process is made of.
+    pub layout: Layout,
+    /// Arena, ledger, counters, and the listening socket for the next control process.
+    memory: [OwnedFd; 4],
+    /// One a worker.
+    pub stats: Vec<WorkerStats>,
+    /// By port number.
+    pub ports: Vec<OpenPort>,
+    /// In the order of their marks on the ledger.
+    pub queues: Vec<OpenQueue>,
+    /// The TUN device for punted packets.
+    pub punt: OwnedFd,
+    /// What packet memory lies on.
+    pub pages: String,
+}
+
+impl Installation {
+    /// Opens everything that `spec` asks for. On error everything is as it was before.
+    ///
+    /// # Errors
+    /// All ports that cannot be opened, each with the reason and the remedy.
+    pub fn open(spec: &Spec, paths: &Paths, identity: (u32, u32), secret: [[u8; 32]; 2]) -> Result<Self> {
+        let size = FrameSize::from_bytes(spec.engine.frame_size)
+            .ok_or_else(|| anyhow!("frames of {} bytes", spec.engine.frame_size))?;
+        let mtu_limit = size.longest_packet() as u32 - LINK_HEADERS;
+        let checked = check_ports(spec, paths, mtu_limit)?;
+        let queues: Vec<u32> = spec.ports.iter().map(served_queues).collect::<Result<_>>()?;
+        let node = spec.ports.iter().zip(&checked).find_map(|(port, check)| {
+            placement::node_of(&port.netdev, check.link.ifindex)
+        });
+        let most = queues.iter().copied().max().unwrap_or(1);
+        let places = placement::place(&spec.engine.workers, most, node, &placement::cores());
+        let workers = places.len();
+
+        let plans = plan_queues(spec, &queues, workers);
+        let frames = frames_for(spec, &plans, workers)?;
+        let arena_len = frames as usize * size.bytes();
+        let huge = match spec.engine.huge_pages {
+            HugePages::Auto => Huge::Auto,
+            HugePages::Require => Huge::Require,
+            HugePages::Never => Huge::Never,
+        };
+        let arena = Memory::create("zsync-packets", arena_len, huge)?;
+        let ledger = Memory::create("zsync-ledger", ledger_bytes(frames), Huge::Never)?;
+        let stats = Memory::create("zsync-counters", StatsLayout::bytes(workers), Huge::Never)?;
+        StatsLayout::format(&stats.region, workers)?;
+        let shared = SharedMemory {
+            arena: &arena.region,
+            ledger: &ledger.region,
+            frame_size: spec.engine.frame_size,
+            frames,
+        };
+
+        let mut ports = Vec::new();
+        let mut open_queues = Vec::new();
+        let mut free: Vec<u32> = (0..workers).map(|w| home_slice(frames, workers, w).start).collect();
+        for ((port, check), plans) in in_order(spec).zip(&checked).zip(&plans) {
+            let opened = open_port(spec, port, check, plans, paths, &shared, &mut free)
+                .with_context(|| format!("port {}", port.name));
+            let (open, queues) = match opened {
+                Ok(opened) => opened,
+                Err(error) => {
+                    drop_programs(ports);
+                    return Err(error);
+                }
+            };
+            ports.push(open);
+            open_queues.extend(queues);
+        }
+        let listener = match listen(&paths.knock()) {
+            Ok(listener) => listener,
+            Err(error) => {
+                drop_programs(ports);
+                return Err(error);
+            }
+        };
+        let punt = match open_punt() {
+            Ok(punt) => punt,
+            Err(error) => {
+                drop_programs(ports);
+                return Err(error);
+            }
+        };
+        let (uid, gid) = identity;
+        let layout = Layout {
+            frame_size: spec.engine.frame_size,
+            frames,
+            workers: places.into_iter().map(|core| WorkerPlan { core }).collect(),
+            idle: idle(spec.engine.idle),
+            uid,
+            gid,
+            secret,
+            takeover: false,
+        };
+        let readers = (0..workers).map(|w| WorkerStats::open(&stats.region, w)).collect::<Result<_, _>>()?;
+        Ok(Self {
+            layout,
+            pages: arena.pages.to_string(),
+            memory: [arena.fd, ledger.fd, stats.fd, listener],
+            stats: readers,
+            ports,
+            queues: open_queues,
+            punt,
+        })
+    }
+
+    /// Takes back what a running data plane was given, from its own mouth, and the programs from their pins.
+    ///
+    /// # Errors
+    /// Something is missing or does not fit; the data plane then goes on, and somebody has to look.
+    pub fn adopt(spec: &Spec, paths: &Paths, given: Vec<(ToDataplane, Vec<OwnedFd>)>) -> Result<Self> {
+        let (mut layout, mut memory, mut punt) = (None, None, None);
+        let (mut facts, mut queues) = (Vec::new(), Vec::new());
+        for (message, mut fds) in given {
+            match message {
+                ToDataplane::Hello { layout: had, .. } => {
+                    let four: [OwnedFd; 4] =
+                        fds.try_into().map_err(|_| anyhow!("the data plane did not return its memory"))?;
+                    (layout, memory) = (Some(had), Some(four));
+                }
+                ToDataplane::Port { id, ifindex, mac, mtu, .. } => facts.push((id, ifindex, mac, mtu)),
+                ToDataplane::Queue { port, queue, worker, .. } => {
+                    let socket = fds.pop().ok_or_else(|| anyhow!("a queue came without its socket"))?;
+                    let queue = u32::from(queue);
+                    queues.push(OpenQueue { message, port, queue, worker, socket });
+                }
+                ToDataplane::Punt => punt = fds.pop(),
+                _ => {}
+            }
+        }
+        let layout = layout.ok_or_else(|| anyhow!("the data plane did not say what it is made of"))?;
+        let memory = memory.ok_or_else(|| anyhow!("the data plane did not return its memory"))?;
+        let punt = punt.ok_or_else(|| anyhow!("the data plane did not return the punt device"))?;
+        let workers = layout.workers.len();
+        let region = map(memory[2].as_fd(), StatsLayout::bytes(workers), Access::ReadWrite)?;
+        let stats = (0..workers).map(|w| WorkerStats::open(&region, w)).collect::<Result<_, _>>()?;
+        let mut ports = Vec::new();
+        for port in in_order(spec) {
+            let (_, ifindex, mac, mtu) = facts
+                .iter()
+                .find(|(id, ..)| *id == port.id.0)
+                .ok_or_else(|| anyhow!("the data plane has no port {}", port.name))?;
+            let mut ingress = Ingress::adopt(&paths.pins(&port.name), *ifindex)?;
+            if let Err(error) = ingress.upgrade() {
+                tracing::warn!(port = port.name, %error, "the running XDP program stays: this build's was refused");
+            }
+            let xdp = attached_program(*ifindex)?.map_or(XdpMode::Native, |program| program.mode);
+            let copying = match queues.iter().find(|q| q.port == port.id.0).map(|q| &q.message) {
+                Some(ToDataplane::Queue { zero_copy: true, .. }) => Copying::ZeroCopy,
+                _ => Copying::Copy,
+            };
+            let kind = check_port(&port.netdev, None, |_| true).ok().and_then(|check| check.link.kind);
+            ports.push(OpenPort {
+                spec: port.clone(),
+                ifindex: *ifindex,
+                mac: *mac,
+                mtu: *mtu,
+                kind,
+                ingress,
+                xdp,
+                copying,
+                warnings: Vec::new(),
+            });
+        }
+        Ok(Self { layout, memory, stats, ports, queues, punt, pages: "as before".to_owned() })
+    }
+
+    /// Everything that a data plane is told before its workers start, except what changes later (FIBs, snapshot).
+    pub fn messages(&self, takeover: bool) -> Vec<(ToDataplane, Vec<BorrowedFd<'_>>)> {
+        let layout = Layout { takeover, ..self.layout.clone() };
+        let hello = ToDataplane::Hello { version: VERSION, layout };
+        let mut messages = vec![(hello, self.memory.iter().map(AsFd::as_fd).collect())];
+        messages.extend(self.ports.iter().map(|port| (port.message(), Vec::new())));
+        messages.extend(self.queues.iter().map(|q| (q.message.clone(), vec![q.socket.as_fd()])));
+        messages.push((ToDataplane::Punt, vec![self.punt.as_fd()]));
+        messages
+    }
+
+    /// Hands every queue's packets to its socket.
+    ///
+    /// # Errors
+    /// The kernel refused an entry.
+    pub fn steer_to_sockets(&mut self) -> Result<()> {
+        for queue in &self.queues {
+            if let Some(port) = self.ports.get_mut(usize::from(queue.port)) {
+                port.ingress.set_socket(queue.queue, &queue.socket)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Applies the live settings of a new configuration to ports that stay as they are.
+    ///
+    /// # Errors
+    /// A list that does not fit its map.
+    pub fn apply_live(&mut self, spec: &Spec) -> Result<()> {
+        for port in in_order(spec) {
+            if let Some(open) = self.ports.iter_mut().find(|open| open.spec.id == port.id) {
+                open.ingress
+                    .apply_steering(&steering(spec, port))
+                    .with_context(|| format!("port {}", port.name))?;
+                open.spec = port.clone();
+            }
+        }
+        Ok(())
+    }
+
+    /// Closes everything: programs detached, pins removed, sockets closed.
+    pub fn close(self) {
+        drop_programs(self.ports);
+    }
+}
+
+impl OpenPort {
+    /// What the data plane is told of it.
+    pub fn message(&self) -> ToDataplane {
+        ToDataplane::Port {
+            id: self.spec.id.0,
+            name: self.spec.netdev.clone(),
+            ifindex: self.ifindex,
+            mac: self.mac,
+            mtu: self.mtu,
+            partial_checksums: self.kind.as_deref() == Some("veth"),
+        }
+    }
+}
+
+/// The ports in order of their numbers.
+fn in_order(spec: &Spec) -> impl Iterator<Item = &Port> {
+    let mut ports: Vec<&Port> = spec.ports.iter().collect();
+    ports.sort_by_key(|port| port.id);
+    ports.into_iter()
+}
+
+fn idle(idle: Idle) -> message::Idle {
+    match idle {
+        Idle::Spin => message::Idle::Spin,
+        Idle::Adaptive => message::Idle::Adaptive,
+        Idle::Block => message::Idle::Block,
+    }
+}
+
+/// Asks the kernel about every port, so that all that is wrong is said at once.
+fn check_ports(spec: &Spec, paths: &Paths, mtu_limit: u32) -> Result<Vec<PortCheck>> {
+    let mut checked = Vec::new();
+    let mut wrong = Vec::new();
+    for port in in_order(spec) {
+        let ours = |_| port.replace || paths.pins(&port.name).exists();
+        match check_port(&port.netdev, Some(mtu_limit), ours) {
+            Ok(check) => checked.push(check),
+            Err(error) => wrong.push(format!("port {}: {error}", port.name)),
+        }
+    }
+    if wrong.is_empty() { Ok(checked) } else { bail!(wrong.join("\n")) }
+}
+
+fn served_queues(port: &Port) -> Result<u32> {
+    let there = raw::rx_queues(&port.netdev).unwrap_or(1);
+    match port.queues {
+        Amount::Auto => Ok(there.min(64)),
+        Amount::Exact(want) if want < there => bail!(
+            "port {}: {} has {there} RX queues, and queues = {want} would leave the others to the kernel: set \
+             `ethtool -L {} combined {want}`, or queues = \"auto\"",
+            port.name, port.netdev, port.netdev
+        ),
+        Amount::Exact(want) if want > there => {
+            bail!("port {}: {} has {there} RX queues, not {want}", port.name, port.netdev)
+        }
+        Amount::Exact(want) => Ok(want),
+    }
+}
+
+/// A queue before it is opened.
+struct QueuePlan {
+    queue: u32,
+    worker: u8,
+    fill: u32,
+}
+
+fn plan_queues(spec: &Spec, queues: &[u32], workers: usize) -> Vec<Vec<QueuePlan>> {
+    let plan = |port: &Port, queues: u32| {
+        // What the kernel can have at once: the RX ring full, and as much in the NIC when it takes frames itself.
+        let fill = if may_zero_copy(port) { (port.ring_size * 2).min(1 << 16) } else { port.ring_size };
+        (0..queues).map(|queue| QueuePlan { queue, worker: (queue as usize % workers) as u8, fill }).collect()
+    };
+    in_order(spec).zip(queues).map(|(port, queues)| plan(port, *queues)).collect()
+}
+
+fn may_zero_copy(port: &Port) -> bool {
+    matches!(port.mode, Mode::Auto | Mode::ZeroCopy)
+}
+
+/// Frames of the arena: what was asked for, if it suffices; else what all rings can hold, and some.
+fn frames_for(spec: &Spec, plans: &[Vec<QueuePlan>], workers: usize) -> Result<u32> {
+    let mut per_worker = vec![SPARE_FRAMES; workers];
+    for (port, plans) in in_order(spec).zip(plans) {
+        for plan in plans {
+            // Filled once, and room for the TX ring; a worker may also send what another one received.
+            per_worker[usize::from(plan.worker)] += plan.fill + port.ring_size;
+        }
+    }
+    // Every worker has an equal slice, and huge pages hold a whole number of frames.
+    let need = (per_worker.iter().max().copied().unwrap_or(0) * workers as u32).next_multiple_of(1024);
+    match spec.engine.frames {
+        Amount::Auto => Ok(need),
+        Amount::Exact(frames) if frames < need => {
+            bail!("engine.frames = {frames} is too few: the rings of these ports and queues need {need}")
+        }
+        Amount::Exact(frames) => Ok(frames),
+    }
+}
+
+fn open_port(
+    spec: &Spec,
+    port: &Port,
+    check: &PortCheck,
+    plans: &[QueuePlan],
+    paths: &Paths,
+    memory: &SharedMemory<'_>,
+    free: &mut [u32],
+) -> Result<(OpenPort, Vec<OpenQueue>)> {
+    let link = &check.link;
+    let mut warnings: Vec<String> = check.warnings.iter().map(ToString::to_string).collect();
+    if let Ok(Some(warning)) = check_peer(link) {
+        warnings.push(warning.to_string());
+    }
+    let (ingress, xdp) = attach(spec, port, link.ifindex, paths, &mut warnings)?;
+    let opened = open_queues(port, link.ifindex, plans, memory, free, xdp, &mut warnings);
+    let (queues, copying) = match opened {
+        Ok(opened) => opened,
+        Err(error) => {
+            let _ = ingress.detach();
+            return Err(error);
+        }
+    };
+    for warning in &warnings {
+        tracing::warn!(port = port.name, "{warning}");
+    }
+    let mac = link.mac.unwrap_or_default();
+    let open = OpenPort {
+        spec: port.clone(),
+        ifindex: link.ifindex,
+        mac,
+        mtu: link.mtu,
+        kind: link.kind.clone(),
+        ingress,
+        xdp,
+        copying,
+        warnings,
+    };
+    Ok((open, queues))
+}
+
+/// Attaches the port's program: the one that is pinned, if it is the one that runs, so that the filters never lapse.
+fn attach(
+    spec: &Spec,
+    port: &Port,
+    ifindex: u32,
+    paths: &Paths,
+    warnings: &mut Vec<String>,
+) -> Result<(Ingress, XdpMode)> {
+    let pins = paths.pins(&port.name);
+    let wanted = steering(spec, port);
+    if pins.exists() {
+        match Ingress::adopt(&pins, ifindex) {
+            Ok(mut ingress) => {
+                ingress.clear_sockets()?;
+                ingress.upgrade()?;
+                ingress.apply_steering(&wanted)?;
+                let mode = attached_program(ifindex)?.map_or(XdpMode::Native, |program| program.mode);
+                return Ok((ingress, mode));
+            }
+            Err(error) => {
+                tracing::info!(port = port.name, %error, "the pins of an earlier run are removed");
+                Ingress::remove_pins(&pins)?;
+            }
+        }
+    }
+    if port.replace && attached_program(ifindex)?.is_some() {
+        xdp::remove_netlink_program(ifindex)?;
+    }
+    let mut ingress = Ingress::load(&wanted)?;
+    let modes: &[XdpMode] = match port.mode {
+        Mode::Auto => &XdpMode::BEST,
+        Mode::ZeroCopy | Mode::Copy => &[XdpMode::Native],
+        Mode::Generic => &[XdpMode::Generic],
+    };
+    let attached = ingress.attach(ifindex, modes)?;
+    warnings.extend(attached.refused.iter().map(|refusal| format!("runs in {} mode: {refusal}", attached.mode)));
+    ingress.pin(&pins)?;
+    Ok((ingress, attached.mode))
+}
+
+fn open_queues(
+    port: &Port,
+    ifindex: u32,
+    plans: &[QueuePlan],
+    memory: &SharedMemory<'_>,
+    free: &mut [u32],
+    xdp: XdpMode,
+    warnings: &mut Vec<String>,
+) -> Result<(Vec<OpenQueue>, Copying)> {
+    let mut queues: Vec<OpenQueue> = Vec::new();
+    let mut copying =
+        if may_zero_copy(port) && xdp == XdpMode::Native { Copying::ZeroCopy } else { Copying::Copy };
+    for plan in plans {
+        let first = free[usize::from(plan.worker)];
+        let socket = SocketPlan {
+            netdev: &port.netdev,
+            ifindex,
+            queue: plan.queue,
+            ring: port.ring_size,
+            fill: plan.fill,
+            worker: plan.worker,
+            frames: first..first + plan.fill,
+            busy_poll: port.busy_poll,
+        };
+        let share = queues.first().map(|queue| queue.socket.as_fd());
+        let opened = match sockets::open(&socket, memory, share, copying) {
+            Err(error) if share.is_none() && copying == Copying::ZeroCopy && port.mode == Mode::Auto => {
+                warnings.push(format!("runs in copy mode: {error}"));
+                copying = Copying::Copy;
+                sockets::open(&socket, memory, share, copying)
+            }
+            opened => opened,
+        }?;
+        free[usize::from(plan.worker)] += plan.fill;
+        queues.push(OpenQueue {
+            message: ToDataplane::Queue {
+                port: port.id.0,
+                queue: plan.queue as u16,
+                worker: plan.worker,
+                rx: port.ring_size,
+                tx: port.ring_size,
+                fill: plan.fill,
+                completion: plan.fill,
+                zero_copy: copying == Copying::ZeroCopy,
+                busy_poll: port.busy_poll,
+            },
+            port: port.id.0,
+            queue: plan.queue,
+            worker: plan.worker,
+            socket: opened,
+        });
+    }
+    Ok((queues, copying))
+}
+
+/// What the port's program is told.
+pub fn steering(spec: &Spec, port: &Port) -> PortSteering {
+    let prefix = |p: &zsync_pipelines::spec::Prefix| IpPrefix { addr: p.addr(), len: p.len() };
+    let pipeline = spec.pipeline_of(port.id);
+    PortSteering {
+        layer3: pipeline.is_none_or(|pipeline| pipeline.layer() == Layer::L3),
+        fallback_open: port.failover == Failover::Open,
+        steer: match &port.steer {
+            // Nobody takes the packets of a port without a pipeline, so the kernel keeps them.
+            _ if pipeline.is_none() => xdp::Steer::Prefixes(Vec::new()),
+            Steer::All => xdp::Steer::All,
+            Steer::Prefixes(prefixes) => xdp::Steer::Prefixes(prefixes.iter().map(prefix).collect()),
+            Steer::Services(services) => {
+                xdp::Steer::Ports(services.iter().map(|s| (s.protocol.number(), s.port)).collect())
+            }
+        },
+        block: port.block.iter().map(prefix).collect(),
+    }
+}
+
+fn drop_programs(ports: Vec<OpenPort>) {
+    for port in ports {
+        if let Err(error) = port.ingress.detach() {
+            tracing::error!(port = port.spec.name, %error, "its XDP program could not be detached");
+        }
+    }
+}
+
+/// The socket on which the data plane waits for the next control process.
+fn listen(path: &Path) -> Result<OwnedFd> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("removing {}", path.display()));
+        }
+        _ => {}
+    }
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+    rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)
+        .with_context(|| format!("binding {}", path.display()))?;
+    rustix::net::listen(&socket, 4)?;
+    Ok(socket)
+}
+
+/// The way to the kernel, up, with no address and loose source checks: its packets come from everywhere.
+fn open_punt() -> Result<OwnedFd> {
+    const NAME: &str = "zsync-punt";
+    let tun = raw::open_tun(NAME).map_err(|errno| {
+        anyhow!("opening the TUN device {NAME} for packets to the kernel: {errno} (is /dev/net/tun there?)")
+    })?;
+    raw::set_up(NAME).with_context(|| format!("bringing {NAME} up"))?;
+    let sysctl = format!("/proc/sys/net/ipv4/conf/{NAME}/rp_filter");
+    if let Err(error) = std::fs::write(&sysctl, "2") {
+        tracing::warn!(%error, "could not set {sysctl} to 2: the kernel may drop punted packets");
+    }
+    Ok(tun)
+}

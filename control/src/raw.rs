@@ -1,0 +1,120 @@
+//! The few kernel calls that no safe crate wraps: a TUN device, two socket options of AF_XDP, the queues of a NIC.
+//!
+//! Each function is one call with its own structure, checked by the compiler for size, and nothing outlives it.
+
+#![allow(unsafe_code)]
+
+use rustix::fd::{AsFd, AsRawFd, OwnedFd};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use std::ffi::c_int;
+
+/// `XDP_MAX_TX_SKB_BUDGET` (include/uapi/linux/if_xdp.h, Linux 6.17): packets that one `sendto` sends in copy mode.
+const XDP_MAX_TX_SKB_BUDGET: c_int = 9;
+/// `SO_PREFER_BUSY_POLL` and `SO_BUSY_POLL_BUDGET` (include/uapi/asm-generic/socket.h).
+const SO_PREFER_BUSY_POLL: c_int = 69;
+const SO_BUSY_POLL_BUDGET: c_int = 70;
+
+fn set(socket: impl AsFd, level: c_int, option: c_int, value: c_int) -> Result<(), Errno> {
+    // SAFETY: the pointer and the length are those of `value`, which lives until the call returns.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_fd().as_raw_fd(),
+            level,
+            option,
+            (&raw const value).cast(),
+            size_of::<c_int>() as libc::socklen_t,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(last()) }
+}
+
+fn last() -> Errno {
+    Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
+}
+
+/// Lets one wake-up send `packets` packets in copy mode.
+///
+/// # Errors
+/// `ENOPROTOOPT` before Linux 6.17: it sends 32 then.
+pub fn set_tx_budget(socket: impl AsFd, packets: u32) -> Result<(), Errno> {
+    set(socket, libc::SOL_XDP, XDP_MAX_TX_SKB_BUDGET, packets as c_int)
+}
+
+/// The kernel's NAPI of this queue runs when the socket asks, `budget` packets at a time.
+///
+/// # Errors
+/// What the kernel answers.
+pub fn prefer_busy_poll(socket: impl AsFd, microseconds: u32, budget: u32) -> Result<(), Errno> {
+    set(&socket, libc::SOL_SOCKET, SO_PREFER_BUSY_POLL, 1)?;
+    set(&socket, libc::SOL_SOCKET, libc::SO_BUSY_POLL, microseconds as c_int)?;
+    set(&socket, libc::SOL_SOCKET, SO_BUSY_POLL_BUDGET, budget as c_int)
+}
+
+/// Opens a TUN device `name` that carries bare IP packets, non-blocking. It goes when its last descriptor is closed.
+///
+/// # Errors
+/// No `/dev/net/tun`, no CAP_NET_ADMIN, or the name is taken.
+pub fn open_tun(name: &str) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let tun = rustix::fs::open("/dev/net/tun", flags, Mode::empty())?;
+    let mut request = request_for(name);
+    request.ifr_ifru.ifru_flags = (libc::IFF_TUN | libc::IFF_NO_PI) as libc::c_short;
+    // SAFETY: TUNSETIFF reads and writes one `ifreq`, which lives until the call returns.
+    let result = unsafe { libc::ioctl(tun.as_raw_fd(), libc::TUNSETIFF, &raw mut request) };
+    if result < 0 { Err(last()) } else { Ok(tun) }
+}
+
+fn request_for(netdev: &str) -> libc::ifreq {
+    // SAFETY: all-zero bytes are a valid `ifreq`: a union of plain data and a byte array.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().take(libc::IFNAMSIZ - 1).zip(netdev.bytes()) {
+        *to = from as libc::c_char;
+    }
+    request
+}
+
+fn any_socket() -> Result<OwnedFd, Errno> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+    socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)
+}
+
+/// Brings a netdev up.
+///
+/// # Errors
+/// There is none of that name, or CAP_NET_ADMIN is missing.
+pub fn set_up(netdev: &str) -> Result<(), Errno> {
+    let socket = any_socket()?;
+    let mut request = request_for(netdev);
+    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+    // SAFETY: SIOCSIFFLAGS reads one `ifreq`, which lives until the call returns.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw mut request) };
+    if result < 0 { Err(last()) } else { Ok(()) }
+}
+
+/// `struct ethtool_channels` of include/uapi/linux/ethtool.h.
+#[repr(C)]
+#[derive(Default)]
+struct Channels {
+    command: u32,
+    max: [u32; 4],
+    rx: u32,
+    tx: u32,
+    other: u32,
+    combined: u32,
+}
+
+const _: () = assert!(size_of::<Channels>() == 36);
+
+/// Receive queues that a netdev uses now; `None` when its driver does not say.
+pub fn rx_queues(netdev: &str) -> Option<u32> {
+    const ETHTOOL_GCHANNELS: u32 = 0x3c;
+    let socket = any_socket().ok()?;
+    let mut channels = Channels { command: ETHTOOL_GCHANNELS, ..Channels::default() };
+    let mut request = request_for(netdev);
+    request.ifr_ifru.ifru_data = (&raw mut channels).cast();
+    // SAFETY: SIOCETHTOOL follows `ifru_data` to one `ethtool_channels`, as the command says; both live until it returns.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL, &raw mut request) };
+    let queues = channels.combined.saturating_add(channels.rx);
+    (result == 0 && queues > 0).then_some(queues)
+}

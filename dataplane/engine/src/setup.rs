@@ -1,0 +1,391 @@
+//! From the descriptors that control hands over to workers that are ready to run.
+//!
+//! Owns: everything that was given, kept for the next control process to ask back ([`Given::replay`]). Refuses: messages
+//! out of order, workers or ports that do not exist, memory that does not fit. Keeps true: after a predecessor's death,
+//! every frame is found again before the first packet is read.
+
+use crate::exchange::Mailbox;
+use crate::idle::Parker;
+use crate::punt::Punt;
+use crate::worker::{Output, Parts, Queue, Worker};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use rustix::io::Errno;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use zsync_io::device::Device;
+use zsync_io::xsk::{Xsk, XskConfig, XskError};
+use zsync_packet::flow::HashKey;
+use zsync_packet::frame::{ArenaError, FrameSize};
+use zsync_packet::ledger::ledger_bytes;
+use zsync_packet::pool::Pool;
+use zsync_packet::verdict::PortId;
+use zsync_pipelines::compile::{CompileError, Resources, compile};
+use zsync_pipelines::snapshot::{PortFacts, Snapshot};
+use zsync_pipelines::spec::Spec;
+use zsync_pipelines::tables::fib::{Fib, FibError};
+use zsync_protocol::fd::ChannelError;
+use zsync_protocol::message::{Layout, MessageError, ToDataplane, VERSION};
+use zsync_protocol::shm::{Access, MemoryError, map, read_sealed};
+use zsync_protocol::stats::{StatsError, StatsLayout, WorkerStats};
+
+/// Longest serialised configuration, in bytes: block lists of a million prefixes.
+const LONGEST_SNAPSHOT: usize = 256 << 20;
+
+/// Why the data plane cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// Control hung up, or sent what it must not.
+    #[error("the channel to control: {0}")]
+    Channel(#[from] ChannelError),
+    /// As above.
+    #[error("a message from control: {0}")]
+    Message(#[from] MessageError),
+    /// A message came too early, twice, or too late.
+    #[error("control sent {what} {when}")]
+    Order {
+        /// The message.
+        what: &'static str,
+        /// What is wrong about it.
+        when: &'static str,
+    },
+    /// Another version of the protocol.
+    #[error("control speaks version {theirs} of the protocol, this data plane {VERSION}: upgrade both")]
+    Version {
+        /// Control's.
+        theirs: u32,
+    },
+    /// A frame size that there is not.
+    #[error("frames of {bytes} bytes: 2048 or 4096 are possible")]
+    FrameSize {
+        /// What was asked for.
+        bytes: u32,
+    },
+    /// A queue of a worker or port that does not exist.
+    #[error("queue {queue} of port {port} is for worker {worker}: there is no such port or worker")]
+    Queue {
+        /// The port's number.
+        port: u16,
+        /// The NIC queue.
+        queue: u16,
+        /// The worker's number.
+        worker: u8,
+    },
+    /// Memory that cannot be mapped.
+    #[error("{what}: {source}")]
+    Memory {
+        /// Which memory.
+        what: &'static str,
+        /// What is wrong with it.
+        source: MemoryError,
+    },
+    /// The arena.
+    #[error("packet memory: {0}")]
+    Arena(#[from] ArenaError),
+    /// The counters.
+    #[error("the counters' memory: {0}")]
+    Stats(#[from] StatsError),
+    /// A socket.
+    #[error(transparent)]
+    Xsk(#[from] XskError),
+    /// The FIB.
+    #[error("routing table {table}: {source}")]
+    Fib {
+        /// The kernel's number of the table.
+        table: u32,
+        /// What is wrong with it.
+        source: FibError,
+    },
+    /// The configuration.
+    #[error("the configuration of epoch {epoch}: {what}")]
+    Snapshot {
+        /// Its number.
+        epoch: u64,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// A system call.
+    #[error("{what}: {errno}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// The kernel's answer.
+        errno: Errno,
+    },
+}
+
+impl From<CompileError> for SetupError {
+    fn from(error: CompileError) -> Self {
+        Self::Snapshot { epoch: 0, what: error.to_string() }
+    }
+}
+
+/// Everything that control has given, the newest of each kind.
+#[derive(Debug, Default)]
+pub struct Given {
+    hello: Option<(ToDataplane, Vec<OwnedFd>)>,
+    ports: BTreeMap<u16, ToDataplane>,
+    queues: Vec<(ToDataplane, OwnedFd)>,
+    punt: Option<OwnedFd>,
+    fibs: BTreeMap<u32, (ToDataplane, OwnedFd, Fib)>,
+    snapshot: Option<(ToDataplane, OwnedFd, Spec)>,
+}
+
+impl Given {
+    /// Takes a message about what there is; `running` when the workers run already. Returns the epoch to compile, if the
+    /// message changes what workers see.
+    ///
+    /// # Errors
+    /// It is out of order, or what it brings cannot be used; what was there before stays.
+    pub fn accept(
+        &mut self,
+        message: ToDataplane,
+        mut fds: Vec<OwnedFd>,
+        running: bool,
+    ) -> Result<Option<u64>, SetupError> {
+        let only_before = |what| match running {
+            true => Err(SetupError::Order { what, when: "while the workers run" }),
+            false => Ok(()),
+        };
+        match &message {
+            ToDataplane::Hello { version, .. } => {
+                only_before("hello")?;
+                if *version != VERSION {
+                    return Err(SetupError::Version { theirs: *version });
+                }
+                self.hello = Some((message, fds));
+            }
+            ToDataplane::Port { id, .. } => {
+                self.ports.insert(*id, message);
+            }
+            ToDataplane::Queue { .. } => {
+                only_before("a queue")?;
+                self.queues.extend(fds.pop().map(|fd| (message, fd)));
+            }
+            ToDataplane::Punt => {
+                only_before("the punt device")?;
+                self.punt = fds.pop();
+            }
+            ToDataplane::Fib { epoch, table, len } => {
+                let (epoch, table) = (*epoch, *table);
+                let Some(fd) = fds.pop() else { return Ok(None) };
+                let region = map(fd.as_fd(), *len as usize, Access::Read)
+                    .map_err(|source| SetupError::Memory { what: "the FIB's memory", source })?;
+                let fib = Fib::open(region).map_err(|source| SetupError::Fib { table, source })?;
+                self.fibs.insert(table, (message, fd, fib));
+                return Ok((running && self.snapshot.is_some()).then_some(epoch));
+            }
+            ToDataplane::Snapshot { epoch, .. } => {
+                let epoch = *epoch;
+                let Some(fd) = fds.pop() else { return Ok(None) };
+                let what = |what: String| SetupError::Snapshot { epoch, what };
+                let bytes = read_sealed(fd.as_fd(), LONGEST_SNAPSHOT)
+                    .map_err(|source| SetupError::Memory { what: "the configuration", source })?;
+                let spec = serde_json::from_slice(&bytes).map_err(|error| what(error.to_string()))?;
+                self.snapshot = Some((message, fd, spec));
+                return Ok(running.then_some(epoch));
+            }
+            ToDataplane::Start | ToDataplane::Audit { .. } | ToDataplane::Replay | ToDataplane::Stop => {
+                return Err(SetupError::Order { what: "an order", when: "where a description was expected" });
+            }
+        }
+        Ok(None)
+    }
+
+    /// What the process is made of.
+    ///
+    /// # Errors
+    /// Control has not said yet.
+    pub fn layout(&self) -> Result<&Layout, SetupError> {
+        match &self.hello {
+            Some((ToDataplane::Hello { layout, .. }, _)) => Ok(layout),
+            _ => Err(SetupError::Order { what: "an order", when: "before hello" }),
+        }
+    }
+
+    /// The socket on which the next control process knocks.
+    pub fn listener(&self) -> Option<BorrowedFd<'_>> {
+        self.hello.as_ref()?.1.get(3).map(AsFd::as_fd)
+    }
+
+    /// Everything, as messages with their descriptors, in an order in which [`Self::accept`] takes them.
+    pub fn replay(&self) -> impl Iterator<Item = (&ToDataplane, Vec<BorrowedFd<'_>>)> {
+        let hello = self.hello.iter().map(|(m, fds)| (m, fds.iter().map(AsFd::as_fd).collect()));
+        let ports = self.ports.values().map(|m| (m, Vec::new()));
+        let queues = self.queues.iter().map(|(m, fd)| (m, vec![fd.as_fd()]));
+        let punt = self.punt.iter().map(|fd| (&ToDataplane::Punt, vec![fd.as_fd()]));
+        let fibs = self.fibs.values().map(|(m, fd, _)| (m, vec![fd.as_fd()]));
+        let snapshot = self.snapshot.iter().map(|(m, fd, _)| (m, vec![fd.as_fd()]));
+        hello.chain(ports).chain(queues).chain(punt).chain(fibs).chain(snapshot)
+    }
+
+    /// Compiles the configuration as `epoch`.
+    ///
+    /// # Errors
+    /// There is none, or it does not fit what else was given.
+    pub fn compile(&self, epoch: u64) -> Result<Snapshot, SetupError> {
+        let Some((_, _, spec)) = &self.snapshot else { return Ok(Snapshot::empty()) };
+        let mut ports = vec![PortFacts::default(); spec.ports.len()];
+        for message in self.ports.values() {
+            if let ToDataplane::Port { id, mac, mtu, partial_checksums, .. } = message
+                && let Some(port) = ports.get_mut(usize::from(*id))
+            {
+                *port = PortFacts { mac: *mac, mtu: *mtu, complete_checksums: *partial_checksums };
+            }
+        }
+        let fibs = self.fibs.iter().map(|(table, (_, _, fib))| (*table, fib.clone())).collect();
+        let [a, b] = self.layout()?.secret;
+        let mut secret = [0; 64];
+        secret[..32].copy_from_slice(&a);
+        secret[32..].copy_from_slice(&b);
+        let resources = Resources { ports, fibs, hash_key: HashKey::from_bytes(&secret) };
+        compile(spec, epoch, &resources)
+            .map_err(|error| SetupError::Snapshot { epoch, what: error.to_string() })
+    }
+
+    /// The epoch of the newest thing that was given.
+    pub fn epoch(&self) -> u64 {
+        let fibs = self.fibs.values().map(|(message, _, _)| message);
+        let snapshot = self.snapshot.iter().map(|(message, _, _)| message);
+        fibs.chain(snapshot)
+            .map(|message| match message {
+                ToDataplane::Fib { epoch, .. } | ToDataplane::Snapshot { epoch, .. } => *epoch,
+                _ => 0,
+            })
+            .max()
+            .unwrap_or(0)
+    }
+}
+
+/// A worker, and what its thread needs besides.
+pub struct Ready {
+    /// The worker.
+    pub worker: Worker<Xsk>,
+    /// Blocks it.
+    pub parker: Parker,
+    /// The CPU to pin it to.
+    pub core: Option<u32>,
+}
+
+/// The workers, and what leads to them.
+pub struct Engine {
+    /// By number.
+    pub workers: Vec<Ready>,
+    /// By number.
+    pub mailboxes: Vec<Arc<Mailbox>>,
+    /// Every descriptor that they hold, which the sandbox must leave open.
+    pub descriptors: Vec<RawFd>,
+}
+
+/// Maps the memory and the rings, finds the frames that a predecessor left, and makes the workers.
+///
+/// # Errors
+/// Anything that was given cannot be used.
+pub fn build(given: &Given) -> Result<Engine, SetupError> {
+    let layout = given.layout()?;
+    let memory = |place: usize, what, len| {
+        let fd = given.hello.as_ref().and_then(|(_, fds)| fds.get(place));
+        let fd = fd.ok_or(SetupError::Order { what, when: "without its descriptor" })?;
+        map(fd.as_fd(), len, Access::ReadWrite).map_err(|source| SetupError::Memory { what, source })
+    };
+    let size = FrameSize::from_bytes(layout.frame_size)
+        .ok_or(SetupError::FrameSize { bytes: layout.frame_size })?;
+    let arena = memory(0, "packet memory", layout.frames as usize * size.bytes())?;
+    let ledger = memory(1, "the ledger's memory", ledger_bytes(layout.frames))?;
+    let stats = memory(2, "the counters' memory", StatsLayout::bytes(layout.workers.len()))?;
+    // SAFETY: control gives this memory to one data plane at a time: it starts the next one when the last has ended.
+    let mut pools = unsafe {
+        Pool::open(arena, ledger, size, layout.frames, layout.workers.len(), layout.takeover)?
+    };
+    let mut queues = open_queues(given, &mut pools, layout.takeover)?;
+    let recovered = if layout.takeover { Pool::recover(&mut pools) } else { Vec::new() };
+
+    let parkers = (0..pools.len())
+        .map(|_| Parker::new().map_err(|errno| SetupError::System { what: "making a worker's epoll", errno }))
+        .collect::<Result<Vec<_>, _>>()?;
+    let mailboxes: Vec<_> = parkers.iter().map(|parker| Mailbox::new(parker.waker())).collect();
+    let mut descriptors: Vec<RawFd> =
+        parkers.iter().flat_map(Parker::descriptors).map(|fd| fd.as_raw_fd()).collect();
+    let punt = match &given.punt {
+        Some(tun) => {
+            let own = rustix::io::fcntl_dupfd_cloexec(tun, 3)
+                .map_err(|errno| SetupError::System { what: "duplicating the punt device", errno })?;
+            descriptors.push(own.as_raw_fd());
+            Some(Arc::new(own))
+        }
+        None => None,
+    };
+    let owners: Vec<Option<u8>> = (0..64).map(|port| owner_of(&queues, PortId(port))).collect();
+    let snapshot = given.compile(given.epoch())?;
+    let mut workers = Vec::new();
+    for (number, (pool, parker)) in pools.into_iter().zip(parkers).enumerate() {
+        let queues = std::mem::take(&mut queues[number]);
+        for queue in &queues {
+            if let Some(socket) = queue.device.waitable() {
+                descriptors.push(socket.as_raw_fd());
+                parker
+                    .watch(socket)
+                    .map_err(|errno| SetupError::System { what: "waiting on an AF_XDP socket", errno })?;
+            }
+        }
+        let outputs = (0..64)
+            .map(|port| {
+                let own = queues.iter().position(|queue| queue.port == PortId(port));
+                match (own, owners[usize::from(port)]) {
+                    (Some(queue), _) => Output::Own(queue),
+                    (None, Some(worker)) => Output::Peer(worker),
+                    (None, None) => Output::Nowhere,
+                }
+            })
+            .collect();
+        let parts = Parts {
+            pool,
+            queues,
+            outputs,
+            mailbox: Arc::clone(&mailboxes[number]),
+            peers: mailboxes.clone(),
+            stats: WorkerStats::open(&stats, number)?,
+            punt: punt.clone().map(Punt::new),
+        };
+        let mut worker = Worker::new(parts, Box::new(snapshot.clone()));
+        if let Some(recovered) = recovered.get(number) {
+            worker.note_reclaimed(recovered.freed);
+        }
+        workers.push(Ready { worker, parker, core: layout.workers[number].core });
+    }
+    Ok(Engine { workers, mailboxes, descriptors })
+}
+
+/// The first worker that has a queue of the port.
+fn owner_of(queues: &[Vec<Queue<Xsk>>], port: PortId) -> Option<u8> {
+    queues.iter().position(|own| own.iter().any(|queue| queue.port == port)).map(|worker| worker as u8)
+}
+
+/// Opens every socket at its worker.
+fn open_queues(
+    given: &Given,
+    pools: &mut [Pool],
+    takeover: bool,
+) -> Result<Vec<Vec<Queue<Xsk>>>, SetupError> {
+    let mut queues: Vec<Vec<Queue<Xsk>>> = pools.iter().map(|_| Vec::new()).collect();
+    for (number, (message, socket)) in given.queues.iter().enumerate() {
+        let &ToDataplane::Queue { port, queue, worker, rx, tx, fill, completion, busy_poll, .. } = message
+        else {
+            continue;
+        };
+        let (Some(pool), true) =
+            (pools.get_mut(usize::from(worker)), given.ports.contains_key(&port))
+        else {
+            return Err(SetupError::Queue { port, queue, worker });
+        };
+        let socket = rustix::io::fcntl_dupfd_cloexec(socket, 3)
+            .map_err(|errno| SetupError::System { what: "duplicating an AF_XDP socket", errno })?;
+        let config =
+            XskConfig { port: PortId(port), rx, tx, fill, completion, mark: number * 2, busy_poll };
+        let mut device = Xsk::open(socket, config)?;
+        if takeover {
+            device.recover(pool)?;
+        }
+        queues[usize::from(worker)].push(Queue::new(device, PortId(port)));
+    }
+    Ok(queues)
+}

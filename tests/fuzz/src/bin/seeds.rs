@@ -1,0 +1,88 @@
+//! Writes the seeds of every fuzz target into `corpus/TARGET/`, from the packets that the tests use. Run it in this folder.
+
+#[path = "../../entry/lab.rs"]
+#[allow(dead_code)]
+mod lab;
+#[path = "../../entry/pipeline.rs"]
+#[allow(dead_code)]
+mod pipeline;
+
+use lab::{A, B, C};
+use std::io::Result;
+use std::path::Path;
+use zsync_packet::header::corpus;
+use zsync_protocol::message::{ToDataplane, encode};
+
+fn main() -> Result<()> {
+    let samples = corpus::valid();
+    for (number, sample) in samples.iter().enumerate() {
+        seed("headers", number, &sample.bytes)?;
+        seed("pipeline", number, &pipeline::encode(A, &[&sample.bytes]))?;
+    }
+    let all: Vec<&[u8]> = samples.iter().map(|sample| &sample.bytes[..sample.bytes.len().min(200)]).collect();
+    for port in [A, B, C] {
+        seed("pipeline", 100 + usize::from(port.0), &pipeline::encode(port, &all))?;
+    }
+    for (number, file) in [
+        ("router", include_str!("../../../../pipelines/examples/router.toml")),
+        ("patch", include_str!("../../../../pipelines/examples/patch.toml")),
+    ]
+    .iter()
+    .enumerate()
+    {
+        seed("config", number, file.1.as_bytes())?;
+    }
+    let messages = [
+        ToDataplane::Port {
+            id: 1,
+            name: "eth1".into(),
+            ifindex: 3,
+            mac: [2; 6],
+            mtu: 1500,
+            partial_checksums: false,
+        },
+        ToDataplane::Queue {
+            port: 1,
+            queue: 0,
+            worker: 0,
+            rx: 1024,
+            tx: 1024,
+            fill: 2048,
+            completion: 1024,
+            zero_copy: false,
+            busy_poll: true,
+        },
+        ToDataplane::Fib { epoch: 1, table: 254, len: 1 << 20 },
+        ToDataplane::Snapshot { epoch: 1, len: 100 },
+        ToDataplane::Audit { id: 7 },
+        ToDataplane::Stop,
+    ];
+    for (number, message) in messages.iter().enumerate() {
+        let mut bytes = Vec::new();
+        if encode(message, &mut bytes).is_ok() {
+            seed("message", number, &[&[0][..], &bytes].concat())?;
+        }
+    }
+    seed("pcap", 0, &capture(&all))
+}
+
+/// A classic capture of these packets, little endian, in microseconds.
+fn capture(packets: &[&[u8]]) -> Vec<u8> {
+    let mut file = Vec::new();
+    for word in [0xa1b2_c3d4_u32, 2 | 4 << 16, 0, 0, 65535, 1] {
+        file.extend(word.to_le_bytes());
+    }
+    for (second, packet) in packets.iter().enumerate() {
+        for word in [second as u32, 0, packet.len() as u32, packet.len() as u32] {
+            file.extend(word.to_le_bytes());
+        }
+        file.extend(*packet);
+    }
+    file
+}
+
+fn seed(target: &str, number: usize, bytes: &[u8]) -> Result<()> {
+    let folder = Path::new("corpus").join(target);
+    std::fs::create_dir_all(&folder)?;
+    std::fs::write(folder.join(format!("seed-{number:03}")), bytes)
+}

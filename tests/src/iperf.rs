@@ -1,0 +1,108 @@
+//! `iperf3`, and what it says.
+
+use std::net::IpAddr;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::process::Process;
+use crate::{Lab, wait_for};
+
+const PORT: u16 = 5201;
+
+/// An `iperf3` server in the lab's server namespace.
+#[derive(Debug)]
+pub struct Iperf<'lab> {
+    lab: &'lab Lab,
+    _server: Process,
+}
+
+/// A client that runs beside the test.
+#[derive(Debug)]
+pub struct Running {
+    process: Process,
+}
+
+/// What a client's run came to.
+#[derive(Debug, Clone)]
+pub struct Throughput {
+    /// Bytes that the receiving side got.
+    pub bytes: u64,
+    /// Bits a second at the receiving side.
+    pub bits_per_second: f64,
+    /// UDP: the part of the packets that was lost, in percent.
+    pub lost_percent: f64,
+    /// TCP: segments sent again.
+    pub retransmits: u64,
+}
+
+impl<'lab> Iperf<'lab> {
+    /// Starts the server.
+    ///
+    /// # Errors
+    /// When it does not come to listen.
+    pub fn serve(lab: &'lab Lab) -> Result<Self> {
+        let log = lab.folder().join("iperf3-server.log");
+        let mut command = Command::new("iperf3");
+        command.args(["--server", "--forceflush", "--port", &PORT.to_string()]);
+        let server = Process::start(&lab.server, &mut command, &log).context("package iperf3")?;
+        wait_for("iperf3 to listen", Duration::from_secs(5), || {
+            server.log().contains("Server listening").then_some(())
+        })?;
+        Ok(Self { lab, _server: server })
+    }
+
+    /// Starts a client: `options` as iperf3 has them (`-u`, `-R`, `-t`, `-b`).
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start(&self, target: IpAddr, options: &[&str]) -> Result<Running> {
+        let log = self.lab.folder().join("iperf3-client.log");
+        let _ = std::fs::remove_file(&log);
+        let mut command = Command::new("iperf3");
+        command.args(["--json", "--client", &target.to_string(), "--port", &PORT.to_string()]).args(options);
+        Ok(Running { process: Process::start(&self.lab.client, &mut command, &log)? })
+    }
+
+    /// Runs a client to its end.
+    ///
+    /// # Errors
+    /// When it cannot run, or says that the connection broke.
+    pub fn run(&self, target: IpAddr, options: &[&str]) -> Result<Throughput> {
+        self.start(target, options)?.finish(Duration::from_secs(30))
+    }
+}
+
+impl Running {
+    /// Whether it still runs.
+    ///
+    /// # Errors
+    /// When that cannot be asked.
+    pub fn is_running(&mut self) -> Result<bool> {
+        Ok(self.process.ended()?.is_none())
+    }
+
+    /// Waits for its end and reads its report.
+    ///
+    /// # Errors
+    /// When it takes longer than `limit`, or its connection broke.
+    pub fn finish(mut self, limit: Duration) -> Result<Throughput> {
+        let status = self.process.wait(limit).context("iperf3")?;
+        let text = self.process.log();
+        let report: Value = serde_json::from_str(&text).with_context(|| format!("iperf3 {status}: {text}"))?;
+        if let Some(error) = report.get("error") {
+            bail!("iperf3: {error}");
+        }
+        let end = &report["end"];
+        // UDP says it in `sum` (of the receiver); TCP in `sum_received`.
+        let received = end.get("sum_received").or_else(|| end.get("sum")).context("iperf3: no sum")?;
+        Ok(Throughput {
+            bytes: received["bytes"].as_u64().unwrap_or(0),
+            bits_per_second: received["bits_per_second"].as_f64().unwrap_or(0.0),
+            lost_percent: end["sum"]["lost_percent"].as_f64().unwrap_or(0.0),
+            retransmits: end["sum_sent"]["retransmits"].as_u64().unwrap_or(0),
+        })
+    }
+}

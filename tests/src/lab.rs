@@ -1,0 +1,244 @@
+//! Three namespaces, two cables, a folder: the place where a test happens.
+
+use std::fs::{self, File};
+use std::net::{IpAddr, SocketAddr};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use anyhow::{Context, Result};
+use rustix::fs::{FlockOperation, flock};
+
+use crate::netns::{self, Namespace};
+use crate::process;
+use crate::reaper;
+
+/// What a lab is to look like.
+#[derive(Debug, Clone, Copy)]
+pub struct Shape {
+    /// Whether the router has addresses, or is a wire.
+    pub kind: Kind,
+    /// Queues of each of the router's devices.
+    pub queues: u32,
+    /// MTU of the cable to the client.
+    pub client_mtu: u32,
+    /// MTU of the cable to the server.
+    pub server_mtu: u32,
+}
+
+/// What the middle namespace is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Client in 10.1.0.0/24 and fd01::/64, server in 10.2.0.0/24 and fd02::/64; the kernel would forward.
+    Router,
+    /// Client and server in 10.3.0.0/24 and fd03::/64; the kernel would forward nothing.
+    Wire,
+}
+
+impl Shape {
+    /// A router between two subnets: one queue, an MTU of 1500.
+    #[must_use]
+    pub const fn router() -> Self {
+        Self { kind: Kind::Router, queues: 1, client_mtu: 1500, server_mtu: 1500 }
+    }
+
+    /// A wire within one subnet: one queue, an MTU of 1500.
+    #[must_use]
+    pub const fn wire() -> Self {
+        Self { kind: Kind::Wire, ..Self::router() }
+    }
+
+    /// With so many queues in each of the router's devices.
+    #[must_use]
+    pub const fn queues(self, queues: u32) -> Self {
+        Self { queues, ..self }
+    }
+
+    /// With this MTU on the server's cable.
+    #[must_use]
+    pub const fn server_mtu(self, server_mtu: u32) -> Self {
+        Self { server_mtu, ..self }
+    }
+
+    /// With this MTU on the client's cable.
+    #[must_use]
+    pub const fn client_mtu(self, client_mtu: u32) -> Self {
+        Self { client_mtu, ..self }
+    }
+}
+
+/// A lab. Dropping it kills what runs in it and removes it.
+#[derive(Debug)]
+pub struct Lab {
+    /// Where traffic comes from.
+    pub client: Namespace,
+    /// Where zsync runs, on `eth1` (to the client) and `eth2` (to the server).
+    pub router: Namespace,
+    /// Where traffic goes to.
+    pub server: Namespace,
+    /// The client's addresses, IPv4 and IPv6.
+    pub client_addresses: [IpAddr; 2],
+    /// The server's addresses, IPv4 and IPv6.
+    pub server_addresses: [IpAddr; 2],
+    folder: Folder,
+    _alone: File,
+}
+
+/// Runs `test` in a lab of that shape. When it fails, the ends of all logs go with the failure. Without the permission to
+/// make namespaces it says so and skips.
+///
+/// # Panics
+/// When the test fails; and when it would skip, and the environment has `CI=true`.
+pub fn in_lab(shape: Shape, test: impl FnOnce(&Lab) -> Result<()>) {
+    if let Err(error) = netns::permitted() {
+        skip(&format!("{error:#}"));
+        return;
+    }
+    let lab = Lab::build(shape).unwrap_or_else(|error| panic!("cannot build the lab: {error:#}"));
+    match catch_unwind(AssertUnwindSafe(|| test(&lab))) {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => panic!("{error:?}\n{}", lab.logs()),
+        Err(panic) => {
+            eprintln!("{}", lab.logs());
+            resume_unwind(panic);
+        }
+    }
+}
+
+/// Says that a test, or a part of it, cannot run here.
+///
+/// # Panics
+/// In CI, where it must.
+pub fn skip(why: &str) {
+    println!("SKIPPED: {why}");
+    assert!(std::env::var("CI").as_deref() != Ok("true"), "skipped in CI: {why}");
+}
+
+impl Lab {
+    fn build(shape: Shape) -> Result<Self> {
+        static NUMBER: AtomicU32 = AtomicU32::new(1);
+        let alone = lock()?;
+        reaper::reap(&std::env::temp_dir());
+        let name = reaper::lab_name(NUMBER.fetch_add(1, Relaxed));
+        let folder = Folder::create(&name)?;
+        let part = |role| Namespace::create(format!("{name}-{role}"));
+        let (client, router, server) = (part("client")?, part("router")?, part("server")?);
+        let [client_addresses, server_addresses] = match shape.kind {
+            Kind::Router => [["10.1.0.2", "fd01::2"], ["10.2.0.2", "fd02::2"]],
+            Kind::Wire => [["10.3.0.1", "fd03::1"], ["10.3.0.2", "fd03::2"]],
+        }
+        .map(|pair| pair.map(|text| text.parse().expect("an address")));
+        let lab =
+            Self { client, router, server, client_addresses, server_addresses, folder, _alone: alone };
+        lab.lay_cable(&lab.client, "eth1", shape.queues, shape.client_mtu)?;
+        lab.lay_cable(&lab.server, "eth2", shape.queues, shape.server_mtu)?;
+        match shape.kind {
+            Kind::Router => lab.number_router()?,
+            Kind::Wire => lab.number_wire()?,
+        }
+        Ok(lab)
+    }
+
+    fn lay_cable(&self, host: &Namespace, port: &str, queues: u32, mtu: u32) -> Result<()> {
+        for namespace in [host, &self.router] {
+            // The machine's own settings would be inherited.
+            namespace.sysctl("net/ipv6/conf/default/accept_dad", "0")?;
+            namespace.sysctl("net/ipv6/conf/default/accept_ra", "0")?;
+            namespace.sysctl("net/ipv6/conf/default/disable_ipv6", "0")?;
+            namespace.sysctl("net/ipv4/conf/all/rp_filter", "0")?;
+            namespace.sysctl("net/ipv4/conf/default/rp_filter", "0")?;
+        }
+        host.ip(&format!(
+            "link add eth0 mtu {mtu} numrxqueues {queues} numtxqueues {queues} type veth \
+             peer name {port} mtu {mtu} numrxqueues {queues} numtxqueues {queues} netns {}",
+            self.router.name()
+        ))?;
+        // A veth hands on what its peer's stack leaves undone, so checksums must be complete when they leave; and it drops
+        // what is redirected into it unless the peer has XDP or GRO on.
+        host.output(Command::new("ethtool").args(["-K", "eth0", "tx", "off", "gro", "on"]))
+            .context("ethtool, to complete checksums")?;
+        host.ip("link set eth0 up")?;
+        self.router.ip(&format!("link set {port} up"))?;
+        Ok(())
+    }
+
+    fn number_router(&self) -> Result<()> {
+        self.router.sysctl("net/ipv4/ip_forward", "1")?;
+        self.router.sysctl("net/ipv6/conf/all/forwarding", "1")?;
+        for (net, host, port) in [(1, &self.client, "eth1"), (2, &self.server, "eth2")] {
+            self.router.ip(&format!("addr add 10.{net}.0.1/24 dev {port}"))?;
+            self.router.ip(&format!("addr add fd0{net}::1/64 dev {port} nodad"))?;
+            host.ip(&format!("addr add 10.{net}.0.2/24 dev eth0"))?;
+            host.ip(&format!("addr add fd0{net}::2/64 dev eth0 nodad"))?;
+            host.ip(&format!("route add default via 10.{net}.0.1"))?;
+            host.ip(&format!("-6 route add default via fd0{net}::1"))?;
+        }
+        Ok(())
+    }
+
+    fn number_wire(&self) -> Result<()> {
+        for port in ["eth1", "eth2"] {
+            // A wire says nothing of its own.
+            self.router.sysctl(&format!("net/ipv6/conf/{port}/disable_ipv6"), "1")?;
+        }
+        for (number, host) in [(1, &self.client), (2, &self.server)] {
+            host.ip(&format!("addr add 10.3.0.{number}/24 dev eth0"))?;
+            host.ip(&format!("addr add fd03::{number}/64 dev eth0 nodad"))?;
+        }
+        Ok(())
+    }
+
+    /// Where the lab's files are: logs, and the folders of zsync.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder.0
+    }
+
+    /// A service of the server: its first address (IPv4) and this port.
+    #[must_use]
+    pub fn service(&self, port: u16) -> SocketAddr {
+        SocketAddr::new(self.server_addresses[0], port)
+    }
+
+    /// The ends of all logs.
+    #[must_use]
+    pub fn logs(&self) -> String {
+        let mut files: Vec<PathBuf> =
+            fs::read_dir(self.folder()).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+        files.retain(|file| file.extension().is_some_and(|extension| extension == "log"));
+        files.sort();
+        let one = |file: &PathBuf| {
+            let name = file.file_name().unwrap_or_default().to_string_lossy();
+            format!("──── {name}\n{}\n", process::tail(file))
+        };
+        files.iter().map(one).collect()
+    }
+}
+
+/// A folder that goes when its owner does.
+#[derive(Debug)]
+struct Folder(PathBuf);
+
+impl Folder {
+    fn create(name: &str) -> Result<Self> {
+        let folder = std::env::temp_dir().join(name);
+        fs::create_dir(&folder).with_context(|| folder.display().to_string())?;
+        Ok(Self(folder))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        reaper::remove_folder(&self.0);
+    }
+}
+
+/// Waits until no other lab is on this machine.
+fn lock() -> Result<File> {
+    let path = std::env::temp_dir().join("zsync-lab.lock");
+    let file = File::options().create(true).append(true).open(&path);
+    let file = file.with_context(|| path.display().to_string())?;
+    flock(&file, FlockOperation::LockExclusive)?;
+    Ok(file)
+}

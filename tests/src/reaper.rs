@@ -1,0 +1,68 @@
+//! What a test that was itself killed left behind: found by the process id in the names, and removed.
+//!
+//! Refuses to touch what belongs to a process that lives.
+
+use std::fs;
+use std::path::Path;
+
+use rustix::mount::{UnmountFlags, unmount};
+use rustix::process::{Pid, test_kill_process};
+
+use crate::netns;
+
+/// `zs<pid>-<number>`, the beginning of every name that a lab makes.
+pub(crate) fn lab_name(number: u32) -> String {
+    format!("zs{}-{number}", std::process::id())
+}
+
+/// Removes namespaces and folders of labs whose process is dead.
+pub(crate) fn reap(folders: &Path) {
+    for name in entries(Path::new(netns::NAMES)).filter(|name| is_dead(name)) {
+        eprintln!("removing namespace {name} of a dead test");
+        netns::remove(&name);
+    }
+    for name in entries(folders).filter(|name| is_dead(name)) {
+        eprintln!("removing folder {name} of a dead test");
+        remove_folder(&folders.join(name));
+    }
+}
+
+/// Removes a lab's folder, with the BPF file system in it.
+pub(crate) fn remove_folder(folder: &Path) {
+    let bpffs = folder.join("bpffs");
+    while bpffs.exists() && unmount(&bpffs, UnmountFlags::DETACH).is_ok() {}
+    if let Err(error) = fs::remove_dir_all(folder) {
+        eprintln!("cannot remove {}: {error}", folder.display());
+    }
+}
+
+fn entries(folder: &Path) -> impl Iterator<Item = String> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().into_string().ok())
+}
+
+fn is_dead(name: &str) -> bool {
+    owner(name).is_some_and(|pid| test_kill_process(pid).is_err())
+}
+
+fn owner(name: &str) -> Option<Pid> {
+    let (pid, number) = name.strip_prefix("zs")?.split_once('-')?;
+    let number = number.split('-').next()?;
+    number.parse::<u32>().ok()?;
+    pid.parse().ok().and_then(Pid::from_raw)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_of_labs_have_an_owner() {
+        assert_eq!(owner("zs17-3-router"), Pid::from_raw(17));
+        assert_eq!(owner("zs17-3"), Pid::from_raw(17));
+        for name in ["zs17", "zs-3", "zsync-17-3", "zs17-router", "zsa-3", "default"] {
+            assert_eq!(owner(name), None, "{name}");
+        }
+        assert!(!is_dead(&lab_name(1)));
+    }
+}
