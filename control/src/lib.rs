@@ -1,6 +1,8 @@
 //! The control process: configuration, eBPF, descriptors, supervision.
 
-pub mod netlink;
-pub mod xdp;
+pub mod api;
+pub mod ctl;
 pub mod daemon;
+pub mod netlink;
 pub mod raw;
+pub mod xdp;

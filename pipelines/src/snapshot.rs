@@ -29,6 +29,7 @@ pub struct PortFacts {
 
 /// Any stage: closed, so that a call is one branch per burst.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant, reason = "there are a few in all, and a box would be a miss per burst")]
 pub enum AnyStage {
     /// Validity, and where the headers are.
     Parse(Parse),
@@ -111,16 +112,21 @@ impl Snapshot {
             return;
         };
         self.run(entry, burst, cx, counts);
-        let mut gotos = 0;
-        // Rare, so the burst is searched only when a stage left something undone.
-        while let Some((to, mask)) = next_goto(burst) {
-            gotos += 1;
-            for i in Bits(mask) {
-                let next =
-                    if gotos > MAX_GOTOS { Verdict::Drop(DropReason::Undecided) } else { Verdict::Next };
-                burst.decide(i, next);
+        // Rounds, and not gotos, are counted: the packets of a burst may well go to more pipelines than one may run through.
+        for round in 1.. {
+            let mut waiting = gotos(burst);
+            if waiting == 0 {
+                break;
             }
-            self.run(to, burst, cx, counts);
+            while let Some((to, mask)) = next_goto(burst, waiting) {
+                waiting &= !mask;
+                for i in Bits(mask) {
+                    let next =
+                        if round > MAX_GOTOS { Verdict::Drop(DropReason::Undecided) } else { Verdict::Next };
+                    burst.decide(i, next);
+                }
+                self.run(to, burst, cx, counts);
+            }
         }
     }
 
@@ -142,9 +148,7 @@ impl Snapshot {
                 let decided = before & !burst.live();
                 if let Some(count) = counts.get_mut(placed.number) {
                     count.packets += u64::from(before.count_ones());
-                    count.drops += Bits(decided)
-                        .filter(|&i| matches!(burst.verdict(i), Verdict::Drop(_)))
-                        .count() as u64;
+                    count.drops += u64::from(burst.drops(decided));
                 }
             }
         }
@@ -152,14 +156,23 @@ impl Snapshot {
     }
 }
 
-/// The pipeline that the first packet with a goto wants, and all packets that want the same.
-fn next_goto(burst: &Burst) -> Option<(PipelineId, u64)> {
+/// The packets that want to go to another pipeline.
+fn gotos(burst: &Burst) -> u64 {
+    if burst.unanimous().is_some_and(|verdict| !matches!(verdict, Verdict::Goto(_))) {
+        return 0;
+    }
+    let wants = |i: &usize| matches!(burst.verdict(*i), Verdict::Goto(_));
+    (0..burst.len()).filter(wants).fold(0, |mask, i| mask | 1 << i)
+}
+
+/// The pipeline that the first of the `waiting` packets wants, and all of these that want the same.
+fn next_goto(burst: &Burst, waiting: u64) -> Option<(PipelineId, u64)> {
     let wanted = |i| match burst.verdict(i) {
         Verdict::Goto(to) => Some(to),
         _ => None,
     };
-    let to = (0..burst.len()).find_map(wanted)?;
-    let mask = (0..burst.len()).filter(|&i| wanted(i) == Some(to)).fold(0, |mask, i| mask | 1 << i);
+    let to = Bits(waiting).find_map(wanted)?;
+    let mask = Bits(waiting).filter(|&i| wanted(i) == Some(to)).fold(0, |mask, i| mask | 1 << i);
     Some((to, mask))
 }
 

@@ -123,7 +123,10 @@ impl Drop for Flow {
 }
 
 fn join<T: Default>(thread: Option<JoinHandle<T>>) -> Result<T> {
-    thread.map_or_else(|| Ok(T::default()), |thread| thread.join().map_err(|_| anyhow!("a flow's thread panicked")))
+    thread.map_or_else(
+        || Ok(T::default()),
+        |thread| thread.join().map_err(|_| anyhow!("a flow's thread panicked")),
+    )
 }
 
 fn send(socket: &UdpSocket, plan: FlowPlan, start: Instant, stop: &AtomicBool) -> Vec<Duration> {

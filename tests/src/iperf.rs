@@ -91,7 +91,8 @@ impl Running {
     pub fn finish(mut self, limit: Duration) -> Result<Throughput> {
         let status = self.process.wait(limit).context("iperf3")?;
         let text = self.process.log();
-        let report: Value = serde_json::from_str(&text).with_context(|| format!("iperf3 {status}: {text}"))?;
+        let report: Value =
+            serde_json::from_str(&text).with_context(|| format!("iperf3 {status}: {text}"))?;
         if let Some(error) = report.get("error") {
             bail!("iperf3: {error}");
         }

@@ -129,8 +129,7 @@ impl Lab {
             Kind::Wire => [["10.3.0.1", "fd03::1"], ["10.3.0.2", "fd03::2"]],
         }
         .map(|pair| pair.map(|text| text.parse().expect("an address")));
-        let lab =
-            Self { client, router, server, client_addresses, server_addresses, folder, _alone: alone };
+        let lab = Self { client, router, server, client_addresses, server_addresses, folder, _alone: alone };
         lab.lay_cable(&lab.client, "eth1", shape.queues, shape.client_mtu)?;
         lab.lay_cable(&lab.server, "eth2", shape.queues, shape.server_mtu)?;
         match shape.kind {

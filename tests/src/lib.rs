@@ -18,6 +18,7 @@
 
 pub mod binary;
 pub mod capture;
+pub mod config;
 pub mod control;
 pub mod counts;
 pub mod flow;

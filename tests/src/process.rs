@@ -113,7 +113,11 @@ pub(crate) fn tail(log: &Path) -> String {
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
         let text = String::from_utf8_lossy(&bytes).into_owned();
-        Ok(if length > TAIL { text.split_once('\n').map_or(text.clone(), |(_, rest)| rest.into()) } else { text })
+        Ok(if length > TAIL {
+            text.split_once('\n').map_or(text.clone(), |(_, rest)| rest.into())
+        } else {
+            text
+        })
     };
     read().unwrap_or_else(|error| error.to_string())
 }

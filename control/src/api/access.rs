@@ -68,17 +68,15 @@ impl Groups {
             return Some(Role::Admin);
         }
         let (passwd, group) = (self.read_file("passwd"), self.read_file("group"));
-        let users: Vec<&str> = entries(&passwd).filter(|user| user.id == Some(peer.uid)).map(|user| user.name).collect();
+        let users: Vec<&str> =
+            entries(&passwd).filter(|user| user.id == Some(peer.uid)).map(|user| user.name).collect();
         let member = |name: &str| {
             entries(&group).filter(|group| group.name == name).any(|group| {
-                group.id == Some(peer.gid) || users.iter().any(|user| group.rest.split(',').any(|m| m == *user))
+                group.id == Some(peer.gid)
+                    || users.iter().any(|user| group.rest.split(',').any(|m| m == *user))
             })
         };
-        if member(&self.admin) {
-            Some(Role::Admin)
-        } else {
-            member(&self.read).then_some(Role::Reader)
-        }
+        if member(&self.admin) { Some(Role::Admin) } else { member(&self.read).then_some(Role::Reader) }
     }
 
     /// Ids of the admin and the read group, of those that exist.
@@ -90,7 +88,9 @@ impl Groups {
 
     /// A file that cannot be read names nobody.
     fn read_file(&self, name: &str) -> String {
-        fs::read(self.etc.join(name)).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+        fs::read(self.etc.join(name))
+            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+            .unwrap_or_default()
     }
 }
 

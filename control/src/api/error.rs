@@ -104,7 +104,8 @@ fn nearest<'n>(word: &str, known: &[&'n str]) -> Option<&'n str> {
 /// A name that a peer sent, fit to be repeated to it and to a log: short, and without control characters.
 pub(super) fn quoted(word: &str) -> String {
     const SHOWN: usize = 40;
-    let mut text: String = word.chars().take(SHOWN).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    let mut text: String =
+        word.chars().take(SHOWN).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
     if word.chars().nth(SHOWN).is_some() {
         text.push('…');
     }

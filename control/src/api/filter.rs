@@ -74,7 +74,11 @@ mod tests {
             ("2001:db8::1", "2001:db8::1", 128, true),
         ] {
             let route: IpAddr = addr.parse().unwrap();
-            assert_eq!(RouteFilter::parse(filter).unwrap().matches(route, len), matches, "{filter} {addr}/{len}");
+            assert_eq!(
+                RouteFilter::parse(filter).unwrap().matches(route, len),
+                matches,
+                "{filter} {addr}/{len}"
+            );
         }
     }
 

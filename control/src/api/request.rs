@@ -157,8 +157,8 @@ impl Request {
     /// What is wrong with it, and the request's id where that could be read.
     pub fn read(line: &[u8]) -> Result<(u64, Self), (Option<u64>, ApiError)> {
         let malformed = |message: String| ApiError::new(Code::Malformed, message).remedy(EXAMPLE);
-        let value: Value =
-            serde_json::from_slice(line).map_err(|e| (None, malformed(format!("the line is no JSON: {e}"))))?;
+        let value: Value = serde_json::from_slice(line)
+            .map_err(|e| (None, malformed(format!("the line is no JSON: {e}"))))?;
         let Value::Object(mut object) = value else {
             return Err((None, malformed("the line is no JSON object".to_owned())));
         };
@@ -291,7 +291,8 @@ mod tests {
     use clap::ValueEnum as _;
 
     fn every() -> Vec<Request> {
-        let source = Source { config: "[port.a]\n\"\u{1b}é".into(), file: "a.toml".into(), confirm_ms: None };
+        let source =
+            Source { config: "[port.a]\n\"\u{1b}é".into(), file: "a.toml".into(), confirm_ms: None };
         vec![
             Request::Status,
             Request::Show(Show { what: What::Fib, prefix: Some("10.0.0.0/8".into()), limit: Some(3) }),
@@ -319,14 +320,17 @@ mod tests {
             assert_eq!(request.method(), *name);
             let value: Value = serde_json::from_slice(&request.line(1)).unwrap();
             assert_eq!(value["method"], *name);
-            let written = value["params"].as_object().map(|p| p.keys().cloned().collect()).unwrap_or_default();
+            let written =
+                value["params"].as_object().map(|p| p.keys().cloned().collect()).unwrap_or_default();
             let (mut written, mut keys): (Vec<String>, Vec<&str>) = (written, keys.to_vec());
             written.sort();
             keys.sort_unstable();
             assert_eq!(written, keys, "{name}");
         }
-        let names: Vec<String> =
-            What::value_variants().iter().map(|w| serde_json::to_value(w).unwrap().as_str().unwrap().into()).collect();
+        let names: Vec<String> = What::value_variants()
+            .iter()
+            .map(|w| serde_json::to_value(w).unwrap().as_str().unwrap().into())
+            .collect();
         assert_eq!(names, What::NAMES);
     }
 
@@ -351,16 +355,46 @@ mod tests {
             (r#"{"id":1,"method":"shwo"}"#, Some(1), UnknownMethod, "did you mean `show`?"),
             (r#"{"id":1,"method":"show","params":[]}"#, Some(1), BadParams, "no JSON object"),
             (r#"{"id":1,"method":"show"}"#, Some(1), BadParams, "`what`"),
-            (r#"{"id":1,"method":"show","params":{"waht":"ports"}}"#, Some(1), BadParams, "did you mean `what`?"),
-            (r#"{"id":1,"method":"show","params":{"what":"prots"}}"#, Some(1), BadParams, "did you mean `ports`?"),
+            (
+                r#"{"id":1,"method":"show","params":{"waht":"ports"}}"#,
+                Some(1),
+                BadParams,
+                "did you mean `what`?",
+            ),
+            (
+                r#"{"id":1,"method":"show","params":{"what":"prots"}}"#,
+                Some(1),
+                BadParams,
+                "did you mean `ports`?",
+            ),
             (r#"{"id":1,"method":"show","params":{"what":3}}"#, Some(1), BadParams, "`show`"),
             (r#"{"id":1,"method":"show","params":{"what":"fib","limit":-1}}"#, Some(1), BadParams, "u32"),
-            (r#"{"id":1,"method":"show","params":{"what":"fib","limit":100001}}"#, Some(1), BadParams, "100000"),
-            (r#"{"id":1,"method":"show","params":{"what":"fib","prefix":"x"}}"#, Some(1), BadParams, "`prefix`"),
+            (
+                r#"{"id":1,"method":"show","params":{"what":"fib","limit":100001}}"#,
+                Some(1),
+                BadParams,
+                "100000",
+            ),
+            (
+                r#"{"id":1,"method":"show","params":{"what":"fib","prefix":"x"}}"#,
+                Some(1),
+                BadParams,
+                "`prefix`",
+            ),
             (r#"{"id":1,"method":"show","params":{"what":"ports","limit":1}}"#, Some(1), BadParams, "`fib`"),
             (r#"{"id":1,"method":"status","params":{"x":1}}"#, Some(1), BadParams, "no parameters"),
-            (r#"{"id":1,"method":"plan","params":{"config":"","file":"f","confirm-ms":1}}"#, Some(1), BadParams, "confirm-ms"),
-            (r#"{"id":1,"method":"apply","params":{"config":"","file":"f","confirm-ms":999}}"#, Some(1), BadParams, "1000"),
+            (
+                r#"{"id":1,"method":"plan","params":{"config":"","file":"f","confirm-ms":1}}"#,
+                Some(1),
+                BadParams,
+                "confirm-ms",
+            ),
+            (
+                r#"{"id":1,"method":"apply","params":{"config":"","file":"f","confirm-ms":999}}"#,
+                Some(1),
+                BadParams,
+                "1000",
+            ),
             (r#"{"id":1,"method":"apply","params":{"config":""}}"#, Some(1), BadParams, "`file`"),
         ] {
             let (got, error) = Request::read(line.as_bytes()).unwrap_err();

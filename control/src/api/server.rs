@@ -3,7 +3,7 @@
 //! Invariant: whatever a client does (sends half a line, reads nothing, goes away, comes a thousand times), the others are
 //! served; and a request that its peer may not make never reaches the daemon.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -133,13 +133,13 @@ impl Server {
             let Some(who) = credentials(&stream) else { continue };
             let Some(role) = role(who) else {
                 tracing::info!(uid = who.uid, pid = who.pid, "API: refused");
-                turn_away(&stream, forbidden_to_all(who.uid));
+                turn_away(stream, forbidden_to_all(who.uid));
                 continue;
             };
             let seat = Arc::clone(&all).try_acquire_owned();
             let reader = (role == Role::Reader).then(|| Arc::clone(&readers).try_acquire_owned()).transpose();
             let (Ok(seat), Ok(reader)) = (seat, reader) else {
-                turn_away(&stream, busy(&self.limits));
+                turn_away(stream, busy(&self.limits));
                 continue;
             };
             let peer = Peer { uid: who.uid, pid: who.pid, role };
@@ -158,13 +158,15 @@ fn credentials(stream: &UnixStream) -> Option<Credentials> {
 }
 
 /// Says why, without waiting: a fresh socket has room for a line.
-fn turn_away(stream: &UnixStream, error: ApiError) {
-    let _ = stream.try_write(&Reply::line(None, Err(error)));
+fn turn_away(stream: UnixStream, error: ApiError) {
+    // Not by tokio's `try_write`: it does not try before the event loop has seen the socket writable.
+    let _ = stream.into_std().and_then(|mut stream| stream.write(&Reply::line(None, Err(error))));
 }
 
 fn forbidden_to_all(uid: u32) -> ApiError {
-    ApiError::new(Code::Forbidden, format!("user {uid} may not use this API"))
-        .remedy("use root, or an account in the group that `control.admin-group` or `control.read-group` names")
+    ApiError::new(Code::Forbidden, format!("user {uid} may not use this API")).remedy(
+        "use root, or an account in the group that `control.admin-group` or `control.read-group` names",
+    )
 }
 
 fn busy(limits: &Limits) -> ApiError {

@@ -9,7 +9,8 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{FlockOperation, Gid, XattrFlags, chown, flock, setxattr};
+use rustix::fs::{FlockOperation, XattrFlags, chown, flock, setxattr};
+use rustix::process::{Gid, getegid};
 
 use super::access::Groups;
 
@@ -82,7 +83,7 @@ impl Bound {
     pub(super) fn permit(&self, groups: &Groups) -> io::Result<()> {
         let (admin, read) = groups.ids();
         fs::set_permissions(&self.path, Permissions::from_mode(0o660))?;
-        chown(&self.path, None, Some(Gid::from_raw(admin.unwrap_or(0))))?;
+        chown(&self.path, None, Some(admin.map_or_else(getegid, Gid::from_raw)))?;
         if let Some(read) = read.filter(|read| Some(*read) != admin) {
             // A file has one group; the second needs an access control list.
             let acl = acl(read);
@@ -98,7 +99,8 @@ impl Bound {
 impl Drop for Bound {
     fn drop(&mut self) {
         // A successor may have put its own there.
-        let ours = fs::symlink_metadata(&self.path).is_ok_and(|file| (file.dev(), file.ino()) == self.identity);
+        let ours =
+            fs::symlink_metadata(&self.path).is_ok_and(|file| (file.dev(), file.ino()) == self.identity);
         if ours {
             let _ = fs::remove_file(&self.path);
         }

@@ -15,7 +15,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use std::path::{Path, PathBuf};
 use zsync_packet::frame::FrameSize;
 use zsync_packet::ledger::{home_slice, ledger_bytes};
-use zsync_pipelines::spec::{Amount, Failover, HugePages, Idle, Layer, Mode, Port, Spec, Steer};
+use zsync_pipelines::spec::{Amount, Failover, HugePages, Idle, Layer, Mode, Port, Protocol, Spec, Steer};
 use zsync_protocol::message::{self, Layout, ToDataplane, VERSION, WorkerPlan};
 use zsync_protocol::shm::{Access, Huge, Memory, map};
 use zsync_protocol::stats::{StatsLayout, WorkerStats};
@@ -103,11 +103,18 @@ pub struct Installation {
 }
 
 impl Installation {
-    /// Opens everything that `spec` asks for. On error everything is as it was before.
+    /// Opens everything that `spec` asks for. On error everything is as it was before. `punt` is the punt device, if it is
+    /// open already.
     ///
     /// # Errors
     /// All ports that cannot be opened, each with the reason and the remedy.
-    pub fn open(spec: &Spec, paths: &Paths, identity: (u32, u32), secret: [[u8; 32]; 2]) -> Result<Self> {
+    pub fn open(
+        spec: &Spec,
+        paths: &Paths,
+        identity: (u32, u32),
+        secret: [[u8; 32]; 2],
+        punt: Option<OwnedFd>,
+    ) -> Result<Self> {
         let size = FrameSize::from_bytes(spec.engine.frame_size)
             .ok_or_else(|| anyhow!("frames of {} bytes", spec.engine.frame_size))?;
         let mtu_limit = size.longest_packet() as u32 - LINK_HEADERS;
@@ -162,7 +169,7 @@ impl Installation {
                 return Err(error);
             }
         };
-        let punt = match open_punt() {
+        let punt = match punt.map_or_else(open_punt, Ok) {
             Ok(punt) => punt,
             Err(error) => {
                 drop_programs(ports);
@@ -291,6 +298,21 @@ impl Installation {
             }
         }
         Ok(())
+    }
+
+    /// Makes room for an installation of `spec`: closes the sockets, and detaches the programs of ports that `spec` does not
+    /// have. The others stay attached, by their pins, without sockets. Returns the punt device.
+    ///
+    /// # Errors
+    /// No descriptors left.
+    pub fn release(&mut self, spec: &Spec) -> Result<OwnedFd> {
+        self.queues.clear();
+        let stays = |open: &OpenPort| {
+            spec.ports.iter().any(|port| (&port.name, &port.netdev) == (&open.spec.name, &open.spec.netdev))
+        };
+        let (_kept, gone): (Vec<_>, Vec<_>) = self.ports.drain(..).partition(stays);
+        drop_programs(gone);
+        Ok(self.punt.try_clone()?)
     }
 
     /// Closes everything: programs detached, pins removed, sockets closed.
@@ -460,7 +482,7 @@ fn attach(
             }
             Err(error) => {
                 tracing::info!(port = port.name, %error, "the pins of an earlier run are removed");
-                Ingress::remove_pins(&pins)?;
+                Ingress::remove_pins(&pins, ifindex)?;
             }
         }
     }
@@ -547,7 +569,7 @@ pub fn steering(spec: &Spec, port: &Port) -> PortSteering {
             Steer::All => xdp::Steer::All,
             Steer::Prefixes(prefixes) => xdp::Steer::Prefixes(prefixes.iter().map(prefix).collect()),
             Steer::Services(services) => {
-                xdp::Steer::Ports(services.iter().map(|s| (s.protocol.number(), s.port)).collect())
+                xdp::Steer::Ports(services.iter().map(|s| (protocol_number(s.protocol()), s.port())).collect())
             }
         },
         block: port.block.iter().map(prefix).collect(),
@@ -590,4 +612,11 @@ fn open_punt() -> Result<OwnedFd> {
         tracing::warn!(%error, "could not set {sysctl} to 2: the kernel may drop punted packets");
     }
     Ok(tun)
+}
+
+fn protocol_number(protocol: Protocol) -> u8 {
+    match protocol {
+        Protocol::Tcp => 6,
+        Protocol::Udp => 17,
+    }
 }

@@ -1,8 +1,29 @@
-//! The control process.
-pub mod dataplane;
-pub mod history;
-pub mod installation;
-pub mod placement;
-pub mod privileges;
-pub mod routes;
-pub mod sockets;
+//! The control process: it opens what is privileged, hands it to the data plane, and keeps it alive.
+//!
+//! ```text
+//!   config ──▶ change ──▶ installation (memory, sockets, XDP programs) ──descriptors──▶ data plane
+//!                 │                                                                      ▲   │
+//!   kernel ──▶ routes ──▶ FIB in shared memory ──────────────────────────────────────────┘   │
+//!                                                             supervisor ◀──pidfd, channel───┘
+//!   zsyncctl ──API──▶ change, show
+//! ```
+//!
+//! One thread, one loop ([`Daemon::run`]): whatever happens next is an [`event`](core), and each is dealt with to its end
+//! before the next is looked at.
+
+pub mod options;
+
+mod adoption;
+mod change;
+mod core;
+mod dataplane;
+mod history;
+mod installation;
+mod placement;
+mod privileges;
+mod routes;
+mod show;
+mod sockets;
+mod supervisor;
+
+pub use self::core::Daemon;

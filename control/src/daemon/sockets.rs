@@ -102,7 +102,7 @@ fn remedy(errno: Errno) -> &'static str {
         Errno::BUSY => " (another AF_XDP socket is bound to this queue: end its process)",
         Errno::PERM => " (CAP_NET_RAW is missing)",
         Errno::NOBUFS => " (locked memory: CAP_IPC_LOCK is missing, or the cgroup's memory is used up)",
-        Errno::OPNOTSUPP | Errno::NOTSUP => " (the driver cannot do this: use mode = \"copy\" or \"auto\")",
+        Errno::OPNOTSUPP => " (the driver cannot do this: use mode = \"copy\" or \"auto\")",
         Errno::INVAL => " (no such queue, or the netdev is down or has several buffers a packet: check queues and MTU)",
         _ => "",
     }

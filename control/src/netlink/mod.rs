@@ -23,21 +23,25 @@
 mod decode;
 mod event;
 mod fib;
+mod install;
 mod model;
 mod peer;
 mod port;
 mod prefix;
 mod probe;
+mod read;
 mod route;
 mod sink;
 mod socket;
+mod table;
 mod target;
 mod watch;
 mod wire;
 
 pub use event::{Address, Event, Link, Neighbour, NextHop, NextHopGroup, Origin};
 pub use fib::MirroredFib;
-pub use model::{Applied, Effects, Mirror};
+pub use install::Applied;
+pub use model::{Effects, Mirror};
 pub use peer::{PeerWarning, check_peer};
 pub use port::{PortCheck, PortError, PortWarning, check_port, links_now};
 pub use prefix::Prefix;

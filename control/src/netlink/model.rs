@@ -4,55 +4,16 @@
 //! `dirty` or `dirty_neighbours`. So [`Mirror::sync`] costs what changed, and says nothing twice.
 
 use super::event::{Address, Event, Link, Neighbour, NextHop, NextHopGroup};
+use super::install::Installed;
 use super::route::{PrefixRoutes, Via};
-use super::sink::{Adjacency, FibSink, PortId, Target};
+use super::sink::{Adjacency, PortId, Target};
+use super::table::Table;
 use super::{Hop, Origin, Prefix, Route};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 
 /// The table of the addresses of this host (`RT_TABLE_LOCAL`), always asked first.
 pub(super) const LOCAL_TABLE: u32 = 255;
-
-/// One routing table.
-#[derive(Default, Debug)]
-pub(super) struct Table {
-    pub(super) routes: BTreeMap<Prefix, PrefixRoutes>,
-    /// How many prefixes there are of each length, IPv4 and IPv6: a search visits only lengths that exist.
-    lengths: [BTreeMap<u8, usize>; 2],
-}
-
-impl Table {
-    /// The longest prefix around `inner` of at most `length` bits, and its routes.
-    pub(super) fn covering(&self, inner: Prefix, length: u8) -> Option<(Prefix, &PrefixRoutes)> {
-        self.lengths[usize::from(inner.address().is_ipv6())].range(..=length).rev().find_map(
-            |(&length, _)| {
-                let prefix = inner.widened(length)?;
-                self.routes.get(&prefix).map(|routes| (prefix, routes))
-            },
-        )
-    }
-
-    fn entry(&mut self, prefix: Prefix) -> &mut PrefixRoutes {
-        let lengths = &mut self.lengths[usize::from(prefix.address().is_ipv6())];
-        self.routes.entry(prefix).or_insert_with(|| {
-            *lengths.entry(prefix.length()).or_default() += 1;
-            PrefixRoutes::default()
-        })
-    }
-
-    fn drop_if_empty(&mut self, prefix: Prefix) {
-        if self.routes.get(&prefix).is_some_and(PrefixRoutes::is_empty) {
-            self.routes.remove(&prefix);
-            let lengths = &mut self.lengths[usize::from(prefix.address().is_ipv6())];
-            if let Some(count) = lengths.get_mut(&prefix.length()) {
-                *count -= 1;
-                if *count == 0 {
-                    lengths.remove(&prefix.length());
-                }
-            }
-        }
-    }
-}
 
 /// What an event did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -65,34 +26,12 @@ pub struct Effects {
     pub reread: bool,
 }
 
-/// What a [`Mirror::sync`] did.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Applied {
-    /// Entries written.
-    pub inserted: usize,
-    /// Entries removed.
-    pub removed: usize,
-    /// Adjacencies resolved or unresolved.
-    pub neighbours: usize,
-    /// Entries that the FIB refused. Those prefixes stay with the kernel where that could still be written.
-    pub refused: usize,
-}
-
-/// An adjacency that the FIB has.
-#[derive(Clone, Copy, Debug)]
-struct Installed {
-    /// How many entries name it.
-    entries: usize,
-    /// What the sink was told.
-    mac: Option<[u8; 6]>,
-}
-
 /// The state of the kernel, as far as forwarding goes, and what the FIB has been told of it.
 #[derive(Debug)]
 pub struct Mirror {
     table: u32,
     ports: HashMap<u32, PortId>,
-    indices: HashMap<PortId, u32>,
+    pub(super) indices: HashMap<PortId, u32>,
     epoch: u32,
     links: BTreeMap<u32, (Link, u32)>,
     addresses: BTreeMap<Address, u32>,
@@ -102,12 +41,12 @@ pub struct Mirror {
     /// The prefixes with a route over a next-hop object, by its id.
     users: HashMap<u32, HashSet<Prefix>>,
     neighbours: BTreeMap<(IpAddr, u32), (Neighbour, u32)>,
-    dirty: BTreeSet<Prefix>,
-    dirty_neighbours: BTreeSet<Adjacency>,
-    installed: BTreeMap<Prefix, Target>,
-    adjacencies: BTreeMap<Adjacency, Installed>,
+    pub(super) dirty: BTreeSet<Prefix>,
+    pub(super) dirty_neighbours: BTreeSet<Adjacency>,
+    pub(super) installed: BTreeMap<Prefix, Target>,
+    pub(super) adjacencies: BTreeMap<Adjacency, Installed>,
     /// Prefixes that the FIB refused: tried again after a resync, or when asked to.
-    refused: BTreeSet<Prefix>,
+    pub(super) refused: BTreeSet<Prefix>,
 }
 
 impl Mirror {
@@ -349,115 +288,6 @@ impl Mirror {
         }
     }
 
-    /// Whether [`sync`](Self::sync) has something to look at.
-    pub fn is_dirty(&self) -> bool {
-        !self.dirty.is_empty() || !self.dirty_neighbours.is_empty()
-    }
-
-    /// What the FIB refused is tried again by the next [`sync`](Self::sync); whether there is any.
-    pub fn retry_refused(&mut self) -> bool {
-        let any = !self.refused.is_empty();
-        self.dirty.append(&mut self.refused);
-        any
-    }
-
-    /// Tells `sink` what changed since the last time.
-    pub fn sync<S: FibSink>(&mut self, sink: &mut S) -> Applied {
-        let mut applied = Applied::default();
-        for adjacency in std::mem::take(&mut self.dirty_neighbours) {
-            let mac = self.mac(adjacency);
-            if let Some(installed) = self.adjacencies.get_mut(&adjacency)
-                && installed.mac != mac
-            {
-                applied.neighbours += 1;
-                let told = match mac {
-                    Some(mac) => sink.resolve(adjacency, mac),
-                    None => sink.unresolve(adjacency),
-                };
-                match told {
-                    Ok(()) => installed.mac = mac,
-                    Err(error) => tracing::warn!(?adjacency, %error, "the FIB refused a neighbour"),
-                }
-            }
-        }
-        for prefix in std::mem::take(&mut self.dirty) {
-            let wanted = self.target(prefix);
-            if self.installed.get(&prefix) != wanted.as_ref() {
-                self.install(prefix, wanted, sink, &mut applied);
-            }
-        }
-        applied
-    }
-
-    fn install<S: FibSink>(
-        &mut self,
-        prefix: Prefix,
-        wanted: Option<Target>,
-        sink: &mut S,
-        applied: &mut Applied,
-    ) {
-        self.refused.remove(&prefix);
-        let old = self.installed.remove(&prefix);
-        if let Some(target) = wanted {
-            let result = target
-                .adjacencies()
-                .try_for_each(|a| self.retain(a, sink))
-                .and_then(|()| sink.insert(prefix, &target));
-            match result {
-                Ok(()) => {
-                    applied.inserted += 1;
-                    self.installed.insert(prefix, target);
-                }
-                Err(error) => {
-                    tracing::warn!(%prefix, %error, "the FIB refused a route; it stays with the kernel");
-                    applied.refused += 1;
-                    self.refused.insert(prefix);
-                    target.adjacencies().for_each(|a| self.release(a, sink));
-                    if target != Target::Kernel && sink.insert(prefix, &Target::Kernel).is_ok() {
-                        self.installed.insert(prefix, Target::Kernel);
-                    } else {
-                        sink.remove(prefix);
-                    }
-                }
-            }
-        } else if sink.remove(prefix) {
-            applied.removed += 1;
-        }
-        old.iter().flat_map(Target::adjacencies).for_each(|a| self.release(a, sink));
-    }
-
-    fn retain<S: FibSink>(&mut self, adjacency: Adjacency, sink: &mut S) -> Result<(), S::Error> {
-        let mac = self.mac(adjacency);
-        if let Some(installed) = self.adjacencies.get_mut(&adjacency) {
-            installed.entries += 1;
-            return Ok(());
-        }
-        // Counted first: the caller releases every adjacency of an entry that was refused.
-        self.adjacencies.insert(adjacency, Installed { entries: 1, mac });
-        match mac {
-            Some(mac) => sink.resolve(adjacency, mac),
-            None => sink.unresolve(adjacency),
-        }
-    }
-
-    fn release<S: FibSink>(&mut self, adjacency: Adjacency, sink: &mut S) {
-        let Some(installed) = self.adjacencies.get_mut(&adjacency) else { return };
-        installed.entries = installed.entries.saturating_sub(1);
-        if installed.entries == 0 {
-            self.adjacencies.remove(&adjacency);
-            sink.release(adjacency);
-        }
-    }
-
-    fn mac(&self, adjacency: Adjacency) -> Option<[u8; 6]> {
-        self.neighbour_of(adjacency)?.usable()
-    }
-
-    fn neighbour_of(&self, adjacency: Adjacency) -> Option<&Neighbour> {
-        let ifindex = *self.indices.get(&adjacency.port)?;
-        self.neighbour(adjacency.gateway, ifindex)
-    }
-
     pub(super) fn neighbour(&self, ip: IpAddr, ifindex: u32) -> Option<&Neighbour> {
         self.neighbours.get(&(ip, ifindex)).map(|(neighbour, _)| neighbour)
     }
@@ -469,14 +299,6 @@ impl Mirror {
     /// The port that a link is.
     pub fn port(&self, ifindex: u32) -> Option<PortId> {
         self.ports.get(&ifindex).copied()
-    }
-
-    /// The adjacencies that the FIB has, the link of each if that is up, and what the kernel knows of the neighbour.
-    pub fn adjacencies(&self) -> impl Iterator<Item = (Adjacency, u32, Option<&Neighbour>)> {
-        self.adjacencies.keys().filter_map(|adjacency| {
-            let ifindex = *self.indices.get(&adjacency.port)?;
-            self.link(ifindex)?.is_running().then(|| (*adjacency, ifindex, self.neighbour_of(*adjacency)))
-        })
     }
 
     /// All links.
@@ -492,11 +314,6 @@ impl Mirror {
     /// The addresses of this host on all links, ports of ours or not, each once.
     pub fn local_addresses(&self) -> BTreeSet<IpAddr> {
         self.addresses.keys().map(|address| address.ip).collect()
-    }
-
-    /// What the sink was told of each prefix.
-    pub fn entries(&self) -> &BTreeMap<Prefix, Target> {
-        &self.installed
     }
 }
 

@@ -10,6 +10,7 @@ pub mod exchange;
 pub mod idle;
 pub mod manager;
 pub mod punt;
+pub mod replay;
 pub mod sandbox;
 pub mod setup;
 pub mod worker;

@@ -214,9 +214,27 @@ impl<D: Device> Worker<D> {
     fn dispatch(&mut self, now: u64) {
         let Self { parts, burst, counters, .. } = self;
         let Parts { pool, queues, outputs, peers, punt, .. } = parts;
+        let output = |port: PortId| outputs.get(usize::from(port.0)).copied().unwrap_or_default();
+        // Often all go the same way.
+        match burst.unanimous() {
+            Some(Verdict::Transmit(port)) => {
+                if let Output::Own(queue) = output(port)
+                    && let Some(queue) = queues.get_mut(queue)
+                {
+                    burst.drain_into(&mut queue.leaving);
+                    return;
+                }
+            }
+            Some(Verdict::Drop(reason)) => {
+                counters.drops[reason as usize] += burst.len() as u64;
+                burst.free_into(pool);
+                return;
+            }
+            _ => {}
+        }
         burst.drain(|packet, verdict, facts| {
             let dropped = match verdict {
-                Verdict::Transmit(port) => match outputs.get(usize::from(port.0)).copied().unwrap_or_default() {
+                Verdict::Transmit(port) => match output(port) {
                     Output::Own(queue) => match queues.get_mut(queue) {
                         Some(queue) => {
                             queue.leaving.push(packet);
@@ -282,9 +300,7 @@ impl<D: Device> Worker<D> {
                 counters[PortCounter::TxBytes as usize] += offered - refused;
                 counters[PortCounter::TxRingFull as usize] += dropped;
             }
-            for packet in queue.leaving.drain(..) {
-                pool.free(packet.frame);
-            }
+            pool.free_many(queue.leaving.drain(..).map(|packet| packet.frame));
         }
     }
 
@@ -360,7 +376,15 @@ impl<D: Device> Worker<D> {
         Answer::Audited { audit: self.parts.pool.audit(in_hand as u32, 0), rx, completion }
     }
 
+    /// Ends: what has been received is dealt with, what is waiting to leave leaves.
     fn stop(&mut self, now: u64) {
+        for queue in 0..self.parts.queues.len() {
+            // As many as are there now: more may come for as long as we look.
+            let waiting = self.parts.queues[queue].device.arrived().rx as usize;
+            for _ in 0..waiting.div_ceil(BURST) {
+                self.receive(queue, now);
+            }
+        }
         for queue in &mut self.parts.queues {
             queue.device.flush(now, true);
             queue.device.complete(&mut self.parts.pool);

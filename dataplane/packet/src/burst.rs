@@ -3,8 +3,12 @@
 //! Owns: the frames of its packets. A stage sees bytes and facts, and sets verdicts; it never has a frame in its hands, so
 //! it cannot lose one. Refuses: a 65th packet, and a frame of another arena (handed back). Keeps true: bit *i* of the mask
 //! of live packets is set as long as packet *i* has no verdict but `Next`.
+//!
+//! There is an array for each thing that is known of packets, not an array of packets: what is the same for a whole burst
+//! is written, compared and added up a vector register at a time.
 
 use crate::frame::{Arena, Frame};
+use crate::pool::Pool;
 use crate::verdict::{PortId, Verdict};
 
 /// Most packets of a burst: the bits of one word, and what one pass takes from a queue.
@@ -38,28 +42,37 @@ pub struct Facts {
     pub hash: u32,
 }
 
-#[derive(Clone, Copy, Default)]
-struct Slot {
-    raw: u32,
-    start: u16,
-    len: u16,
-    port: PortId,
-    verdict: Verdict,
-    facts: Facts,
-}
-
 /// A burst. See the module.
 pub struct Burst {
     arena: Arena,
     len: usize,
     live: u64,
-    slots: [Slot; BURST],
+    /// The verdict of every packet, when one call decided about them all.
+    whole: Option<Verdict>,
+    /// Raw frames: those below `len` are owned.
+    frames: [u32; BURST],
+    starts: [u16; BURST],
+    lens: [u16; BURST],
+    ports: [PortId; BURST],
+    verdicts: [Verdict; BURST],
+    facts: [Facts; BURST],
 }
 
 impl Burst {
     /// An empty burst of packets in this arena.
     pub fn new(arena: Arena) -> Self {
-        Self { arena, len: 0, live: 0, slots: [Slot::default(); BURST] }
+        Self {
+            arena,
+            len: 0,
+            live: 0,
+            whole: None,
+            frames: [0; BURST],
+            starts: [0; BURST],
+            lens: [0; BURST],
+            ports: [PortId::default(); BURST],
+            verdicts: [Verdict::Next; BURST],
+            facts: [Facts::default(); BURST],
+        }
     }
 
     /// Packets in it.
@@ -93,23 +106,50 @@ impl Burst {
         {
             return Err(packet);
         }
-        self.slots[self.len] = Slot {
-            start: packet.start,
-            len: packet.len,
-            port: packet.port,
-            raw: packet.frame.into_raw(),
-            verdict: Verdict::Next,
-            facts: Facts::default(),
-        };
+        let i = self.len;
+        (self.starts[i], self.lens[i], self.ports[i]) = (packet.start, packet.len, packet.port);
+        (self.verdicts[i], self.facts[i]) = (Verdict::Next, Facts::default());
+        self.frames[i] = packet.frame.into_raw();
+        self.whole = None;
         self.live |= 1 << self.len;
         self.len += 1;
         Ok(())
     }
 
+    /// Adds up to `want` packets that came in at `port`, each `len` bytes from byte `start` of a free frame of `pool`, the
+    /// bytes as they are there. Returns how many: fewer when the burst or the pool has no more; none when the pool is of
+    /// another arena or the range leaves a frame.
+    #[inline]
+    pub fn extend_from(&mut self, pool: &mut Pool, want: usize, port: PortId, start: u16, len: u16) -> usize {
+        let from = self.len.min(BURST);
+        let end = usize::from(start) + usize::from(len);
+        if pool.arena().tag() != self.arena.tag() || end > self.arena.frame_size().bytes() {
+            return 0;
+        }
+        // No more than there are slots, so each frame that comes has one.
+        let mut slots = self.frames[from..].iter_mut();
+        let came = pool.alloc_many(want.min(BURST - from), |frame| {
+            if let Some(slot) = slots.next() {
+                *slot = frame.into_raw();
+            }
+        });
+        let new = from..from + came;
+        self.starts[new.clone()].fill(start);
+        self.lens[new.clone()].fill(len);
+        self.ports[new.clone()].fill(port);
+        self.verdicts[new.clone()].fill(Verdict::Next);
+        self.facts[new.clone()].fill(Facts::default());
+        self.live |= all(new.end) & !all(from);
+        self.len = new.end;
+        self.whole = None;
+        came
+    }
+
     /// Bytes of all its packets together.
     #[inline]
     pub fn total_bytes(&self) -> u64 {
-        self.slots[..self.len].iter().map(|slot| u64::from(slot.len)).sum()
+        // 64 lengths of 16 bits fit in 22.
+        u64::from(self.lens[..self.len].iter().map(|&len| u32::from(len)).sum::<u32>())
     }
 
     /// The packets that no stage has decided yet, as a mask: bit *i* is packet *i*.
@@ -127,46 +167,78 @@ impl Burst {
     /// The bytes of packet `i`; empty when there is none.
     #[inline]
     pub fn bytes(&self, i: usize) -> &[u8] {
-        let Some(slot) = self.slots[..self.len.min(BURST)].get(i) else { return &[] };
-        // Borrowed from the slot, which owns the frame as long as the burst is borrowed.
-        let frame = std::mem::ManuallyDrop::new(Frame::from_raw(slot.raw));
-        let bytes = self.arena.bytes(&frame, slot.start, slot.len);
-        // SAFETY: the bytes are this slot's frame's, and the burst, which owns it, stays borrowed as long as they are.
+        if i >= self.len.min(BURST) {
+            return &[];
+        }
+        // Borrowed from the burst, which owns the frame.
+        let frame = std::mem::ManuallyDrop::new(Frame::from_raw(self.frames[i]));
+        let bytes = self.arena.bytes(&frame, self.starts[i], self.lens[i]);
+        // SAFETY: the bytes are packet `i`'s frame's, and the burst, which owns it, stays borrowed as long as they are.
         unsafe { std::slice::from_raw_parts(bytes.as_ptr(), bytes.len()) }
     }
 
     /// The bytes of packet `i`, to change.
     #[inline]
     pub fn bytes_mut(&mut self, i: usize) -> &mut [u8] {
-        let Some(slot) = self.slots[..self.len.min(BURST)].get(i) else { return &mut [] };
-        let mut frame = std::mem::ManuallyDrop::new(Frame::from_raw(slot.raw));
-        let bytes = self.arena.bytes_mut(&mut frame, slot.start, slot.len);
-        // SAFETY: the bytes are this slot's frame's, and the burst stays borrowed for writing as long as they are.
+        if i >= self.len.min(BURST) {
+            return &mut [];
+        }
+        let mut frame = std::mem::ManuallyDrop::new(Frame::from_raw(self.frames[i]));
+        let bytes = self.arena.bytes_mut(&mut frame, self.starts[i], self.lens[i]);
+        // SAFETY: the bytes are packet `i`'s frame's, and the burst stays borrowed for writing as long as they are.
         unsafe { std::slice::from_raw_parts_mut(bytes.as_mut_ptr(), bytes.len()) }
     }
 
     /// Where packet `i` came in.
     #[inline]
     pub fn port(&self, i: usize) -> PortId {
-        self.slots[i & (BURST - 1)].port
+        self.ports[i & (BURST - 1)]
     }
 
     /// What the stages know of packet `i`.
     #[inline]
     pub fn facts(&self, i: usize) -> &Facts {
-        &self.slots[i & (BURST - 1)].facts
+        &self.facts[i & (BURST - 1)]
     }
 
     /// As [`Self::facts`], to change.
     #[inline]
     pub fn facts_mut(&mut self, i: usize) -> &mut Facts {
-        &mut self.slots[i & (BURST - 1)].facts
+        &mut self.facts[i & (BURST - 1)]
     }
 
     /// What is decided of packet `i`.
     #[inline]
     pub fn verdict(&self, i: usize) -> Verdict {
-        self.slots[i & (BURST - 1)].verdict
+        self.verdicts[i & (BURST - 1)]
+    }
+
+    /// Where all packets came in, if it is the same port for all.
+    #[inline]
+    pub fn common_port(&self) -> Option<PortId> {
+        let ports = &self.ports[..self.len.min(BURST)];
+        let first = *ports.first()?;
+        // Without a way out half way, so that it is a few vector instructions.
+        let differences = ports.iter().fold(0, |differences, port| differences | (port.0 ^ first.0));
+        (differences == 0).then_some(first)
+    }
+
+    /// The verdict of all packets, when one [`Self::decide_all`] gave it to every one of them.
+    #[inline]
+    pub fn unanimous(&self) -> Option<Verdict> {
+        self.whole
+    }
+
+    /// How many of these packets are to be dropped.
+    #[inline]
+    pub fn drops(&self, mask: u64) -> u32 {
+        match self.whole {
+            Some(Verdict::Drop(_)) => (mask & all(self.len)).count_ones(),
+            Some(_) => 0,
+            None => Bits(mask & all(self.len))
+                .filter(|&i| matches!(self.verdict(i), Verdict::Drop(_)))
+                .count() as u32,
+        }
     }
 
     /// Decides packet `i`; `Next` makes it live again.
@@ -175,7 +247,8 @@ impl Burst {
         if i >= self.len {
             return;
         }
-        self.slots[i].verdict = verdict;
+        self.verdicts[i] = verdict;
+        self.whole = None;
         let bit = 1 << i;
         if verdict == Verdict::Next { self.live |= bit } else { self.live &= !bit }
     }
@@ -183,12 +256,19 @@ impl Burst {
     /// Decides all live packets at once.
     #[inline]
     pub fn decide_all(&mut self, verdict: Verdict) {
-        for i in self.undecided() {
-            self.slots[i].verdict = verdict;
+        if self.live == 0 || verdict == Verdict::Next {
+            return;
         }
-        if verdict != Verdict::Next {
-            self.live = 0;
+        if self.live == all(self.len) {
+            self.verdicts[..self.len].fill(verdict);
+            self.whole = Some(verdict);
+        } else {
+            for i in self.undecided() {
+                self.verdicts[i] = verdict;
+            }
+            self.whole = None;
         }
+        self.live = 0;
     }
 
     /// Leaves only these of the packets without a verdict to the next stage, until [`Self::widen`].
@@ -203,8 +283,8 @@ impl Burst {
     #[inline]
     pub fn widen(&mut self) {
         self.live = 0;
-        for (i, slot) in self.slots[..self.len].iter().enumerate() {
-            if slot.verdict == Verdict::Next {
+        for (i, verdict) in self.verdicts[..self.len].iter().enumerate() {
+            if *verdict == Verdict::Next {
                 self.live |= 1 << i;
             }
         }
@@ -213,17 +293,45 @@ impl Burst {
     /// Takes all packets out, each with its verdict and what is known of it, in order.
     #[inline]
     pub fn drain(&mut self, mut each: impl FnMut(Packet, Verdict, &Facts)) {
-        let len = std::mem::take(&mut self.len);
-        self.live = 0;
-        for slot in &self.slots[..len] {
-            let frame = Frame::from_raw(slot.raw);
-            each(
-                Packet { frame, start: slot.start, len: slot.len, port: slot.port },
-                slot.verdict,
-                &slot.facts,
-            );
+        let len = self.empty();
+        for i in 0..len {
+            each(self.packet(i), self.verdicts[i], &self.facts[i]);
         }
     }
+
+    /// Takes all packets out, in order, whatever their verdicts.
+    #[inline]
+    pub fn drain_into(&mut self, out: &mut Vec<Packet>) {
+        let len = self.empty();
+        out.extend((0..len).map(|i| self.packet(i)));
+    }
+
+    /// Frees the frames of all packets, whatever their verdicts.
+    #[inline]
+    pub fn free_into(&mut self, pool: &mut Pool) {
+        let len = self.empty();
+        pool.free_many(self.frames[..len].iter().map(|&raw| Frame::from_raw(raw)));
+    }
+
+    /// Leaves no packets; whoever calls takes this many frames over.
+    #[inline]
+    fn empty(&mut self) -> usize {
+        (self.live, self.whole) = (0, None);
+        std::mem::take(&mut self.len).min(BURST)
+    }
+
+    /// Packet `i`, for whoever took the frames over.
+    #[inline]
+    fn packet(&self, i: usize) -> Packet {
+        let frame = Frame::from_raw(self.frames[i]);
+        Packet { frame, start: self.starts[i], len: self.lens[i], port: self.ports[i] }
+    }
+}
+
+/// A mask of the first `len` packets.
+#[inline]
+fn all(len: usize) -> u64 {
+    if len >= BURST { u64::MAX } else { (1 << len) - 1 }
 }
 
 #[cfg(debug_assertions)]
@@ -254,68 +362,4 @@ impl Iterator for Bits {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::frame::FrameSize;
-    use crate::pool::Pool;
-    use crate::verdict::DropReason;
-
-    fn pool() -> Pool {
-        Pool::heap(FrameSize::K2, 128, 1).unwrap().remove(0)
-    }
-
-    fn packet(pool: &mut Pool, len: u16) -> Packet {
-        Packet { frame: pool.alloc().unwrap(), start: 256, len, port: PortId(1) }
-    }
-
-    #[test]
-    fn takes_64_packets_and_hands_the_next_one_back() {
-        let mut pool = pool();
-        let mut burst = Burst::new(pool.arena().clone());
-        for _ in 0..64 {
-            burst.push(packet(&mut pool, 60)).unwrap();
-        }
-        let refused = burst.push(packet(&mut pool, 60)).unwrap_err();
-        pool.free(refused.frame);
-        assert_eq!(burst.live(), u64::MAX);
-        burst.drain(|packet, _, _| pool.free(packet.frame));
-        assert_eq!(pool.available(), 128);
-        assert_eq!(pool.audit(0, 0).leaked, 0);
-    }
-
-    #[test]
-    fn refuses_frames_of_another_arena_and_ranges_that_leave_the_frame() {
-        let (mut ours, mut theirs) = (pool(), pool());
-        let mut burst = Burst::new(ours.arena().clone());
-        let refused = burst.push(packet(&mut theirs, 60)).unwrap_err();
-        theirs.free(refused.frame);
-        let refused = burst.push(packet(&mut ours, 1793)).unwrap_err();
-        ours.free(refused.frame);
-    }
-
-    #[test]
-    fn verdicts_steer_which_packets_the_next_stage_sees() {
-        let mut pool = pool();
-        let mut burst = Burst::new(pool.arena().clone());
-        for i in 0..4 {
-            burst.push(packet(&mut pool, 60 + i)).unwrap();
-        }
-        burst.decide(1, Verdict::Drop(DropReason::NoRoute));
-        assert_eq!(burst.undecided().collect::<Vec<_>>(), [0, 2, 3]);
-        burst.narrow(0b0100);
-        burst.decide_all(Verdict::Punt);
-        burst.widen();
-        assert_eq!(burst.undecided().collect::<Vec<_>>(), [0, 3]);
-        burst.bytes_mut(3)[0] = 7;
-        assert_eq!((burst.bytes(3)[0], burst.bytes(3).len(), burst.bytes(4).len()), (7, 63, 0));
-        let mut verdicts = Vec::new();
-        burst.drain(|packet, verdict, _| {
-            verdicts.push(verdict);
-            pool.free(packet.frame);
-        });
-        assert_eq!(
-            verdicts,
-            [Verdict::Next, Verdict::Drop(DropReason::NoRoute), Verdict::Punt, Verdict::Next]
-        );
-    }
-}
+mod tests;

@@ -149,6 +149,12 @@ impl Ledger {
         self.set_for(frame, owner, self.worker);
     }
 
+    /// What is needed to hand over many frames, looked up once.
+    #[inline]
+    pub(crate) fn owners(&self) -> Owners<'_> {
+        Owners { bytes: self.bytes(), worker: self.worker, arena: self.arena }
+    }
+
     #[inline]
     pub(crate) fn set_for(&self, frame: &Frame, owner: Owner, worker: u8) {
         if let Some(byte) = self.bytes().get(frame.number() as usize) {
@@ -159,15 +165,7 @@ impl Ledger {
     /// Turns a number into the frame, if this worker's `from` is where it is; it is in the worker's hands then.
     #[inline]
     pub(crate) fn claim(&mut self, number: u32, from: Owner) -> Result<Frame, Misplaced> {
-        let Some(byte) = self.bytes().get(number as usize) else {
-            return Err(Misplaced { number, owner: u8::MAX });
-        };
-        let owner = byte.load(Ordering::Relaxed);
-        if owner != from.byte(self.worker) {
-            return Err(Misplaced { number, owner });
-        }
-        byte.store(Owner::Burst.byte(self.worker), Ordering::Release);
-        Ok(Frame::from_parts(self.arena, number))
+        self.owners().claim(number, from)
     }
 
     /// Writes the owner of a number that nobody has as a frame: start-up and recovery only.
@@ -206,6 +204,39 @@ impl Ledger {
             }
         }
         counts
+    }
+}
+
+/// A ledger's owner bytes, for a burst of hand-overs. Borrowed from the one [`Ledger`] hand of its worker: nobody else
+/// claims that worker's frames meanwhile.
+#[derive(Clone, Copy)]
+pub(crate) struct Owners<'a> {
+    bytes: &'a [AtomicU8],
+    worker: u8,
+    arena: u8,
+}
+
+impl Owners<'_> {
+    /// As [`Ledger::claim`].
+    #[inline]
+    pub(crate) fn claim(&self, number: u32, from: Owner) -> Result<Frame, Misplaced> {
+        let Some(byte) = self.bytes.get(number as usize) else {
+            return Err(Misplaced { number, owner: u8::MAX });
+        };
+        let owner = byte.load(Ordering::Relaxed);
+        if owner != from.byte(self.worker) {
+            return Err(Misplaced { number, owner });
+        }
+        byte.store(Owner::Burst.byte(self.worker), Ordering::Release);
+        Ok(Frame::from_parts(self.arena, number))
+    }
+
+    /// As [`Ledger::set`].
+    #[inline]
+    pub(crate) fn set(&self, frame: &Frame, owner: Owner) {
+        if let Some(byte) = self.bytes.get(frame.number() as usize) {
+            byte.store(owner.byte(self.worker), Ordering::Release);
+        }
     }
 }
 

@@ -7,7 +7,7 @@
 //! checked. Refuses: frames that the kernel returns but was not given (counted, never used twice). Keeps true: the free
 //! list, the counts and the ledger's bytes say the same, which [`Pool::audit`] proves at any pass boundary.
 
-use crate::frame::{Arena, ArenaError, Frame, FrameSize};
+use crate::frame::{Arena, ArenaError, Frame, FrameSize, MAX_FRAMES};
 use crate::ledger::{Ledger, MAX_WORKERS, Misplaced, Owner, home_slice, ledger_bytes};
 use crate::region::Region;
 use crossbeam_queue::ArrayQueue;
@@ -157,6 +157,50 @@ impl Pool {
         }
     }
 
+    /// Up to `want` free frames, one after the other, as [`Self::alloc`] gives them. Returns how many.
+    #[inline]
+    pub fn alloc_many(&mut self, want: usize, mut each: impl FnMut(Frame)) -> usize {
+        if self.free.len() < want {
+            self.collect_returns();
+        }
+        let from = self.free.len().saturating_sub(want);
+        let owners = self.ledger.owners();
+        let mut came = 0;
+        for number in self.free.drain(from..).rev() {
+            match owners.claim(number, Owner::Pool) {
+                Ok(frame) => {
+                    came += 1;
+                    each(frame);
+                }
+                Err(_) => self.misplaced += 1,
+            }
+        }
+        came
+    }
+
+    /// Frees frames, as [`Self::free`] does with each.
+    #[inline]
+    pub fn free_many(&mut self, frames: impl ExactSizeIterator<Item = Frame>) {
+        // The free list has room for the whole arena, so nothing is allocated. With the length known ahead, the loop
+        // does not touch the list's own.
+        let mut top = self.free.len();
+        self.free.resize(top + frames.len(), 0);
+        let home = self.home.clone();
+        let owners = self.ledger.owners();
+        for frame in frames {
+            if home.contains(&frame.number())
+                && let Some(slot) = self.free.get_mut(top)
+            {
+                owners.set(&frame, Owner::Pool);
+                *slot = frame.into_raw() & (MAX_FRAMES - 1);
+                top += 1;
+            } else {
+                send_home(&self.ledger, &self.peers, self.slice, frame);
+            }
+        }
+        self.free.truncate(top);
+    }
+
     /// Frees a frame: into this pool, or on the way to the worker whose slice it is of.
     #[inline]
     pub fn free(&mut self, frame: Frame) {
@@ -165,18 +209,8 @@ impl Pool {
             self.free.push(frame.number());
             let _ = frame.into_raw();
         } else {
-            self.send_home(frame);
+            send_home(&self.ledger, &self.peers, self.slice, frame);
         }
-    }
-
-    fn send_home(&mut self, frame: Frame) {
-        let worker = self.home_of(frame.number());
-        self.ledger.set_for(&frame, Owner::Remote, worker as u8);
-        let number = frame.number();
-        let _ = frame.into_raw();
-        // The ring has room for every frame of the arena, so it cannot be full.
-        let pushed = self.peers[worker].push(number);
-        debug_assert!(pushed.is_ok(), "a ring of returns holds the whole arena");
     }
 
     /// Takes the frames that other workers sent home. Housekeeping, and when the pool is empty.
@@ -278,7 +312,7 @@ impl Pool {
     }
 
     fn home_of(&self, number: u32) -> usize {
-        ((number / self.slice) as usize).min(self.peers.len() - 1)
+        home_of(number, self.slice, self.peers.len())
     }
 
     /// Fills the free list and the counts from the ledger's bytes.
@@ -331,6 +365,22 @@ impl Pool {
             misplaced: self.misplaced,
         }
     }
+}
+
+/// Which worker's slice a frame is of; the last one's takes the remainder.
+fn home_of(number: u32, slice: u32, workers: usize) -> usize {
+    ((number / slice) as usize).min(workers - 1)
+}
+
+/// Sends a frame on its way to the worker whose slice it is of.
+fn send_home(ledger: &Ledger, peers: &[Arc<ArrayQueue<u32>>], slice: u32, frame: Frame) {
+    let worker = home_of(frame.number(), slice, peers.len());
+    ledger.set_for(&frame, Owner::Remote, worker as u8);
+    let number = frame.number();
+    let _ = frame.into_raw();
+    // The ring has room for every frame of the arena, so it cannot be full.
+    let pushed = peers[worker].push(number);
+    debug_assert!(pushed.is_ok(), "a ring of returns holds the whole arena");
 }
 
 #[cfg(test)]

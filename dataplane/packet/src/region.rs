@@ -94,6 +94,7 @@ impl Region {
     }
 
     /// `count` bytes from byte `offset`.
+    #[inline]
     pub fn u8s(&self, offset: usize, count: usize) -> Option<&[AtomicU8]> {
         let first = self.span(offset, count, 1)?;
         // SAFETY: in range and aligned (checked by `span`); atomics may be shared.
@@ -101,6 +102,7 @@ impl Region {
     }
 
     /// `count` words of 4 bytes from byte `offset`, which is a multiple of 4.
+    #[inline]
     pub fn u32s(&self, offset: usize, count: usize) -> Option<&[AtomicU32]> {
         let first = self.span(offset, count, 4)?;
         // SAFETY: in range and aligned (checked by `span`); atomics may be shared.
@@ -108,12 +110,14 @@ impl Region {
     }
 
     /// `count` words of 8 bytes from byte `offset`, which is a multiple of 8.
+    #[inline]
     pub fn u64s(&self, offset: usize, count: usize) -> Option<&[AtomicU64]> {
         let first = self.span(offset, count, 8)?;
         // SAFETY: in range and aligned (checked by `span`); atomics may be shared.
         Some(unsafe { std::slice::from_raw_parts(first.as_ptr().cast(), count) })
     }
 
+    #[inline]
     fn span(&self, offset: usize, count: usize, size: usize) -> Option<NonNull<u8>> {
         let end = count.checked_mul(size)?.checked_add(offset)?;
         if end > self.len {

@@ -83,7 +83,17 @@ pub fn build(out_dir: &Path, ebpf_dir: &Path) -> Result<Objects, BuildError> {
     toolchain.set_compiler(&mut cargo);
     cargo
         .current_dir(ebpf_dir)
-        .args(["build", "--release", "--bins", "--locked", "--ignore-rust-version", "-Z", "build-std=core", "--target", TARGET])
+        .args([
+            "build",
+            "--release",
+            "--bins",
+            "--locked",
+            "--ignore-rust-version",
+            "-Z",
+            "build-std=core",
+            "--target",
+            TARGET,
+        ])
         .arg("--target-dir")
         .arg(&target_dir)
         .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", linker.path())

@@ -1,0 +1,168 @@
+use super::*;
+use crate::compile::{CompileError, Resources, compile};
+use crate::spec::parse;
+use crate::tables::fib::{FibLayout, FibWriter};
+use std::collections::BTreeMap;
+use zsync_packet::burst::Packet;
+use zsync_packet::flow::HashKey;
+use zsync_packet::frame::{FrameSize, HEADROOM};
+use zsync_packet::header::corpus;
+use zsync_packet::pool::Pool;
+use zsync_packet::region::Region;
+
+fn resources() -> Resources {
+    let fib = FibWriter::create(Region::heap(FibLayout::SMALL.bytes()), FibLayout::SMALL).unwrap();
+    let port = PortFacts { mac: corpus::MACS.1, mtu: 1500, complete_checksums: false };
+    Resources {
+        ports: vec![port; 3],
+        fibs: BTreeMap::from([(254, fib.reader())]),
+        hash_key: HashKey::from_seed(1),
+    }
+}
+
+const TWO: &str = r#"
+[port.a]
+netdev = "eth1"
+[port.b]
+netdev = "eth2"
+[port.c]
+netdev = "eth3"
+[pipeline.away]
+input  = ["c"]
+stages = ["drop"]
+[pipeline.forward]
+input  = ["a"]
+stages = ["route.main"]
+[route.main]
+table = 254
+"#;
+
+fn compiled(source: &str) -> Result<Snapshot, CompileError> {
+    compile(&parse(source, "test.toml").unwrap().spec, 3, &resources())
+}
+
+/// Runs so many copies of a packet; what was decided, and the counts of the stages.
+fn process(snapshot: &mut Snapshot, port: u16, packets: usize) -> (Vec<Verdict>, [StageCount; MAX_STAGES]) {
+    let mut pool = Pool::heap(FrameSize::K2, 64, 1).unwrap().remove(0);
+    let mut burst = Burst::new(pool.arena().clone());
+    let bytes = &corpus::valid()[2].bytes;
+    for _ in 0..packets {
+        let (mut frame, len) = (pool.alloc().unwrap(), bytes.len() as u16);
+        pool.arena().bytes_mut(&mut frame, HEADROOM as u16, len).copy_from_slice(bytes);
+        burst.push(Packet { frame, start: HEADROOM as u16, len, port: PortId(port) }).unwrap();
+    }
+    let mut counts = [StageCount::default(); MAX_STAGES];
+    snapshot.process(PortId(port), &mut burst, &Cx { now: 1 }, &mut counts);
+    assert_eq!(burst.live(), 0);
+    let mut verdicts = Vec::new();
+    burst.drain(|packet, verdict, _| {
+        verdicts.push(verdict);
+        pool.free(packet.frame);
+    });
+    assert_eq!(pool.audit(0, 0).leaked, 0);
+    (verdicts, counts)
+}
+
+#[test]
+fn a_configuration_becomes_pipelines_with_a_parser_ahead_and_numbered_stages() {
+    let snapshot = compiled(TWO).unwrap();
+    assert_eq!(snapshot.epoch, 3);
+    let labels: Vec<(usize, &str)> = snapshot
+        .pipelines
+        .iter()
+        .flat_map(|pipeline| &pipeline.stages)
+        .map(|placed| (placed.number, &placed.label[..]))
+        .collect();
+    assert_eq!(labels, [(0, "parse"), (1, "drop"), (2, "parse"), (3, "route.main")]);
+    assert_eq!(snapshot.entry, [Some(PipelineId(1)), None, Some(PipelineId(0))]);
+    let wire = TWO.replace("route.main", "patch.wire").replace("table = 254", "pairs = [[\"a\", \"b\"]]");
+    let wire = wire.replace("input  = [\"a\"]", "input  = [\"a\", \"b\"]");
+    let wire = compiled(&wire).unwrap();
+    assert!(matches!(wire.pipelines[1].stages[..], [Placed { stage: AnyStage::Patch(_), number: 2, .. }]));
+}
+
+#[test]
+fn what_was_not_given_is_named() {
+    let error = compiled(&TWO.replace("254", "100")).unwrap_err();
+    let expected = CompileError::NoFib { pipeline: "forward".into(), stage: "route.main".into(), table: 100 };
+    assert_eq!(error, expected);
+    assert!(error.to_string().contains("routing table 100"), "{error}");
+}
+
+#[test]
+fn stages_count_what_reaches_them_and_what_they_drop() {
+    let mut snapshot = compiled(TWO).unwrap();
+    let (verdicts, counts) = process(&mut snapshot, 0, 64);
+    // Nothing is routed, so the kernel answers.
+    assert_eq!(verdicts, [Verdict::Punt; 64]);
+    let count = |packets, drops| StageCount { packets, drops };
+    assert_eq!(counts[..4], [count(0, 0), count(0, 0), count(64, 0), count(64, 0)]);
+    let (verdicts, counts) = process(&mut snapshot, 2, 5);
+    assert_eq!(verdicts, [Verdict::Drop(DropReason::Configured); 5]);
+    assert_eq!(counts[..4], [count(5, 0), count(5, 5), count(0, 0), count(0, 0)]);
+}
+
+#[test]
+fn ports_without_a_pipeline_and_pipelines_that_are_not_there() {
+    let mut snapshot = compiled(TWO).unwrap();
+    for port in [1, 3, u16::MAX] {
+        let (verdicts, _) = process(&mut snapshot, port, 2);
+        assert_eq!(verdicts, [Verdict::Drop(DropReason::NoPipeline); 2]);
+    }
+    assert_eq!(process(&mut Snapshot::empty(), 0, 1).0, [Verdict::Drop(DropReason::NoPipeline)]);
+    snapshot.entry[0] = Some(PipelineId(7));
+    assert_eq!(process(&mut snapshot, 0, 1).0, [Verdict::Drop(DropReason::Undecided)]);
+    // A pipeline without stages leaves everything undecided.
+    snapshot.pipelines[1] = Pipeline { name: "empty".into(), stages: Vec::new() };
+    snapshot.entry[0] = Some(PipelineId(1));
+    assert_eq!(process(&mut snapshot, 0, 64).0, [Verdict::Drop(DropReason::Undecided); 64]);
+}
+
+/// No stage of a configuration says `Goto` yet, so the packets say it here, before the first stage.
+fn gone(snapshot: &mut Snapshot, to: &[u16]) -> Vec<Verdict> {
+    let mut pool = Pool::heap(FrameSize::K2, 64, 1).unwrap().remove(0);
+    let mut burst = Burst::new(pool.arena().clone());
+    for _ in to {
+        let frame = pool.alloc().unwrap();
+        burst.push(Packet { frame, start: HEADROOM as u16, len: 60, port: PortId(0) }).unwrap();
+    }
+    for (i, &to) in to.iter().enumerate() {
+        burst.decide(i, Verdict::Goto(PipelineId(to)));
+    }
+    let mut counts = [StageCount::default(); MAX_STAGES];
+    snapshot.process(PortId(0), &mut burst, &Cx { now: 1 }, &mut counts);
+    let mut verdicts = Vec::new();
+    burst.drain(|packet, verdict, _| {
+        verdicts.push(verdict);
+        pool.free(packet.frame);
+    });
+    verdicts
+}
+
+#[test]
+fn gotos_lead_each_packet_to_its_pipeline() {
+    let place = |stage| vec![Placed { label: "x".into(), number: 0, stage: AnyStage::Decide(stage) }];
+    let mut snapshot = Snapshot {
+        epoch: 1,
+        pipelines: vec![
+            Pipeline { name: "drop".into(), stages: place(Decide::DROP) },
+            Pipeline { name: "punt".into(), stages: place(Decide::PUNT) },
+        ],
+        entry: vec![Some(PipelineId(0))],
+    };
+    let dropped = Verdict::Drop(DropReason::Configured);
+    assert_eq!(gone(&mut snapshot, &[1, 0, 1]), [Verdict::Punt, dropped, Verdict::Punt]);
+    assert_eq!(
+        gone(&mut snapshot, &[0, 1, 9]),
+        [dropped, Verdict::Punt, Verdict::Drop(DropReason::Undecided)]
+    );
+}
+
+#[test]
+fn a_burst_may_go_to_more_pipelines_than_a_packet() {
+    let stages = vec![Placed { label: "x".into(), number: 0, stage: AnyStage::Decide(Decide::PUNT) }];
+    let pipelines = vec![Pipeline { name: "punt".into(), stages }; 40];
+    let mut snapshot = Snapshot { epoch: 1, pipelines, entry: vec![Some(PipelineId(0))] };
+    let to: Vec<u16> = (0..40).collect();
+    assert_eq!(gone(&mut snapshot, &to), [Verdict::Punt; 40]);
+}

@@ -7,4 +7,4 @@ pub mod patch;
 pub mod route;
 
 #[cfg(test)]
-mod bench;
+mod fixture;

@@ -17,14 +17,23 @@ impl Patch {
             |to: Option<PortId>| to.map_or(Verdict::Drop(DropReason::NoSuchPort), Verdict::Transmit);
         Self { outputs: outputs.into_iter().map(verdict).collect() }
     }
+
+    #[inline]
+    fn output(&self, port: PortId) -> Verdict {
+        self.outputs.get(usize::from(port.0)).copied().unwrap_or(Verdict::Drop(DropReason::NoSuchPort))
+    }
 }
 
 impl Stage for Patch {
     #[inline]
     fn process(&mut self, burst: &mut Burst, _: &Cx) {
+        // As a rule: a burst is what one queue received.
+        if let Some(port) = burst.common_port() {
+            burst.decide_all(self.output(port));
+            return;
+        }
         for i in burst.undecided() {
-            let output = self.outputs.get(usize::from(burst.port(i).0));
-            burst.decide(i, output.copied().unwrap_or(Verdict::Drop(DropReason::NoSuchPort)));
+            burst.decide(i, self.output(burst.port(i)));
         }
     }
 }

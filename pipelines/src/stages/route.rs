@@ -98,12 +98,10 @@ impl Route {
             let i = usize::from(i);
             let hash = if route.is_multipath() { self.flow_hash(burst, i) } else { 0 };
             let verdict = match self.fib.adjacency(route, hash) {
-                Adjacency::Forward { port, mac } => {
-                    match self.ports.get(usize::from(port)) {
-                        Some(facts) => rewrite(burst, i, facts, mac).map(|()| Verdict::Transmit(PortId(port))),
-                        None => Err(Answer::None(DropReason::NoSuchPort)),
-                    }
-                }
+                Adjacency::Forward { port, mac } => match self.ports.get(usize::from(port)) {
+                    Some(facts) => rewrite(burst, i, facts, mac).map(|()| Verdict::Transmit(PortId(port))),
+                    None => Err(Answer::None(DropReason::NoSuchPort)),
+                },
                 Adjacency::Kernel | Adjacency::Local => Ok(Verdict::Punt),
                 Adjacency::NoRoute => Err(Answer::Icmp(DropReason::NoRoute)),
                 Adjacency::Unreachable => Err(Answer::Icmp(DropReason::Unreachable)),
@@ -128,7 +126,8 @@ impl Route {
         let packet = burst.bytes(i).get(l3..).unwrap_or(&[]);
         // Behind a chain of extension headers that cannot be walked, the addresses must do.
         let key = FlowKey::of(packet).or_else(|_| {
-            Ipv6::parse(packet).map(|ip| FlowKey::v6((ip.source(), 0), (ip.destination(), 0), ip.next_header()))
+            Ipv6::parse(packet)
+                .map(|ip| FlowKey::v6((ip.source(), 0), (ip.destination(), 0), ip.next_header()))
         });
         let hash = key.map_or(0, |key| (key.hash(&self.hash_key) >> 32) as u32);
         burst.facts_mut(i).hash = hash;
@@ -157,8 +156,7 @@ fn rewrite(burst: &mut Burst, i: usize, output: &PortFacts, mac: [u8; 6]) -> Res
         4 => age_v4(packet, output)?,
         _ => age_v6(packet, output)?,
     }
-    let mut frame =
-        EthernetMut::parse(bytes).map_err(|_| Answer::None(DropReason::EthernetTruncated))?;
+    let mut frame = EthernetMut::parse(bytes).map_err(|_| Answer::None(DropReason::EthernetTruncated))?;
     frame.set_destination(mac);
     frame.set_source(output.mac);
     Ok(())

@@ -42,31 +42,31 @@ pairs = [["c", "d"]]
 "#;
 
 /// Ports of the configuration, by their numbers.
-pub const A: PortId = PortId(0);
+pub(crate) const A: PortId = PortId(0);
 /// The peer of this one is a local stack: unfinished checksums are completed.
-pub const B: PortId = PortId(1);
+pub(crate) const B: PortId = PortId(1);
 /// One end of the wire.
-pub const C: PortId = PortId(2);
+pub(crate) const C: PortId = PortId(2);
 /// The other.
-pub const D: PortId = PortId(3);
+pub(crate) const D: PortId = PortId(3);
 /// In no pipeline.
-pub const E: PortId = PortId(4);
+pub(crate) const E: PortId = PortId(4);
 /// How many there are.
-pub const PORTS: u16 = 5;
+pub(crate) const PORTS: u16 = 5;
 
 /// The MAC addresses of all ports but the first, whose address is what the corpus sends to, end in their number.
-pub fn port_mac(port: PortId) -> Mac {
+pub(crate) fn port_mac(port: PortId) -> Mac {
     if port == A { corpus::MACS.1 } else { [0x02, 0, 0, 0, 1, port.0 as u8] }
 }
 
 /// Longest IP packet that a port sends.
-pub fn mtu(port: PortId) -> u32 {
+pub(crate) fn mtu(port: PortId) -> u32 {
     if port == B { 1400 } else { 1500 }
 }
 
 /// Where a route of the lab leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
+pub(crate) enum Way {
     /// To these neighbours (port, MAC), flows in equal parts.
     Hops(&'static [(u16, Mac)]),
     /// To a neighbour whose address is not known yet.
@@ -86,7 +86,7 @@ const VIA_B: Way = Way::Hops(&[(1, [0x02, 0, 0, 0, 2, 1])]);
 const VIA_BOTH: Way = Way::Hops(&[(0, [0x02, 0, 0, 0, 2, 0]), (1, [0x02, 0, 0, 0, 2, 1])]);
 
 /// The routes: overlapping ones of each kind, and no default.
-pub const ROUTES: &[(&str, u8, Way)] = &[
+pub(crate) const ROUTES: &[(&str, u8, Way)] = &[
     ("10.0.0.0", 8, VIA_A),
     ("10.2.0.0", 16, VIA_B),
     ("10.2.3.0", 24, VIA_BOTH),
@@ -111,21 +111,21 @@ pub const ROUTES: &[(&str, u8, Way)] = &[
 
 /// What became of a packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// What was decided.
-    pub verdict: Verdict,
+    pub(crate) verdict: Verdict,
     /// The packet, as it is now.
-    pub bytes: Vec<u8>,
+    pub(crate) bytes: Vec<u8>,
     /// What the stages found out.
-    pub facts: Facts,
+    pub(crate) facts: Facts,
 }
 
 /// A snapshot, and frames to fill with packets.
-pub struct Lab {
+pub(crate) struct Lab {
     /// The snapshot under test.
-    pub snapshot: Snapshot,
+    pub(crate) snapshot: Snapshot,
     /// What its stages counted.
-    pub counts: [StageCount; MAX_STAGES],
+    pub(crate) counts: [StageCount; MAX_STAGES],
     pool: Pool,
     burst: Burst,
     now: u64,
@@ -133,7 +133,7 @@ pub struct Lab {
 
 impl Lab {
     /// The lab of this module.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let with = Resources {
             ports: (0..PORTS)
                 .map(|port| {
@@ -153,7 +153,7 @@ impl Lab {
 
     /// Sends packets that came in at `port` through the snapshot, 64 at a time. Packets that no frame holds are cut to fit.
     /// Each burst comes ten seconds after the last, so that no allowance is used up but by one burst.
-    pub fn process<P: AsRef<[u8]>>(&mut self, port: PortId, packets: &[P]) -> Vec<Outcome> {
+    pub(crate) fn process<P: AsRef<[u8]>>(&mut self, port: PortId, packets: &[P]) -> Vec<Outcome> {
         let mut outcomes = Vec::with_capacity(packets.len());
         for packets in packets.chunks(BURST) {
             for packet in packets {

@@ -13,7 +13,7 @@ thread_local! {
 }
 
 /// Runs one input.
-pub fn run(input: &[u8]) {
+pub(crate) fn run(input: &[u8]) {
     LAB.with_borrow_mut(|lab| {
         let mut packets: Vec<(PortId, &[u8])> = Vec::new();
         let mut rest = input;
@@ -37,7 +37,7 @@ pub fn run(input: &[u8]) {
 }
 
 /// An input of one port's packets: what [`run`] takes apart again.
-pub fn encode(port: PortId, packets: &[impl AsRef<[u8]>]) -> Vec<u8> {
+pub(crate) fn encode(port: PortId, packets: &[impl AsRef<[u8]>]) -> Vec<u8> {
     let mut input = Vec::new();
     for packet in packets {
         let packet = &packet.as_ref()[..packet.as_ref().len().min(1792)];
@@ -49,7 +49,7 @@ pub fn encode(port: PortId, packets: &[impl AsRef<[u8]>]) -> Vec<u8> {
 }
 
 /// What must hold of every packet, whatever is in it.
-pub fn check(port: PortId, input: &[u8], outcome: &Outcome) {
+pub(crate) fn check(port: PortId, input: &[u8], outcome: &Outcome) {
     let output = &outcome.bytes;
     assert_eq!(input.len(), output.len(), "a stage changed a length");
     if port == C || port == D {

@@ -9,13 +9,13 @@ fuzz_target!(|source: &str| {
         Ok(parsed) => {
             assert!(spec::diff(&parsed.spec, &parsed.spec).is_empty());
             for warning in parsed.warnings {
-                warning.render(source);
+                assert!(!warning.render(source).is_empty());
             }
         }
         Err(mistakes) => {
             assert!(!mistakes.is_empty(), "refused without a reason");
             for mistake in mistakes {
-                mistake.render(source);
+                assert!(!mistake.render(source).is_empty());
             }
         }
     }

@@ -69,6 +69,30 @@ impl Null {
         self
     }
 
+    /// Adds the next packet to `burst`. How many came: one, or none when it had to be refused; `None` when the pool is empty.
+    #[inline]
+    fn copy(&mut self, pool: &mut Pool, burst: &mut Burst) -> Option<usize> {
+        let Templates::Copied { packets, next } = &mut self.templates else { return None };
+        let Some(mut frame) = pool.alloc() else {
+            self.counters.fill_starved += 1;
+            return None;
+        };
+        let packet: &[u8] = packets.get(*next).map_or(&[], |packet| packet);
+        *next = if *next + 1 < packets.len() { *next + 1 } else { 0 };
+        let len = u16::try_from(packet.len()).unwrap_or(u16::MAX);
+        let bytes = pool.arena().bytes_mut(&mut frame, HEADROOM as u16, len);
+        let refused = if bytes.len() == packet.len() {
+            bytes.copy_from_slice(packet);
+            burst.push(Packet { frame, start: HEADROOM as u16, len, port: self.port }).err().map(|p| p.frame)
+        } else {
+            Some(frame)
+        };
+        let Some(frame) = refused else { return Some(1) };
+        self.counters.rx_refused += 1;
+        pool.free(frame);
+        Some(0)
+    }
+
     /// Packets that it gave.
     pub fn received(&self) -> u64 {
         self.received
@@ -95,36 +119,14 @@ impl Device for Null {
     fn rx_burst(&mut self, pool: &mut Pool, burst: &mut Burst) -> usize {
         let left = usize::try_from(self.limit.saturating_sub(self.received)).unwrap_or(usize::MAX);
         let want = burst.room().min(left);
-        let mut came = 0;
-        for _ in 0..want {
-            let Some(mut frame) = pool.alloc() else {
-                self.counters.fill_starved += 1;
-                break;
-            };
-            let len = match &mut self.templates {
-                Templates::Printed(len) => *len,
-                Templates::Copied { packets, next } => {
-                    let packet: &[u8] = packets.get(*next).map_or(&[], |packet| packet);
-                    *next = if *next + 1 < packets.len() { *next + 1 } else { 0 };
-                    let len = u16::try_from(packet.len()).unwrap_or(u16::MAX);
-                    let bytes = pool.arena().bytes_mut(&mut frame, HEADROOM as u16, len);
-                    if bytes.len() != packet.len() {
-                        self.counters.rx_refused += 1;
-                        pool.free(frame);
-                        continue;
-                    }
-                    bytes.copy_from_slice(packet);
-                    len
-                }
-            };
-            match burst.push(Packet { frame, start: HEADROOM as u16, len, port: self.port }) {
-                Ok(()) => came += 1,
-                Err(packet) => {
-                    self.counters.rx_refused += 1;
-                    pool.free(packet.frame);
-                }
+        let came = match self.templates {
+            Templates::Printed(len) => {
+                let came = burst.extend_from(pool, want, self.port, HEADROOM as u16, len);
+                self.counters.fill_starved += u64::from(came < want);
+                came
             }
-        }
+            Templates::Copied { .. } => (0..want).map_while(|_| self.copy(pool, burst)).sum(),
+        };
         self.received += came as u64;
         came
     }
@@ -132,9 +134,7 @@ impl Device for Null {
     #[inline]
     fn tx_burst(&mut self, pool: &mut Pool, packets: &mut Vec<Packet>) -> usize {
         let sent = packets.len();
-        for packet in packets.drain(..) {
-            pool.free(packet.frame);
-        }
+        pool.free_many(packets.drain(..).map(|packet| packet.frame));
         self.sent += sent as u64;
         sent
     }

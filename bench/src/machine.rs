@@ -1,0 +1,75 @@
+//! The machine: what figures were measured on, and how much of a core a thread really had.
+
+use crate::tsc;
+use serde_json::{Value, json};
+use std::fs;
+use std::io;
+use std::time::Duration;
+
+/// Facts that a figure is worthless without.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    /// As `/proc/cpuinfo` names it.
+    pub processor: String,
+    /// Cores that this process may use.
+    pub cores: usize,
+    /// Release of the kernel.
+    pub kernel: String,
+    /// Ticks of the time stamp counter per nanosecond.
+    pub ghz: Option<f64>,
+    /// Runnable threads over the last minute, when it was looked at.
+    pub load: f64,
+}
+
+impl Machine {
+    /// This one, now.
+    pub fn look() -> Self {
+        let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let processor = cpuinfo
+            .lines()
+            .find_map(|line| line.strip_prefix("model name")?.split_once(':'))
+            .map_or("unknown", |(_, name)| name.trim());
+        let loadavg = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+        Self {
+            processor: processor.to_owned(),
+            cores: std::thread::available_parallelism().map_or(1, usize::from),
+            kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
+            ghz: tsc::ticks_per_nanosecond(),
+            load: loadavg.split(' ').next().and_then(|load| load.parse().ok()).unwrap_or(0.0),
+        }
+    }
+
+    /// As JSON.
+    pub fn json(&self) -> Value {
+        let Self { processor, cores, kernel, ghz, load } = self;
+        json!({ "processor": processor, "cores": cores, "kernel": kernel, "tsc_ghz": ghz, "load": load })
+    }
+}
+
+impl std::fmt::Display for Machine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}, {} cores, Linux {}", self.processor, self.cores, self.kernel)?;
+        if let Some(ghz) = self.ghz {
+            write!(f, ", TSC {ghz:.2} GHz")?;
+        }
+        write!(f, ", load {:.1}", self.load)
+    }
+}
+
+/// The core that measured threads run on: the last one, as most of what else a machine does is on the first.
+pub fn measured_core() -> usize {
+    std::thread::available_parallelism().map_or(0, |cores| usize::from(cores) - 1)
+}
+
+/// How long thread `thread` of process `process` has been running on a core, without the time that others had it.
+///
+/// The kernel brings it up to date at its tick, so it may be some milliseconds old (kernel/sched/core.c, `sched_tick`).
+///
+/// # Errors
+/// There is no such thread, or the kernel has no such account.
+pub fn core_time(process: u32, thread: u32) -> io::Result<Duration> {
+    let path = format!("/proc/{process}/task/{thread}/schedstat");
+    let text = fs::read_to_string(&path)?;
+    let nanoseconds = text.split(' ').next().and_then(|first| first.parse().ok());
+    nanoseconds.map(Duration::from_nanos).ok_or_else(|| io::Error::other(format!("{path}: {text:?}")))
+}

@@ -1,0 +1,156 @@
+//! Reports: repeated samples, their spread, ratios pair by pair; printed as a table or as JSON.
+//!
+//! Keeps true: nothing is averaged away. A figure has its minimum, median and maximum, and JSON has every sample.
+
+use crate::machine::Machine;
+use serde_json::{Value, json};
+use std::fmt;
+
+/// The outcome of one benchmark.
+#[derive(Debug)]
+pub struct Report {
+    /// What was run.
+    pub name: &'static str,
+    /// Where.
+    pub machine: Machine,
+    /// Throughputs.
+    pub rates: Vec<Rate>,
+    /// What was compared.
+    pub ratios: Vec<Ratio>,
+    /// What a reader must know: what could not be run, and how it was measured.
+    pub notes: Vec<String>,
+}
+
+/// Packets per second of one thing, round by round.
+#[derive(Clone, Debug)]
+pub struct Rate {
+    /// What it is the rate of.
+    pub name: String,
+    /// Packets per second, in the order of the rounds.
+    pub samples: Vec<f64>,
+}
+
+/// Two rates, measured in turn.
+#[derive(Clone, Debug)]
+pub struct Ratio {
+    /// What is divided by what.
+    pub name: String,
+    /// Of each pair.
+    pub samples: Vec<f64>,
+}
+
+impl Ratio {
+    /// `ours` over `theirs`, round by round.
+    pub fn of(ours: &Rate, theirs: &Rate) -> Self {
+        let samples = ours.samples.iter().zip(&theirs.samples).map(|(ours, theirs)| ours / theirs).collect();
+        Self { name: format!("{} / {}", ours.name, theirs.name), samples }
+    }
+}
+
+/// Minimum, median and maximum.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Spread {
+    /// The least.
+    pub min: f64,
+    /// The middle one, or the mean of the middle two.
+    pub median: f64,
+    /// The greatest.
+    pub max: f64,
+}
+
+impl Spread {
+    /// Of these samples; all zero when there are none.
+    pub fn of(samples: &[f64]) -> Self {
+        let mut sorted = samples.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        let middle = sorted.len() / 2;
+        match (sorted.first(), sorted.last(), sorted.get(middle)) {
+            (Some(&min), Some(&max), Some(&upper)) => {
+                let lower = if sorted.len().is_multiple_of(2) { sorted[middle - 1] } else { upper };
+                Self { min, median: (lower + upper) / 2.0, max }
+            }
+            _ => Self { min: 0.0, median: 0.0, max: 0.0 },
+        }
+    }
+
+    fn json(self) -> Value {
+        json!({ "min": self.min, "median": self.median, "max": self.max })
+    }
+}
+
+impl Report {
+    /// An empty one.
+    pub fn new(name: &'static str) -> Self {
+        Self { name, machine: Machine::look(), rates: vec![], ratios: vec![], notes: vec![] }
+    }
+
+    /// Adds two rates that were measured in turn, and their ratio.
+    pub fn compare(&mut self, ours: Rate, theirs: Rate) {
+        self.ratios.push(Ratio::of(&ours, &theirs));
+        self.rates.extend([ours, theirs]);
+    }
+
+    /// For other programs.
+    pub fn json(&self) -> Value {
+        let rate = |rate: &Rate| {
+            json!({ "name": rate.name, "unit": "packets/s",
+                "spread": Spread::of(&rate.samples).json(), "samples": rate.samples })
+        };
+        let ratio = |ratio: &Ratio| {
+            json!({ "name": ratio.name, "spread": Spread::of(&ratio.samples).json(), "samples": ratio.samples })
+        };
+        json!({
+            "benchmark": self.name,
+            "machine": self.machine.json(),
+            "rates": self.rates.iter().map(rate).collect::<Vec<_>>(),
+            "ratios": self.ratios.iter().map(ratio).collect::<Vec<_>>(),
+            "notes": self.notes,
+        })
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}: {}", self.name, self.machine)?;
+        let width = self.rates.iter().map(|r| r.name.len()).chain(self.ratios.iter().map(|r| r.name.len()));
+        let width = width.max().unwrap_or(0);
+        if !self.rates.is_empty() {
+            writeln!(f, "{:width$}  M packets/s: median    min    max  rounds  ns/packet  clocks/packet", "")?;
+        }
+        for rate in &self.rates {
+            let Spread { min, median, max } = Spread::of(&rate.samples);
+            let [min, million, max] = [min, median, max].map(|rate| rate / 1e6);
+            let (rounds, ns) = (rate.samples.len(), 1e9 / median);
+            write!(f, "{:width$}  {million:19.2} {min:6.2} {max:6.2} {rounds:7} {ns:10.2}", rate.name)?;
+            match self.machine.ghz {
+                Some(ghz) => writeln!(f, " {:14.1}", ns * ghz)?,
+                None => writeln!(f, "              -")?,
+            }
+        }
+        for ratio in &self.ratios {
+            let Spread { min, median, max } = Spread::of(&ratio.samples);
+            writeln!(f, "{:width$}  ratio by pairs: {median:.2}  ({min:.2} to {max:.2})", ratio.name)?;
+        }
+        self.notes.iter().try_for_each(|note| writeln!(f, "note: {note}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_the_middle_and_ratios_are_of_pairs() {
+        assert_eq!(Spread::of(&[3.0, 1.0, 2.0]), Spread { min: 1.0, median: 2.0, max: 3.0 });
+        assert_eq!(Spread::of(&[4.0, 1.0, 2.0, 3.0]).median, 2.5);
+        assert_eq!(Spread::of(&[]).median, 0.0);
+        let rate = |name: &str, samples: &[f64]| Rate { name: name.to_owned(), samples: samples.to_vec() };
+        let mut report = Report::new("test");
+        // One slow moment of the machine slows both, and the ratio does not see it.
+        report.compare(rate("ours", &[8e6, 2e6, 8e6]), rate("theirs", &[4e6, 1e6, 4e6]));
+        assert_eq!(report.ratios[0].samples, [2.0; 3]);
+        let text = report.to_string();
+        assert!(text.contains("ours / theirs  ratio by pairs: 2.00  (2.00 to 2.00)"), "{text}");
+        assert_eq!(report.json()["rates"][1]["spread"]["median"], 4e6);
+    }
+}

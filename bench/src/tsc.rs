@@ -1,0 +1,29 @@
+//! The processor's time stamp counter: what a "clock" is in this crate's figures.
+//!
+//! It ticks at a constant rate, near the core's base clock, whatever the core's frequency is at the moment: so a clock is a
+//! fixed time, and figures in it compare with those that others publish. Refuses: architectures without one (`None`).
+#![expect(unsafe_code, reason = "the one instruction that reads the counter")]
+
+use std::time::{Duration, Instant};
+
+/// Long enough that reading the two clocks one after the other (some 20 ns) is nothing.
+const CALIBRATION: Duration = Duration::from_millis(50);
+
+/// Ticks per nanosecond, measured against the monotonic clock.
+pub fn ticks_per_nanosecond() -> Option<f64> {
+    let (start, first) = (Instant::now(), read()?);
+    std::thread::sleep(CALIBRATION);
+    let (elapsed, last) = (start.elapsed(), read()?);
+    Some(last.wrapping_sub(first) as f64 / elapsed.as_nanos() as f64)
+}
+
+#[cfg(target_arch = "x86_64")]
+fn read() -> Option<u64> {
+    // SAFETY: every x86-64 processor has the instruction, and it touches no memory.
+    Some(unsafe { std::arch::x86_64::_rdtsc() })
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn read() -> Option<u64> {
+    None
+}

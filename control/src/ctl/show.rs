@@ -1,0 +1,356 @@
+//! Answers as text for people. Programs use `--json`.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::time::SystemTime;
+
+use zsync_pipelines::spec::{Change, Effect, Mark};
+
+use super::table::Table;
+use super::text::{count, long, printable, separated, short, when};
+use crate::api::{
+    Answer, Applied, Counters, Fib, HistoryRow, Ledger, LedgerRow, Plan, PortRow, RouteRow, RouteTarget,
+    Status, WorkerRow,
+};
+
+/// How to show it.
+#[derive(Clone, Copy, Debug)]
+pub struct View {
+    /// All digits of numbers.
+    pub exact: bool,
+    /// ANSI colours, for a terminal.
+    pub colour: bool,
+    /// The time from which "ago" counts.
+    pub now: SystemTime,
+}
+
+/// An answer as text that ends in a line break.
+#[must_use]
+pub fn render(answer: &Answer, view: View) -> String {
+    match answer {
+        Answer::Status(status) => view.status(status),
+        Answer::Ports(ports) => view.ports(ports),
+        Answer::Workers(workers) => view.workers(workers),
+        Answer::Counters(counters) => view.counters(counters),
+        Answer::Fib(fib) => view.fib(fib),
+        Answer::Ledger(ledger) => view.ledger(ledger),
+        Answer::History(rows) => view.history(rows),
+        Answer::Plan(plan) => view.plan(plan),
+        Answer::Applied(applied) => view.applied(applied),
+        Answer::Confirmed(confirmed) => format!("configuration {} stays\n", confirmed.number),
+        Answer::Restarted(restarted) => {
+            let gap = restarted.gap_us.map(|us| format!(", {} without one", short(us))).unwrap_or_default();
+            format!("the data plane is process {} now{gap}\n", restarted.pid)
+        }
+    }
+}
+
+impl View {
+    fn count(self, n: u64) -> String {
+        count(n, self.exact)
+    }
+
+    fn status(self, status: &Status) -> String {
+        let Status { version, pid, config, dataplane, pending_confirm_ms } = status;
+        let mut text = String::new();
+        let mut line = |name: &str, value: String| {
+            let _ = writeln!(text, "{name:<15}{}", printable(&value));
+        };
+        line("zsync-control", format!("{version}, process {pid}"));
+        line("configuration", format!("{} from {}", config.number, config.file));
+        line("", format!("accepted {}, hash {}", when(config.time, self.now), config.hash));
+        if let Some(ms) = pending_confirm_ms {
+            line("", format!("taken back in {} unless `zsyncctl confirm` comes first", long(*ms)));
+        }
+        let mut what = vec![dataplane.state.as_str().to_owned()];
+        what.extend(dataplane.pid.map(|pid| format!("process {pid}")));
+        what.extend(dataplane.uptime_ms.map(|ms| format!("up {}", long(ms))));
+        if dataplane.pid.is_some() {
+            what.push(if dataplane.sandboxed { "sandboxed" } else { "NOT SANDBOXED" }.to_owned());
+        }
+        line("data plane", what.join(", "));
+        let restarts = match dataplane.restarts {
+            0 => "never restarted".to_owned(),
+            1 => "restarted once".to_owned(),
+            n => format!("restarted {} times", separated(n)),
+        };
+        let last =
+            dataplane.last_exit.as_ref().map(|last| format!(", last exit: {last}")).unwrap_or_default();
+        line("", format!("{restarts}{last}"));
+        text
+    }
+
+    fn ports(self, ports: &[PortRow]) -> String {
+        let mut table = Table::new(&[
+            "PORT",
+            "NETDEV",
+            "LINK",
+            ">MTU",
+            ">QUEUES",
+            "SOCKETS",
+            "XDP",
+            "STATE",
+            "PIPELINE",
+            ">RX",
+            ">TX",
+            ">RX BYTES",
+            ">TX BYTES",
+            ">DROPS",
+        ]);
+        let mut causes = Table::new(&["PORT", "BY", "CAUSE", ">PACKETS", ">BYTES"]);
+        let mut warnings = String::new();
+        for port in ports {
+            let link = if port.link_up { "up" } else { "down" };
+            let kernel = &port.kernel;
+            let kernel = [
+                ("rx-dropped", kernel.rx_dropped),
+                ("rx-invalid", kernel.rx_invalid),
+                ("rx-ring-full", kernel.rx_ring_full),
+                ("tx-invalid", kernel.tx_invalid),
+                ("fill-ring-empty", kernel.fill_ring_empty),
+            ];
+            let drops: u64 = port.drops.values().chain([&kernel[0].1, &kernel[2].1]).sum();
+            table.row([
+                port.name.clone(),
+                port.netdev.clone(),
+                link.to_owned(),
+                port.mtu.to_string(),
+                port.queues.to_string(),
+                port.mode.as_str().to_owned(),
+                port.xdp.as_str().to_owned(),
+                port.failover.as_str().to_owned(),
+                port.pipeline.clone().unwrap_or_else(|| "-".to_owned()),
+                self.count(port.rx.packets),
+                self.count(port.tx.packets),
+                self.count(port.rx.bytes),
+                self.count(port.tx.bytes),
+                self.count(drops),
+            ]);
+            let mut cause = |by: &str, cause: &str, packets: u64, bytes: String| {
+                if packets > 0 {
+                    causes.row([&port.name, by, cause, &self.count(packets), &bytes]);
+                }
+            };
+            for (name, packets) in &port.drops {
+                cause("engine", name, *packets, String::new());
+            }
+            for (name, packets) in kernel {
+                cause("kernel", name, packets, String::new());
+            }
+            for (reason, flow) in &port.xdp_counters {
+                cause("xdp", reason, flow.packets, self.count(flow.bytes));
+            }
+            for warning in &port.warnings {
+                let word = if self.colour { "\x1b[1;33mwarning\x1b[0m" } else { "warning" };
+                let _ = writeln!(warnings, "{word}: {}: {}", printable(&port.name), printable(warning));
+            }
+        }
+        self.sections([Some(&table), Some(&causes)], &warnings)
+    }
+
+    fn workers(self, workers: &[WorkerRow]) -> String {
+        let mut table = Table::new(&[
+            ">WORKER", ">CORE", ">THREAD", "STATE", ">EPOCH", ">BEAT", ">BUSY", ">PASSES", ">WAKEUPS", ">RX",
+            ">TX", ">PUNTED", ">DROPS", "QUEUES",
+        ]);
+        for worker in workers {
+            let number = |n: Option<u32>| n.map_or_else(|| "-".to_owned(), |n| n.to_string());
+            table.row([
+                worker.number.to_string(),
+                number(worker.core),
+                number(worker.thread),
+                worker.state.as_str().to_owned(),
+                worker.epoch.to_string(),
+                worker.heartbeat_age_us.map_or_else(|| "-".to_owned(), short),
+                worker.busy_percent.map_or_else(|| "-".to_owned(), |percent| format!("{percent:.1}%")),
+                self.count(worker.passes),
+                self.count(worker.wakeups),
+                self.count(worker.rx),
+                self.count(worker.tx),
+                self.count(worker.punted),
+                self.count(worker.drops),
+                worker.queues.join(" "),
+            ]);
+        }
+        self.sections([Some(&table)], "")
+    }
+
+    fn counters(self, counters: &Counters) -> String {
+        let by_name = |heading: &'static str, map: &BTreeMap<String, u64>| {
+            let mut table = Table::new(&[heading, ">COUNT"]);
+            for (name, n) in map.iter().filter(|(_, n)| **n > 0) {
+                table.row([name, &self.count(*n)]);
+            }
+            table
+        };
+        let (totals, drops) = (by_name("COUNTER", &counters.totals), by_name("DROP REASON", &counters.drops));
+        let mut stages = Table::new(&["PIPELINE", "STAGE", ">PACKETS", ">DROPS"]);
+        for row in &counters.stages {
+            stages.row([&row.pipeline, &row.stage, &self.count(row.packets), &self.count(row.drops)]);
+        }
+        let balance = match counters.balance {
+            0 => "every packet is accounted for\n".to_owned(),
+            n => format!("{n} packets are on their way, or not accounted for\n"),
+        };
+        let shown = [&totals, &drops, &stages].map(|table| (!table.is_empty()).then_some(table));
+        self.sections(shown, &balance)
+    }
+
+    fn fib(self, fib: &Fib) -> String {
+        let mut tables = Table::new(&[">TABLE", ">EPOCH", ">ROUTES", "USED"]);
+        for table in &fib.tables {
+            let usage = table.usage.iter().map(|usage| {
+                let retired =
+                    if usage.retired > 0 { format!("+{}", self.count(usage.retired)) } else { String::new() };
+                format!("{} {}{retired}/{}", usage.what, self.count(usage.used), self.count(usage.limit))
+            });
+            let usage = usage.collect::<Vec<_>>().join(", ");
+            let numbers = [u64::from(table.table), table.epoch, table.routes].map(|n| n.to_string());
+            tables.row(numbers.into_iter().chain([usage]));
+        }
+        let mut routes = Table::new(&["PREFIX", "TARGET"]);
+        for route in &fib.routes {
+            routes.row([route.prefix.clone(), target(route)]);
+        }
+        let shown = fib.routes.len() as u64;
+        let (matched, shown_text) = (separated(fib.matched), separated(shown));
+        let rest = match fib.matched {
+            0 => "no route matches\n".to_owned(),
+            matches if matches > shown => {
+                format!("{shown_text} of {matched} routes are shown; see --limit, or name a prefix\n")
+            }
+            _ => String::new(),
+        };
+        self.sections([Some(&tables), (!routes.is_empty()).then_some(&routes)], &rest)
+    }
+
+    fn ledger(self, ledger: &Ledger) -> String {
+        let mut table = Table::new(&[
+            "WORKER",
+            ">POOL",
+            ">FILL",
+            ">RX",
+            ">BURST",
+            ">TX",
+            ">COMPLETION",
+            ">HELD",
+            ">REMOTE",
+            ">MISPLACED",
+            ">LEAKED",
+        ]);
+        let mut row = |name: String, row: &LedgerRow| {
+            let owners =
+                [row.pool, row.fill, row.rx, row.burst, row.tx, row.completion, row.held, row.remote];
+            let all = owners.into_iter().chain([row.misplaced, row.leaked]);
+            // Always to the last frame: sums of rounded numbers prove nothing.
+            table.row(std::iter::once(name).chain(all.map(separated)));
+        };
+        for worker in &ledger.workers {
+            row(worker.worker.map_or_else(|| "-".to_owned(), |n| n.to_string()), worker);
+        }
+        row("all".to_owned(), &ledger.total);
+        let packets = &ledger.rx_equals;
+        let side = |terms: &[(&str, u64)]| {
+            let always = 1; // the first term is shown also when it is 0
+            let shown = (0..).zip(terms).filter(|(at, (_, n))| *at < always || *n > 0);
+            shown.map(|(_, (name, n))| format!("{} {name}", separated(*n))).collect::<Vec<_>>().join(" + ")
+        };
+        let came = side(&[("rx", packets.rx), ("generated", packets.generated)]);
+        let went = side(&[
+            ("tx", packets.tx),
+            ("drops", packets.drops),
+            ("punted", packets.punted),
+            ("consumed", packets.consumed),
+            ("lost in crashes", packets.lost_in_crash),
+        ]);
+        let word = |exact: bool| if exact { "exact" } else { "NOT EXACT" };
+        let rest = format!(
+            "frames: {}, {}\npackets: {came} {} {went}, {}\n",
+            separated(ledger.frames),
+            word(ledger.exact),
+            if packets.exact { "=" } else { "≠" },
+            word(packets.exact),
+        );
+        self.sections([Some(&table)], &rest)
+    }
+
+    fn history(self, rows: &[HistoryRow]) -> String {
+        let mut table = Table::new(&[">NUMBER", "STATE", "ACCEPTED", ">UID", "HASH", "FILE"]);
+        for row in rows {
+            table.row([
+                row.number.to_string(),
+                row.state.as_str().to_owned(),
+                when(row.time, self.now),
+                row.by_uid.to_string(),
+                row.hash.chars().take(12).collect(),
+                row.file.clone(),
+            ]);
+        }
+        self.sections([Some(&table)], "")
+    }
+
+    fn plan(self, plan: &Plan) -> String {
+        format!("{}{}\n", self.changes(&plan.changes), printable(&plan.summary))
+    }
+
+    fn applied(self, applied: &Applied) -> String {
+        let mut text = self.changes(&applied.changes);
+        let _ = write!(text, "configuration {} is in force, epoch {}", applied.number, applied.epoch);
+        if let Some(us) = applied.adopted_us {
+            let _ = write!(text, ", adopted by every worker after {}", short(us));
+        }
+        text.push_str(if applied.respawned { "; the data plane was started again\n" } else { "\n" });
+        if let Some(ms) = applied.confirm_ms {
+            let _ = writeln!(text, "taken back in {} unless `zsyncctl confirm` comes first", long(ms));
+        }
+        text
+    }
+
+    fn changes(self, changes: &[Change]) -> String {
+        let mut text = String::new();
+        for change in changes {
+            let code = match change.mark {
+                Mark::Added => "32",
+                Mark::Removed => "31",
+                Mark::Changed => "33",
+            };
+            let line = printable(&change.to_string());
+            let line = if self.colour { format!("\x1b[{code}m{line}\x1b[0m") } else { line };
+            let effect = match &change.effect {
+                Effect::Live => String::new(),
+                effect => format!("  ({})", printable(&effect.to_string())),
+            };
+            let _ = writeln!(text, "{line}{effect}");
+        }
+        text
+    }
+
+    /// Tables and a last text, an empty line between two.
+    fn sections<'t>(self, tables: impl IntoIterator<Item = Option<&'t Table>>, rest: &str) -> String {
+        let tables = (0..).zip(tables).filter_map(|(at, table)| {
+            // The first is shown also when it has no rows: its headings say what there is none of.
+            table.filter(|table| at == 0 || !table.is_empty()).map(|table| table.render(self.colour))
+        });
+        let rest = (!rest.is_empty()).then(|| rest.to_owned());
+        tables.chain(rest).collect::<Vec<_>>().join("\n")
+    }
+}
+
+/// `wan via 192.0.2.1 (02:00:00:00:00:01)`, hops by commas, weights where they differ.
+fn target(route: &RouteRow) -> String {
+    if route.target != RouteTarget::Forward {
+        return route.target.as_str().to_owned();
+    }
+    let weighed = route.hops.windows(2).any(|pair| pair[0].weight != pair[1].weight);
+    let hop = |hop: &crate::api::HopRow| {
+        let via = hop.gateway.as_ref().map(|gateway| format!(" via {gateway}")).unwrap_or_default();
+        let mac = hop.mac.as_deref().unwrap_or("unresolved");
+        let weight = if weighed { format!(" weight {}", hop.weight) } else { String::new() };
+        format!("{}{via} ({mac}){weight}", hop.port)
+    };
+    route.hops.iter().map(hop).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+#[path = "show_tests.rs"]
+mod tests;

@@ -1,0 +1,192 @@
+//! How a control process begins: beside a data plane that outlived the one before, or from nothing.
+
+use super::core::{Config, Daemon, tables_of};
+use super::dataplane::{Dataplane, Event};
+use super::history::History;
+use super::installation::{Installation, Paths};
+use super::options::Options;
+use super::routes::Routes;
+use super::supervisor::{Kind, Phase};
+use crate::api::Call;
+use anyhow::{Context as _, Result, anyhow, bail};
+use rustix::fd::{AsFd, OwnedFd};
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+use zsync_pipelines::spec::Spec;
+use zsync_protocol::message::{FromDataplane, ToDataplane};
+use zsync_protocol::shm::read_sealed;
+
+/// How long a data plane may take to hand everything back. It takes milliseconds, unless it hangs.
+const REPLAY: Duration = Duration::from_secs(3);
+/// How long the kernel may take to list its routes: a million take about two seconds.
+const FIRST_SYNC: Duration = Duration::from_secs(30);
+
+/// Takes over the running data plane, if there is one; else opens everything and starts one.
+pub(super) async fn begin(
+    options: Options,
+    mut history: History,
+    wanted: Spec,
+    text: String,
+    file: String,
+    calls: mpsc::Receiver<Call>,
+) -> Result<Daemon> {
+    let paths = Paths { run: options.run_dir.clone(), bpffs: options.bpffs.clone() };
+    match adopt(&options, &paths).await {
+        Ok(Some((dataplane, spec, installation, epoch))) => {
+            let entry = history
+                .newest()
+                .cloned()
+                .ok_or_else(|| anyhow!("the running data plane's configuration is not in the history"))?;
+            let ports = port_numbers(&installation);
+            let routes = mirror(&spec, &ports).await?;
+            let config = Config { entry, spec };
+            let mut daemon =
+                Daemon::assemble(options, paths, history, config, installation, routes, epoch, calls);
+            tracing::info!(pid = dataplane.pid, "the running data plane is adopted");
+            daemon.dataplane = Some(dataplane);
+            daemon.sandboxed = true;
+            daemon.phase = Phase {
+                kind: Kind::Running { since: Instant::now() },
+                fallen: Vec::new(),
+                retry: None,
+            };
+            daemon.installation.steer_to_sockets()?;
+            daemon.tell_local_addresses();
+            daemon.send_fibs();
+            if daemon.config.spec != wanted {
+                let entry = daemon.history.add(&text, &file, 0)?;
+                daemon.put_in_force(Config { entry, spec: wanted }).await?;
+            }
+            return Ok(daemon);
+        }
+        Ok(None) => {}
+        Err(error) => tracing::warn!("the running data plane cannot be adopted, and is replaced: {error:#}"),
+    }
+    let installation = Installation::open(&wanted, &paths, identity(&wanted.engine.user)?, secret()?, None)?;
+    let ports = port_numbers(&installation);
+    let routes = match mirror(&wanted, &ports).await {
+        Ok(routes) => routes,
+        Err(error) => {
+            installation.close();
+            return Err(error);
+        }
+    };
+    let entry = history.add(&text, &file, 0)?;
+    let config = Config { entry, spec: wanted };
+    let mut daemon = Daemon::assemble(options, paths, history, config, installation, routes, 0, calls);
+    daemon.tell_local_addresses();
+    daemon.start_dataplane(false);
+    Ok(daemon)
+}
+
+/// Knocks at the data plane of an earlier control process and gets everything back.
+async fn adopt(options: &Options, paths: &Paths) -> Result<Option<(Dataplane, Spec, Installation, u64)>> {
+    let file = options.run_dir.join("dataplane.pid");
+    let Ok(text) = std::fs::read_to_string(&file) else { return Ok(None) };
+    let pid: u32 = text.trim().parse().with_context(|| format!("{} names no process", file.display()))?;
+    let Some(mut dataplane) = Dataplane::knock(&paths.knock(), pid)? else { return Ok(None) };
+    let adopted = async {
+        dataplane.tell(&ToDataplane::Replay, &[])?;
+        let given = tokio::time::timeout(REPLAY, replay(&mut dataplane))
+            .await
+            .context("it did not hand back what it was given")??;
+        let (spec, epoch) = running_spec(&given)?;
+        let installation = Installation::adopt(&spec, paths, given)?;
+        Ok((spec, installation, epoch))
+    };
+    match adopted.await {
+        Ok((spec, installation, epoch)) => Ok(Some((dataplane, spec, installation, epoch))),
+        Err(error) => {
+            // Two data planes over one memory would be worse than none for a moment.
+            dataplane.kill();
+            dataplane.ended(REPLAY).await;
+            Err(error)
+        }
+    }
+}
+
+async fn replay(dataplane: &mut Dataplane) -> Result<Vec<(ToDataplane, Vec<OwnedFd>)>> {
+    let mut given = Vec::new();
+    loop {
+        match dataplane.next().await {
+            Event::Said(FromDataplane::Replayed(message), fds) => given.push((message, fds)),
+            Event::Said(FromDataplane::ReplayEnd, _) => return Ok(given),
+            Event::Said(..) => {}
+            Event::Misbehaved(what) => bail!(what),
+            Event::Ended(how) => bail!("it ended: {how}"),
+        }
+    }
+}
+
+/// The configuration that the data plane runs, and the newest epoch that it was given.
+fn running_spec(given: &[(ToDataplane, Vec<OwnedFd>)]) -> Result<(Spec, u64)> {
+    let mut spec = None;
+    let mut newest = 0;
+    for (message, fds) in given {
+        match message {
+            ToDataplane::Snapshot { epoch, len } => {
+                let fd = fds.first().ok_or_else(|| anyhow!("its configuration came without descriptor"))?;
+                let bytes = read_sealed(fd.as_fd(), *len as usize)?;
+                spec = Some(serde_json::from_slice(&bytes)?);
+                newest = newest.max(*epoch);
+            }
+            ToDataplane::Fib { epoch, .. } => newest = newest.max(*epoch),
+            _ => {}
+        }
+    }
+    Ok((spec.ok_or_else(|| anyhow!("it has no configuration"))?, newest))
+}
+
+/// Numbers of ports by index of their netdevs.
+pub(super) fn port_numbers(installation: &Installation) -> HashMap<u32, u16> {
+    installation.ports.iter().map(|port| (port.ifindex, port.spec.id.0)).collect()
+}
+
+/// The routing tables that a configuration uses, read from the kernel once.
+pub(super) async fn mirror(spec: &Spec, ports: &HashMap<u32, u16>) -> Result<Vec<Routes>> {
+    let mut tables = tables_of(spec);
+    if tables.is_empty() {
+        // Links and addresses are followed in any case, by the mirror of the main table.
+        tables.push(254);
+    }
+    let mut routes = Vec::new();
+    for table in tables {
+        let mut table = Routes::start(table, ports.clone())?;
+        tokio::time::timeout(FIRST_SYNC, table.follow())
+            .await
+            .context("the kernel did not list its routes in time")??;
+        routes.push(table);
+    }
+    Ok(routes)
+}
+
+/// User and group of the data plane.
+pub(super) fn identity(user: &str) -> Result<(u32, u32)> {
+    let passwd = std::fs::read_to_string("/etc/passwd").context("reading /etc/passwd")?;
+    for line in passwd.lines() {
+        let fields: Vec<&str> = line.split(':').collect();
+        if let [name, _, uid, gid, ..] = fields[..]
+            && name == user
+        {
+            let (uid, gid) = (uid.parse()?, gid.parse()?);
+            if uid == 0 || gid == 0 {
+                bail!("engine.user = \"{user}\" is root or in root's group: the data plane must be neither");
+            }
+            return Ok((uid, gid));
+        }
+    }
+    bail!("engine.user = \"{user}\": there is no such user; make one with `useradd --system {user}`")
+}
+
+/// The key of this installation's hashes.
+pub(super) fn secret() -> Result<[[u8; 32]; 2]> {
+    let mut secret = [[0; 32]; 2];
+    for half in &mut secret {
+        let got = rustix::rand::getrandom(&mut half[..], rustix::rand::GetRandomFlags::empty())?;
+        if got != half.len() {
+            bail!("the kernel gave {got} random bytes instead of {}", half.len());
+        }
+    }
+    Ok(secret)
+}

@@ -1,0 +1,254 @@
+//! Changing the configuration: planned, applied as a whole or not at all, confirmed or taken back.
+
+use super::adoption::{identity, mirror, port_numbers, secret};
+use super::core::{Config, Daemon, ReplyTo, Unconfirmed, Waiter, tables_of};
+use super::history::Entry;
+use super::installation::Installation;
+use super::supervisor::{Kind, Phase};
+use crate::api::{Answer, ApiError, Applied, Call, Code, Confirmed, Plan, Request, Rollback, Source};
+use anyhow::{Context as _, Result};
+use std::time::{Duration, Instant};
+use zsync_pipelines::spec::{self, Change, Effect, Parsed, Spec};
+
+impl Daemon {
+    /// Deals with a request.
+    pub(super) async fn answer(&mut self, call: Call) {
+        let Call { request, who, reply } = call;
+        match request {
+            Request::Plan(source) => {
+                let _ = reply.send(self.plan(&source));
+            }
+            Request::Apply(source) => self.apply(source, who.uid, reply).await,
+            Request::Rollback(rollback) => self.rollback(rollback, who.uid, reply).await,
+            Request::Confirm => {
+                let _ = reply.send(self.confirm());
+            }
+            Request::RestartDataplane if self.restart_waiter.is_some() => {
+                let _ = reply.send(Err(ApiError::new(Code::Busy, "it is being restarted already")));
+            }
+            Request::RestartDataplane => self.restart_dataplane(reply).await,
+            Request::Status => {
+                let _ = reply.send(Ok(self.status()));
+            }
+            Request::Show(show) => self.show(&show, reply),
+        }
+    }
+
+    fn plan(&self, source: &Source) -> Result<Answer, ApiError> {
+        let Parsed { spec, warnings } =
+            spec::parse(&source.config, &source.file).map_err(ApiError::invalid_config)?;
+        let changes = spec::diff(&self.config.spec, &spec);
+        let summary = summary(&changes);
+        Ok(Answer::Plan(Plan { changes, warnings, summary }))
+    }
+
+    async fn apply(&mut self, source: Source, uid: u32, reply: ReplyTo) {
+        let parsed = match spec::parse(&source.config, &source.file) {
+            Ok(parsed) => parsed,
+            Err(errors) => {
+                let _ = reply.send(Err(ApiError::invalid_config(errors)));
+                return;
+            }
+        };
+        let previous = self.config.entry.number;
+        let entry = match self.history.add(&source.config, &source.file, uid) {
+            Ok(entry) => entry,
+            Err(error) => {
+                let _ = reply.send(Err(ApiError::new(Code::Refused, format!("{error:#}"))));
+                return;
+            }
+        };
+        let confirm = source.confirm_ms.map(Duration::from_millis);
+        self.change(entry, parsed, confirm.map(|wait| (wait, previous)), reply).await;
+    }
+
+    async fn rollback(&mut self, rollback: Rollback, uid: u32, reply: ReplyTo) {
+        let found = match rollback.to {
+            Some(number) => self.history.find(Some(number)).cloned(),
+            None => self
+                .history
+                .entries()
+                .iter()
+                .rev()
+                .find(|entry| entry.number < self.config.entry.number && !self.reverted.contains(&entry.number))
+                .cloned(),
+        };
+        let Some(entry) = found else {
+            let message = match rollback.to {
+                Some(number) => format!("there is no configuration {number} in the history"),
+                None => "there is no configuration before this one".to_owned(),
+            };
+            let _ = reply.send(Err(ApiError::new(Code::NotFound, message).remedy("see `zsyncctl show history`")));
+            return;
+        };
+        let text = match self.history.text(&entry) {
+            Ok(text) => text,
+            Err(error) => {
+                let _ = reply.send(Err(ApiError::new(Code::NotFound, format!("{error:#}"))));
+                return;
+            }
+        };
+        let source = Source { config: text, file: format!("{} (number {})", entry.file, entry.number), confirm_ms: None };
+        self.apply(source, uid, reply).await;
+    }
+
+    fn confirm(&mut self) -> Result<Answer, ApiError> {
+        match self.unconfirmed.take() {
+            Some(_) => Ok(Answer::Confirmed(Confirmed { number: self.config.entry.number })),
+            None => Err(ApiError::new(Code::Conflict, "no configuration waits to be confirmed")),
+        }
+    }
+
+    /// Nobody confirmed the configuration in force: the one before it comes back.
+    pub(super) async fn take_back(&mut self) {
+        let Some(Unconfirmed { previous, .. }) = self.unconfirmed.take() else { return };
+        let number = self.config.entry.number;
+        tracing::warn!(number, previous, "nobody confirmed the configuration: it is taken back");
+        let back = async {
+            let entry = self.history.find(Some(previous)).context("the one before is not in the history")?.clone();
+            let text = self.history.text(&entry)?;
+            let parsed = spec::parse(&text, &entry.file)
+                .map_err(|_| anyhow::anyhow!("configuration {previous} is not valid any more"))?;
+            // Newest again, so that a restart finds it.
+            let entry = self.history.add(&text, &entry.file, entry.uid)?;
+            self.put_in_force(Config { entry, spec: parsed.spec }).await
+        };
+        match back.await {
+            Ok(_) => self.reverted.push(number),
+            Err(error) => tracing::error!("it could not be taken back: {error:#}"),
+        }
+    }
+
+    async fn change(
+        &mut self,
+        entry: Entry,
+        parsed: Parsed,
+        confirm: Option<(Duration, u64)>,
+        reply: ReplyTo,
+    ) {
+        let since = Instant::now();
+        let changes = spec::diff(&self.config.spec, &parsed.spec);
+        let number = entry.number;
+        let respawned = match self.put_in_force(Config { entry, spec: parsed.spec }).await {
+            Ok(respawned) => respawned,
+            Err(error) => {
+                // What is in force must be the newest again, so that a restart finds it.
+                self.restore_newest();
+                let error = ApiError::new(Code::Refused, format!("{error:#}"))
+                    .remedy("the configuration before is in force again");
+                let _ = reply.send(Err(error));
+                return;
+            }
+        };
+        self.unconfirmed =
+            confirm.map(|(wait, previous)| Unconfirmed { deadline: Instant::now() + wait, previous });
+        let answer = Answer::Applied(Applied {
+            number,
+            epoch: self.epoch,
+            adopted_us: None,
+            respawned,
+            changes,
+            warnings: parsed.warnings,
+            confirm_ms: confirm.map(|(wait, _)| wait.as_millis() as u64),
+        });
+        if self.dataplane.is_some() {
+            self.waiters.push(Waiter { epoch: self.epoch, since, reply, answer });
+        } else {
+            let _ = reply.send(Ok(answer));
+        }
+    }
+
+    fn restore_newest(&mut self) {
+        let entry = self.config.entry.clone();
+        if let Ok(text) = self.history.text(&entry)
+            && let Ok(entry) = self.history.add(&text, &entry.file, entry.uid)
+        {
+            self.config.entry = entry;
+        }
+    }
+
+    /// Puts a configuration in force. On error the one before is in force again. Returns whether the data plane was
+    /// started anew for it.
+    pub(super) async fn put_in_force(&mut self, config: Config) -> Result<bool> {
+        let changes = spec::diff(&self.config.spec, &config.spec);
+        let live = changes.iter().all(|change| change.effect == Effect::Live);
+        if live {
+            self.put_in_force_live(config).await?;
+        } else {
+            self.rebuild(config).await?;
+        }
+        Ok(!live)
+    }
+
+    /// Steering, block lists, grace, pipelines: no packet notices.
+    async fn put_in_force_live(&mut self, config: Config) -> Result<()> {
+        if tables_of(&config.spec) != tables_of(&self.config.spec) {
+            let ports = port_numbers(&self.installation);
+            self.routes = mirror(&config.spec, &ports).await?;
+            self.send_fibs();
+        }
+        if let Err(error) = self.installation.apply_live(&config.spec) {
+            let before = self.config.spec.clone();
+            if let Err(error) = self.installation.apply_live(&before) {
+                tracing::error!("the steering before could not be restored: {error:#}");
+            }
+            return Err(error);
+        }
+        self.config = config;
+        self.send_snapshot();
+        Ok(())
+    }
+
+    /// Ports, queues, rings, workers: everything is opened anew, while the kernel (or nobody, on ports that fail closed)
+    /// takes the packets.
+    async fn rebuild(&mut self, config: Config) -> Result<()> {
+        for port in &mut self.installation.ports {
+            port.ingress.clear_sockets()?;
+        }
+        self.stop_dataplane().await;
+        let before = self.config.clone();
+        match self.reopen(&config.spec).await {
+            Ok(()) => self.config = config,
+            Err(error) => {
+                let error = error.context("nothing has changed");
+                self.reopen(&before.spec).await.context("the configuration before cannot be put in force again")?;
+                self.begin_anew();
+                return Err(error);
+            }
+        }
+        self.begin_anew();
+        Ok(())
+    }
+
+    fn begin_anew(&mut self) {
+        self.tell_local_addresses();
+        self.phase = Phase {
+            kind: Kind::Starting { since: Instant::now() },
+            fallen: Vec::new(),
+            retry: None,
+        };
+        self.start_dataplane(false);
+    }
+
+    /// Opens what `spec` asks for in the place of what is open. The programs of ports that stay are adopted from their
+    /// pins, so that their filters never lapse.
+    async fn reopen(&mut self, spec: &Spec) -> Result<()> {
+        let identity = identity(&spec.engine.user)?;
+        let punt = self.installation.release(spec)?;
+        self.installation = Installation::open(spec, &self.paths, identity, secret()?, Some(punt))?;
+        let ports = port_numbers(&self.installation);
+        self.routes = mirror(spec, &ports).await?;
+        Ok(())
+    }
+}
+
+fn summary(changes: &[Change]) -> String {
+    let Some(worst) = changes.iter().map(|change| &change.effect).max() else {
+        return "nothing would change".to_owned();
+    };
+    let what = match worst {
+        Effect::Live => "no packet notices",
+        _ => "sockets are opened anew: for some milliseconds packets go by each port's failover",
+    };
+    format!("{} change{}; {what}", changes.len(), if changes.len() == 1 { "" } else { "s" })
+}

@@ -1,0 +1,327 @@
+//! The loop of the control process, and what it holds.
+
+use super::dataplane::{self, Dataplane};
+use super::history::{Entry, History};
+use super::installation::{Installation, Paths};
+use super::options::Options;
+use super::routes::Routes;
+use super::supervisor::{Phase, TICK};
+use super::{adoption, privileges};
+use crate::api::{Answer, ApiError, Call, Groups, Server};
+use crate::netlink::{Changes, NetlinkError};
+use crate::xdp::mount_bpffs_if_missing;
+use anyhow::{Context as _, Result, bail};
+use futures_util::future::{pending, select_all};
+use std::collections::HashMap;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::time::Instant;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+use zsync_pipelines::spec::{self, Diagnostic, Spec, StageSpec, Style};
+
+/// Where an answer goes.
+pub(super) type ReplyTo = oneshot::Sender<Result<Answer, ApiError>>;
+
+/// A configuration in force.
+#[derive(Clone, Debug)]
+pub(super) struct Config {
+    pub entry: Entry,
+    pub spec: Spec,
+}
+
+/// A configuration that is taken back unless somebody confirms it.
+#[derive(Debug)]
+pub(super) struct Unconfirmed {
+    pub deadline: Instant,
+    pub previous: u64,
+}
+
+/// Somebody who waits for the data plane to have adopted an epoch.
+#[derive(Debug)]
+pub(super) struct Waiter {
+    pub epoch: u64,
+    pub since: Instant,
+    pub reply: ReplyTo,
+    pub answer: Answer,
+}
+
+/// The control process. See [`super`].
+#[derive(Debug)]
+pub struct Daemon {
+    pub(super) options: Options,
+    pub(super) paths: Paths,
+    pub(super) history: History,
+    pub(super) config: Config,
+    pub(super) installation: Installation,
+    pub(super) routes: Vec<Routes>,
+    pub(super) dataplane: Option<Dataplane>,
+    pub(super) phase: Phase,
+    /// Number of the newest thing that workers were given.
+    pub(super) epoch: u64,
+    pub(super) restarts: u64,
+    pub(super) last_exit: Option<String>,
+    pub(super) sandboxed: bool,
+    /// Starts in a row that came to nothing.
+    pub(super) failures: u32,
+    pub(super) unconfirmed: Option<Unconfirmed>,
+    pub(super) reverted: Vec<u64>,
+    pub(super) waiters: Vec<Waiter>,
+    pub(super) audits: HashMap<u32, ReplyTo>,
+    pub(super) next_audit: u32,
+    pub(super) restart_waiter: Option<(Instant, ReplyTo)>,
+    /// Worker load at the last look, for percentages.
+    pub(super) load: HashMap<u32, (Instant, u64)>,
+    calls: mpsc::Receiver<Call>,
+}
+
+/// Whatever happens next.
+#[derive(Debug)]
+enum Event {
+    Call(Call),
+    Dataplane(dataplane::Event),
+    Kernel(Result<Changes, NetlinkError>),
+    Time,
+    Stop,
+    Leave,
+}
+
+impl Daemon {
+    /// Runs until it is told to stop.
+    ///
+    /// # Errors
+    /// What keeps it from starting: all that is wrong with the configuration, the ports, or the privileges.
+    pub async fn run(options: Options) -> Result<()> {
+        privileges::check()?;
+        std::fs::create_dir_all(&options.run_dir)
+            .with_context(|| format!("making {}", options.run_dir.display()))?;
+        mount_bpffs_if_missing(mount_point(&options.bpffs))?;
+        std::fs::create_dir_all(&options.bpffs)
+            .with_context(|| format!("making {}", options.bpffs.display()))?;
+
+        let history = History::open(&options.state_dir)?;
+        let (text, file) = initial_config(&options, &history)?;
+        let wanted = check(&text, &file)?;
+        let groups = Groups::new(&wanted.control.admin_group, &wanted.control.read_group);
+        let server = Server::bind(&options.run_dir.join("api.sock"), &groups)?;
+        // The data plane's user may pass through, to no file: it has nothing to open there.
+        std::fs::set_permissions(&options.run_dir, std::fs::Permissions::from_mode(0o755))?;
+
+        let (calls_to, calls) = mpsc::channel(64);
+        let mut daemon = adoption::begin(options, history, wanted, text, file, calls).await?;
+        let role = move |peer| groups.role(peer);
+        let serving = server.serve(calls_to, role);
+        tokio::pin!(serving);
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        tracing::info!(
+            config = daemon.config.entry.number,
+            ports = daemon.installation.ports.len(),
+            workers = daemon.installation.layout.workers.len(),
+            packet_memory = daemon.installation.pages,
+            "ready"
+        );
+
+        let mut signals = Signals::listen()?;
+        loop {
+            let event = tokio::select! {
+                () = &mut serving => bail!("the API ended"),
+                event = daemon.next(&mut signals) => event,
+            };
+            match event {
+                Event::Call(call) => daemon.answer(call).await,
+                Event::Dataplane(event) => daemon.on_dataplane(event),
+                Event::Kernel(Ok(changes)) => daemon.on_kernel(changes),
+                Event::Kernel(Err(error)) => {
+                    // A control process without netlink would let the FIB go stale: the next one adopts and resyncs.
+                    return Err(error).context("the kernel's routes cannot be followed any more");
+                }
+                Event::Time => daemon.on_time().await,
+                Event::Stop => {
+                    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+                    daemon.stop().await;
+                    return Ok(());
+                }
+                Event::Leave => {
+                    tracing::info!("leaving; the data plane goes on, and the next control process adopts it");
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    async fn next(&mut self, signals: &mut Signals) -> Event {
+        let deadline = self.deadline().min(Instant::now() + TICK);
+        let Self { calls, dataplane, routes, .. } = self;
+        let said = async {
+            match dataplane {
+                Some(dataplane) => dataplane.next().await,
+                None => pending().await,
+            }
+        };
+        let kernel = async {
+            if routes.is_empty() {
+                return pending().await;
+            }
+            select_all(routes.iter_mut().map(|table| Box::pin(table.follow()))).await.0
+        };
+        tokio::select! {
+            biased;
+            event = said => Event::Dataplane(event),
+            () = tokio::time::sleep_until(deadline.into()) => Event::Time,
+            result = kernel => Event::Kernel(result),
+            _ = signals.terminate.recv() => Event::Stop,
+            _ = signals.interrupt.recv() => Event::Stop,
+            _ = signals.leave.recv() => Event::Leave,
+            Some(call) = calls.recv() => Event::Call(call),
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "called once, by whoever has gathered all of it")]
+    pub(super) fn assemble(
+        options: Options,
+        paths: Paths,
+        history: History,
+        config: Config,
+        installation: Installation,
+        routes: Vec<Routes>,
+        epoch: u64,
+        calls: mpsc::Receiver<Call>,
+    ) -> Self {
+        Self {
+            options,
+            paths,
+            history,
+            config,
+            installation,
+            routes,
+            dataplane: None,
+            phase: Phase::starting(),
+            epoch,
+            restarts: 0,
+            last_exit: None,
+            sandboxed: false,
+            failures: 0,
+            unconfirmed: None,
+            reverted: Vec::new(),
+            waiters: Vec::new(),
+            audits: HashMap::new(),
+            next_audit: 0,
+            restart_waiter: None,
+            load: HashMap::new(),
+            calls,
+        }
+    }
+
+    /// The kernel changed something; the FIB has it already.
+    pub(super) fn on_kernel(&mut self, changes: Changes) {
+        if changes.addresses {
+            self.tell_local_addresses();
+        }
+        if changes.links {
+            self.follow_links();
+        }
+    }
+
+    /// Tells the XDP programs which addresses are the kernel's own.
+    pub(super) fn tell_local_addresses(&mut self) {
+        let Some(routes) = self.routes.first() else { return };
+        let addresses: Vec<_> = routes.local_addresses().into_iter().collect();
+        for port in &mut self.installation.ports {
+            if let Err(error) = port.ingress.set_local(&addresses) {
+                tracing::error!(port = port.spec.name, %error, "its local addresses are out of date");
+            }
+        }
+    }
+
+    /// A port's MAC address or MTU may have changed.
+    fn follow_links(&mut self) {
+        let Some(routes) = self.routes.first() else { return };
+        let mut changed = Vec::new();
+        for port in &mut self.installation.ports {
+            let Some(link) = routes.netlink().mirror().link(port.ifindex) else {
+                tracing::error!(
+                    port = port.spec.name,
+                    netdev = port.spec.netdev,
+                    "the netdev is gone; `zsyncctl apply` opens it again when it is back"
+                );
+                continue;
+            };
+            let mac = link.mac.unwrap_or(port.mac);
+            if (mac, link.mtu) != (port.mac, port.mtu) {
+                tracing::info!(port = port.spec.name, mtu = link.mtu, "address or MTU changed");
+                (port.mac, port.mtu) = (mac, link.mtu);
+                changed.push(port.message());
+            }
+        }
+        if changed.is_empty() {
+            return;
+        }
+        for message in &changed {
+            self.tell(message, &[]);
+        }
+        self.send_snapshot();
+    }
+}
+
+/// The tables that a configuration's `route` stages use, each once.
+pub(super) fn tables_of(spec: &Spec) -> Vec<u32> {
+    let mut tables: Vec<u32> = spec
+        .pipelines
+        .iter()
+        .flat_map(|pipeline| &pipeline.stages)
+        .filter_map(|stage| match stage.spec {
+            StageSpec::Route { table } => Some(table),
+            _ => None,
+        })
+        .collect();
+    tables.sort_unstable();
+    tables.dedup();
+    tables
+}
+
+/// Where the BPF file system is to be, for pins in `folder`: `/sys/fs/bpf` for what lies below it.
+fn mount_point(folder: &Path) -> &Path {
+    let usual = Path::new("/sys/fs/bpf");
+    if folder.starts_with(usual) { usual } else { folder }
+}
+
+fn initial_config(options: &Options, history: &History) -> Result<(String, String)> {
+    if let Some(path) = &options.config {
+        let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+        return Ok((text, path.display().to_string()));
+    }
+    match history.newest() {
+        Some(entry) => Ok((history.text(entry)?, entry.file.clone())),
+        None => bail!("there is no configuration yet: name one with --config"),
+    }
+}
+
+/// Reads a configuration; what is wrong with it becomes the error, as a whole.
+fn check(text: &str, file: &str) -> Result<Spec> {
+    let show = |findings: &[Diagnostic]| spec::report(findings, text, Style::Plain);
+    match spec::parse(text, file) {
+        Ok(parsed) => {
+            if !parsed.warnings.is_empty() {
+                eprintln!("{}", show(&parsed.warnings));
+            }
+            Ok(parsed.spec)
+        }
+        Err(errors) => bail!("{}", show(&errors)),
+    }
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    leave: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            leave: signal(SignalKind::user_defined1())?,
+        })
+    }
+}

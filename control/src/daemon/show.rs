@@ -1,0 +1,423 @@
+//! What the daemon shows of itself, its ports and its workers. It only reads: shared memory, maps, its own records.
+
+use super::core::{Daemon, ReplyTo};
+use super::installation::OpenPort;
+use super::sockets::Copying;
+use super::supervisor::Kind;
+use crate::api::{
+    Answer, ApiError, Code, ConfigInfo, Counters, DataplaneInfo, DataplaneState, FailoverState, Fib, FibTable, Flow,
+    HistoryRow, HistoryState, HopRow, KernelDrops, Ledger, LedgerRow, PortRow, RouteFilter, RouteRow, RouteTarget,
+    RxEquals, Show, SocketMode, StageRow, Status, Usage, What, WorkerCounters, WorkerRow, WorkerState, XdpMode,
+};
+use crate::xdp;
+use rustix::net::sockopt::xdp_statistics;
+use rustix::time::{ClockId, clock_gettime};
+use std::collections::BTreeMap;
+use std::time::Instant;
+use zsync_packet::verdict::DropReason;
+use zsync_pipelines::spec::{Failover, Layer};
+use zsync_pipelines::tables::fib::{self, FibWriter};
+use zsync_protocol::message::{ToDataplane, WorkerAudit};
+use zsync_protocol::stats::{self, PortCounter, StageCounter};
+
+impl Daemon {
+    /// The answer to `status`.
+    pub(super) fn status(&self) -> Answer {
+        let entry = &self.config.entry;
+        let config = ConfigInfo {
+            number: entry.number,
+            time: entry.time,
+            hash: entry.hash.clone(),
+            file: entry.file.clone(),
+        };
+        let state = match self.phase.kind {
+            Kind::Starting { .. } => DataplaneState::Starting,
+            Kind::Running { .. } => DataplaneState::Running,
+            Kind::Gone { .. } if self.phase.fallen.is_empty() => DataplaneState::Respawned,
+            Kind::Gone { .. } => DataplaneState::FailedOver,
+        };
+        let dataplane = DataplaneInfo {
+            pid: self.dataplane.as_ref().map(|d| d.pid),
+            state,
+            restarts: self.restarts,
+            last_exit: self.last_exit.clone(),
+            uptime_ms: self.dataplane.as_ref().map(|d| d.since.elapsed().as_millis() as u64),
+            sandboxed: self.sandboxed && self.dataplane.is_some(),
+        };
+        let pending_confirm_ms = self
+            .unconfirmed
+            .as_ref()
+            .map(|u| u.deadline.saturating_duration_since(Instant::now()).as_millis() as u64);
+        Answer::Status(Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            config,
+            dataplane,
+            pending_confirm_ms,
+        })
+    }
+
+    /// Answers `show`.
+    pub(super) fn show(&mut self, show: &Show, reply: ReplyTo) {
+        let answer = match show.what {
+            What::Ports => Ok(self.ports()),
+            What::Workers => Ok(self.workers()),
+            What::Counters => Ok(self.counters()),
+            What::Fib => self.fib(show),
+            What::History => Ok(self.past()),
+            What::Ledger => return self.ask_ledger(reply),
+        };
+        let _ = reply.send(answer);
+    }
+
+    fn published(&self) -> Vec<stats::Counters> {
+        self.installation.stats.iter().map(|worker| worker.read().unwrap_or_default()).collect()
+    }
+
+    fn ports(&mut self) -> Answer {
+        let published = self.published();
+        let phase = &self.phase;
+        let gone = !phase.is_running();
+        let mut rows = Vec::new();
+        for port in &mut self.installation.ports {
+            let number = usize::from(port.spec.id.0);
+            let sum = |counter: PortCounter| {
+                published.iter().filter_map(|c| c.ports.get(number)).map(|p| p[counter as usize]).sum::<u64>()
+            };
+            let sockets = self.installation.queues.iter().filter(|queue| usize::from(queue.port) == number);
+            let failover = match (gone, phase.fallen.contains(&port.spec.id.0), port.spec.failover) {
+                (false, ..) => FailoverState::Serving,
+                (true, false, _) => FailoverState::Waiting,
+                (true, true, Failover::Open) => FailoverState::Open,
+                (true, true, Failover::Closed) => FailoverState::Closed,
+            };
+            let link = self.routes.first().and_then(|r| r.netlink().mirror().link(port.ifindex));
+            rows.push(PortRow {
+                name: port.spec.name.clone(),
+                netdev: port.spec.netdev.clone(),
+                ifindex: port.ifindex,
+                mac: show_mac(port.mac),
+                mtu: port.mtu,
+                link_up: link.is_some_and(crate::netlink::Link::is_running),
+                driver: None,
+                kind: port.kind.clone(),
+                mode: match port.copying {
+                    Copying::ZeroCopy => SocketMode::ZeroCopy,
+                    Copying::Copy => SocketMode::Copy,
+                },
+                xdp: match port.xdp {
+                    xdp::Mode::Generic => XdpMode::Generic,
+                    xdp::Mode::Native | xdp::Mode::Offloaded => XdpMode::Native,
+                },
+                queues: sockets.clone().count() as u32,
+                failover,
+                pipeline: self.config.spec.pipeline_of(port.spec.id).map(|p| p.name.clone()),
+                rx: Flow { packets: sum(PortCounter::RxPackets), bytes: sum(PortCounter::RxBytes) },
+                tx: Flow { packets: sum(PortCounter::TxPackets), bytes: sum(PortCounter::TxBytes) },
+                drops: BTreeMap::from([
+                    ("tx-ring-full".to_owned(), sum(PortCounter::TxRingFull)),
+                    ("fill-starved".to_owned(), sum(PortCounter::FillStarved)),
+                    ("bad-descriptors".to_owned(), sum(PortCounter::BadDescriptors)),
+                ]),
+                kernel: kernel_drops(sockets.map(|queue| &queue.socket)),
+                xdp_counters: xdp_counters(port),
+                warnings: port.warnings.clone(),
+            });
+        }
+        rows.sort_by(|a, b| a.name.cmp(&b.name));
+        Answer::Ports(rows)
+    }
+
+    fn workers(&mut self) -> Answer {
+        let now = Instant::now();
+        let clock = clock_gettime(ClockId::Monotonic);
+        let clock = clock.tv_sec as u64 * 1_000_000_000 + clock.tv_nsec as u64;
+        let mut rows = Vec::new();
+        for (number, worker) in self.installation.stats.iter().enumerate() {
+            let counters = worker.read().unwrap_or_default();
+            let number = number as u32;
+            let before = self.load.insert(number, (now, counters.busy_ns));
+            let busy_percent = before.and_then(|(then, busy)| {
+                let passed = now.duration_since(then).as_nanos() as f64;
+                (passed > 0.0).then(|| 100.0 * counters.busy_ns.saturating_sub(busy) as f64 / passed)
+            });
+            let queues = self.installation.queues.iter().filter(|queue| u32::from(queue.worker) == number);
+            let name = |port: u16| self.installation.ports.get(usize::from(port)).map_or("?", |p| &p.spec.name);
+            let plan = self.installation.layout.workers.get(number as usize);
+            rows.push(WorkerRow {
+                number,
+                core: plan.and_then(|plan| plan.core),
+                thread: Some(worker.thread()).filter(|thread| *thread != 0),
+                state: match worker.state() {
+                    Some(stats::WorkerState::Starting) => WorkerState::Starting,
+                    Some(stats::WorkerState::Running) => WorkerState::Running,
+                    Some(stats::WorkerState::Parked) => WorkerState::Parked,
+                    Some(stats::WorkerState::Stopped) => WorkerState::Stopped,
+                    None => WorkerState::Unknown,
+                },
+                epoch: worker.epoch(),
+                heartbeat_age_us: clock.checked_sub(worker.heartbeat()).map(|age| age / 1000),
+                passes: worker.passes(),
+                busy_percent,
+                blocked_ms: counters.blocked_ns / 1_000_000,
+                wakeups: counters.wakeups,
+                rx: counters.rx_packets,
+                tx: counters.tx_packets,
+                punted: counters.punted,
+                drops: counters.dropped(),
+                queues: queues.map(|queue| format!("{}:{}", name(queue.port), queue.queue)).collect(),
+            });
+        }
+        Answer::Workers(rows)
+    }
+
+    fn counters(&self) -> Answer {
+        let published = self.published();
+        let workers: Vec<WorkerCounters> = published
+            .iter()
+            .enumerate()
+            .map(|(number, counters)| WorkerCounters {
+                number: number as u32,
+                totals: totals(counters),
+                drops: drops(counters),
+                balance: clamp(counters.balance()),
+            })
+            .collect();
+        let mut sum = Counters { workers, ..Counters::default() };
+        for worker in &sum.workers {
+            for (name, value) in &worker.totals {
+                *sum.totals.entry(name.clone()).or_default() += value;
+            }
+            for (reason, value) in &worker.drops {
+                *sum.drops.entry(reason.clone()).or_default() += value;
+            }
+            sum.balance += worker.balance;
+        }
+        sum.stages = self.stages(&published);
+        Answer::Counters(sum)
+    }
+
+    /// The stages, in the order in which the compiler numbers them.
+    fn stages(&self, published: &[stats::Counters]) -> Vec<StageRow> {
+        let mut rows = Vec::new();
+        for pipeline in &self.config.spec.pipelines {
+            let parse = (pipeline.layer() == Layer::L3).then_some("parse");
+            let labels = parse.into_iter().chain(pipeline.stages.iter().map(|stage| stage.label.as_str()));
+            for label in labels {
+                let number = rows.len();
+                let sum = |counter: StageCounter| {
+                    published.iter().filter_map(|c| c.stages.get(number)).map(|s| s[counter as usize]).sum()
+                };
+                rows.push(StageRow {
+                    pipeline: pipeline.name.clone(),
+                    stage: label.to_owned(),
+                    packets: sum(StageCounter::Packets),
+                    drops: sum(StageCounter::Drops),
+                });
+            }
+        }
+        rows
+    }
+
+    fn fib(&self, show: &Show) -> Result<Answer, ApiError> {
+        let filter = match &show.prefix {
+            Some(text) => {
+                Some(RouteFilter::parse(text).map_err(|what| ApiError::new(Code::BadParams, what))?)
+            }
+            None => None,
+        };
+        let mut answer = Fib::default();
+        for table in &self.routes {
+            let writer = table.writer();
+            let usage = writer.usage();
+            let row = |what: &str, usage: fib::Usage| Usage {
+                what: what.to_owned(),
+                used: usage.used.into(),
+                retired: usage.retired.into(),
+                limit: usage.limit.into(),
+            };
+            answer.tables.push(FibTable {
+                table: table.table,
+                epoch: self.epoch,
+                routes: (usage.v4_routes + usage.v6_routes) as u64,
+                usage: vec![
+                    row("v4-groups", usage.v4_groups),
+                    row("v6-groups", usage.v6_groups),
+                    row("next-hops", usage.next_hops),
+                    row("members", usage.members),
+                    row("adjacencies", usage.adjacencies),
+                ],
+            });
+            let wanted = writer.iter().filter(|route| filter.is_none_or(|f| f.matches(route.prefix, route.len)));
+            for route in wanted {
+                answer.matched += 1;
+                if answer.routes.len() < show.routes() {
+                    answer.routes.push(self.route_row(writer, &route));
+                }
+            }
+        }
+        Ok(Answer::Fib(answer))
+    }
+
+    fn route_row(&self, writer: &FibWriter, route: &fib::FibRoute) -> RouteRow {
+        let (target, hops) = match &route.target {
+            fib::Target::Hops(hops) => (RouteTarget::Forward, hops.as_slice()),
+            fib::Target::Kernel => (RouteTarget::Kernel, [].as_slice()),
+            fib::Target::Local => (RouteTarget::Local, [].as_slice()),
+            fib::Target::Blackhole => (RouteTarget::Blackhole, [].as_slice()),
+            fib::Target::Unreachable => (RouteTarget::Unreachable, [].as_slice()),
+            fib::Target::Prohibit => (RouteTarget::Prohibit, [].as_slice()),
+        };
+        let hop = |(id, weight): &(fib::AdjacencyId, u8)| {
+            let (_, port, gateway, adjacency) = writer.adjacencies().find(|(found, ..)| found == id)?;
+            let name = self.installation.ports.get(usize::from(port)).map_or("?", |p| &p.spec.name);
+            Some(HopRow {
+                port: name.to_owned(),
+                gateway: (gateway != route.prefix).then(|| gateway.to_string()),
+                mac: match adjacency {
+                    fib::Adjacency::Forward { mac, .. } => Some(show_mac(mac)),
+                    _ => None,
+                },
+                weight: *weight,
+            })
+        };
+        RouteRow {
+            prefix: format!("{}/{}", route.prefix, route.len),
+            target,
+            hops: hops.iter().filter_map(hop).collect(),
+        }
+    }
+
+    fn past(&self) -> Answer {
+        let running = self.config.entry.number;
+        let row = |entry: &super::history::Entry| HistoryRow {
+            number: entry.number,
+            time: entry.time,
+            hash: entry.hash.clone(),
+            file: entry.file.clone(),
+            by_uid: entry.uid,
+            state: match entry.number == running {
+                true if self.unconfirmed.is_some() => HistoryState::Pending,
+                true => HistoryState::Running,
+                false if self.reverted.contains(&entry.number) => HistoryState::Reverted,
+                false => HistoryState::Superseded,
+            },
+        };
+        Answer::History(self.history.entries().iter().rev().map(row).collect())
+    }
+
+    /// The workers count their frames themselves, at a pass boundary.
+    fn ask_ledger(&mut self, reply: ReplyTo) {
+        if !self.phase.is_running() {
+            let error = ApiError::new(Code::Unavailable, "no data plane is running that could count its frames");
+            let _ = reply.send(Err(error));
+            return;
+        }
+        let id = self.next_audit;
+        self.next_audit = self.next_audit.wrapping_add(1);
+        self.audits.insert(id, reply);
+        self.tell(&ToDataplane::Audit { id }, &[]);
+    }
+
+    /// The answer to `show ledger`, from what the workers counted.
+    pub(super) fn ledger(&self, audits: &[WorkerAudit]) -> Answer {
+        let workers: Vec<LedgerRow> = audits.iter().map(ledger_row).collect();
+        let mut total = LedgerRow::default();
+        for row in &workers {
+            total.pool += row.pool;
+            total.fill += row.fill;
+            total.rx += row.rx;
+            total.burst += row.burst;
+            total.tx += row.tx;
+            total.completion += row.completion;
+            total.held += row.held;
+            total.remote += row.remote;
+            total.misplaced += row.misplaced;
+            total.leaked += row.leaked;
+        }
+        let frames = u64::from(self.installation.layout.frames);
+        let owned = total.pool
+            + total.fill
+            + total.rx
+            + total.burst
+            + total.tx
+            + total.completion
+            + total.held
+            + total.remote;
+        let published = self.published();
+        let sum = |of: fn(&stats::Counters) -> u64| published.iter().map(of).sum::<u64>();
+        let rx_equals = RxEquals {
+            rx: sum(|c| c.rx_packets),
+            generated: sum(|c| c.generated),
+            tx: sum(|c| c.tx_packets),
+            drops: sum(stats::Counters::dropped),
+            punted: sum(|c| c.punted),
+            consumed: sum(|c| c.consumed),
+            lost_in_crash: sum(|c| c.lost_in_crash),
+            exact: published.iter().map(stats::Counters::balance).sum::<i128>() == 0,
+        };
+        let exact = owned == frames && total.leaked == 0 && total.misplaced == 0;
+        Answer::Ledger(Ledger { frames, workers, total, exact, rx_equals })
+    }
+}
+
+fn ledger_row(audit: &WorkerAudit) -> LedgerRow {
+    LedgerRow {
+        worker: Some(audit.worker.into()),
+        pool: audit.pool.into(),
+        fill: audit.fill.into(),
+        rx: audit.rx.into(),
+        burst: audit.burst.into(),
+        tx: audit.tx.into(),
+        completion: audit.completion.into(),
+        held: audit.held.into(),
+        remote: audit.remote.into(),
+        misplaced: audit.misplaced,
+        leaked: audit.leaked.into(),
+    }
+}
+
+fn totals(counters: &stats::Counters) -> BTreeMap<String, u64> {
+    let names = stats::Counters::SCALARS.iter().map(|name| name.replace('_', "-"));
+    names.zip(counters.scalars()).collect()
+}
+
+fn drops(counters: &stats::Counters) -> BTreeMap<String, u64> {
+    DropReason::ALL
+        .iter()
+        .map(|reason| (reason.label().to_owned(), counters.drops[*reason as usize]))
+        .filter(|(_, count)| *count > 0)
+        .collect()
+}
+
+fn clamp(value: i128) -> i64 {
+    i64::try_from(value).unwrap_or(if value < 0 { i64::MIN } else { i64::MAX })
+}
+
+fn kernel_drops<'a>(sockets: impl Iterator<Item = &'a rustix::fd::OwnedFd>) -> KernelDrops {
+    let mut sum = KernelDrops::default();
+    for statistics in sockets.filter_map(|socket| xdp_statistics(socket).ok()) {
+        sum.rx_dropped += statistics.rx_dropped;
+        sum.rx_invalid += statistics.rx_invalid_descs;
+        sum.tx_invalid += statistics.tx_invalid_descs;
+        sum.rx_ring_full += statistics.rx_ring_full.unwrap_or(0);
+        sum.fill_ring_empty += statistics.rx_fill_ring_empty_descs.unwrap_or(0);
+        sum.tx_ring_empty += statistics.tx_ring_empty_descs.unwrap_or(0);
+    }
+    sum
+}
+
+fn xdp_counters(port: &mut OpenPort) -> BTreeMap<String, Flow> {
+    let Ok(counters) = port.ingress.counters() else { return BTreeMap::new() };
+    counters
+        .iter()
+        .map(|(reason, count)| {
+            (reason.label().to_owned(), Flow { packets: count.packets, bytes: count.bytes })
+        })
+        .collect()
+}
+
+fn show_mac(mac: [u8; 6]) -> String {
+    let bytes: Vec<String> = mac.iter().map(|byte| format!("{byte:02x}")).collect();
+    bytes.join(":")
+}

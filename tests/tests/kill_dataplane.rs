@@ -1,0 +1,111 @@
+//! `kill -9` of the data plane, again and again, under traffic: each time its successor goes on where it stopped.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use zsync_tests::config::ROUTER;
+use zsync_tests::iperf::Iperf;
+use zsync_tests::{Control, Flow, Shape, in_lab, ping};
+
+/// Kills of one test; `ZSYNC_DRILLS` says otherwise.
+const DRILLS: usize = 100;
+/// Between the successor's start and the next kill: longer than the 50 ms after which control no longer takes a death
+/// for a start that failed.
+const REST: Duration = Duration::from_millis(120);
+/// How soon packets must flow again.
+const LIMIT: Duration = Duration::from_millis(100);
+
+fn drills() -> usize {
+    std::env::var("ZSYNC_DRILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(DRILLS)
+}
+
+#[test]
+fn a_flow_goes_on_through_every_kill() {
+    in_lab(Shape::router(), |lab| {
+        let mut control = Control::start(lab, ROUTER)?;
+        ensure!(ping(&lab.client, lab.server_addresses[0], 3)?.all(), "no way");
+        let flow = Flow::to_server(lab, 20_000, 7000)?;
+        std::thread::sleep(REST);
+        let mut kills = Vec::new();
+        for _ in 0..drills() {
+            kills.push(flow.now());
+            let killed = control.kill9_dataplane()?;
+            control.wait_successor(killed)?;
+            std::thread::sleep(REST);
+        }
+        let end = flow.now();
+        let report = flow.finish()?;
+
+        let ends = kills.iter().skip(1).copied().chain([end]);
+        let mut silences = Vec::new();
+        let mut losses = Vec::new();
+        for (kill, next) in kills.iter().zip(ends) {
+            // What was sent just before may be what is waited for.
+            let since = kill.saturating_sub(Duration::from_millis(5));
+            silences.push(report.longest_silence(since..next - Duration::from_millis(5)));
+            losses.push(report.lost_in(since..next - Duration::from_millis(5)));
+        }
+        let total: u64 = losses.iter().sum();
+        silences.sort_unstable();
+        losses.sort_unstable();
+        let (middle, last) = (kills.len() / 2, kills.len() - 1);
+        println!("{report}");
+        println!(
+            "{} kills: silence median {:.1?}, longest {:.1?}; lost median {}, most {}, in all {total}",
+            kills.len(),
+            silences[middle],
+            silences[last],
+            losses[middle],
+            losses[last],
+        );
+        let books = control.balanced()?;
+        println!("{} packets were in a dying worker's hands", books.lost_in_crashes());
+        ensure!(silences[last] <= LIMIT, "silent for {:?} after a kill: {silences:?}", silences[last]);
+        ensure!(losses[middle] == 0, "a kill loses {} packets: {losses:?}", losses[middle]);
+        ensure!(report.duplicated() == 0, "{report}");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_tcp_connection_lives_on() {
+    in_lab(Shape::router(), |lab| {
+        let mut control = Control::start(lab, ROUTER)?;
+        for target in lab.server_addresses {
+            ensure!(ping(&lab.client, target, 3)?.all(), "no way");
+            let iperf = Iperf::serve(lab)?;
+            let mut connection = iperf.start(target, &["-t", "4", "-b", "200M"])?;
+            std::thread::sleep(Duration::from_millis(500));
+            let mut kills = 0;
+            for _ in 0..10 {
+                let killed = control.kill9_dataplane()?;
+                control.wait_successor(killed)?;
+                std::thread::sleep(REST);
+                kills += usize::from(connection.is_running()?);
+            }
+            let outcome = connection.finish(Duration::from_secs(20))?;
+            println!("{kills} kills during one connection: {outcome:?}");
+            ensure!(kills == 10, "the connection ended after {kills} kills");
+            ensure!(outcome.bits_per_second > 50e6, "{outcome:?}");
+        }
+        control.balanced()?;
+        Ok(())
+    });
+}
+
+#[test]
+fn control_tells_of_it() {
+    in_lab(Shape::router(), |lab| {
+        let mut control = Control::start(lab, ROUTER)?;
+        let killed = control.kill9_dataplane()?;
+        let next = control.wait_successor(killed)?;
+        let status = control.status()?;
+        let dataplane = &status["dataplane"];
+        ensure!(dataplane["restarts"] == 1, "{status}");
+        ensure!(dataplane["pid"] == next.as_raw_nonzero().get(), "{status}, and it is {next:?}");
+        ensure!(dataplane["sandboxed"] == true, "{status}");
+        ensure!(dataplane["last-exit"].as_str().is_some_and(|how| how.contains('9')), "{status}");
+        control.balanced()?;
+        Ok(())
+    });
+}
