@@ -96,9 +96,7 @@ impl Report {
             json!({ "name": rate.name, "unit": "packets/s",
                 "spread": Spread::of(&rate.samples).json(), "samples": rate.samples })
         };
-        let ratio = |ratio: &Ratio| {
-            json!({ "name": ratio.name, "spread": Spread::of(&ratio.samples).json(), "samples": ratio.samples })
-        };
+        let ratio = |ratio: &Ratio| json!({ "name": ratio.name, "spread": Spread::of(&ratio.samples).json(), "samples": ratio.samples });
         json!({
             "benchmark": self.name,
             "machine": self.machine.json(),
@@ -115,7 +113,11 @@ impl fmt::Display for Report {
         let width = self.rates.iter().map(|r| r.name.len()).chain(self.ratios.iter().map(|r| r.name.len()));
         let width = width.max().unwrap_or(0);
         if !self.rates.is_empty() {
-            writeln!(f, "{:width$}  M packets/s: median    min    max  rounds  ns/packet  clocks/packet", "")?;
+            writeln!(
+                f,
+                "{:width$}  M packets/s: median    min    max  rounds  ns/packet  clocks/packet",
+                ""
+            )?;
         }
         for rate in &self.rates {
             let Spread { min, median, max } = Spread::of(&rate.samples);

@@ -51,12 +51,24 @@ impl<'lab> Control<'lab> {
     /// # Errors
     /// It ends, or does not forward in time.
     pub fn start_with(lab: &'lab Lab, config: &str, options: &[&str]) -> Result<Self> {
+        let mut control = Self::spawned(lab, config, options)?;
+        control.wait_ready()?;
+        Ok(control)
+    }
+
+    /// As [`Control::start`], without waiting.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start_unready(lab: &'lab Lab, config: &str) -> Result<Self> {
+        Self::spawned(lab, config, &[])
+    }
+
+    fn spawned(lab: &'lab Lab, config: &str, options: &[&str]) -> Result<Self> {
         fs::write(config_file(lab), config)?;
         let options: Vec<_> = options.iter().map(|option| (*option).to_owned()).collect();
         let process = spawn(lab, &options)?;
-        let mut control = Self { lab, process, options };
-        control.wait_ready()?;
-        Ok(control)
+        Ok(Self { lab, process, options })
     }
 
     /// Starts it with a configuration that it is to refuse, under another program if `wrapper` names one (`setpriv …`).
@@ -141,6 +153,14 @@ impl<'lab> Control<'lab> {
         })?;
         self.wait_ready()?;
         Ok(new)
+    }
+
+    /// Waits until control ends by itself; how it ended.
+    ///
+    /// # Errors
+    /// It has not after `limit`.
+    pub fn ended_within(&mut self, limit: Duration) -> Result<ExitStatus> {
+        self.process.wait(limit)
     }
 
     /// Asks control to stop (SIGTERM) and waits; how it ended.

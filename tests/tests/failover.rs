@@ -66,7 +66,8 @@ fn open_lets_the_kernel_forward() {
             let gone = report.arrivals_in(killed + UNDER_WAY..killed + GRACE - UNDER_WAY);
             ensure!(gone == 0, "{gone} packets arrived without a data plane, before grace ran out");
             let first = killed + GRACE + SLACK;
-            let arrived = report.first_arrival_of_sent_since(killed + GRACE - SLACK).context("nothing arrived")?;
+            let arrived =
+                report.first_arrival_of_sent_since(killed + GRACE - SLACK).context("nothing arrived")?;
             println!("forwarded by the kernel {:.1?} after the kill", arrived - killed);
             ensure!(arrived <= first, "the kernel took over {:?} after the kill", arrived - killed);
             let lost = report.lost_in(first..restarted - Duration::from_millis(100));

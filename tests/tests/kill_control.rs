@@ -55,9 +55,13 @@ fn nothing_is_lost_and_no_filter_bypassed() {
         }
         control.stop()?;
         drop(control);
-        let mut control = Control::start(lab, &config::router(r#"block = ["10.1.0.66/32", "fd01::66/128"]"#))?;
+        let mut control =
+            Control::start(lab, &config::router(r#"block = ["10.1.0.66/32", "fd01::66/128"]"#))?;
         for (source, target) in BLOCKED.into_iter().zip(lab.server_addresses) {
-            ensure!(ping_with(&lab.client, target, 2, &["-I", source])?.received == 0, "{source} is not blocked");
+            ensure!(
+                ping_with(&lab.client, target, 2, &["-I", source])?.received == 0,
+                "{source} is not blocked"
+            );
         }
         ensure!(ping(&lab.client, lab.server_addresses[0], 3)?.all(), "no way");
 
@@ -82,7 +86,11 @@ fn nothing_is_lost_and_no_filter_bypassed() {
             let report = flow.finish()?;
             ensure!(report.sent() > 0 && report.received() == 0, "from a blocked source: {report}");
         }
-        ensure!(links(&bpffs(lab)) == pinned, "the links were made anew: {pinned:?} {:?}", links(&bpffs(lab)));
+        ensure!(
+            links(&bpffs(lab)) == pinned,
+            "the links were made anew: {pinned:?} {:?}",
+            links(&bpffs(lab))
+        );
         ensure!(report.lost() == 0 && report.duplicated() == 0 && report.reordered() == 0, "{report}");
         control.balanced()?;
         Ok(())
@@ -112,7 +120,10 @@ fn the_next_control_is_whole() {
         ensure!(ping(&lab.client, lab.server_addresses[1], 3)?.all(), "no way after the data plane's death");
         // It configures it.
         let applied = control.apply(&config::router(r#"block = ["10.1.0.2/32"]"#), &[])?;
-        ensure!(ping(&lab.client, lab.server_addresses[0], 1)?.received == 0, "the block is not in force: {applied}");
+        ensure!(
+            ping(&lab.client, lab.server_addresses[0], 1)?.received == 0,
+            "the block is not in force: {applied}"
+        );
         control.ctl(&["rollback"])?;
         ensure!(ping(&lab.client, lab.server_addresses[0], 3)?.all(), "the rollback is not in force");
         control.balanced()?;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::ensure;
 use zsync_tests::config::ROUTER;
 use zsync_tests::iperf::Iperf;
 use zsync_tests::{Control, Flow, Shape, in_lab, ping};

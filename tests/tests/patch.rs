@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::ensure;
 use zsync_tests::capture::Capture;
 use zsync_tests::config::WIRE;
 use zsync_tests::iperf::Iperf;
@@ -41,10 +41,10 @@ fn frames_pass_byte_for_byte() {
         let capture = Capture::start(lab, &lab.server, "eth0", "")?;
         let client = RawSocket::open(&lab.client, "eth0")?;
         let frames: Vec<Vec<u8>> = [
-            (&[0x88, 0xb5][..], 46),                                        // untagged
-            (&[0x88, 0xb5], 1500),                                          // as long as the MTU
-            (&[0x81, 0x00, 0x20, 0x05, 0x88, 0xb5], 46),                    // 802.1Q, priority 1, VLAN 5
-            (&[0x81, 0x00, 0xff, 0xfe, 0x88, 0xb5], 1400),                  // 802.1Q, all bits that there are
+            (&[0x88, 0xb5][..], 46),                                              // untagged
+            (&[0x88, 0xb5], 1500),                                                // as long as the MTU
+            (&[0x81, 0x00, 0x20, 0x05, 0x88, 0xb5], 46), // 802.1Q, priority 1, VLAN 5
+            (&[0x81, 0x00, 0xff, 0xfe, 0x88, 0xb5], 1400), // 802.1Q, all bits that there are
             (&[0x88, 0xa8, 0x00, 0x07, 0x81, 0x00, 0x00, 0x05, 0x88, 0xb5], 100), // 802.1ad
         ]
         .into_iter()
@@ -62,7 +62,8 @@ fn frames_pass_byte_for_byte() {
         let came = || capture.frames().ok().filter(|got| frames.iter().all(|frame| got.contains(frame)));
         let all = wait_for("every frame as it was", Duration::from_secs(3), came);
         let got = capture.finish()?;
-        let missing: Vec<usize> = (0..frames.len()).filter(|number| !got.contains(&frames[*number])).collect();
+        let missing: Vec<usize> =
+            (0..frames.len()).filter(|number| !got.contains(&frames[*number])).collect();
         ensure!(all.is_ok(), "frames {missing:?} did not arrive as they were sent; these did: {got:02x?}");
         for frame in &frames {
             let times = got.iter().filter(|other| *other == frame).count();

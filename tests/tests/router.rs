@@ -37,7 +37,8 @@ fn traffic_of_both_families_goes_through_zsync_both_ways() {
         for target in lab.server_addresses {
             for direction in [&[][..], &["-R"]] {
                 let tcp = iperf.run(target, &[&["-t", "1"], direction].concat())?;
-                let udp = iperf.run(target, &[&["-t", "1", "-u", "-b", "50M", "-l", "1200"], direction].concat())?;
+                let udp = iperf
+                    .run(target, &[&["-t", "1", "-u", "-b", "50M", "-l", "1200"], direction].concat())?;
                 println!("{target} {direction:?}: TCP {tcp:?}, UDP {udp:?}");
                 ensure!(tcp.bits_per_second > 50e6, "TCP {tcp:?}");
                 ensure!(udp.bytes > 1 << 20 && udp.lost_percent < 1.0, "UDP {udp:?}");
@@ -89,7 +90,8 @@ fn several_queues_share_the_work() {
         let tcp = iperf.run(lab.server_addresses[0], &["-t", "1", "-P", "8"])?;
         ensure!(tcp.bits_per_second > 50e6, "{tcp:?}");
         let workers = control.ctl(&["show", "workers"])?;
-        let queues = workers.as_array().into_iter().flatten().filter_map(|worker| worker["queues"].as_array());
+        let queues =
+            workers.as_array().into_iter().flatten().filter_map(|worker| worker["queues"].as_array());
         ensure!(queues.map(Vec::len).sum::<usize>() == 4, "{workers}");
         control.balanced()?;
         Ok(())
@@ -103,7 +105,10 @@ fn what_cannot_be_forwarded_is_answered() {
         let [v4, v6] = lab.server_addresses;
         let says = |target, options: &[&str], wanted: &str| -> Result<()> {
             let outcome = ping_with(&lab.client, target, 2, options)?;
-            ensure!(outcome.received == 0 && outcome.text.contains(wanted), "wanted {wanted:?} from {outcome:?}");
+            ensure!(
+                outcome.received == 0 && outcome.text.contains(wanted),
+                "wanted {wanted:?} from {outcome:?}"
+            );
             Ok(())
         };
         // So that both next hops are known.
@@ -135,7 +140,8 @@ fn the_routers_own_addresses_answer() {
         }
         // An address that comes later is the kernel's, too.
         lab.router.ip("addr add 10.50.0.1/32 dev lo")?;
-        let answered = || ping(&lab.client, "10.50.0.1".parse().ok()?, 1).ok().filter(|outcome| outcome.all());
+        let answered =
+            || ping(&lab.client, "10.50.0.1".parse().ok()?, 1).ok().filter(|outcome| outcome.all());
         wait_for("the new address to answer", Duration::from_secs(3), answered)?;
         control.balanced()?;
         Ok(())
@@ -231,7 +237,10 @@ fn equal_paths_share_flows_and_keep_each_whole() {
         }
         let (first, second) = (seen[0].len(), seen[1].len());
         println!("{first} flows over the first path, {second} over the second");
-        ensure!(first + second == usize::from(FLOWS), "{first} + {second} flows of {FLOWS}: one is torn, or lost");
+        ensure!(
+            first + second == usize::from(FLOWS),
+            "{first} + {second} flows of {FLOWS}: one is torn, or lost"
+        );
         ensure!(seen[0].is_disjoint(&seen[1]), "a flow took both paths");
         ensure!(first >= 10 && second >= 10, "{first} and {second}");
         Ok(())

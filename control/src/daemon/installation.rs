@@ -12,6 +12,7 @@ use crate::xdp::{self, Ingress, IpPrefix, Mode as XdpMode, PortSteering, attache
 use anyhow::{Context as _, Result, anyhow, bail};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use zsync_packet::frame::FrameSize;
 use zsync_packet::ledger::{home_slice, ledger_bytes};
@@ -600,16 +601,25 @@ fn listen(path: &Path) -> Result<OwnedFd> {
     Ok(socket)
 }
 
-/// The way to the kernel, up, with no address and loose source checks: its packets come from everywhere.
+/// The way to the kernel: up, and with source checks that let packets from everywhere pass.
+///
+/// The kernel checks sources by the stricter of the device's `rp_filter` and that of `all`. Where `all` is off, the device's
+/// is turned off. Where it is on, loose checks are all that can be had, and they need an address on the device
+/// (`__fib_validate_source`, net/ipv4/fib_frontend.c): it gets the dummy address of RFC 7600.
 fn open_punt() -> Result<OwnedFd> {
     const NAME: &str = "zsync-punt";
     let tun = raw::open_tun(NAME).map_err(|errno| {
         anyhow!("opening the TUN device {NAME} for packets to the kernel: {errno} (is /dev/net/tun there?)")
     })?;
+    let strict = std::fs::read_to_string("/proc/sys/net/ipv4/conf/all/rp_filter")
+        .is_ok_and(|value| value.trim() != "0");
+    if strict {
+        raw::set_address(NAME, Ipv4Addr::new(192, 0, 0, 8)).with_context(|| format!("giving {NAME} an address"))?;
+    }
     raw::set_up(NAME).with_context(|| format!("bringing {NAME} up"))?;
     let sysctl = format!("/proc/sys/net/ipv4/conf/{NAME}/rp_filter");
-    if let Err(error) = std::fs::write(&sysctl, "2") {
-        tracing::warn!(%error, "could not set {sysctl} to 2: the kernel may drop punted packets");
+    if let Err(error) = std::fs::write(&sysctl, if strict { "2" } else { "0" }) {
+        tracing::warn!(%error, "could not set {sysctl}: the kernel may drop punted packets");
     }
     Ok(tun)
 }

@@ -61,10 +61,6 @@ impl Routes {
         Ok(changes)
     }
 
-    /// From now on these links are ports.
-    pub fn set_ports(&mut self, ports: HashMap<u32, PortId>) {
-        self.netlink.set_ports(ports);
-    }
 
     /// Addresses of this host.
     pub fn local_addresses(&self) -> BTreeSet<IpAddr> {

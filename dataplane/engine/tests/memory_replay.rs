@@ -1,6 +1,7 @@
 //! The same packets through every device give the same bytes: here capture files and memory. (AF_XDP, which needs root and a
 //! network namespace, is compared with the same replay by the whole-process tests.)
 
+#[allow(dead_code)]
 mod memory_support;
 
 use memory_support::lab::{A, B, C, D, PORTS};

@@ -1,6 +1,7 @@
 //! A worker over memory devices: whatever goes wrong on its wires and in its kernel, every packet is counted once and every
 //! frame has one owner.
 
+#[allow(dead_code)]
 mod memory_support;
 
 use memory_support::lab::{A, B, C, D, PORTS};
@@ -84,11 +85,10 @@ impl Bench {
             let own = queue.device.counters();
             assert_eq!(own.bad_descriptors, ours.bad_descriptors());
             assert_eq!(own.double_completed, ours.double_completed());
-            let spoilt = ours.too_long + own.rx_refused;
-            assert_eq!(
-                queue.device.received() + spoilt,
-                host.device.sent() - theirs.lost + theirs.duplicated
-            );
+            // What nobody could receive, for want of a frame, is on the wire still.
+            let left = ours.too_long + own.rx_refused + host.device.on_the_way() as u64;
+            let arrived = host.device.sent() - theirs.lost + theirs.duplicated;
+            assert_eq!(queue.device.received() + left, arrived, "port {}: {own:?}", queue.port.0);
         }
         assert_eq!((counters.rx_packets, counters.tx_packets), (received, sent));
     }
@@ -154,10 +154,10 @@ fn everything_goes_wrong_at_once() {
     }
 }
 
-/// Rings of one entry, a pool that is too small for the fill rings: slow, and exact.
+/// Rings of one entry; fill rings that want more frames than there are: slow, and exact.
 #[test]
 fn the_smallest_rings_and_the_smallest_pool() {
-    for (ring, fill) in [(1, 1), (2, 1), (1, 4096), (3, 2)] {
+    for (ring, fill) in [(1, 1), (2, 1), (1, 400), (3, 2)] {
         let mut bench = Bench::new(Config { fill, rx: ring, tx: ring, completion: ring, faults: NONE });
         for _ in 0..500 {
             bench.round(5);
@@ -165,6 +165,7 @@ fn the_smallest_rings_and_the_smallest_pool() {
         bench.settle();
         bench.check();
         assert!(bench.worker.counters().rx_packets > 100, "{ring} {fill}");
+        assert_eq!(bench.worker.counters().pool_empty > 0, 4 * fill > FRAMES);
     }
 }
 
@@ -188,7 +189,7 @@ fn circle(faults: Faults) -> (Worker<Memory>, u32) {
 
 #[test]
 fn packets_go_round_without_end_and_none_is_lost() {
-    let packets = if long() { 100_000_000 } else { 3_000_000 };
+    let packets = if long() { 100_000_000 } else { 20_000_000 };
     let (mut worker, circling) = circle(NONE);
     let start = Instant::now();
     let mut now = 0;
@@ -273,6 +274,6 @@ fn packets_that_go_round_while_everything_goes_wrong() {
             worker.pass(pass * 30_000);
         }
         check(&worker, FRAMES);
-        assert!(worker.counters().rx_packets > 5000, "{}", worker.counters().rx_packets);
+        assert!(worker.counters().rx_packets > 1000, "{}", worker.counters().rx_packets);
     }
 }

@@ -1,5 +1,6 @@
 //! Two workers, each with one end of a wire: packets change hands, snapshots change under them, orders are answered.
 
+#[allow(dead_code)]
 mod memory_support;
 
 use memory_support::lab::{C, D, PORTS};
@@ -7,7 +8,7 @@ use memory_support::{Host, RINGS, Rig, balanced, check, snapshot, wire};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
-use zsync_engine::exchange::{Answer, Mailbox, Order};
+use zsync_engine::exchange::{Answer, HANDOVERS, Mailbox, Order};
 use zsync_engine::worker::{Output, Worker};
 use zsync_io::memory::Memory;
 use zsync_packet::frame::FrameSize;
@@ -24,8 +25,8 @@ fn packets() -> Vec<Vec<u8>> {
 }
 
 /// Worker 0 has port C, worker 1 has port D, and a wire joins the two.
-fn two(rig: &Rig) -> (Vec<Worker<Memory>>, Vec<Host>) {
-    let pools = Pool::heap(FrameSize::K2, FRAMES, 2).unwrap();
+fn two(rig: &Rig, frames: u32) -> (Vec<Worker<Memory>>, Vec<Host>) {
+    let pools = Pool::heap(FrameSize::K2, frames, 2).unwrap();
     let mut hosts = Vec::new();
     let mut workers = Vec::new();
     for (pool, port) in pools.into_iter().zip([C, D]) {
@@ -58,7 +59,7 @@ fn whole(counters: &[Counters]) -> Counters {
 #[test]
 fn a_packet_changes_hands_and_its_frame_comes_home() {
     let rig = Rig::new(2);
-    let (mut workers, mut hosts) = two(&rig);
+    let (mut workers, mut hosts) = two(&rig, FRAMES);
     hosts.iter_mut().for_each(|host| host.kept = Some(Default::default()));
     for round in 0..2000u64 {
         for host in &mut hosts {
@@ -95,28 +96,34 @@ fn a_packet_changes_hands_and_its_frame_comes_home() {
     }
 }
 
+/// The other worker stands still: first its mailbox is full, or first the pool is empty. Neither loses a frame.
 #[test]
 fn a_worker_that_takes_nothing_over_costs_counted_packets_and_no_frame() {
-    let rig = Rig::new(2);
-    let (mut workers, mut hosts) = two(&rig);
-    for round in 0..200 {
-        hosts[0].send(64);
-        hosts[0].receive();
-        workers[0].pass(round * 30_000);
+    for (frames, full) in [(8192, true), (FRAMES, false)] {
+        let rig = Rig::new(2);
+        let (mut workers, mut hosts) = two(&rig, frames);
+        for round in 0..200 {
+            hosts[0].send(64);
+            hosts[0].receive();
+            workers[0].pass(round * 30_000);
+        }
+        hosts[0].give_up();
+        let counters = workers[0].counters().clone();
+        balanced(&counters);
+        assert_eq!(counters.drops[DropReason::HandoverFull as usize] > 0, full);
+        assert_eq!(counters.handed_over, if full { HANDOVERS as u64 } else { u64::from(frames / 2) });
+        for round in 200..400 {
+            workers[1].pass(round * 200_000);
+            workers[0].pass(round * 200_000);
+            hosts.iter_mut().for_each(|host| {
+                host.receive();
+            });
+        }
+        whole(&workers.iter().map(|worker| worker.counters().clone()).collect::<Vec<_>>());
+        workers.iter().for_each(|worker| check(worker, frames / 2));
+        let pool_empty = workers[0].counters().pool_empty;
+        assert_eq!(pool_empty > 0, !full, "{pool_empty}");
     }
-    let counters = workers[0].counters().clone();
-    balanced(&counters);
-    assert!(counters.drops[DropReason::HandoverFull as usize] > 0 && counters.handed_over == 1024);
-    hosts[0].give_up();
-    for round in 200..400 {
-        workers[1].pass(round * 200_000);
-        workers[0].pass(round * 200_000);
-        hosts.iter_mut().for_each(|host| {
-            host.receive();
-        });
-    }
-    whole(&workers.iter().map(|worker| worker.counters().clone()).collect::<Vec<_>>());
-    workers.iter().for_each(|worker| check(worker, FRAMES / 2));
 }
 
 /// Both workers in their own threads.
@@ -169,23 +176,21 @@ impl Running {
     }
 }
 
-/// As the lab's, but with a wire that is cut: its packets have no pipeline.
-fn cut(epoch: u64) -> Snapshot {
-    let mut cut = snapshot();
-    cut.entry = vec![None; usize::from(PORTS)];
-    cut.epoch = epoch;
-    cut
-}
-
-fn joined(epoch: u64) -> Snapshot {
-    Snapshot { epoch, ..snapshot() }
+/// As `base`, at every second epoch with a wire that is cut: its packets have no pipeline.
+fn variant(base: &Snapshot, epoch: u64) -> Box<Snapshot> {
+    let mut variant = Snapshot { epoch, ..base.clone() };
+    if epoch % 2 == 0 {
+        variant.entry = vec![None; usize::from(PORTS)];
+    }
+    Box::new(variant)
 }
 
 #[test]
 fn snapshots_change_under_load_and_orders_are_answered() {
     let rig = Rig::new(2);
-    let (workers, mut hosts) = two(&rig);
+    let (workers, mut hosts) = two(&rig, FRAMES);
     let running = Running::start(rig, workers);
+    let base = snapshot();
     let mut sent = 0;
     for epoch in 2..60 {
         let until = Instant::now() + Duration::from_millis(3);
@@ -197,7 +202,7 @@ fn snapshots_change_under_load_and_orders_are_answered() {
             thread::yield_now();
         }
         for worker in 0..2 {
-            let order = Order::Adopt(Box::new(if epoch % 2 == 0 { cut(epoch) } else { joined(epoch) }));
+            let order = Order::Adopt(variant(&base, epoch));
             let Answer::Retired(retired) = running.ask(worker, order) else { panic!("another answer") };
             assert_eq!(retired.epoch, epoch - 1, "the one before comes back");
             assert_eq!(running.stats[worker].epoch(), epoch);
@@ -243,7 +248,7 @@ fn snapshots_change_under_load_and_orders_are_answered() {
 #[test]
 fn a_successor_goes_on_counting() {
     let rig = Rig::new(2);
-    let (workers, mut hosts) = two(&rig);
+    let (workers, mut hosts) = two(&rig, FRAMES);
     let stats = rig.stats.clone();
     let running = Running::start(rig, workers);
     hosts[0].send(30);
@@ -255,7 +260,7 @@ fn a_successor_goes_on_counting() {
     let before = WorkerStats::open(&stats, 0).unwrap().read().unwrap();
     assert_eq!((before.rx_packets, before.handed_over), (30, 30));
     let rig = Rig { stats, ..Rig::new(2) };
-    let (workers, _hosts) = two(&rig);
+    let (workers, _hosts) = two(&rig, FRAMES);
     assert_eq!(workers[0].counters().rx_packets, 30);
     assert_eq!(workers[0].counters().ports[usize::from(C.0)][0], 30);
 }

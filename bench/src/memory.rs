@@ -1,0 +1,261 @@
+//! The engine's own worker between two null devices: what a packet costs when the devices cost nothing.
+//!
+//! Everything of a worker is there: its loop with its clock, the snapshot, compiled from a configuration, the ledger, the
+//! counters in shared memory. Only the devices are not: a [`Null`] gives packets that lie in free frames (or copies them
+//! there, where the pipeline rewrites them), and takes what is sent back at once. Keeps true: a round in which a packet was
+//! dropped is an error, not a figure.
+
+use crate::machine::{core_time, measured_core};
+use crate::report::{Rate, Report};
+use crate::testpmd::Testpmd;
+use crate::traffic::{Family, Seeded, Table, udp_frame};
+use anyhow::{Context, Result, bail, ensure};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::mpsc;
+use std::time::Duration;
+use zsync_engine::exchange::{Mailbox, Order};
+use zsync_engine::idle::Parker;
+use zsync_engine::manager::clock;
+use zsync_engine::worker::{Output, Parts, Queue, Worker};
+use zsync_io::memory::Null;
+use zsync_packet::flow::HashKey;
+use zsync_packet::frame::FrameSize;
+use zsync_packet::pool::Pool;
+use zsync_packet::region::Region;
+use zsync_packet::verdict::PortId;
+use zsync_pipelines::compile::{Resources, compile};
+use zsync_pipelines::snapshot::{PortFacts, Snapshot};
+use zsync_pipelines::spec;
+use zsync_pipelines::tables::fib::Fib;
+use zsync_protocol::message::Idle;
+use zsync_protocol::stats::{StatsLayout, WorkerStats};
+
+/// Bytes of a packet.
+const PACKET: usize = 64;
+/// Frames of the pool: more than one burst, fewer than a cache; a null device holds none of them.
+const FRAMES: u32 = 4096;
+/// Flows that routed packets are of, at each port.
+const FLOWS: u64 = 10_000;
+/// A thread's first milliseconds, with cold caches and page faults, are not measured.
+const WARM_UP: Duration = Duration::from_millis(50);
+/// The MAC addresses of the two ports.
+const MACS: [[u8; 6]; 2] = [[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]];
+
+/// Routes in the tables of `memory-route`.
+pub const ROUTES: [usize; 3] = [1, 1_000, 100_000];
+
+const PATCH: &str = r#"
+    [port.left]
+    netdev = "left"
+    [port.right]
+    netdev = "right"
+    [pipeline.wire]
+    input  = ["left", "right"]
+    stages = ["patch.wire"]
+    [patch.wire]
+    pairs = [["left", "right"]]
+"#;
+const ROUTE: &str = r#"
+    [port.left]
+    netdev = "left"
+    [port.right]
+    netdev = "right"
+    [pipeline.forward]
+    input  = ["left", "right"]
+    stages = ["route.main"]
+    [route.main]
+    table = 254
+"#;
+
+/// `memory-patch`: two ports patched together, beside testpmd in io mode, A B A B.
+///
+/// # Errors
+/// A round that cannot be measured. A testpmd that is not there is a note in the report.
+pub fn patch(rounds: usize, round: Duration) -> Result<Report> {
+    let mut report = Report::new("memory-patch");
+    let mut ours = Rate { name: "zsync patch".to_owned(), samples: vec![] };
+    let mut theirs = Rate { name: "testpmd io".to_owned(), samples: vec![] };
+    let snapshot = snapshot(PATCH, None)?;
+    let mut testpmd = match Testpmd::between_null_devices() {
+        Ok(testpmd) => Some(testpmd),
+        Err(error) => {
+            report.notes.push(format!("no testpmd beside it: {error:#}"));
+            None
+        }
+    };
+    for _ in 0..rounds {
+        ours.samples.push(measure(&snapshot, printed, round)?);
+        if let Some(testpmd) = &mut testpmd {
+            theirs.samples.push(testpmd.measure(round, WARM_UP)?);
+        }
+    }
+    if testpmd.is_some() {
+        report.compare(ours, theirs)
+    } else {
+        report.rates.push(ours)
+    }
+    report.notes.push(OF_CORE_TIME.to_owned());
+    Ok(report)
+}
+
+/// What a rate in memory means.
+const OF_CORE_TIME: &str = "packets per second that the forwarding thread was running (the kernel's account of its core \
+                            time), so what else the machine does costs only what it does to the caches";
+
+/// `memory-route`: two ports, and the `route` pipeline over tables of [`ROUTES`] prefixes of both families.
+///
+/// # Errors
+/// A round that cannot be measured.
+pub fn route(rounds: usize, round: Duration) -> Result<Report> {
+    let mut report = Report::new("memory-route");
+    let mut seeded = Seeded::new(1);
+    let wire = snapshot(PATCH, None)?;
+    let mut cases = Vec::new();
+    for family in [Family::V4, Family::V6] {
+        for routes in ROUTES {
+            let table = Table::random(family, routes, &mut seeded)?;
+            let flows = [(); 2].map(|()| destinations(&table, &mut seeded));
+            let snapshot = snapshot(ROUTE, Some(table.fib))?;
+            let name = format!("{} route, {routes} prefixes", family.name());
+            cases.push((Rate { name, samples: vec![] }, snapshot, flows));
+        }
+    }
+    let mut copied = Rate { name: "the null device's copy (patch)".to_owned(), samples: vec![] };
+    for _ in 0..rounds {
+        for (n, (rate, snapshot, flows)) in cases.iter_mut().enumerate() {
+            let devices = |_: &mut Pool| copies(flows);
+            if n == 0 {
+                copied.samples.push(measure(&wire, devices, round)?);
+            }
+            rate.samples.push(measure(snapshot, devices, round)?);
+        }
+    }
+    report.rates.push(copied);
+    report.rates.extend(cases.into_iter().map(|(rate, ..)| rate));
+    report.notes.push(OF_CORE_TIME.to_owned());
+    report.notes.push(format!(
+        "{FLOWS} flows at each port, random destinations; each packet is copied into its frame first (the stage rewrites \
+         it), which the first row measures by itself"
+    ));
+    Ok(report)
+}
+
+fn snapshot(config: &str, fib: Option<Fib>) -> Result<Snapshot> {
+    let Ok(parsed) = spec::parse(config, "benchmark") else {
+        bail!("the benchmark's configuration is wrong")
+    };
+    let facts = |mac| PortFacts { mac, mtu: 1500, complete_checksums: false };
+    let fibs = fib.map_or_else(BTreeMap::new, |fib| BTreeMap::from([(254, fib)]));
+    let resources = Resources { ports: MACS.map(facts).to_vec(), fibs, hash_key: HashKey::from_seed(1) };
+    Ok(compile(&parsed.spec, 1, &resources)?)
+}
+
+/// Two devices that give the same packet for ever.
+fn printed(pool: &mut Pool) -> Result<[Null; 2]> {
+    let (source, destination) = ((Ipv4Addr::new(192, 0, 2, 1), 1024), (Ipv4Addr::new(198, 18, 0, 1), 9));
+    let frame = udp_frame((MACS[1], MACS[0]), source.into(), destination.into(), PACKET)
+        .context("a packet too short for its headers")?;
+    let mut device =
+        |port| Null::printed(PortId(port), pool, &frame).context("a packet too long for its frame");
+    Ok([device(0)?, device(1)?])
+}
+
+fn destinations(table: &Table, seeded: &mut Seeded) -> Vec<IpAddr> {
+    (0..FLOWS).map(|_| table.destination(seeded)).collect()
+}
+
+/// Two devices that give one packet to each of these addresses, in turn.
+fn copies(flows: &[Vec<IpAddr>; 2]) -> Result<[Null; 2]> {
+    let device = |port: u16| -> Result<Null> {
+        let mac = MACS[usize::from(port)];
+        let frame = |(flow, &destination): (usize, &IpAddr)| {
+            let source: IpAddr = match destination {
+                IpAddr::V4(_) => Ipv4Addr::new(192, 0, 2, 1).into(),
+                IpAddr::V6(_) => Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into(),
+            };
+            let ports = (1024 + flow as u16, 9);
+            let (source, destination) =
+                (SocketAddr::new(source, ports.0), SocketAddr::new(destination, ports.1));
+            let frame = udp_frame(([2, 0, 0, 9, 9, 9], mac), source, destination, PACKET);
+            frame.map(Vec::into_boxed_slice).context("a packet too short for its headers")
+        };
+        let frames = flows[usize::from(port)].iter().enumerate().map(frame).collect::<Result<Vec<_>>>()?;
+        Ok(Null::copied(PortId(port), frames))
+    };
+    Ok([device(0)?, device(1)?])
+}
+
+/// One round: packets per second of core time of a worker on the measured core.
+fn measure(
+    snapshot: &Snapshot,
+    devices: impl FnOnce(&mut Pool) -> Result<[Null; 2]>,
+    round: Duration,
+) -> Result<f64> {
+    let mut pool = Pool::heap(FrameSize::K2, FRAMES, 1)?.remove(0);
+    let devices = devices(&mut pool)?;
+    let shared = Region::heap(StatsLayout::bytes(1));
+    StatsLayout::format(&shared, 1)?;
+    let stats = WorkerStats::open(&shared, 0)?;
+    let parker = Parker::new()?;
+    let mailbox = Mailbox::new(parker.waker());
+    let queues = (0..).zip(devices).map(|(port, device)| Queue::new(device, PortId(port))).collect();
+    let parts = Parts {
+        pool,
+        queues,
+        outputs: vec![Output::Own(0), Output::Own(1)],
+        mailbox: mailbox.clone(),
+        peers: vec![mailbox.clone()],
+        stats: WorkerStats::open(&shared, 0)?,
+        punt: None,
+    };
+    let worker = Worker::new(parts, Box::new(snapshot.clone()));
+    let (tell, told) = mpsc::sync_channel(1);
+    let thread = std::thread::Builder::new().name("worker".to_owned()).spawn(move || {
+        let pinned = core_affinity::set_for_current(core_affinity::CoreId { id: measured_core() });
+        let _ = tell.send((rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs(), pinned));
+        worker.run(Idle::Spin, &parker, clock);
+    })?;
+    let (id, pinned) = told.recv()?;
+    ensure!(pinned, "the worker could not be pinned to core {}", measured_core());
+    let look = || -> Result<_> {
+        let counters = stats.read().context("the worker laps its reader")?;
+        Ok((counters.tx_packets, core_time(std::process::id(), id)?, counters.drops.iter().sum::<u64>()))
+    };
+    std::thread::sleep(WARM_UP);
+    let (packets, time, _) = look()?;
+    std::thread::sleep(round);
+    let (packets, time, drops) = look().map(|(p, t, drops)| (p - packets, t - time, drops))?;
+    let stopped = mailbox.order(Order::Stop).is_ok();
+    ensure!(stopped && thread.join().is_ok(), "the worker does not stop");
+    ensure!(drops == 0, "the worker dropped {drops} packets: what it measured is not forwarding");
+    Ok(packets as f64 / time.as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_between_null_devices_forwards_everything() {
+        let round = Duration::from_millis(30);
+        assert!(measure(&snapshot(PATCH, None).unwrap(), printed, round).unwrap() > 0.0);
+        let mut seeded = Seeded::new(1);
+        for family in [Family::V4, Family::V6] {
+            let table = Table::random(family, 1000, &mut seeded).unwrap();
+            let flows = [(); 2].map(|()| destinations(&table, &mut seeded));
+            let snapshot = snapshot(ROUTE, Some(table.fib)).unwrap();
+            assert!(measure(&snapshot, |_| copies(&flows), round).unwrap() > 0.0);
+        }
+    }
+
+    #[test]
+    fn a_round_with_drops_is_an_error() {
+        let nowhere = snapshot(
+            &ROUTE.replace("route.main\"", "drop\"").replace("[route.main]", "").replace("table = 254", ""),
+            None,
+        );
+        let error = measure(&nowhere.unwrap(), printed, Duration::from_millis(10)).unwrap_err();
+        assert!(error.to_string().contains("dropped"), "{error}");
+    }
+}
