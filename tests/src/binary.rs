@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 
-/// The program of that name: in the folder that `ZSYNC_BIN_DIR` names, or beside the tests, in the same profile.
+/// The program of that name: in the folder that `ZSYNC_BIN_DIR` names, or beside the tests (and the demo), in the same profile.
 ///
 /// # Errors
 /// How to build it, when it is not there.
@@ -13,9 +13,10 @@ pub fn binary(name: &str) -> Result<PathBuf> {
     let folder = match env::var_os("ZSYNC_BIN_DIR") {
         Some(folder) => PathBuf::from(folder),
         None => {
-            // target/PROFILE/deps/TEST
-            let test = env::current_exe()?;
-            test.ancestors().nth(2).context("a test lies in target/PROFILE/deps")?.to_owned()
+            // target/PROFILE/deps/TEST, or target/PROFILE/zsync-demo
+            let own = env::current_exe()?;
+            let folder = own.parent().context("a program lies in a folder")?;
+            folder.parent().filter(|_| folder.ends_with("deps")).unwrap_or(folder).to_owned()
         }
     };
     let path = folder.join(name);

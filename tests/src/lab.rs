@@ -116,7 +116,7 @@ pub fn skip(why: &str) {
 }
 
 impl Lab {
-    fn build(shape: Shape) -> Result<Self> {
+    pub(crate) fn build(shape: Shape) -> Result<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(1);
         let alone = lock()?;
         reaper::reap(&std::env::temp_dir());
@@ -235,9 +235,9 @@ impl Drop for Folder {
 
 /// Waits until no other lab is on this machine.
 fn lock() -> Result<File> {
-    let path = std::env::temp_dir().join("zsync-lab.lock");
-    let file = File::options().create(true).append(true).open(&path);
-    let file = file.with_context(|| path.display().to_string())?;
+    // The folder itself: a file to lock would be left behind, or be removed under somebody who waits for it.
+    let path = std::env::temp_dir();
+    let file = File::open(&path).with_context(|| path.display().to_string())?;
     flock(&file, FlockOperation::LockExclusive)?;
     Ok(file)
 }

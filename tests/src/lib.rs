@@ -21,6 +21,7 @@ pub mod capture;
 pub mod config;
 pub mod control;
 pub mod counts;
+pub mod demo;
 pub mod flow;
 pub mod iperf;
 pub mod lab;

@@ -8,6 +8,7 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
@@ -137,8 +138,16 @@ impl Drop for Namespace {
 
 /// Kills what runs in a namespace and deletes it.
 pub(crate) fn remove(name: &str) {
-    for pid in processes_in(name) {
-        let _ = kill_process(pid, Signal::KILL);
+    // More than once: one that is killed later may have started another before.
+    for _ in 0..10 {
+        let pids = processes_in(name);
+        if pids.is_empty() {
+            break;
+        }
+        for pid in pids {
+            let _ = kill_process(pid, Signal::KILL);
+        }
+        thread::sleep(Duration::from_millis(2));
     }
     if let Err(error) = execute(Command::new("ip").args(["netns", "del", name])) {
         eprintln!("{error:#}");

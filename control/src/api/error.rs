@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn a_near_name_or_all_of_them() {
-        let remedy = |word, known: &[&str]| {
+        let remedy = |word: &str, known: &[&str]| {
             ApiError::unknown(Code::UnknownMethod, String::new(), word, known).remedy.unwrap_or_default()
         };
         assert_eq!(remedy("aply", &["plan", "apply"]), "did you mean `apply`?");

@@ -46,6 +46,7 @@ pub(super) async fn begin(
             tracing::info!(pid = dataplane.pid, "the running data plane is adopted");
             daemon.dataplane = Some(dataplane);
             daemon.sandboxed = true;
+            daemon.launched = true;
             daemon.phase = Phase {
                 kind: Kind::Running { since: Instant::now() },
                 fallen: Vec::new(),
@@ -76,7 +77,7 @@ pub(super) async fn begin(
     let config = Config { entry, spec: wanted };
     let mut daemon = Daemon::assemble(options, paths, history, config, installation, routes, 0, calls);
     daemon.tell_local_addresses();
-    daemon.start_dataplane(false);
+    daemon.start_dataplane();
     Ok(daemon)
 }
 
@@ -99,7 +100,7 @@ async fn adopt(options: &Options, paths: &Paths) -> Result<Option<(Dataplane, Sp
         Ok((spec, installation, epoch)) => Ok(Some((dataplane, spec, installation, epoch))),
         Err(error) => {
             // Two data planes over one memory would be worse than none for a moment.
-            dataplane.kill();
+            dataplane.end();
             dataplane.ended(REPLAY).await;
             Err(error)
         }

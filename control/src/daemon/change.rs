@@ -227,7 +227,8 @@ impl Daemon {
             fallen: Vec::new(),
             retry: None,
         };
-        self.start_dataplane(false);
+        self.launched = false;
+        self.start_dataplane();
     }
 
     /// Opens what `spec` asks for in the place of what is open. The programs of ports that stay are adopted from their

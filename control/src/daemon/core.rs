@@ -57,6 +57,8 @@ pub struct Daemon {
     pub(super) routes: Vec<Routes>,
     pub(super) dataplane: Option<Dataplane>,
     pub(super) phase: Phase,
+    /// This installation has had a data plane, whose state the next one carries on from.
+    pub(super) launched: bool,
     /// Number of the newest thing that workers were given.
     pub(super) epoch: u64,
     pub(super) restarts: u64,
@@ -196,6 +198,7 @@ impl Daemon {
             routes,
             dataplane: None,
             phase: Phase::starting(),
+            launched: false,
             epoch,
             restarts: 0,
             last_exit: None,

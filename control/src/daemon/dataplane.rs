@@ -41,6 +41,8 @@ pub struct Dataplane {
     pidfd: AsyncFd<OwnedFd>,
     channel: AsyncFd<Channel>,
     child: Option<Child>,
+    /// It is being ended, and what it says does not matter any more.
+    silenced: bool,
 }
 
 
@@ -88,7 +90,7 @@ impl Dataplane {
             AsyncFd::with_interest(pidfd, Interest::READABLE)?,
             AsyncFd::with_interest(channel, Interest::READABLE)?,
         );
-        Ok(Self { pid, since: Instant::now(), pidfd, channel, child })
+        Ok(Self { pid, since: Instant::now(), pidfd, channel, child, silenced: false })
     }
 
     /// Tells it something.
@@ -114,12 +116,19 @@ impl Dataplane {
 
     /// Waits for what it does next. May be dropped at any await.
     pub async fn next(&mut self) -> Event {
+        if self.silenced {
+            let _ = self.pidfd.readable().await;
+            return Event::Ended(self.reap());
+        }
         tokio::select! {
             biased;
             said = hear(&self.channel) => match said {
                 Err(Silence::Closed) => {
-                    let _ = self.pidfd.readable().await;
-                    Event::Ended(self.reap())
+                    // It closes the channel when it ends. One that closes it and goes on obeys nobody.
+                    match tokio::time::timeout(PATIENCE, self.pidfd.readable()).await {
+                        Ok(_) => Event::Ended(self.reap()),
+                        Err(_) => Event::Misbehaved("it closed the channel and did not end".to_owned()),
+                    }
                 }
                 Err(Silence::Wrong(what)) => Event::Misbehaved(what),
                 Ok((message, fds)) => Event::Said(message, fds),
@@ -128,8 +137,13 @@ impl Dataplane {
         }
     }
 
-    /// Ends it at once.
-    pub fn kill(&self) {
+    /// Ends it at once; its end is then the only thing to wait for.
+    pub fn end(&mut self) {
+        self.silenced = true;
+        self.kill();
+    }
+
+    fn kill(&self) {
         let _ = pidfd_send_signal(self.pidfd.get_ref(), Signal::KILL);
     }
 

@@ -4,8 +4,9 @@
 //! the pass in which it might have read it: the workers' pass counts, which they publish, tell when.
 
 use crate::netlink::{Changes, MirroredFib, Netlink, NetlinkError, Options, PortId};
-use anyhow::Result;
-use rustix::fd::AsFd;
+use anyhow::{Context as _, Result};
+use rustix::fd::{AsFd, AsRawFd, OwnedFd};
+use rustix::fs::{Mode, OFlags};
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use zsync_pipelines::tables::fib::{FibLayout, FibWriter};
@@ -18,6 +19,8 @@ pub struct Routes {
     /// The kernel's number of it.
     pub table: u32,
     memory: Memory,
+    /// The same memory, which cannot be mapped for writing by this descriptor: the data plane's.
+    for_readers: OwnedFd,
     netlink: Netlink,
     fib: MirroredFib,
     stamp: u64,
@@ -33,15 +36,16 @@ impl Routes {
     pub fn start(table: u32, ports: HashMap<u32, PortId>) -> Result<Self> {
         let layout = FibLayout::default();
         let memory = Memory::create("zsync-fib", layout.bytes(), Huge::Never)?;
+        let for_readers = open_for_reading(&memory.fd)?;
         let writer = FibWriter::create(memory.region.clone(), layout)?;
         let netlink = Netlink::start(ports, Options { table, ..Options::default() })?;
-        Ok(Self { table, memory, netlink, fib: MirroredFib::new(writer), stamp: 0, waiting: None })
+        Ok(Self { table, memory, for_readers, netlink, fib: MirroredFib::new(writer), stamp: 0, waiting: None })
     }
 
     /// What the data plane is told of it.
     pub fn message(&self, epoch: u64) -> (ToDataplane, rustix::fd::BorrowedFd<'_>) {
         let len = self.memory.region.len() as u64;
-        (ToDataplane::Fib { epoch, table: self.table, len }, self.memory.fd.as_fd())
+        (ToDataplane::Fib { epoch, table: self.table, len }, self.for_readers.as_fd())
     }
 
     /// Waits for the kernel to change something, and changes the FIB with it. May be dropped at any await.
@@ -102,4 +106,11 @@ impl Routes {
             }
         }
     }
+}
+
+/// Another description of the same file, for reading alone.
+fn open_for_reading(file: &OwnedFd) -> Result<OwnedFd> {
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .with_context(|| format!("opening the FIB's memory for readers by {path}"))
 }

@@ -54,12 +54,13 @@ impl Phase {
 }
 
 impl Daemon {
-    /// Starts a data plane, over the state of a predecessor when there was one.
-    pub(super) fn start_dataplane(&mut self, takeover: bool) {
+    /// Starts a data plane, over the state of a predecessor when this installation has had one.
+    pub(super) fn start_dataplane(&mut self) {
         self.phase.retry = None;
-        match self.launch(takeover) {
+        match self.launch(self.launched) {
             Ok(dataplane) => {
-                tracing::info!(pid = dataplane.pid, takeover, "data plane started");
+                tracing::info!(pid = dataplane.pid, takeover = self.launched, "data plane started");
+                self.launched = true;
                 self.dataplane = Some(dataplane);
             }
             Err(error) => {
@@ -71,7 +72,7 @@ impl Daemon {
 
     fn launch(&mut self, takeover: bool) -> Result<Dataplane> {
         self.epoch += 1;
-        let dataplane = Dataplane::start(&self.options.dataplane())?;
+        let mut dataplane = Dataplane::start(&self.options.dataplane())?;
         let told = || -> Result<()> {
             for (message, fds) in self.installation.messages(takeover) {
                 dataplane.tell(&message, &fds)?;
@@ -85,7 +86,7 @@ impl Daemon {
             dataplane.tell(&ToDataplane::Start, &[])
         };
         if let Err(error) = told() {
-            dataplane.kill();
+            dataplane.end();
             return Err(error);
         }
         // Who adopts it later must know which process it is.
@@ -126,10 +127,10 @@ impl Daemon {
 
     /// Tells the data plane something, if there is one; one that does not listen is ended.
     pub(super) fn tell(&mut self, message: &ToDataplane, fds: &[BorrowedFd<'_>]) {
-        let Some(dataplane) = &self.dataplane else { return };
+        let Some(dataplane) = &mut self.dataplane else { return };
         if let Err(error) = dataplane.tell(message, fds) {
             tracing::error!(pid = dataplane.pid, "the data plane does not listen and is ended: {error:#}");
-            dataplane.kill();
+            dataplane.end();
         }
     }
 
@@ -137,13 +138,11 @@ impl Daemon {
         match event {
             Event::Said(message, _) => self.on_message(message),
             Event::Misbehaved(what) => {
-                let pid = self.dataplane.as_ref().map(|d| d.pid);
-                tracing::error!(pid, "the data plane sent what it must not, and is ended: {what}");
-                if let Some(dataplane) = &self.dataplane {
-                    dataplane.kill();
+                if let Some(dataplane) = &mut self.dataplane {
+                    tracing::error!(pid = dataplane.pid, "the data plane sent what it must not, and is ended: {what}");
+                    // Its successor starts when it has ended: two over one memory would be worse than none.
+                    dataplane.end();
                 }
-                // Its end is the next event; what it says until then is not listened to.
-                self.on_end(format!("misbehaved: {what}"));
             }
             Event::Ended(how) => self.on_end(how),
         }
@@ -227,7 +226,7 @@ impl Daemon {
         }
         if self.failures == 0 {
             self.restarts += 1;
-            self.start_dataplane(true);
+            self.start_dataplane();
         } else {
             self.retry_later();
         }
@@ -259,9 +258,8 @@ impl Daemon {
         let now = Instant::now();
         self.fall_back(now);
         if self.phase.retry.is_some_and(|retry| retry <= now) {
-            let takeover = matches!(self.phase.kind, Kind::Gone { .. });
-            self.restarts += u64::from(takeover);
-            self.start_dataplane(takeover);
+            self.restarts += u64::from(self.launched);
+            self.start_dataplane();
         }
         self.check_hearts(now);
         self.free_memory();
@@ -295,7 +293,7 @@ impl Daemon {
     }
 
     fn check_hearts(&mut self, now: Instant) {
-        let Some(dataplane) = &self.dataplane else { return };
+        let Some(dataplane) = &mut self.dataplane else { return };
         let hung = match self.phase.kind {
             Kind::Running { since } if now.duration_since(since) > HANG => {
                 let clock = monotonic();
@@ -311,7 +309,7 @@ impl Daemon {
         };
         if let Some(why) = hung {
             tracing::error!(pid = dataplane.pid, "the data plane hangs and is ended: {why}");
-            dataplane.kill();
+            dataplane.end();
         }
     }
 
@@ -336,9 +334,8 @@ impl Daemon {
         if matches!(self.phase.kind, Kind::Running { .. }) {
             self.phase.kind = Kind::Gone { since };
         }
-        let takeover = matches!(self.phase.kind, Kind::Gone { .. });
         self.restarts += 1;
-        self.start_dataplane(takeover);
+        self.start_dataplane();
     }
 
     /// Ends the data plane in order: it sends what it has.

@@ -143,7 +143,8 @@ impl<D: Device> Worker<D> {
                 idle_since = now;
             } else {
                 self.counters.polls_empty += 1;
-                if now.saturating_sub(idle_since) >= spin {
+                let waits = self.parts.queues.iter().any(|queue| queue.device.unflushed());
+                if now.saturating_sub(idle_since) >= spin && !waits {
                     now = self.park(parker, now, &clock);
                     idle_since = if idle == Idle::Block { now } else { now.saturating_sub(SPIN / 2) };
                 }

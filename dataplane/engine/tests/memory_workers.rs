@@ -46,9 +46,11 @@ fn whole(counters: &[Counters]) -> Counters {
     counters.iter().for_each(balanced);
     let sum = |term: fn(&Counters) -> u64| counters.iter().map(term).sum::<u64>();
     assert_eq!(sum(|counters| counters.handed_over), sum(|counters| counters.taken_over));
-    let mut whole = Counters::default();
-    whole.rx_packets = sum(|counters| counters.rx_packets);
-    whole.tx_packets = sum(|counters| counters.tx_packets);
+    let mut whole = Counters {
+        rx_packets: sum(|counters| counters.rx_packets),
+        tx_packets: sum(|counters| counters.tx_packets),
+        ..Counters::default()
+    };
     for (reason, drops) in whole.drops.iter_mut().enumerate() {
         *drops = counters.iter().map(|counters| counters.drops[reason]).sum();
     }
@@ -179,7 +181,7 @@ impl Running {
 /// As `base`, at every second epoch with a wire that is cut: its packets have no pipeline.
 fn variant(base: &Snapshot, epoch: u64) -> Box<Snapshot> {
     let mut variant = Snapshot { epoch, ..base.clone() };
-    if epoch % 2 == 0 {
+    if epoch.is_multiple_of(2) {
         variant.entry = vec![None; usize::from(PORTS)];
     }
     Box::new(variant)

@@ -31,7 +31,7 @@ unsafe impl Send for Region {}
 unsafe impl Sync for Region {}
 
 struct Heap {
-    base: NonNull<u8>,
+    block: NonNull<u8>,
     layout: Layout,
 }
 
@@ -43,7 +43,7 @@ unsafe impl Sync for Heap {}
 impl Drop for Heap {
     fn drop(&mut self) {
         // SAFETY: allocated in `Region::heap` with this very layout, and freed once.
-        unsafe { dealloc(self.base.as_ptr(), self.layout) }
+        unsafe { dealloc(self.block.as_ptr(), self.layout) }
     }
 }
 
@@ -53,12 +53,17 @@ impl Region {
     /// # Panics
     /// If `len` rounded up to a page overflows `isize`.
     pub fn heap(len: usize) -> Self {
-        let layout = Layout::from_size_align(len.max(1).next_multiple_of(PAGE), PAGE)
+        // A page more than needed, so that the alignment is made here: allocators hand out fresh zeroed pages as they are,
+        // untouched, but write zeros themselves when they are asked for a large alignment.
+        let layout = Layout::from_size_align(len.max(1).next_multiple_of(PAGE) + PAGE, 16)
             .expect("a region's length fits the address space");
         // SAFETY: the layout's size is not zero.
         let raw = unsafe { alloc_zeroed(layout) };
-        let base = NonNull::new(raw).unwrap_or_else(|| handle_alloc_error(layout));
-        Self { base, len, keep: Arc::new(Heap { base, layout }) }
+        let block = NonNull::new(raw).unwrap_or_else(|| handle_alloc_error(layout));
+        let skip = block.as_ptr().addr().next_multiple_of(PAGE) - block.as_ptr().addr();
+        // SAFETY: `skip` is below a page, and the block is a page longer than the region.
+        let base = unsafe { block.add(skip) };
+        Self { base, len, keep: Arc::new(Heap { block, layout }) }
     }
 
     /// Memory that somebody else mapped; `keep` unmaps it when the last clone is dropped.

@@ -1,10 +1,12 @@
 //! The whole pipeline under arbitrary packets: what the fuzz target runs, and what the tests replay its corpus through.
 //!
-//! An input is a list of packets: a byte that chooses the port, two of length (little endian), the packet. Keeps true, or
-//! panics: [`check`].
+//! An input is a list of packets: a byte that chooses the port, two of length (little endian), the packet. With [`REPAIR`]
+//! set in the byte, the IPv4 header checksum is made right before the packet is sent: a fuzzer does not guess sums.
+//! Keeps true, or panics: [`check`].
 
 use crate::lab::{A, B, C, D, Lab, Outcome, PORTS, Way, port_mac};
 use std::cell::RefCell;
+use zsync_packet::checksum;
 use zsync_packet::header::{Ethernet, Ipv4, Ipv6};
 use zsync_packet::verdict::{DropReason, PortId, Verdict};
 
@@ -12,23 +14,28 @@ thread_local! {
     static LAB: RefCell<Lab> = RefCell::new(Lab::new());
 }
 
+/// Bit of a packet's first byte: its header checksum is to be made right.
+pub(crate) const REPAIR: u8 = 0x80;
+
 /// Runs one input.
 pub(crate) fn run(input: &[u8]) {
-    LAB.with_borrow_mut(|lab| {
-        let mut packets: Vec<(PortId, &[u8])> = Vec::new();
-        let mut rest = input;
-        while let Some((&[port, low, high], behind)) = rest.split_first_chunk::<3>() {
-            let len = usize::from(u16::from_le_bytes([low, high]) % 1793).min(behind.len());
-            let (packet, behind) = behind.split_at(len);
-            packets.push((PortId(u16::from(port) % PORTS), packet));
-            rest = behind;
+    let mut packets: Vec<(PortId, Vec<u8>)> = Vec::new();
+    let mut rest = input;
+    while let Some((&[choice, low, high], behind)) = rest.split_first_chunk::<3>() {
+        let len = usize::from(u16::from_le_bytes([low, high]) % 1793).min(behind.len());
+        let (packet, behind) = behind.split_at(len);
+        let mut packet = packet.to_vec();
+        if choice & REPAIR != 0 {
+            repair(&mut packet);
         }
+        packets.push((PortId(u16::from(choice & !REPAIR) % PORTS), packet));
+        rest = behind;
+    }
+    LAB.with_borrow_mut(|lab| {
         // A burst is of one port, as a queue is.
         for burst in packets.chunk_by(|(port, _), (next, _)| port == next) {
-            let (Some(&(port, _)), bytes) = (burst.first(), burst.iter().map(|(_, bytes)| *bytes)) else {
-                continue;
-            };
-            let bytes: Vec<&[u8]> = bytes.collect();
+            let Some(&(port, _)) = burst.first() else { continue };
+            let bytes: Vec<&[u8]> = burst.iter().map(|(_, bytes)| &bytes[..]).collect();
             for (input, outcome) in bytes.iter().zip(lab.process(port, &bytes)) {
                 check(port, input, &outcome);
             }
@@ -36,12 +43,24 @@ pub(crate) fn run(input: &[u8]) {
     });
 }
 
+/// Makes the header checksum right, if the packet has such a header behind an untagged Ethernet header.
+fn repair(packet: &mut [u8]) {
+    if let Some([0x45..=0x4f, ..]) = packet.get(14..34) {
+        let end = 14 + usize::from(packet[14] & 0xf) * 4;
+        packet[24..26].fill(0);
+        if let Some(header) = packet.get(14..end) {
+            let checksum = checksum::of(header).to_be_bytes();
+            packet[24..26].copy_from_slice(&checksum);
+        }
+    }
+}
+
 /// An input of one port's packets: what [`run`] takes apart again.
 pub(crate) fn encode(port: PortId, packets: &[impl AsRef<[u8]>]) -> Vec<u8> {
     let mut input = Vec::new();
     for packet in packets {
         let packet = &packet.as_ref()[..packet.as_ref().len().min(1792)];
-        input.push(port.0 as u8);
+        input.push(port.0 as u8 | REPAIR);
         input.extend((packet.len() as u16).to_le_bytes());
         input.extend(packet);
     }

@@ -40,6 +40,7 @@ mod hops;
 mod layout;
 mod reader;
 mod rib;
+mod shares;
 mod slots;
 mod trie;
 mod writer;

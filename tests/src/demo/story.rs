@@ -1,0 +1,285 @@
+//! What is shown, in order. Each step says what it does, and what it came to as a row of the table.
+
+use std::fs;
+use std::net::IpAddr;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use rustix::process::{Signal, set_parent_process_death_signal};
+use serde_json::Value;
+
+use super::account::{Account, Outcome, grouped, listed};
+use super::load;
+use crate::config::ROUTER;
+use crate::control::dataplanes;
+use crate::iperf::Iperf;
+use crate::{Control, Flow, Lab, Report, Shape, netns, ping};
+
+const FAMILIES: [&str; 2] = ["IPv4", "IPv6"];
+/// Echo requests for each family.
+const PINGS: u32 = 20;
+/// Seconds of each run of iperf3.
+const SECONDS: &str = "2";
+/// What TCP must reach, bits a second: one busy core in copy mode does ten times that.
+const TCP_AT_LEAST: f64 = 100e6;
+/// UDP that is offered, as iperf3 has it.
+const UDP_OFFERED: &str = "200M";
+/// How long the full rate is kept up, and the packets a second that must arrive.
+const FULL_RATE: (Duration, f64) = (Duration::from_secs(3), 100e3);
+/// The flow that the kills are measured by, packets a second.
+const PACED: u32 = 20_000;
+/// Kills of each process.
+const KILLS: usize = 5;
+/// Between two kills.
+const REST: Duration = Duration::from_millis(400);
+/// How soon packets must flow again after the data plane's death.
+const SILENCE: Duration = Duration::from_millis(100);
+
+/// The process that tells the story. On failure it leaves all as it is: the guard keeps the logs and removes the rest.
+pub fn main() -> ExitCode {
+    let _ = set_parent_process_death_signal(Some(Signal::KILL));
+    let mut account = Account::begin();
+    let lab = match netns::permitted().and_then(|()| Lab::build(Shape::router())) {
+        Ok(lab) => lab,
+        Err(error) => {
+            eprintln!("zsync-demo: cannot make three network namespaces: {error:#}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let told = tell(&lab, &mut account);
+    println!("\n{account}");
+    match told {
+        Ok(()) if account.held() => return ExitCode::SUCCESS,
+        Ok(()) => {}
+        Err(error) => eprintln!("zsync-demo: {error:#}"),
+    }
+    std::mem::forget(lab);
+    ExitCode::FAILURE
+}
+
+fn tell(lab: &Lab, account: &mut Account) -> Result<()> {
+    account.now("three network namespaces:  client ─── eth1 zsync eth2 ─── server");
+    account.now("start zsync-control with pipelines/examples/router.toml; it starts zsync-dataplane");
+    let start = Instant::now();
+    let mut control = Control::start(lab, ROUTER)?;
+    account.more(&format!("forwarding after {} ms{}", start.elapsed().as_millis(), ports(&control)));
+    account.row("data plane's privileges", sandbox(&control));
+
+    account.now("ping from client to server");
+    for (family, target) in FAMILIES.into_iter().zip(lab.server_addresses) {
+        account.row(
+            &format!("ping, {family}"),
+            ping(&lab.client, target, PINGS).map(|ping| Outcome {
+                result: format!(
+                    "{} of {} answered, {:.2?} median",
+                    ping.received,
+                    ping.sent,
+                    ping.median().unwrap_or_default()
+                ),
+                held: ping.all(),
+            }),
+        );
+    }
+    account.now("iperf3 from client to server");
+    for (family, target) in FAMILIES.into_iter().zip(lab.server_addresses) {
+        account.row(&format!("TCP, {family}"), throughput(lab, target, &[]));
+        account.row(
+            &format!("UDP, {family}"),
+            throughput(lab, target, &["-u", "-b", UDP_OFFERED, "-l", "1400"]),
+        );
+    }
+    account.now("packets of 60 bytes, as fast as the client can");
+    account.row("full rate", full_rate(lab, &control));
+
+    account.now(&format!(
+        "kill -9 of zsync-dataplane, {KILLS} times, under {} packets/s",
+        grouped(PACED.into())
+    ));
+    let outcome = kill_dataplane(lab, &mut control, account);
+    account.row("kill -9 data plane", outcome);
+    account
+        .now(&format!("kill -9 of zsync-control, {KILLS} times, under {} packets/s", grouped(PACED.into())));
+    let outcome = kill_control(lab, &mut control, account);
+    account.row("kill -9 control", outcome);
+
+    account.now("count packets and frames: zsyncctl show ledger, zsyncctl show counters");
+    account.row("ledger", ledger(&control));
+    account.now("stop zsync-control (SIGTERM)");
+    account.row("stop", stop(lab, &mut control));
+    Ok(())
+}
+
+/// How the ports are opened: `; wan is eth1 (copy, native XDP), …`.
+fn ports(control: &Control<'_>) -> String {
+    let Ok(Value::Array(ports)) = control.ctl(&["show", "ports"]) else { return String::new() };
+    let word = |port: &Value, key: &str| port[key].as_str().unwrap_or("?").to_owned();
+    ports
+        .iter()
+        .map(|port| {
+            format!(
+                "; {} is {} ({}, {} XDP)",
+                word(port, "name"),
+                word(port, "netdev"),
+                word(port, "mode"),
+                word(port, "xdp")
+            )
+        })
+        .collect()
+}
+
+/// What the kernel says of the data plane's process (proc_pid_status(5)).
+fn sandbox(control: &Control<'_>) -> Result<Outcome> {
+    let text = fs::read_to_string(format!("/proc/{}/status", control.dataplane()?.as_raw_nonzero()))?;
+    let field = |name: &str| -> Result<&str> {
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        line.and_then(|line| line.split_whitespace().next()).with_context(|| format!("no {name} in {text}"))
+    };
+    let uid = field("Uid:")?;
+    let sets = ["CapInh:", "CapPrm:", "CapEff:", "CapBnd:", "CapAmb:"]
+        .map(|set| field(set).map(|mask| u64::from_str_radix(mask, 16)));
+    let none = sets.into_iter().all(|set| matches!(set, Ok(Ok(0))));
+    let (no_new_privs, filtered) = (field("NoNewPrivs:")? == "1", field("Seccomp:")? == "2");
+    let say = |yes: bool, what| if yes { what } else { "MISSING" };
+    Ok(Outcome {
+        result: format!(
+            "uid {uid}, {}, {}",
+            say(none, "no capability"),
+            say(no_new_privs && filtered, "seccomp filter")
+        ),
+        held: uid != "0" && none && no_new_privs && filtered,
+    })
+}
+
+fn throughput(lab: &Lab, target: IpAddr, options: &[&str]) -> Result<Outcome> {
+    let got = Iperf::serve(lab)?.run(target, &[&["-t", SECONDS], options].concat())?;
+    let megabits = got.bits_per_second / 1e6;
+    Ok(if options.is_empty() {
+        Outcome { result: format!("{megabits:.0} Mbit/s"), held: got.bits_per_second >= TCP_AT_LEAST }
+    } else {
+        Outcome {
+            result: format!("{megabits:.0} Mbit/s, {:.2} % lost", got.lost_percent),
+            held: got.bytes > 0 && got.lost_percent < 1.0,
+        }
+    })
+}
+
+fn full_rate(lab: &Lab, control: &Control<'_>) -> Result<Outcome> {
+    let (time, at_least) = FULL_RATE;
+    let before = control.dataplane()?;
+    let rates = load::full_rate(lab, time)?;
+    Ok(Outcome {
+        result: format!(
+            "{} packets/s at the server, {} sent",
+            grouped(rates.received as u64),
+            grouped(rates.sent as u64)
+        ),
+        held: rates.received >= at_least && control.dataplane()? == before,
+    })
+}
+
+fn kill_dataplane(lab: &Lab, control: &mut Control<'_>, account: &Account) -> Result<Outcome> {
+    let drill = drill(lab, || {
+        let killed = control.kill9_dataplane()?;
+        control.wait_successor(killed)?;
+        Ok(())
+    })?;
+    account.more(&format!(
+        "packets that were on their way to the dead process waited for its successor: {}",
+        drill.waits()
+    ));
+    let longest = drill.silences.iter().max().copied().unwrap_or_default();
+    let mut lost = drill.lost.clone();
+    lost.sort_unstable();
+    Ok(Outcome {
+        result: format!("lost {}; longest gap {} ms", listed(&drill.lost), milliseconds(longest)),
+        held: lost.get(KILLS / 2) == Some(&0) && longest <= SILENCE && drill.report.duplicated() == 0,
+    })
+}
+
+fn kill_control(lab: &Lab, control: &mut Control<'_>, account: &Account) -> Result<Outcome> {
+    let dataplane = control.dataplane()?;
+    let drill = drill(lab, || {
+        control.kill9()?;
+        control.revive()?;
+        control.wait_ready()
+    })?;
+    account.more(&format!(
+        "the next zsync-control adopted the running data plane: longest gaps {}",
+        drill.waits()
+    ));
+    Ok(Outcome {
+        result: format!(
+            "lost {}; same data plane: {}",
+            listed(&drill.lost),
+            if control.dataplane()? == dataplane { "yes" } else { "NO" }
+        ),
+        held: drill.report.lost() == 0 && drill.report.duplicated() == 0 && control.dataplane()? == dataplane,
+    })
+}
+
+/// What became of a flow during some kills.
+struct Drill {
+    report: Report,
+    /// Packets lost at each kill.
+    lost: Vec<u64>,
+    /// The longest time without an arrival at each kill.
+    silences: Vec<Duration>,
+}
+
+impl Drill {
+    fn waits(&self) -> String {
+        format!("{} ms", listed(self.silences.iter().map(|silence| milliseconds(*silence))))
+    }
+}
+
+/// Runs the paced flow, and `kill` every so often.
+fn drill(lab: &Lab, mut kill: impl FnMut() -> Result<()>) -> Result<Drill> {
+    // What was sent just before a kill may be what it loses.
+    const BEFORE: Duration = Duration::from_millis(5);
+    let flow = Flow::to_server(lab, PACED, 7000)?;
+    let mut marks = Vec::new();
+    for _ in 0..KILLS {
+        std::thread::sleep(REST);
+        marks.push(flow.now().saturating_sub(BEFORE));
+        kill()?;
+    }
+    std::thread::sleep(REST);
+    let report = flow.finish()?;
+    let ends = marks.iter().skip(1).copied().chain([Duration::MAX]);
+    let spans: Vec<_> = marks.iter().copied().zip(ends).map(|(start, end)| start..end).collect();
+    Ok(Drill {
+        lost: spans.iter().map(|span| report.lost_in(span.clone())).collect(),
+        silences: spans.iter().map(|span| report.longest_silence(span.clone())).collect(),
+        report,
+    })
+}
+
+fn ledger(control: &Control<'_>) -> Result<Outcome> {
+    let books = control.balanced()?;
+    let counts = &books.counts;
+    let away = counts.dropped_in_all() + counts.punted() + books.lost_in_crashes();
+    Ok(Outcome {
+        result: format!(
+            "{} packets in = {} out + {} dropped or punted",
+            grouped(counts.rx()),
+            grouped(counts.tx()),
+            grouped(away)
+        ),
+        held: counts.rx() == counts.tx() + away,
+    })
+}
+
+fn stop(lab: &Lab, control: &mut Control<'_>) -> Result<Outcome> {
+    let status = control.stop()?;
+    let left = dataplanes(lab).len();
+    let attached = lab.router.ip("-d link show")?.matches("prog/xdp").count();
+    Ok(Outcome {
+        result: format!("{left} processes left, {attached} XDP programs left"),
+        held: status.success() && left == 0 && attached == 0,
+    })
+}
+
+fn milliseconds(time: Duration) -> String {
+    format!("{:.1}", time.as_secs_f64() * 1000.0)
+}
