@@ -1,20 +1,28 @@
 //! Traffic generator and measurements.
 //!
 //! ```text
-//!   machine, tsc     what it is measured on, and in which clocks
-//!   report           samples, their spread, ratios pair by pair; a table or JSON
-//!   traffic          the packets, and the tables that they are routed by
-//!   memory           the engine's own worker between two null devices
-//!   testpmd          DPDK's forwarder, in the same run
+//!   machine, tsc            what it is measured on, and in which clocks
+//!   report                  samples, their spread, ratios pair by pair; a table or JSON
+//!   traffic, generator      packets, the routes that lead them; the kernel as their source
+//!   memory                  the engine's own worker between two null devices
+//!   veth, place, forwarder  a router between two veth pairs, and who forwards in it
+//!   testpmd, hugepages      DPDK's forwarder, in the same run
+//!   enclosure               namespaces that go when the benchmark goes, however it ends
 //! ```
 //!
 //! Every comparison alternates: A B A B, in one run, and what is reported of it is the ratio of each pair. On a machine that
 //! does other things besides, nothing else means much.
 #![deny(unsafe_code)]
 
+pub mod enclosure;
+pub mod forwarder;
+pub mod generator;
+pub mod hugepages;
 pub mod machine;
 pub mod memory;
+pub mod place;
 pub mod report;
 pub mod testpmd;
 pub mod traffic;
 pub mod tsc;
+pub mod veth;

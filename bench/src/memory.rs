@@ -5,6 +5,7 @@
 //! there, where the pipeline rewrites them), and takes what is sent back at once. Keeps true: a round in which a packet was
 //! dropped is an error, not a figure.
 
+use crate::hugepages;
 use crate::machine::{core_time, measured_core};
 use crate::report::{Rate, Report};
 use crate::testpmd::Testpmd;
@@ -89,6 +90,9 @@ pub fn patch(rounds: usize, round: Duration) -> Result<Report> {
         if let Some(testpmd) = &mut testpmd {
             theirs.samples.push(testpmd.measure(round, WARM_UP)?);
         }
+    }
+    if !hugepages::are_reserved() {
+        report.notes.push("testpmd is on plain pages, which costs it about half of its rate".to_owned());
     }
     if testpmd.is_some() {
         report.compare(ours, theirs)

@@ -19,6 +19,8 @@ pub struct Report {
     pub ratios: Vec<Ratio>,
     /// What a reader must know: what could not be run, and how it was measured.
     pub notes: Vec<String>,
+    /// Why zsync itself has no figure, when it has none: the report is of its peers then, and the run has failed.
+    pub failure: Option<String>,
 }
 
 /// Packets per second of one thing, round by round.
@@ -81,7 +83,7 @@ impl Spread {
 impl Report {
     /// An empty one.
     pub fn new(name: &'static str) -> Self {
-        Self { name, machine: Machine::look(), rates: vec![], ratios: vec![], notes: vec![] }
+        Self { name, machine: Machine::look(), rates: vec![], ratios: vec![], notes: vec![], failure: None }
     }
 
     /// Adds two rates that were measured in turn, and their ratio.

@@ -3,6 +3,7 @@
 //! Owns: the process, which ends when this is dropped. Refuses: to measure a testpmd that does not answer, or whose
 //! counters stand still. It forwards only during a measurement; between two of them its forwarding thread sleeps.
 
+use crate::hugepages;
 use crate::machine::{core_time, measured_core};
 use anyhow::{Context, Result, bail, ensure};
 use std::io::{BufRead, BufReader, Write};
@@ -26,28 +27,31 @@ pub struct Testpmd {
 }
 
 impl Testpmd {
-    /// Forwards between two null devices, 64 bytes a packet, bytes untouched: io mode.
+    /// Forwards between two null devices, 64 bytes a packet, bytes untouched: io mode; on huge pages when there are any.
     ///
     /// # Errors
     /// It is not installed, or does not start.
     pub fn between_null_devices() -> Result<Self> {
-        let eal = ["--no-huge", "-m", "512", "--no-pci", "--vdev=net_null0", "--vdev=net_null1"];
-        // Its default number of mbufs does not fit into plain pages.
-        Self::start(&eal, &["--forward-mode=io", "--total-num-mbufs=16384"], |_| ())
+        let devices = ["--no-pci", "--vdev=net_null0", "--vdev=net_null1"];
+        if hugepages::are_reserved() {
+            Self::start(&[&["--in-memory"], &devices[..]].concat(), &["--forward-mode=io"])
+        } else {
+            // Its default number of mbufs does not fit into plain pages.
+            let plain = ["--no-huge", "-m", "512"];
+            Self::start(&[&plain, &devices[..]].concat(), &["--forward-mode=io", "--total-num-mbufs=16384"])
+        }
     }
 
     /// Starts it with these arguments for DPDK and for itself; it forwards on the measured core.
     ///
     /// # Errors
     /// It is not installed, or does not start.
-    pub fn start(eal: &[&str], own: &[&str], prepare: impl FnOnce(&mut Command)) -> Result<Self> {
+    pub fn start(eal: &[&str], own: &[&str]) -> Result<Self> {
         let cores = format!("0,{}", measured_core());
         ensure!(measured_core() > 0, "it takes two cores, and there is one");
         let prefix = format!("--file-prefix=zsync-bench-{}", std::process::id());
         // By lines: into a pipe it would print only when it ends.
-        let mut command = Command::new("stdbuf");
-        prepare(&mut command);
-        let mut child = command
+        let mut child = Command::new("stdbuf")
             .args(["-oL", PROGRAM, "-l", &cores, &prefix, "--no-telemetry"])
             .args(eal)
             .args(["--", "--interactive"])

@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use crate::process::Process;
 use crate::{Lab, Namespace, wait_for};
 
-/// include/uapi/linux/if_ether.h; and libpcap's magic for microseconds, little-endian.
+/// libpcap's magic for times in microseconds, little-endian.
 const MAGIC: [u8; 4] = [0xd4, 0xc3, 0xb2, 0xa1];
 
 /// A running capture of what comes in at a device.

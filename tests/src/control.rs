@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::binary::binary;
 use crate::counts::{Books, Counts};
 use crate::netns::execute;
-use crate::process::Process;
+use crate::process::{Process, hurry};
 use crate::{Lab, wait_for};
 
 /// How long the whole may take to come up: the verifier, packet memory, sockets, the first reading of all routes.
@@ -275,6 +275,14 @@ pub fn bpffs(lab: &Lab) -> PathBuf {
     lab.folder().join("bpffs")
 }
 
+/// What this lab's control has pinned: a folder for each port.
+#[must_use]
+pub fn pins(lab: &Lab) -> Vec<PathBuf> {
+    let entries = fs::read_dir(bpffs(lab)).into_iter().flatten().flatten().map(|entry| entry.path());
+    // The kernel's own iterators, which every BPF file system begins with (kernel/bpf/preload).
+    entries.filter(|path| path.extension().is_none_or(|extension| extension != "debug")).collect()
+}
+
 /// The data planes in the lab's router.
 #[must_use]
 pub fn dataplanes(lab: &Lab) -> Vec<Pid> {
@@ -291,7 +299,10 @@ fn config_file(lab: &Lab) -> PathBuf {
 }
 
 fn spawn(lab: &Lab, options: &[String]) -> Result<Process> {
-    Process::start(&lab.router, &mut command(lab, &[], options)?, &log_file(lab))
+    let process = Process::start(&lab.router, &mut command(lab, &[], options)?, &log_file(lab))?;
+    // What it starts inherits it.
+    hurry(process.pid());
+    Ok(process)
 }
 
 fn log_file(lab: &Lab) -> PathBuf {

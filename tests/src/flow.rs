@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 use rustix::net::sockopt::set_socket_recv_buffer_size_force;
-use rustix::process::setpriority_process;
 use rustix::thread::gettid;
 
+use crate::process::hurry;
 use crate::{Lab, Namespace, Report, report::Arrival};
 
 /// What the receiver's socket may hold: seconds of the fastest flow, so that a loss is not the receiver's.
@@ -22,8 +22,6 @@ const LOOK: Duration = Duration::from_millis(20);
 const STRAGGLERS: Duration = Duration::from_millis(300);
 /// The sender's naps; as short as a timer's slack allows.
 const NAP: Duration = Duration::from_micros(50);
-/// Both threads are ahead of what they share two CPUs with, or they would measure themselves.
-const NICE: i32 = -15;
 
 /// What to send.
 #[derive(Debug, Clone, Copy)]
@@ -130,7 +128,7 @@ fn join<T: Default>(thread: Option<JoinHandle<T>>) -> Result<T> {
 }
 
 fn send(socket: &UdpSocket, plan: FlowPlan, start: Instant, stop: &AtomicBool) -> Vec<Duration> {
-    hurry();
+    hurry(gettid());
     let mut packet = vec![0; plan.payload.max(8)];
     let mut sent = Vec::with_capacity(plan.rate as usize * 64);
     while !stop.load(Relaxed) {
@@ -150,7 +148,7 @@ fn send(socket: &UdpSocket, plan: FlowPlan, start: Instant, stop: &AtomicBool) -
 }
 
 fn receive(socket: &UdpSocket, start: Instant, stop: &AtomicBool) -> Vec<Arrival> {
-    hurry();
+    hurry(gettid());
     let mut packet = [0; 9000];
     let mut arrived = Vec::with_capacity(1 << 20);
     while !stop.load(Relaxed) {
@@ -166,8 +164,4 @@ fn receive(socket: &UdpSocket, start: Instant, stop: &AtomicBool) -> Vec<Arrival
         }
     }
     arrived
-}
-
-fn hurry() {
-    let _ = setpriority_process(Some(gettid()), NICE);
 }

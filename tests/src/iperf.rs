@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use crate::process::Process;
+use crate::process::{Process, hurry};
 use crate::{Lab, wait_for};
 
 const PORT: u16 = 5201;
@@ -48,6 +48,7 @@ impl<'lab> Iperf<'lab> {
         let mut command = Command::new("iperf3");
         command.args(["--server", "--forceflush", "--port", &PORT.to_string()]);
         let server = Process::start(&lab.server, &mut command, &log).context("package iperf3")?;
+        hurry(server.pid());
         wait_for("iperf3 to listen", Duration::from_secs(5), || {
             server.log().contains("Server listening").then_some(())
         })?;
@@ -63,7 +64,9 @@ impl<'lab> Iperf<'lab> {
         let _ = std::fs::remove_file(&log);
         let mut command = Command::new("iperf3");
         command.args(["--json", "--client", &target.to_string(), "--port", &PORT.to_string()]).args(options);
-        Ok(Running { process: Process::start(&self.lab.client, &mut command, &log)? })
+        let process = Process::start(&self.lab.client, &mut command, &log)?;
+        hurry(process.pid());
+        Ok(Running { process })
     }
 
     /// Runs a client to its end.

@@ -233,11 +233,11 @@ impl Drop for Folder {
     }
 }
 
-/// Waits until no other lab is on this machine.
+/// Waits until no other lab is on this machine. The lock is on the folder of temporary files itself, so that no file
+/// stays behind for it.
 fn lock() -> Result<File> {
-    // The folder itself: a file to lock would be left behind, or be removed under somebody who waits for it.
-    let path = std::env::temp_dir();
-    let file = File::open(&path).with_context(|| path.display().to_string())?;
-    flock(&file, FlockOperation::LockExclusive)?;
-    Ok(file)
+    let folder = std::env::temp_dir();
+    let folder = File::open(&folder).with_context(|| folder.display().to_string())?;
+    flock(&folder, FlockOperation::LockExclusive)?;
+    Ok(folder)
 }

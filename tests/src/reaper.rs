@@ -18,11 +18,11 @@ pub(crate) fn lab_name(number: u32) -> String {
 /// Removes namespaces and folders of labs whose process is dead.
 pub(crate) fn reap(folders: &Path) {
     for name in entries(Path::new(netns::NAMES)).filter(|name| is_dead(name)) {
-        eprintln!("removing namespace {name} of a dead test");
+        eprintln!("removing namespace {name} of a dead process");
         netns::remove(&name);
     }
     for name in entries(folders).filter(|name| is_dead(name)) {
-        eprintln!("removing folder {name} of a dead test");
+        eprintln!("removing folder {name} of a dead process");
         remove_folder(&folders.join(name));
     }
 }

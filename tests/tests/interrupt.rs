@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::ensure;
 use rustix::process::{Signal, kill_process};
 use zsync_tests::config::ROUTER;
-use zsync_tests::control::{bpffs, dataplanes, run_dir};
+use zsync_tests::control::{dataplanes, pins, run_dir};
 use zsync_tests::{Control, Flow, Shape, in_lab, ping, wait_for};
 
 #[test]
@@ -29,8 +29,7 @@ fn sigterm_gives_the_ports_back_to_the_kernel() {
             ensure!(dataplanes(lab).is_empty(), "{signal:?}: a data plane was left");
             let after = links()?;
             ensure!(after == before, "{signal:?}: the devices are not as they were:\n{before}\n{after}");
-            let pins = fs::read_dir(bpffs(lab)).map_or(0, Iterator::count);
-            ensure!(pins == 0, "{signal:?}: {pins} pins were left");
+            ensure!(pins(lab).is_empty(), "{signal:?}: {:?} were left", pins(lab));
             let left: Vec<_> = fs::read_dir(run_dir(lab))?.flatten().map(|entry| entry.file_name()).collect();
             ensure!(left.is_empty(), "{signal:?}: {left:?} were left");
             std::thread::sleep(Duration::from_millis(200));

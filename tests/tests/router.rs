@@ -13,12 +13,13 @@ use zsync_tests::{Control, Flow, FlowPlan, Lab, Namespace, Shape, in_lab, ping, 
 
 /// Datagrams that the router's kernel forwarded itself, of both families.
 fn kernel_forwarded(router: &Namespace) -> Result<u64> {
+    // Not /proc/net, which shows the namespace of the process, whatever thread looks.
     let read = |file: &str| router.run(|| std::fs::read_to_string(file).with_context(|| file.to_owned()));
-    let v4 = read("/proc/net/snmp")?;
+    let v4 = read("/proc/thread-self/net/snmp")?;
     let mut ip = v4.lines().filter_map(|line| line.strip_prefix("Ip: "));
     let (names, values) = (ip.next().context("no Ip")?, ip.next().context("no Ip")?);
     let v4 = names.split(' ').zip(values.split(' ')).find(|(name, _)| *name == "ForwDatagrams");
-    let v6 = read("/proc/net/snmp6")?;
+    let v6 = read("/proc/thread-self/net/snmp6")?;
     let v6 = v6.lines().find_map(|line| line.strip_prefix("Ip6OutForwDatagrams"));
     Ok(v4.context("no ForwDatagrams")?.1.parse::<u64>()? + v6.context("no OutForw")?.trim().parse::<u64>()?)
 }
@@ -117,8 +118,8 @@ fn what_cannot_be_forwarded_is_answered() {
         says(v4, &["-t", "1"], "From 10.1.0.1 icmp_seq=1 Time to live exceeded")?;
         says(v6, &["-t", "1"], "From fd01::1 icmp_seq=1 Time exceeded: Hop limit")?;
 
-        says(v4, &["-M", "do", "-s", "1400"], "mtu = 1300")?;
-        says(v6, &["-M", "do", "-s", "1400"], "mtu = 1300")?;
+        says(v4, &["-M", "do", "-s", "1400"], "Frag needed and DF set (mtu = 1300)")?;
+        says(v6, &["-M", "do", "-s", "1400"], "Packet too big: mtu=1300")?;
         // Without DF the router cuts it to pieces.
         let pieces = ping_with(&lab.client, v4, 3, &["-M", "dont", "-s", "1400"])?;
         ensure!(pieces.all(), "{pieces:?}");

@@ -8,6 +8,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use zsync_pipelines::spec::{Change, Diagnostic};
 
+use super::word::{
+    DataplaneState, FailoverState, HistoryState, RouteTarget, SocketMode, WorkerState, XdpMode,
+};
+
 /// The answer to a request, under the name of its kind: `{"ports":[…]}`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -43,24 +47,6 @@ macro_rules! row {
             #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
             #[serde(rename_all = "kebab-case")]
             pub struct $name { $($(#[$field])* pub $key: $type,)* }
-        )*
-    };
-}
-
-macro_rules! word {
-    ($($(#[$doc:meta])* $name:ident { $($(#[$variant:meta])* $word:ident = $text:literal,)* })*) => {
-        $(
-            $(#[$doc])*
-            #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-            pub enum $name { $($(#[$variant])* #[serde(rename = $text)] $word,)* }
-
-            impl $name {
-                /// The word, as in JSON.
-                #[must_use]
-                pub fn as_str(self) -> &'static str {
-                    match self { $(Self::$word => $text,)* }
-                }
-            }
         )*
     };
 }
@@ -401,90 +387,5 @@ row! {
         by_uid: u32,
         /// What became of it.
         state: HistoryState,
-    }
-}
-
-word! {
-    /// What the data plane does.
-    DataplaneState {
-        /// Its first start is under way.
-        #[default]
-        Starting = "starting",
-        /// It forwards.
-        Running = "running",
-        /// It died, and its successor is being started.
-        Respawned = "respawned",
-        /// None came back within the grace time: the ports do as their `failover` says.
-        FailedOver = "failed-over",
-    }
-    /// How sockets are bound.
-    SocketMode {
-        /// The kernel copies each packet.
-        #[default]
-        Copy = "copy",
-        /// The NIC reads and writes packet memory.
-        ZeroCopy = "zero-copy",
-    }
-    /// Where the XDP program runs.
-    XdpMode {
-        /// In the driver.
-        #[default]
-        Native = "native",
-        /// In the kernel's stack, after the skb was made.
-        Generic = "generic",
-    }
-    /// Who has a port's packets.
-    FailoverState {
-        /// The data plane.
-        #[default]
-        Serving = "serving",
-        /// Nobody, for less than the grace time: they wait in the RX ring.
-        Waiting = "waiting",
-        /// The kernel.
-        Open = "open",
-        /// Nobody: the XDP program drops them.
-        Closed = "closed",
-    }
-    /// What a worker does.
-    WorkerState {
-        /// Not in its loop yet.
-        #[default]
-        Starting = "starting",
-        /// In its loop.
-        Running = "running",
-        /// Blocked until something arrives.
-        Parked = "parked",
-        /// Out of its loop, for good.
-        Stopped = "stopped",
-        /// Its state is no state.
-        Unknown = "unknown",
-    }
-    /// What is done with the packets of a route.
-    RouteTarget {
-        /// Forwarded over its hops.
-        Forward = "forward",
-        /// Given to the kernel, which decides.
-        #[default]
-        Kernel = "kernel",
-        /// Given to the kernel: an address of this host.
-        Local = "local",
-        /// Dropped without a word.
-        Blackhole = "blackhole",
-        /// Dropped, and the sender is told that the host is unreachable.
-        Unreachable = "unreachable",
-        /// Dropped, and the sender is told that it is forbidden.
-        Prohibit = "prohibit",
-    }
-    /// What became of a configuration.
-    HistoryState {
-        /// In force.
-        #[default]
-        Running = "running",
-        /// In force, and taken back unless it is confirmed.
-        Pending = "pending",
-        /// Another one took its place.
-        Superseded = "superseded",
-        /// Taken back, since nobody confirmed it.
-        Reverted = "reverted",
     }
 }

@@ -21,24 +21,27 @@ mod answer;
 mod error;
 mod filter;
 mod line;
+mod reply;
 mod request;
 mod server;
 mod socket;
 #[cfg(test)]
 mod tests;
+mod word;
 
 pub use access::{Credentials, Groups, Peer, Role, group_name};
 pub use answer::{
-    Answer, Applied, ConfigInfo, Confirmed, Counters, DataplaneInfo, DataplaneState, FailoverState, Fib,
-    FibTable, Flow, HistoryRow, HistoryState, HopRow, KernelDrops, Ledger, LedgerRow, Plan, PortRow,
-    Restarted, RouteRow, RouteTarget, RxEquals, SocketMode, StageRow, Status, Usage, WorkerCounters,
-    WorkerRow, WorkerState, XdpMode,
+    Answer, Applied, ConfigInfo, Confirmed, Counters, DataplaneInfo, Fib, FibTable, Flow, HistoryRow, HopRow,
+    KernelDrops, Ledger, LedgerRow, Plan, PortRow, Restarted, RouteRow, RxEquals, StageRow, Status, Usage,
+    WorkerCounters, WorkerRow,
 };
 pub use error::{ApiError, Code};
 pub use filter::RouteFilter;
-pub use request::{Outcome, Reply, Request, Rollback, Show, Source, What};
+pub use reply::{Outcome, Reply};
+pub use request::{Request, Rollback, Show, Source, What};
 pub use server::{Call, Limits, Server};
 pub use socket::BindError;
+pub use word::{DataplaneState, FailoverState, HistoryState, RouteTarget, SocketMode, WorkerState, XdpMode};
 
 /// Where the socket is, unless told otherwise.
 pub const SOCKET: &str = "/run/zsync/api.sock";

@@ -19,7 +19,8 @@ use super::access::{Credentials, Groups, Peer, Role};
 use super::answer::Answer;
 use super::error::{ApiError, Code};
 use super::line::{LineError, next_line};
-use super::request::{Reply, Request};
+use super::reply::Reply;
+use super::request::Request;
 use super::socket::{BindError, Bound};
 
 /// A request on its way to the daemon.

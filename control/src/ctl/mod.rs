@@ -24,7 +24,7 @@ use zsync_pipelines::spec::{MAX_SOURCE, Style, json_schema, parse, report};
 use crate::api::{Answer, ApiError, Request, Rollback, Show, Source, What};
 use args::{Args, Command};
 use client::Client;
-use output::{Failure, print};
+use output::{Failure, Sent, print};
 pub use show::{View, render};
 
 /// Runs the command that the process was started with.
@@ -94,7 +94,10 @@ fn changing(args: &Args, file: &Path, request: impl Fn(Source) -> Request) -> Re
     let (name, config) = read(file)?;
     if config.len() > MAX_SOURCE {
         let found = parse(&config, &name).err().unwrap_or_default();
-        return Err(Failure::Refused(ApiError::invalid_config(found), Some((config, name))));
+        return Err(Failure::Refused(
+            Box::new(ApiError::invalid_config(found)),
+            Some(Sent { name, text: config }),
+        ));
     }
     // The history is of use only with a path that holds in every folder.
     let file = std::path::absolute(file).map_or_else(|_| name.clone(), |path| path.display().to_string());
@@ -102,7 +105,7 @@ fn changing(args: &Args, file: &Path, request: impl Fn(Source) -> Request) -> Re
     let request = request(Source { config: config.clone(), file, confirm_ms: None });
     let mut answer = match Client::connect(&args.socket)?.ask(&request)? {
         Ok(answer) => answer,
-        Err(error) => return Err(Failure::Refused(error, Some((config, name)))),
+        Err(error) => return Err(Failure::Refused(Box::new(error), Some(Sent { name, text: config }))),
     };
     if args.json {
         return print(&pretty(&answer)).map(|()| ExitCode::SUCCESS);

@@ -10,11 +10,19 @@ use super::client::Unreachable;
 use super::text::printable;
 use crate::api::ApiError;
 
+/// A configuration that was sent.
+#[derive(Debug)]
+pub(super) struct Sent {
+    /// What the user calls it.
+    pub(super) name: String,
+    pub(super) text: String,
+}
+
 /// Why a command has failed.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// The daemon said no; with the configuration that it was sent, and what the user calls it.
-    Refused(ApiError, Option<(String, String)>),
+    /// The daemon said no; with the configuration that it was sent.
+    Refused(Box<ApiError>, Option<Sent>),
     /// A file cannot be read.
     File(String),
     /// Nobody answers.
@@ -25,7 +33,7 @@ pub(super) enum Failure {
 
 impl From<ApiError> for Failure {
     fn from(error: ApiError) -> Self {
-        Self::Refused(error, None)
+        Self::Refused(Box::new(error), None)
     }
 }
 
@@ -40,7 +48,7 @@ impl Failure {
     pub(super) fn tell(self) -> ExitCode {
         let style = style(&std::io::stderr());
         let (text, code) = match self {
-            Self::Refused(error, source) => (refusal(error, source, style), 1),
+            Self::Refused(error, sent) => (refusal(*error, sent, style), 1),
             Self::File(what) => (line(style, "error", &what), 1),
             Self::Unreachable(error) => {
                 let remedy = error.remedy.map(|remedy| line(style, "help", &remedy)).unwrap_or_default();
@@ -54,13 +62,13 @@ impl Failure {
     }
 }
 
-fn refusal(mut error: ApiError, source: Option<(String, String)>, style: Style) -> String {
+fn refusal(mut error: ApiError, sent: Option<Sent>, style: Style) -> String {
     let mut text = String::new();
-    if let Some((source, name)) = source {
+    if let Some(sent) = sent {
         for diagnostic in &mut error.diagnostics {
-            diagnostic.file.clone_from(&name);
+            diagnostic.file.clone_from(&sent.name);
         }
-        text.push_str(&report(&error.diagnostics, &source, style));
+        text.push_str(&report(&error.diagnostics, &sent.text, style));
     } else {
         // Without its text, the place alone is shown: of an earlier configuration, at a rollback.
         for d in &error.diagnostics {

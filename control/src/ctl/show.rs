@@ -352,5 +352,4 @@ fn target(route: &RouteRow) -> String {
 }
 
 #[cfg(test)]
-#[path = "show_tests.rs"]
 mod tests;

@@ -2,7 +2,8 @@
 
 use super::text::printable;
 
-/// A table. Cells that are missing are empty, and columns without a cell are left out.
+/// A table. Cells that are missing are empty, and columns without a cell are left out,
+/// unless there are no rows at all.
 pub(super) struct Table {
     columns: Vec<Column>,
     rows: Vec<Vec<String>>,
@@ -38,7 +39,7 @@ impl Table {
         let shown: Vec<(usize, &Column, usize)> = (0..)
             .zip(&self.columns)
             .map(|(at, column)| (at, column, width(at)))
-            .filter(|(_, _, width)| *width > 0)
+            .filter(|(_, _, width)| *width > 0 || self.rows.is_empty())
             .map(|(at, column, width)| (at, column, width.max(column.heading.chars().count())))
             .collect();
         let line = |text: &dyn Fn(usize, &Column) -> String| {
@@ -67,8 +68,8 @@ mod tests {
         let mut table = Table::new(&["NAME", ">COUNT", "NOTE", "LAST"]);
         table.row(["wan", "7", "", "é"]);
         table.row(["a\u{1b}longer", "12345678"]);
-        let text = "NAME        COUNT  LAST\nwan             7  é\na\u{fffd}longer  12345678\n";
+        let text = "NAME         COUNT  LAST\nwan              7  é\na\u{fffd}longer  12345678\n";
         assert_eq!(table.render(false), text);
-        assert!(table.render(true).starts_with("\x1b[1mNAME        COUNT  LAST\x1b[0m\n"));
+        assert!(table.render(true).starts_with("\x1b[1mNAME         COUNT  LAST\x1b[0m\n"));
     }
 }

@@ -93,6 +93,7 @@ impl Routes {
                 let passed = then.len() == now.len() && then.iter().zip(now).all(|(then, now)| now > then);
                 if passed {
                     self.fib.writer_mut().reclaim(*stamp);
+                    self.netlink.retry_refused();
                     self.waiting = None;
                 } else if then.len() != now.len() || then.iter().zip(now).any(|(then, now)| now < then) {
                     // Another data plane counts: what the one before read, nobody reads any more.

@@ -3,7 +3,7 @@
 //! A packet that a host sends into a veth has not crossed a wire, so its stack has not computed the TCP or UDP checksum: the
 //! field holds the folded sum of the pseudo-header, and `skb->ip_summed == CHECKSUM_PARTIAL` says that the rest is to be
 //! done (include/linux/skbuff.h). XDP does not see that mark. The value gives it away: it is the pseudo-header's sum, which
-//! a finished checksum equals once in 65,536 packets; of those, the ones that add up are left alone.
+//! a finished checksum equals once in 65,536 packets; to complete it once more gives what was there.
 //!
 //! Only for ports whose peer is a local stack (`complete_checksums`); a NIC's packets are none of this stage's business.
 
@@ -17,7 +17,7 @@ pub fn complete(packet: &mut [u8]) {
     let Some(transport) = packet.get_mut(place.transport..end) else { return };
     let Some(&stored) = transport.get(field..).and_then(|rest| rest.first_chunk::<2>()) else { return };
     let pseudo = !place.pseudo.finish();
-    if u16::from_be_bytes(stored) != pseudo || (place.pseudo + Sum::of(transport)).is_valid() {
+    if u16::from_be_bytes(stored) != pseudo {
         return;
     }
     // With the field at zero, what is left to add is the pseudo-header and the payload.

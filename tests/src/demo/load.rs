@@ -1,101 +1,83 @@
-//! Traffic at full rate, counted where it arrives.
+//! Traffic at full rate: the kernel itself sends (`zsync-bench generate`), and what arrives is counted at the far end.
 
 use std::fs;
-use std::net::UdpSocket;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::net::{SocketAddr, UdpSocket};
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 
+use crate::binary::binary;
+use crate::process::Process;
 use crate::{Lab, Namespace};
 
 /// The UDP port that is sent to.
 const PORT: u16 = 9;
-/// Senders, each with a flow of its own.
-const SENDERS: usize = 2;
-/// Payload bytes: the smallest that fills an Ethernet frame of 60 bytes.
-const PAYLOAD: usize = 18;
-/// Left out of the measurement, while rings and caches fill.
-const WARM_UP: Duration = Duration::from_millis(300);
+/// Left out of the measurement: the generator's start, and cold caches.
+const WARM_UP: Duration = Duration::from_millis(500);
+/// How much longer than asked for the generator may take: its calls are of seconds.
+const OVERRUN: Duration = Duration::from_secs(10);
 
 /// Packets a second.
 #[derive(Debug, Clone, Copy)]
 pub struct Rates {
-    /// That left the client.
+    /// That the client's kernel made.
     pub sent: f64,
     /// That the server's device received.
     pub received: f64,
 }
 
-/// Sends as fast as the client can, for that long.
+/// UDP in frames of 60 bytes and 64 flows, as fast as one core can make them, for that long.
+/// `cpu` is the core, which should not be a worker's.
 ///
 /// # Errors
-/// When a socket cannot be made, or a device not be read.
-pub fn full_rate(lab: &Lab, time: Duration) -> Result<Rates> {
+/// The generator cannot run, or a device not be read.
+pub fn full_rate(lab: &Lab, cpu: u64, time: Duration) -> Result<Rates> {
     // Somebody must listen, or the server would answer with errors; nobody needs to read.
     let _listener = lab.server.run(|| UdpSocket::bind(lab.service(PORT)).context("the listener"))?;
-    let sockets = (0..SENDERS)
-        .map(|_| {
-            lab.client.run(|| {
-                let socket = UdpSocket::bind((lab.client_addresses[0], 0))?;
-                socket.connect(lab.service(PORT))?;
-                Ok(socket)
-            })
-        })
-        .collect::<Result<Vec<_>>>()?;
-    let stop = AtomicBool::new(false);
-    thread::scope(|scope| {
-        for socket in &sockets {
-            scope.spawn(|| {
-                while !stop.load(Relaxed) {
-                    // A full queue is the client's own, and passes.
-                    let _ = socket.send(&[0; PAYLOAD]);
-                }
-            });
-        }
-        let rates = measure(lab, time);
-        stop.store(true, Relaxed);
-        rates
-    })
-}
+    let mac = lab.router.mac("eth1")?.map(|byte| format!("{byte:02x}")).join(":");
+    let source = SocketAddr::new(lab.client_addresses[0], 1024);
+    let mut command = Command::new(binary("zsync-bench")?);
+    command.args(["generate", "--netdev", "eth0", "--dst-mac", &mac, "--size", "60", "--flows", "64"]);
+    command.args(["--src", &source.to_string(), "--dst", &lab.service(PORT).to_string()]);
+    command.args(["--seconds", &time.as_secs_f64().to_string(), "--cpu", &cpu.to_string()]);
+    let mut generator = Process::start(&lab.client, &mut command, &lab.folder().join("generator.log"))?;
 
-fn measure(lab: &Lab, time: Duration) -> Result<Rates> {
-    let look =
-        || Ok::<_, anyhow::Error>((Packets::of(&lab.client, "eth0")?, Packets::of(&lab.server, "eth0")?));
     thread::sleep(WARM_UP);
-    let (start, (client, server)) = (Instant::now(), look()?);
-    thread::sleep(time.saturating_sub(WARM_UP));
-    let (client_then, server_then) = look()?;
+    let (start, before) = (Instant::now(), received(&lab.server, "eth0")?);
+    thread::sleep(time.saturating_sub(2 * WARM_UP));
+    let packets = received(&lab.server, "eth0")?.saturating_sub(before);
     let seconds = start.elapsed().as_secs_f64();
-    let rate = |then: u64, before: u64| then.saturating_sub(before) as f64 / seconds;
+
+    let status = generator.wait(time + OVERRUN)?;
+    let said = generator.log();
+    ensure!(status.success(), "the generator ended with {status}: {said}");
     Ok(Rates {
-        sent: rate(client_then.transmitted, client.transmitted),
-        received: rate(server_then.received, server.received),
+        sent: rate_said(&said).with_context(|| format!("what the generator sent: {said}"))?,
+        received: packets as f64 / seconds,
     })
 }
 
-/// What a device counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Packets {
-    received: u64,
-    transmitted: u64,
+/// `1000 frames in 2.00 s: …`, as packets a second.
+fn rate_said(text: &str) -> Option<f64> {
+    let (frames, rest) = text.lines().last()?.split_once(" frames in ")?;
+    let (seconds, _) = rest.split_once(" s")?;
+    Some(frames.parse::<f64>().ok()? / seconds.parse::<f64>().ok()?)
 }
 
-impl Packets {
-    fn of(namespace: &Namespace, device: &str) -> Result<Self> {
-        // `/proc/net` is that of the process's first thread.
-        let text = namespace.run(|| Ok(fs::read_to_string("/proc/thread-self/net/dev")?))?;
-        Self::parse(&text, device).ok_or_else(|| anyhow!("no {device} in {text}"))
-    }
+/// Packets that a device of that namespace has received.
+fn received(namespace: &Namespace, device: &str) -> Result<u64> {
+    // `/proc/net` is that of the process's first thread.
+    let text = namespace.run(|| Ok(fs::read_to_string("/proc/thread-self/net/dev")?))?;
+    received_of(&text, device).ok_or_else(|| anyhow!("no {device} in {text}"))
+}
 
-    /// `  eth0: BYTES PACKETS …`, eight numbers for each direction (net/core/net-procfs.c).
-    fn parse(text: &str, device: &str) -> Option<Self> {
-        let (_, numbers) =
-            text.lines().filter_map(|line| line.split_once(':')).find(|(name, _)| name.trim() == device)?;
-        let numbers: Vec<u64> = numbers.split_whitespace().map_while(|number| number.parse().ok()).collect();
-        Some(Self { received: *numbers.get(1)?, transmitted: *numbers.get(9)? })
-    }
+/// `  eth0: BYTES PACKETS …` (net/core/net-procfs.c).
+fn received_of(text: &str, device: &str) -> Option<u64> {
+    let mut lines = text.lines().filter_map(|line| line.split_once(':'));
+    let (_, numbers) = lines.find(|(name, _)| name.trim() == device)?;
+    numbers.split_whitespace().nth(1)?.parse().ok()
 }
 
 #[cfg(test)]
@@ -106,7 +88,13 @@ mod tests {
     fn reads_the_packets_of_a_device() {
         let text = "Inter-|   Receive  |  Transmit\n face |bytes packets errs|bytes packets errs\n\
                     \x20   lo: 1 2 0 0 0 0 0 0 3 4 0 0 0 0 0 0\n  eth0: 500 7 0 0 0 0 0 0 900 11 0 0 0 0 0 0\n";
-        assert_eq!(Packets::parse(text, "eth0"), Some(Packets { received: 7, transmitted: 11 }));
-        assert_eq!(Packets::parse(text, "eth1"), None);
+        assert_eq!(received_of(text, "eth0"), Some(7));
+        assert_eq!(received_of(text, "eth1"), None);
+    }
+
+    #[test]
+    fn reads_what_the_generator_says() {
+        assert_eq!(rate_said("3000 frames in 1.50 s: 0.00 M/s\n"), Some(2000.0));
+        assert_eq!(rate_said("no device\n"), None);
     }
 }

@@ -133,6 +133,18 @@ fn a_finished_checksum_that_looks_partial_stays() {
 }
 
 #[test]
+fn a_udp_checksum_of_zero_goes_as_all_ones() {
+    for v6 in [false, true] {
+        let of = |word: u16| whole(v6, false, [9; 32], (1, 2), &word.to_be_bytes());
+        let hit = (0..=u16::MAX).map(of).find(|whole| whole.bytes[whole.field..whole.field + 2] == [0xff; 2]);
+        let whole = hit.expect("one word in 65,535 does it");
+        let mut partial = whole.bytes.clone();
+        partial[whole.field..whole.field + 2].copy_from_slice(&whole.pseudo.to_be_bytes());
+        assert_eq!(completed(&partial), whole.bytes);
+    }
+}
+
+#[test]
 fn fragments_and_datagrams_without_a_checksum_stay() {
     let whole = whole(false, false, [9; 32], (1, 2), b"half of it");
     let mut none = whole.bytes.clone();

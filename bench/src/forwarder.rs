@@ -1,0 +1,209 @@
+//! What forwards between the two devices of the router, one after the other: zsync, testpmd, the kernel.
+//!
+//! Keeps true: while one of them is up, the others have left the devices alone; what a dropped one had attached is gone.
+
+use crate::machine::measured_core;
+use crate::place::{MACS, PORTS, Part};
+use crate::testpmd::Testpmd;
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Where zsync's files are; in the enclosure's own `/run`.
+const FOLDER: &str = "/run/zsync-bench";
+/// How long one may take to come up or to go.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Who forwards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `zsync-control` and `zsync-dataplane`, beside this program.
+    Zsync,
+    /// testpmd on two `af_xdp` devices, rewriting MAC addresses.
+    Testpmd,
+    /// The kernel's own IPv4 forwarding.
+    Kernel,
+}
+
+impl Kind {
+    /// As a report names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Zsync => "zsync",
+            Self::Testpmd => "testpmd af_xdp",
+            Self::Kernel => "kernel forwarding",
+        }
+    }
+}
+
+/// One that is up. Dropping it takes it down.
+pub enum Forwarder {
+    /// See [`Kind::Zsync`].
+    Zsync(Zsync),
+    /// See [`Kind::Testpmd`].
+    Testpmd(Testpmd),
+    /// Nothing to hold.
+    Kernel,
+}
+
+impl Forwarder {
+    /// Starts one, and waits until it forwards.
+    ///
+    /// # Errors
+    /// It is not there, does not start, or another program is still attached.
+    pub fn start(kind: Kind) -> Result<Self> {
+        wait_until_free()?;
+        Ok(match kind {
+            Kind::Zsync => Self::Zsync(Zsync::start()?),
+            Kind::Testpmd => Self::Testpmd(testpmd()?),
+            Kind::Kernel => Self::Kernel,
+        })
+    }
+}
+
+fn testpmd() -> Result<Testpmd> {
+    let [left, right] = [0, 1].map(|n| format!("--vdev=net_af_xdp{n},iface={},start_queue=0", PORTS[n]));
+    let [_, _, _, sink] = MACS;
+    let peer = format!("--eth-peer=1,{}", sink.map(|byte| format!("{byte:02x}")).join(":"));
+    let eal = ["--in-memory", "--no-pci", &left, &right];
+    let mut testpmd = Part::Router.run(|| Testpmd::start(&eal, &["--forward-mode=mac", &peer]))?;
+    testpmd.forward(true)?;
+    Ok(testpmd)
+}
+
+/// Waits until no XDP program is on the router's devices.
+fn wait_until_free() -> Result<()> {
+    let start = Instant::now();
+    loop {
+        let links = Part::Router.execute("ip -j link show")?;
+        if !links.contains("\"xdp\"") {
+            return Ok(());
+        }
+        ensure!(start.elapsed() < PATIENCE, "an XDP program stays on the router's devices");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A running zsync.
+pub struct Zsync {
+    control: Child,
+}
+
+impl Zsync {
+    fn start() -> Result<Self> {
+        let (control, dataplane) = (beside("zsync-control")?, beside("zsync-dataplane")?);
+        let folder = Path::new(FOLDER);
+        let _ = fs::remove_dir_all(folder);
+        fs::create_dir_all(folder)?;
+        let config = folder.join("config.toml");
+        fs::write(&config, configuration(measured_core()))?;
+        let log = fs::File::create(folder.join("log"))?;
+        let mut command = Command::new(control);
+        command
+            .arg("--config")
+            .arg(config)
+            .arg("--run-dir")
+            .arg(folder.join("run"))
+            .arg("--state-dir")
+            .arg(folder.join("state"))
+            .arg("--bpffs")
+            .arg(folder.join("bpffs"))
+            .arg("--dataplane")
+            .arg(dataplane)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log);
+        let control = Part::Router.run(|| command.spawn().context("zsync-control cannot be started"))?;
+        let mut zsync = Self { control };
+        zsync.wait_until_running()?;
+        Ok(zsync)
+    }
+
+    /// The API says when it forwards.
+    fn wait_until_running(&mut self) -> Result<()> {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.control.try_wait()? {
+                bail!("zsync-control ended with {status}: {}", said());
+            }
+            if is_running().unwrap_or(false) {
+                return Ok(());
+            }
+            ensure!(start.elapsed() < PATIENCE, "zsync does not forward after {PATIENCE:?}: {}", said());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Zsync {
+    fn drop(&mut self) {
+        let _ = kill_process(Pid::from_child(&self.control), Signal::TERM);
+        let start = Instant::now();
+        while let Ok(None) = self.control.try_wait() {
+            if start.elapsed() > PATIENCE {
+                eprintln!("zsync-control did not heed SIGTERM, and is killed: {}", said());
+                let _ = self.control.kill();
+                let _ = self.control.wait();
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        // Whatever is still pinned goes with its file system.
+        let _ = Command::new("umount").arg("--lazy").arg(Path::new(FOLDER).join("bpffs")).output();
+    }
+}
+
+/// Where a program of zsync is: beside this one.
+fn beside(name: &str) -> Result<std::path::PathBuf> {
+    let path = std::env::current_exe()?.with_file_name(name);
+    ensure!(
+        path.is_file(),
+        "there is no {}: build it (`cargo build --release --workspace --bins`)",
+        path.display()
+    );
+    Ok(path)
+}
+
+/// Whether the data plane is running, as `zsyncctl` hears it.
+fn is_running() -> Result<bool> {
+    let output = Command::new(beside("zsyncctl")?)
+        .arg("--socket")
+        .arg(Path::new(FOLDER).join("run/api.sock"))
+        .args(["status", "--json"])
+        .output()?;
+    let status: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+    let dataplane = &status["status"]["dataplane"];
+    Ok(dataplane["state"] == "running" && dataplane["pid"].is_u64())
+}
+
+/// The end of zsync's log.
+fn said() -> String {
+    let log = fs::read_to_string(Path::new(FOLDER).join("log")).unwrap_or_default();
+    let lines: Vec<&str> = log.lines().collect();
+    lines[lines.len().saturating_sub(8)..].join(" / ")
+}
+
+/// A router between the two devices, with one worker on `core`.
+fn configuration(core: usize) -> String {
+    let [left, right] = PORTS;
+    format!(
+        "[engine]\nworkers = [{core}]\nidle = \"spin\"\n\
+         [port.{left}]\nnetdev = \"{left}\"\n[port.{right}]\nnetdev = \"{right}\"\n\
+         [pipeline.forward]\ninput = [\"{left}\", \"{right}\"]\nstages = [\"route.main\"]\n\
+         [route.main]\ntable = 254\n"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_configuration_is_valid() {
+        let parsed = zsync_pipelines::spec::parse(&configuration(1), "benchmark").unwrap();
+        assert_eq!(parsed.spec.ports.len(), 2);
+        assert!(parsed.warnings.is_empty(), "{:?}", parsed.warnings);
+    }
+}

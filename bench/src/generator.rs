@@ -1,0 +1,218 @@
+//! The generator: the kernel itself as the source of packets, as many as one core can send.
+//!
+//! An XDP program (`zsync_generator`) is run by `BPF_PROG_TEST_RUN` with live frames: it writes the headers into pages of a
+//! pool and has them transmitted by the device, from inside of the system call. Owns: the loaded program. Refuses: frames
+//! too short for their headers, and addresses of two families.
+//!
+//! A call costs some 18 ms at its end, when nothing is sent (an RCU grace period, net/bpf/test_run.c), so a call is of
+//! millions of frames: this is a source for full rate, not for paced traffic.
+
+use crate::traffic::udp_frame;
+use anyhow::{Context, Result, ensure};
+use aya::maps::{Array, MapData};
+use aya::programs::Xdp;
+use aya::{Ebpf, EbpfLoader, TestRun, TestRunAttrs, TestRunOptions};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use zsync_control::xdp::GENERATOR_OBJECT;
+use zsync_ebpf_common::{TEMPLATE_BYTES, Template, map};
+
+/// Frames of the first call: short, to learn the rate.
+const FIRST: u32 = 1 << 18;
+/// Most frames of a call: 1 to 4 s, so that its end costs 1 or 2 %.
+const MOST: u32 = 1 << 22;
+/// Pages that the kernel uses in turn, of one call.
+const PAGES: u32 = 64;
+const ETHERNET: usize = 14;
+
+/// What is sent: UDP packets, the same but for their flow.
+#[derive(Clone, Debug)]
+pub struct Traffic {
+    /// Number of the device that they leave by, in the caller's network namespace.
+    pub ifindex: u32,
+    /// Source MAC address.
+    pub source_mac: [u8; 6],
+    /// Destination MAC address: the router's.
+    pub destination_mac: [u8; 6],
+    /// Source address, and the first flow's source port.
+    pub source: SocketAddr,
+    /// Destination address and port.
+    pub destination: SocketAddr,
+    /// Bytes of a frame from its Ethernet header on, without the frame check sequence.
+    pub size: usize,
+    /// Flows, told by their source ports.
+    pub flows: u32,
+}
+
+/// A loaded generator. See the module.
+pub struct Generator {
+    program: Ebpf,
+    frame: Vec<u8>,
+}
+
+impl Generator {
+    /// Loads the program.
+    ///
+    /// # Errors
+    /// Impossible traffic; the kernel refuses the program (which takes CAP_BPF and CAP_NET_ADMIN).
+    pub fn load(traffic: &Traffic) -> Result<Self> {
+        let (template, frame) = template(traffic)?;
+        let mut program =
+            EbpfLoader::new().btf(None).load(GENERATOR_OBJECT).context("loading the generator")?;
+        let map = program.map_mut(map::TEMPLATE).context("the generator has no template")?;
+        let mut templates: Array<&mut MapData, Template> = map.try_into()?;
+        templates.set(0, template, 0)?;
+        let xdp: &mut Xdp = program.program_mut("zsync_generator").context("no generator")?.try_into()?;
+        xdp.load().context("the kernel refuses the generator")?;
+        Ok(Self { program, frame })
+    }
+
+    /// Sends for that long from the calling thread, whose network namespace the device is in; or until `stop`. Returns how
+    /// many frames were made: what the other end does not take, the device drops.
+    ///
+    /// # Errors
+    /// The kernel cannot run it: live frames are in Linux since 5.18.
+    pub fn run(&self, time: Duration, stop: &AtomicBool) -> Result<u64> {
+        let xdp: &Xdp = self.program.program("zsync_generator").context("no generator")?.try_into()?;
+        let start = Instant::now();
+        let (mut sent, mut frames) = (0, FIRST);
+        while start.elapsed() < time && !stop.load(Ordering::Relaxed) {
+            let before = Instant::now();
+            xdp.test_run(TestRunOptions {
+                data_in: Some(&self.frame),
+                repeat: frames,
+                attrs: TestRunAttrs::new().xdp_live_frames(PAGES),
+                ..TestRunOptions::default()
+            })
+            .context("the kernel cannot run the generator with live frames")?;
+            sent += u64::from(frames);
+            // As many as the time that is left has room for, at the rate of this call.
+            let left = time.saturating_sub(start.elapsed()).as_secs_f64();
+            let fit = f64::from(frames) / before.elapsed().as_secs_f64() * left;
+            frames = (fit as u32).clamp(FIRST / 4, MOST);
+        }
+        Ok(sent)
+    }
+
+    /// As [`Self::run`], in a thread of its own that is pinned to `core`, after `enter` (which may change its namespace).
+    pub fn spawn(
+        self: &Arc<Self>,
+        core: usize,
+        time: Duration,
+        enter: impl FnOnce() -> Result<()> + Send + 'static,
+    ) -> Running {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (generator, stopped) = (Arc::clone(self), Arc::clone(&stop));
+        let thread = std::thread::spawn(move || {
+            enter()?;
+            ensure!(
+                core_affinity::set_for_current(core_affinity::CoreId { id: core }),
+                "the generator cannot be pinned to core {core}"
+            );
+            generator.run(time, &stopped)
+        });
+        Running { thread, stop }
+    }
+}
+
+/// A generator at work.
+pub struct Running {
+    thread: std::thread::JoinHandle<Result<u64>>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Running {
+    /// Ends it after the call that it is in; how many frames it made.
+    ///
+    /// # Errors
+    /// Those of [`Generator::run`].
+    pub fn finish(self) -> Result<u64> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.join()
+    }
+
+    /// Waits until its time is over; how many frames it made.
+    ///
+    /// # Errors
+    /// Those of [`Generator::run`].
+    pub fn join(self) -> Result<u64> {
+        self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+}
+
+/// What the program writes, and the frame that it writes it into.
+fn template(traffic: &Traffic) -> Result<(Template, Vec<u8>)> {
+    let macs = (traffic.source_mac, traffic.destination_mac);
+    let mut frame =
+        udp_frame(macs, traffic.source, traffic.destination, traffic.size).with_context(|| {
+            format!(
+                "no UDP packet of {} bytes from {} to {}",
+                traffic.size, traffic.source, traffic.destination
+            )
+        })?;
+    let (l4, ip_checksum_at) =
+        if traffic.source.is_ipv4() { (ETHERNET + 20, ETHERNET + 10) } else { (ETHERNET + 40, 0) };
+    let l4_checksum_at = if traffic.source.is_ipv4() {
+        // UDP over IPv4 may do without (RFC 768), and the sender need not keep it up.
+        frame[l4 + 6..l4 + 8].fill(0);
+        0
+    } else {
+        l4 + 6
+    };
+    let length = (l4 + 8).next_multiple_of(8);
+    ensure!(
+        length <= frame.len(),
+        "{} bytes are too few: the headers are written in words, {length} bytes",
+        traffic.size
+    );
+    let mut bytes = [0; TEMPLATE_BYTES];
+    bytes[..length].copy_from_slice(&frame[..length]);
+    let template = Template {
+        ifindex: traffic.ifindex,
+        length: length as u32,
+        flows: traffic.flows,
+        destinations: 1,
+        source_port_at: l4 as u32,
+        destination_at: 0,
+        ip_checksum_at: ip_checksum_at as u32,
+        l4_checksum_at: l4_checksum_at as u32,
+        bytes,
+    };
+    Ok((template, frame))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn traffic(source: &str, destination: &str, size: usize) -> Traffic {
+        Traffic {
+            ifindex: 7,
+            source_mac: [2; 6],
+            destination_mac: [4; 6],
+            source: source.parse().unwrap(),
+            destination: destination.parse().unwrap(),
+            size,
+            flows: 3,
+        }
+    }
+
+    #[test]
+    fn the_template_is_the_headers_in_whole_words() {
+        let (v4, frame) = template(&traffic("192.0.2.1:1024", "198.18.0.1:9", 60)).unwrap();
+        assert_eq!((v4.length, v4.source_port_at, v4.ip_checksum_at, v4.l4_checksum_at), (48, 34, 24, 0));
+        assert_eq!((frame.len(), &v4.bytes[..48]), (60, &frame[..48]));
+        assert_eq!(&v4.bytes[40..42], [0, 0], "no checksum to keep up");
+        let (v6, _) = template(&traffic("[2001:db8::1]:1024", "[2001:db8::2]:9", 78)).unwrap();
+        assert_eq!((v6.length, v6.source_port_at, v6.ip_checksum_at, v6.l4_checksum_at), (64, 54, 0, 60));
+    }
+
+    #[test]
+    fn refuses_frames_that_cannot_be() {
+        assert!(template(&traffic("192.0.2.1:1024", "198.18.0.1:9", 41)).is_err());
+        assert!(template(&traffic("192.0.2.1:1024", "198.18.0.1:9", 45)).is_err());
+        assert!(template(&traffic("192.0.2.1:1024", "[2001:db8::2]:9", 80)).is_err());
+    }
+}
