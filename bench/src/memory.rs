@@ -74,7 +74,7 @@ const ROUTE: &str = r#"
 /// # Errors
 /// A round that cannot be measured. A testpmd that is not there is a note in the report.
 pub fn patch(rounds: usize, round: Duration) -> Result<Report> {
-    let mut report = Report::new("memory-patch");
+    let mut report = Report { of_core_time: true, ..Report::new("memory-patch") };
     let mut ours = Rate { name: "zsync patch".to_owned(), samples: vec![] };
     let mut theirs = Rate { name: "testpmd io".to_owned(), samples: vec![] };
     let snapshot = snapshot(PATCH, None)?;
@@ -112,7 +112,7 @@ const OF_CORE_TIME: &str = "packets per second that the forwarding thread was ru
 /// # Errors
 /// A round that cannot be measured.
 pub fn route(rounds: usize, round: Duration) -> Result<Report> {
-    let mut report = Report::new("memory-route");
+    let mut report = Report { of_core_time: true, ..Report::new("memory-route") };
     let mut seeded = Seeded::new(1);
     let wire = snapshot(PATCH, None)?;
     let mut cases = Vec::new();

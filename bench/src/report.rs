@@ -13,6 +13,8 @@ pub struct Report {
     pub name: &'static str,
     /// Where.
     pub machine: Machine,
+    /// Whether rates are per second of one core's time, so that they say what a packet costs.
+    pub of_core_time: bool,
     /// Throughputs.
     pub rates: Vec<Rate>,
     /// What was compared.
@@ -83,7 +85,15 @@ impl Spread {
 impl Report {
     /// An empty one.
     pub fn new(name: &'static str) -> Self {
-        Self { name, machine: Machine::look(), rates: vec![], ratios: vec![], notes: vec![], failure: None }
+        Self {
+            name,
+            machine: Machine::look(),
+            of_core_time: false,
+            rates: vec![],
+            ratios: vec![],
+            notes: vec![],
+            failure: None,
+        }
     }
 
     /// Adds two rates that were measured in turn, and their ratio.
@@ -94,8 +104,9 @@ impl Report {
 
     /// For other programs.
     pub fn json(&self) -> Value {
+        let unit = if self.of_core_time { "packets per second of core time" } else { "packets/s" };
         let rate = |rate: &Rate| {
-            json!({ "name": rate.name, "unit": "packets/s",
+            json!({ "name": rate.name, "unit": unit,
                 "spread": Spread::of(&rate.samples).json(), "samples": rate.samples })
         };
         let ratio = |ratio: &Ratio| json!({ "name": ratio.name, "spread": Spread::of(&ratio.samples).json(), "samples": ratio.samples });
@@ -115,21 +126,19 @@ impl fmt::Display for Report {
         let width = self.rates.iter().map(|r| r.name.len()).chain(self.ratios.iter().map(|r| r.name.len()));
         let width = width.max().unwrap_or(0);
         if !self.rates.is_empty() {
-            writeln!(
-                f,
-                "{:width$}  M packets/s: median    min    max  rounds  ns/packet  clocks/packet",
-                ""
-            )?;
+            let cost = if self.of_core_time { "  ns/packet  clocks/packet" } else { "" };
+            writeln!(f, "{:width$}  M packets/s: median    min    max  rounds{cost}", "")?;
         }
         for rate in &self.rates {
             let Spread { min, median, max } = Spread::of(&rate.samples);
             let [min, million, max] = [min, median, max].map(|rate| rate / 1e6);
-            let (rounds, ns) = (rate.samples.len(), 1e9 / median);
-            write!(f, "{:width$}  {million:19.2} {min:6.2} {max:6.2} {rounds:7} {ns:10.2}", rate.name)?;
-            match self.machine.ghz {
-                Some(ghz) => writeln!(f, " {:14.1}", ns * ghz)?,
-                None => writeln!(f, "              -")?,
+            write!(f, "{:width$}  {million:19.2} {min:6.2} {max:6.2} {:7}", rate.name, rate.samples.len())?;
+            if self.of_core_time {
+                let ns = 1e9 / median;
+                let clocks = self.machine.ghz.map_or("-".to_owned(), |ghz| format!("{:.1}", ns * ghz));
+                write!(f, " {ns:10.2} {clocks:>14}")?;
             }
+            writeln!(f)?;
         }
         for ratio in &self.ratios {
             let Spread { min, median, max } = Spread::of(&ratio.samples);

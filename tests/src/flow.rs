@@ -159,7 +159,12 @@ fn receive(socket: &UdpSocket, start: Instant, stop: &AtomicBool) -> Vec<Arrival
                     arrived.push(Arrival { number: u64::from_be_bytes(*number), at });
                 }
             }
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+            // Interrupted: a socket with a timeout does not go on after the process was stopped (signal(7)).
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
+                ) => {}
             Err(error) => panic!("receiving: {error}"),
         }
     }

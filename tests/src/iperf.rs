@@ -34,6 +34,10 @@ pub struct Throughput {
     pub bits_per_second: f64,
     /// UDP: the part of the packets that was lost, in percent.
     pub lost_percent: f64,
+    /// UDP: packets that were sent.
+    pub packets: u64,
+    /// UDP: packets that iperf3's server did not read, those that overran its own socket among them.
+    pub lost: u64,
     /// TCP: segments sent again.
     pub retransmits: u64,
 }
@@ -106,6 +110,8 @@ impl Running {
             bytes: received["bytes"].as_u64().unwrap_or(0),
             bits_per_second: received["bits_per_second"].as_f64().unwrap_or(0.0),
             lost_percent: end["sum"]["lost_percent"].as_f64().unwrap_or(0.0),
+            packets: end["sum"]["packets"].as_u64().unwrap_or(0),
+            lost: end["sum"]["lost_packets"].as_u64().unwrap_or(0),
             retransmits: end["sum_sent"]["retransmits"].as_u64().unwrap_or(0),
         })
     }

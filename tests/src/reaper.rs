@@ -31,8 +31,9 @@ pub(crate) fn reap(folders: &Path) {
 pub(crate) fn remove_folder(folder: &Path) {
     let bpffs = folder.join("bpffs");
     while bpffs.exists() && unmount(&bpffs, UnmountFlags::DETACH).is_ok() {}
-    if let Err(error) = fs::remove_dir_all(folder) {
-        eprintln!("cannot remove {}: {error}", folder.display());
+    match fs::remove_dir_all(folder) {
+        Err(error) if folder.exists() => eprintln!("cannot remove {}: {error}", folder.display()),
+        _ => {}
     }
 }
 

@@ -202,6 +202,8 @@ impl Daemon {
     /// Ports, queues, rings, workers: everything is opened anew, while the kernel (or nobody, on ports that fail closed)
     /// takes the packets.
     async fn rebuild(&mut self, config: Config) -> Result<()> {
+        Installation::check(&config.spec, &self.paths)?;
+        identity(&config.spec.engine.user)?;
         for port in &mut self.installation.ports {
             port.ingress.clear_sockets()?;
         }

@@ -7,7 +7,7 @@ use super::options::Options;
 use super::routes::Routes;
 use super::supervisor::{Phase, TICK};
 use super::{adoption, privileges};
-use crate::api::{Answer, ApiError, Call, Groups, Server};
+use crate::api::{Answer, ApiError, BindError, Call, Groups, Server};
 use crate::netlink::{Changes, NetlinkError};
 use crate::xdp::mount_bpffs_if_missing;
 use anyhow::{Context as _, Result, bail};
@@ -15,7 +15,7 @@ use futures_util::future::{pending, select_all};
 use std::collections::HashMap;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use zsync_pipelines::spec::{self, Diagnostic, Spec, StageSpec, Style};
@@ -95,6 +95,8 @@ impl Daemon {
     /// What keeps it from starting: all that is wrong with the configuration, the ports, or the privileges.
     pub async fn run(options: Options) -> Result<()> {
         privileges::check()?;
+        // First of all: whoever interrupts the start gets an orderly stop, not programs that nobody holds.
+        let mut signals = Signals::listen()?;
         std::fs::create_dir_all(&options.run_dir)
             .with_context(|| format!("making {}", options.run_dir.display()))?;
         mount_bpffs_if_missing(mount_point(&options.bpffs))?;
@@ -105,7 +107,7 @@ impl Daemon {
         let (text, file) = initial_config(&options, &history)?;
         let wanted = check(&text, &file)?;
         let groups = Groups::new(&wanted.control.admin_group, &wanted.control.read_group);
-        let server = Server::bind(&options.run_dir.join("api.sock"), &groups)?;
+        let server = bind(&options.run_dir.join("api.sock"), &groups).await?;
         // The data plane's user may pass through, to no file: it has nothing to open there.
         std::fs::set_permissions(&options.run_dir, std::fs::Permissions::from_mode(0o755))?;
 
@@ -123,7 +125,6 @@ impl Daemon {
             "ready"
         );
 
-        let mut signals = Signals::listen()?;
         loop {
             let event = tokio::select! {
                 () = &mut serving => bail!("the API ended"),
@@ -310,6 +311,21 @@ fn check(text: &str, file: &str) -> Result<Spec> {
             Ok(parsed.spec)
         }
         Err(errors) => bail!("{}", show(&errors)),
+    }
+}
+
+/// Binds the API socket. A control process that was killed while it started a data plane may be survived for a moment by
+/// that child, which holds the socket until it executes its program.
+async fn bind(path: &Path, groups: &Groups) -> Result<Server> {
+    const PATIENCE: Duration = Duration::from_secs(1);
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match Server::bind(path, groups) {
+            Err(BindError::InUse { .. }) if Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            bound => return Ok(bound?),
+        }
     }
 }
 

@@ -61,6 +61,8 @@ pub struct OpenPort {
     pub kind: Option<String>,
     /// The program.
     pub ingress: Ingress,
+    /// Its program was attached before this installation: if that cannot be opened, the program stays.
+    inherited: bool,
     /// Where the program runs.
     pub xdp: XdpMode,
     /// How its sockets are bound.
@@ -104,6 +106,21 @@ pub struct Installation {
 }
 
 impl Installation {
+    /// Whether `spec` can be opened, as far as can be told without opening anything.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn check(spec: &Spec, paths: &Paths) -> Result<()> {
+        let size = FrameSize::from_bytes(spec.engine.frame_size)
+            .ok_or_else(|| anyhow!("frames of {} bytes", spec.engine.frame_size))?;
+        check_ports(spec, paths, size.longest_packet() as u32 - LINK_HEADERS)?;
+        let queues: Vec<u32> = in_order(spec).map(served_queues).collect::<Result<_>>()?;
+        let most = queues.iter().copied().max().unwrap_or(1);
+        let workers = placement::place(&spec.engine.workers, most, None, &placement::cores()).len();
+        frames_for(spec, &plan_queues(spec, &queues, workers), workers)?;
+        Ok(())
+    }
+
     /// Opens everything that `spec` asks for. On error everything is as it was before. `punt` is the punt device, if it is
     /// open already.
     ///
@@ -120,8 +137,8 @@ impl Installation {
             .ok_or_else(|| anyhow!("frames of {} bytes", spec.engine.frame_size))?;
         let mtu_limit = size.longest_packet() as u32 - LINK_HEADERS;
         let checked = check_ports(spec, paths, mtu_limit)?;
-        let queues: Vec<u32> = spec.ports.iter().map(served_queues).collect::<Result<_>>()?;
-        let node = spec.ports.iter().zip(&checked).find_map(|(port, check)| {
+        let queues: Vec<u32> = in_order(spec).map(served_queues).collect::<Result<_>>()?;
+        let node = in_order(spec).zip(&checked).find_map(|(port, check)| {
             placement::node_of(&port.netdev, check.link.ifindex)
         });
         let most = queues.iter().copied().max().unwrap_or(1);
@@ -156,7 +173,7 @@ impl Installation {
             let (open, queues) = match opened {
                 Ok(opened) => opened,
                 Err(error) => {
-                    drop_programs(ports);
+                    drop_new_programs(ports);
                     return Err(error);
                 }
             };
@@ -166,14 +183,14 @@ impl Installation {
         let listener = match listen(&paths.knock()) {
             Ok(listener) => listener,
             Err(error) => {
-                drop_programs(ports);
+                drop_new_programs(ports);
                 return Err(error);
             }
         };
         let punt = match punt.map_or_else(open_punt, Ok) {
             Ok(punt) => punt,
             Err(error) => {
-                drop_programs(ports);
+                drop_new_programs(ports);
                 return Err(error);
             }
         };
@@ -253,6 +270,7 @@ impl Installation {
                 mtu: *mtu,
                 kind,
                 ingress,
+                inherited: true,
                 xdp,
                 copying,
                 warnings: Vec::new(),
@@ -435,12 +453,14 @@ fn open_port(
     if let Ok(Some(warning)) = check_peer(link) {
         warnings.push(warning.to_string());
     }
-    let (ingress, xdp) = attach(spec, port, link.ifindex, paths, &mut warnings)?;
+    let (ingress, xdp, inherited) = attach(spec, port, link.ifindex, paths, &mut warnings)?;
     let opened = open_queues(port, link.ifindex, plans, memory, free, xdp, &mut warnings);
     let (queues, copying) = match opened {
         Ok(opened) => opened,
         Err(error) => {
-            let _ = ingress.detach();
+            if !inherited {
+                let _ = ingress.detach();
+            }
             return Err(error);
         }
     };
@@ -455,6 +475,7 @@ fn open_port(
         mtu: link.mtu,
         kind: link.kind.clone(),
         ingress,
+        inherited,
         xdp,
         copying,
         warnings,
@@ -462,14 +483,15 @@ fn open_port(
     Ok((open, queues))
 }
 
-/// Attaches the port's program: the one that is pinned, if it is the one that runs, so that the filters never lapse.
+/// Attaches the port's program: the one that is pinned, if it is the one that runs, so that the filters never lapse. Says
+/// also whether it was there already.
 fn attach(
     spec: &Spec,
     port: &Port,
     ifindex: u32,
     paths: &Paths,
     warnings: &mut Vec<String>,
-) -> Result<(Ingress, XdpMode)> {
+) -> Result<(Ingress, XdpMode, bool)> {
     let pins = paths.pins(&port.name);
     let wanted = steering(spec, port);
     if pins.exists() {
@@ -479,7 +501,7 @@ fn attach(
                 ingress.upgrade()?;
                 ingress.apply_steering(&wanted)?;
                 let mode = attached_program(ifindex)?.map_or(XdpMode::Native, |program| program.mode);
-                return Ok((ingress, mode));
+                return Ok((ingress, mode, true));
             }
             Err(error) => {
                 tracing::info!(port = port.name, %error, "the pins of an earlier run are removed");
@@ -499,7 +521,7 @@ fn attach(
     let attached = ingress.attach(ifindex, modes)?;
     warnings.extend(attached.refused.iter().map(|refusal| format!("runs in {} mode: {refusal}", attached.mode)));
     ingress.pin(&pins)?;
-    Ok((ingress, attached.mode))
+    Ok((ingress, attached.mode, false))
 }
 
 fn open_queues(
@@ -575,6 +597,11 @@ pub fn steering(spec: &Spec, port: &Port) -> PortSteering {
         },
         block: port.block.iter().map(prefix).collect(),
     }
+}
+
+/// Undoes what a failed opening attached.
+fn drop_new_programs(ports: Vec<OpenPort>) {
+    drop_programs(ports.into_iter().filter(|port| !port.inherited).collect());
 }
 
 fn drop_programs(ports: Vec<OpenPort>) {

@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use rustix::net::xdp::{SocketAddrXdp, SocketAddrXdpFlags, SocketAddrXdpWithSharedUmem, XdpUmemReg, XdpUmemRegFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use std::ops::Range;
+use std::time::{Duration, Instant};
 use zsync_packet::frame::ArenaError;
 use zsync_packet::ledger::write_filled;
 use zsync_packet::region::Region;
@@ -23,6 +24,9 @@ const TX_BUDGET: u32 = 128;
 /// Preferred busy polling: how long the kernel may poll for one call, and for how many packets.
 const BUSY_POLL_MICROSECONDS: u32 = 20;
 const BUSY_POLL_BUDGET: u32 = 64;
+
+/// How long the kernel may take to let go of a queue whose socket was closed. Milliseconds, unless the host is busy.
+const RELEASE: Duration = Duration::from_secs(1);
 
 /// What a queue's socket is to be like.
 #[derive(Clone, Debug)]
@@ -110,9 +114,29 @@ fn remedy(errno: Errno) -> &'static str {
 
 /// Opens and binds one socket. `share` is the port's first socket, if this is not it.
 ///
+/// The kernel lets go of a queue some time after the last descriptor of its socket was closed (`xp_release_deferred`,
+/// net/xdp/xsk_buff_pool.c), so a busy queue is asked for again for [`RELEASE`].
+///
 /// # Errors
 /// What the kernel refused, for which queue, and the remedy where one is known.
 pub fn open(
+    plan: &SocketPlan<'_>,
+    memory: &SharedMemory<'_>,
+    share: Option<BorrowedFd<'_>>,
+    copying: Copying,
+) -> Result<OwnedFd, OpenError> {
+    let deadline = Instant::now() + RELEASE;
+    loop {
+        match try_open(plan, memory, share, copying) {
+            Err(OpenError::Call { errno: Errno::BUSY, .. }) if Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            opened => return opened,
+        }
+    }
+}
+
+fn try_open(
     plan: &SocketPlan<'_>,
     memory: &SharedMemory<'_>,
     share: Option<BorrowedFd<'_>>,

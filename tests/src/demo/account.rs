@@ -5,9 +5,6 @@ use std::time::Instant;
 
 use anyhow::Result;
 
-/// Columns of a terminal that nobody made wider.
-const WIDTH: usize = 80;
-
 /// What a thing came to, and whether that is what was promised.
 #[derive(Debug)]
 pub struct Outcome {
@@ -66,7 +63,7 @@ impl fmt::Display for Account {
         let width = |text: &str| text.chars().count();
         let first = self.rows.iter().map(|(what, _)| width(what)).max().unwrap_or(0);
         let second = self.rows.iter().map(|(_, outcome)| width(&outcome.result)).max().unwrap_or(0);
-        let rule = "─".repeat((first + second + 9).min(WIDTH));
+        let rule = "─".repeat(first + second + 9);
         writeln!(f, "{:first$}  {:second$}  held?\n{rule}", "what", "result")?;
         for (what, outcome) in &self.rows {
             let held = if outcome.held { "yes" } else { "NO" };

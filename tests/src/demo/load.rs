@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::{SocketAddr, UdpSocket};
+use std::path::Path;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -80,6 +81,24 @@ fn received_of(text: &str, device: &str) -> Option<u64> {
     numbers.split_whitespace().nth(1)?.parse().ok()
 }
 
+/// UDP packets that arrived in that namespace for a socket that had no room, of both families (net/ipv4/proc.c and
+/// net/ipv6/proc.c).
+pub fn overruns(namespace: &Namespace) -> Result<u64> {
+    let read = |file: &str| fs::read_to_string(Path::new("/proc/thread-self/net").join(file));
+    let (v4, v6) = namespace.run(|| Ok((read("snmp")?, read("snmp6")?)))?;
+    overruns_of(&v4, &v6).ok_or_else(|| anyhow!("no RcvbufErrors in {v4}{v6}"))
+}
+
+fn overruns_of(v4: &str, v6: &str) -> Option<u64> {
+    // A line of names, and one of values.
+    let mut lines = v4.lines().filter_map(|line| line.strip_prefix("Udp: "));
+    let (names, values) = (lines.next()?, lines.next()?);
+    let (_, v4) =
+        names.split_whitespace().zip(values.split_whitespace()).find(|(name, _)| *name == "RcvbufErrors")?;
+    let v6 = v6.lines().find_map(|line| line.strip_prefix("Udp6RcvbufErrors"))?;
+    Some(v4.parse::<u64>().ok()? + v6.trim().parse::<u64>().ok()?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,5 +115,13 @@ mod tests {
     fn reads_what_the_generator_says() {
         assert_eq!(rate_said("3000 frames in 1.50 s: 0.00 M/s\n"), Some(2000.0));
         assert_eq!(rate_said("no device\n"), None);
+    }
+
+    #[test]
+    fn overruns_of_both_families_are_added() {
+        let v4 = "Udp: InDatagrams RcvbufErrors SndbufErrors\nUdp: 9 3 1\nUdpLite: InDatagrams RcvbufErrors\nUdpLite: 7 7\n";
+        let v6 = "Udp6InDatagrams   \t8\nUdp6RcvbufErrors   \t4\nUdpLite6RcvbufErrors \t6\n";
+        assert_eq!(overruns_of(v4, v6), Some(7));
+        assert_eq!(overruns_of("", v6), None);
     }
 }

@@ -1,7 +1,7 @@
 //! The demonstration: a router between two namespaces, real traffic through it, and both of its processes killed.
 //!
-//! Read [`story`] first: it is what is shown, in order. [`guard`] is the outer process, which removes everything
-//! afterwards, however the story ended; [`account`] narrates and keeps the table; [`load`] is the traffic at full rate.
+//! Read `story` first: it is what is shown, in order. `guard` is the outer process, which removes everything
+//! afterwards, however the story ended; `account` narrates and keeps the table; `load` is the traffic at full rate.
 
 mod account;
 mod guard;

@@ -87,7 +87,9 @@ fn a_successor_finds_what_the_dead_held_and_what_the_kernel_has() {
 #[derive(Clone, Debug)]
 enum Op {
     Alloc(usize),
+    AllocMany(usize, usize),
     Free(usize),
+    FreeMany(usize, usize),
     Give(usize, bool),
     Take(usize),
     HandOver(usize),
@@ -95,12 +97,14 @@ enum Op {
 }
 
 fn ops() -> impl Strategy<Value = Vec<Op>> {
-    let op = (0..6u8, 0..2usize, any::<bool>()).prop_map(|(kind, worker, tx)| match kind {
+    let op = (0..8u8, 0..2usize, any::<bool>(), 0..40usize).prop_map(|(kind, worker, tx, many)| match kind {
         0 => Op::Alloc(worker),
         1 => Op::Free(worker),
         2 => Op::Give(worker, tx),
         3 => Op::Take(worker),
         4 => Op::HandOver(worker),
+        5 => Op::AllocMany(worker, many),
+        6 => Op::FreeMany(worker, many),
         _ => Op::Collect(worker),
     });
     proptest::collection::vec(op, 0..400)
@@ -116,6 +120,18 @@ proptest! {
         for op in ops {
             match op {
                 Op::Alloc(w) => hands[w].extend(pools[w].alloc()),
+                Op::AllocMany(w, many) => {
+                    let want = pools[w].available().min(many);
+                    let before = hands[w].len();
+                    let came = pools[w].alloc_many(many, |frame| hands[w].push(frame));
+                    prop_assert!((want..=many).contains(&came));
+                    prop_assert_eq!(hands[w].len() - before, came);
+                }
+                // Some of them may be the other's.
+                Op::FreeMany(w, many) => {
+                    let from = hands[w].len().saturating_sub(many);
+                    pools[w].free_many(hands[w].drain(from..));
+                }
                 Op::Free(w) => if let Some(frame) = hands[w].pop() { pools[w].free(frame) },
                 Op::Give(w, tx) => if let Some(frame) = hands[w].pop() {
                     let owner = if tx { Owner::Tx } else { Owner::Fill };
