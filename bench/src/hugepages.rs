@@ -6,7 +6,7 @@ use std::fs;
 
 const COUNT: &str = "/proc/sys/vm/nr_hugepages";
 /// Of 2 MiB: what testpmd takes for its default number of mbufs, and some.
-const WANTED: u32 = 512;
+pub const WANTED: u32 = 512;
 
 /// Huge pages that were reserved here. Dropping it gives them back.
 #[derive(Debug)]

@@ -290,13 +290,14 @@ fn mount_point(folder: &Path) -> &Path {
 }
 
 fn initial_config(options: &Options, history: &History) -> Result<(String, String)> {
-    if let Some(path) = &options.config {
+    let initial = options.initial_config.as_ref().filter(|_| history.newest().is_none());
+    if let Some(path) = options.config.as_ref().or(initial) {
         let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
         return Ok((text, path.display().to_string()));
     }
     match history.newest() {
         Some(entry) => Ok((history.text(entry)?, entry.file.clone())),
-        None => bail!("there is no configuration yet: name one with --config"),
+        None => bail!("there is no configuration yet: name one with --config or --initial-config"),
     }
 }
 

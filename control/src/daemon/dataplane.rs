@@ -7,6 +7,7 @@
 use anyhow::{Context as _, Result};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::path::Path;
@@ -144,7 +145,11 @@ impl Dataplane {
     }
 
     fn kill(&self) {
-        let _ = pidfd_send_signal(self.pidfd.get_ref(), Signal::KILL);
+        if let Err(errno) = pidfd_send_signal(self.pidfd.get_ref(), Signal::KILL)
+            && errno != Errno::SRCH
+        {
+            tracing::error!(pid = self.pid, "the data plane cannot be ended: {errno} (CAP_KILL?)");
+        }
     }
 
     /// Waits until it has ended, for at most `limit`, then ends it.

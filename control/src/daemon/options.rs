@@ -7,9 +7,12 @@ use std::path::{Path, PathBuf};
 #[derive(Clone, Debug, Parser)]
 #[command(name = "zsync-control", version, about, long_about = None)]
 pub struct Options {
-    /// Configuration to start with. Without it, the one that was accepted last.
+    /// Configuration to put in force, whatever was before. Without it, the one that was accepted last.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// Configuration to start with when none was ever accepted; later ones come by `zsyncctl apply`.
+    #[arg(long, value_name = "FILE", conflicts_with = "config")]
+    pub initial_config: Option<PathBuf>,
     /// For sockets: gone with the machine's boot.
     #[arg(long, value_name = "DIR", default_value = "/run/zsync")]
     pub run_dir: PathBuf,

@@ -4,6 +4,7 @@ use anyhow::{Result, bail};
 
 /// Capability, its bit (include/uapi/linux/capability.h), and what it is for.
 const NEEDED: &[(&str, u32, &str)] = &[
+    ("CAP_KILL", 5, "to end a data plane that hangs"),
     ("CAP_SETGID", 6, "to give the data plane a group of its own"),
     ("CAP_SETUID", 7, "to give the data plane a user of its own"),
     ("CAP_SETPCAP", 8, "to take every capability from the data plane"),
