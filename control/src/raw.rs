@@ -100,8 +100,10 @@ pub fn set_address(netdev: &str, address: std::net::Ipv4Addr) -> Result<(), Errn
     let socket = any_socket()?;
     let mut request = request_for(netdev);
     let [a, b, c, d] = address.octets().map(|byte| byte as libc::c_char);
-    request.ifr_ifru.ifru_addr =
-        libc::sockaddr { sa_family: libc::AF_INET as u16, sa_data: [0, 0, a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0] };
+    request.ifr_ifru.ifru_addr = libc::sockaddr {
+        sa_family: libc::AF_INET as u16,
+        sa_data: [0, 0, a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0],
+    };
     // SAFETY: SIOCSIFADDR reads one `ifreq`, which lives until the call returns.
     let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFADDR, &raw mut request) };
     if result < 0 { Err(last()) } else { Ok(()) }

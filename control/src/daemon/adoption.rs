@@ -47,11 +47,8 @@ pub(super) async fn begin(
             daemon.dataplane = Some(dataplane);
             daemon.sandboxed = true;
             daemon.launched = true;
-            daemon.phase = Phase {
-                kind: Kind::Running { since: Instant::now() },
-                fallen: Vec::new(),
-                retry: None,
-            };
+            daemon.phase =
+                Phase { kind: Kind::Running { since: Instant::now() }, fallen: Vec::new(), retry: None };
             daemon.installation.steer_to_sockets()?;
             daemon.tell_local_addresses();
             daemon.send_fibs();

@@ -70,7 +70,9 @@ impl Daemon {
                 .entries()
                 .iter()
                 .rev()
-                .find(|entry| entry.number < self.config.entry.number && !self.reverted.contains(&entry.number))
+                .find(|entry| {
+                    entry.number < self.config.entry.number && !self.reverted.contains(&entry.number)
+                })
                 .cloned(),
         };
         let Some(entry) = found else {
@@ -78,7 +80,8 @@ impl Daemon {
                 Some(number) => format!("there is no configuration {number} in the history"),
                 None => "there is no configuration before this one".to_owned(),
             };
-            let _ = reply.send(Err(ApiError::new(Code::NotFound, message).remedy("see `zsyncctl show history`")));
+            let _ =
+                reply.send(Err(ApiError::new(Code::NotFound, message).remedy("see `zsyncctl show history`")));
             return;
         };
         let text = match self.history.text(&entry) {
@@ -88,7 +91,11 @@ impl Daemon {
                 return;
             }
         };
-        let source = Source { config: text, file: format!("{} (number {})", entry.file, entry.number), confirm_ms: None };
+        let source = Source {
+            config: text,
+            file: format!("{} (number {})", entry.file, entry.number),
+            confirm_ms: None,
+        };
         self.apply(source, uid, reply).await;
     }
 
@@ -105,7 +112,8 @@ impl Daemon {
         let number = self.config.entry.number;
         tracing::warn!(number, previous, "nobody confirmed the configuration: it is taken back");
         let back = async {
-            let entry = self.history.find(Some(previous)).context("the one before is not in the history")?.clone();
+            let entry =
+                self.history.find(Some(previous)).context("the one before is not in the history")?.clone();
             let text = self.history.text(&entry)?;
             let parsed = spec::parse(&text, &entry.file)
                 .map_err(|_| anyhow::anyhow!("configuration {previous} is not valid any more"))?;
@@ -213,7 +221,9 @@ impl Daemon {
             Ok(()) => self.config = config,
             Err(error) => {
                 let error = error.context("nothing has changed");
-                self.reopen(&before.spec).await.context("the configuration before cannot be put in force again")?;
+                self.reopen(&before.spec)
+                    .await
+                    .context("the configuration before cannot be put in force again")?;
                 self.begin_anew();
                 return Err(error);
             }
@@ -224,11 +234,8 @@ impl Daemon {
 
     fn begin_anew(&mut self) {
         self.tell_local_addresses();
-        self.phase = Phase {
-            kind: Kind::Starting { since: Instant::now() },
-            fallen: Vec::new(),
-            retry: None,
-        };
+        self.phase =
+            Phase { kind: Kind::Starting { since: Instant::now() }, fallen: Vec::new(), retry: None };
         self.launched = false;
         self.start_dataplane();
     }

@@ -46,7 +46,6 @@ pub struct Dataplane {
     silenced: bool,
 }
 
-
 impl Dataplane {
     /// Starts `program`; it waits to be told what there is.
     ///
@@ -69,12 +68,8 @@ impl Dataplane {
     /// # Errors
     /// Somebody listens there, and it is not that process, or it cannot be watched.
     pub fn knock(path: &Path, pid: u32) -> Result<Option<Self>> {
-        let socket = rustix::net::socket_with(
-            AddressFamily::UNIX,
-            SocketType::SEQPACKET,
-            SocketFlags::CLOEXEC,
-            None,
-        )?;
+        let socket =
+            rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
         if rustix::net::connect(&socket, &SocketAddrUnix::new(path)?).is_err() {
             return Ok(None);
         }
@@ -84,9 +79,12 @@ impl Dataplane {
     fn with(pid: u32, channel: Channel, child: Option<Child>) -> Result<Self> {
         channel.set_nonblocking(true)?;
         let id = Pid::from_raw(pid as i32).context("process id 0")?;
-        let pidfd = pidfd_open(id, PidfdFlags::NONBLOCK)
-            .with_context(|| format!("watching process {pid}"))?;
-        #[expect(deprecated, reason = "the replacement is unsafe; these have one descriptor as long as they live")]
+        let pidfd =
+            pidfd_open(id, PidfdFlags::NONBLOCK).with_context(|| format!("watching process {pid}"))?;
+        #[expect(
+            deprecated,
+            reason = "the replacement is unsafe; these have one descriptor as long as they live"
+        )]
         let (pidfd, channel) = (
             AsyncFd::with_interest(pidfd, Interest::READABLE)?,
             AsyncFd::with_interest(channel, Interest::READABLE)?,

@@ -138,9 +138,9 @@ impl Installation {
         let mtu_limit = size.longest_packet() as u32 - LINK_HEADERS;
         let checked = check_ports(spec, paths, mtu_limit)?;
         let queues: Vec<u32> = in_order(spec).map(served_queues).collect::<Result<_>>()?;
-        let node = in_order(spec).zip(&checked).find_map(|(port, check)| {
-            placement::node_of(&port.netdev, check.link.ifindex)
-        });
+        let node = in_order(spec)
+            .zip(&checked)
+            .find_map(|(port, check)| placement::node_of(&port.netdev, check.link.ifindex));
         let most = queues.iter().copied().max().unwrap_or(1);
         let places = placement::place(&spec.engine.workers, most, node, &placement::cores());
         let workers = places.len();
@@ -390,7 +390,9 @@ fn served_queues(port: &Port) -> Result<u32> {
         Amount::Exact(want) if want < there => bail!(
             "port {}: {} has {there} RX queues, and queues = {want} would leave the others to the kernel: set \
              `ethtool -L {} combined {want}`, or queues = \"auto\"",
-            port.name, port.netdev, port.netdev
+            port.name,
+            port.netdev,
+            port.netdev
         ),
         Amount::Exact(want) if want > there => {
             bail!("port {}: {} has {there} RX queues, not {want}", port.name, port.netdev)
@@ -519,7 +521,8 @@ fn attach(
         Mode::Generic => &[XdpMode::Generic],
     };
     let attached = ingress.attach(ifindex, modes)?;
-    warnings.extend(attached.refused.iter().map(|refusal| format!("runs in {} mode: {refusal}", attached.mode)));
+    warnings
+        .extend(attached.refused.iter().map(|refusal| format!("runs in {} mode: {refusal}", attached.mode)));
     ingress.pin(&pins)?;
     Ok((ingress, attached.mode, false))
 }
@@ -591,9 +594,9 @@ pub fn steering(spec: &Spec, port: &Port) -> PortSteering {
             _ if pipeline.is_none() => xdp::Steer::Prefixes(Vec::new()),
             Steer::All => xdp::Steer::All,
             Steer::Prefixes(prefixes) => xdp::Steer::Prefixes(prefixes.iter().map(prefix).collect()),
-            Steer::Services(services) => {
-                xdp::Steer::Ports(services.iter().map(|s| (protocol_number(s.protocol()), s.port())).collect())
-            }
+            Steer::Services(services) => xdp::Steer::Ports(
+                services.iter().map(|s| (protocol_number(s.protocol()), s.port())).collect(),
+            ),
         },
         block: port.block.iter().map(prefix).collect(),
     }
@@ -641,7 +644,8 @@ fn open_punt() -> Result<OwnedFd> {
     let strict = std::fs::read_to_string("/proc/sys/net/ipv4/conf/all/rp_filter")
         .is_ok_and(|value| value.trim() != "0");
     if strict {
-        raw::set_address(NAME, Ipv4Addr::new(192, 0, 0, 8)).with_context(|| format!("giving {NAME} an address"))?;
+        raw::set_address(NAME, Ipv4Addr::new(192, 0, 0, 8))
+            .with_context(|| format!("giving {NAME} an address"))?;
     }
     raw::set_up(NAME).with_context(|| format!("bringing {NAME} up"))?;
     let sysctl = format!("/proc/sys/net/ipv4/conf/{NAME}/rp_filter");

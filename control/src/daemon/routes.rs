@@ -39,7 +39,15 @@ impl Routes {
         let for_readers = open_for_reading(&memory.fd)?;
         let writer = FibWriter::create(memory.region.clone(), layout)?;
         let netlink = Netlink::start(ports, Options { table, ..Options::default() })?;
-        Ok(Self { table, memory, for_readers, netlink, fib: MirroredFib::new(writer), stamp: 0, waiting: None })
+        Ok(Self {
+            table,
+            memory,
+            for_readers,
+            netlink,
+            fib: MirroredFib::new(writer),
+            stamp: 0,
+            waiting: None,
+        })
     }
 
     /// What the data plane is told of it.
@@ -64,7 +72,6 @@ impl Routes {
         }
         Ok(changes)
     }
-
 
     /// Addresses of this host.
     pub fn local_addresses(&self) -> BTreeSet<IpAddr> {

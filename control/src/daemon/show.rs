@@ -5,9 +5,10 @@ use super::installation::OpenPort;
 use super::sockets::Copying;
 use super::supervisor::Kind;
 use crate::api::{
-    Answer, ApiError, Code, ConfigInfo, Counters, DataplaneInfo, DataplaneState, FailoverState, Fib, FibTable, Flow,
-    HistoryRow, HistoryState, HopRow, KernelDrops, Ledger, LedgerRow, PortRow, RouteFilter, RouteRow, RouteTarget,
-    RxEquals, Show, SocketMode, StageRow, Status, Usage, What, WorkerCounters, WorkerRow, WorkerState, XdpMode,
+    Answer, ApiError, Code, ConfigInfo, Counters, DataplaneInfo, DataplaneState, FailoverState, Fib,
+    FibTable, Flow, HistoryRow, HistoryState, HopRow, KernelDrops, Ledger, LedgerRow, PortRow, RouteFilter,
+    RouteRow, RouteTarget, RxEquals, Show, SocketMode, StageRow, Status, Usage, What, WorkerCounters,
+    WorkerRow, WorkerState, XdpMode,
 };
 use crate::xdp;
 use rustix::net::sockopt::xdp_statistics;
@@ -142,7 +143,8 @@ impl Daemon {
                 (passed > 0.0).then(|| 100.0 * counters.busy_ns.saturating_sub(busy) as f64 / passed)
             });
             let queues = self.installation.queues.iter().filter(|queue| u32::from(queue.worker) == number);
-            let name = |port: u16| self.installation.ports.get(usize::from(port)).map_or("?", |p| &p.spec.name);
+            let name =
+                |port: u16| self.installation.ports.get(usize::from(port)).map_or("?", |p| &p.spec.name);
             let plan = self.installation.layout.workers.get(number as usize);
             rows.push(WorkerRow {
                 number,
@@ -248,7 +250,8 @@ impl Daemon {
                     row("adjacencies", usage.adjacencies),
                 ],
             });
-            let wanted = writer.iter().filter(|route| filter.is_none_or(|f| f.matches(route.prefix, route.len)));
+            let wanted =
+                writer.iter().filter(|route| filter.is_none_or(|f| f.matches(route.prefix, route.len)));
             for route in wanted {
                 answer.matched += 1;
                 if answer.routes.len() < show.routes() {
@@ -309,7 +312,8 @@ impl Daemon {
     /// The workers count their frames themselves, at a pass boundary.
     fn ask_ledger(&mut self, reply: ReplyTo) {
         if !self.phase.is_running() {
-            let error = ApiError::new(Code::Unavailable, "no data plane is running that could count its frames");
+            let error =
+                ApiError::new(Code::Unavailable, "no data plane is running that could count its frames");
             let _ = reply.send(Err(error));
             return;
         }

@@ -9,7 +9,9 @@
 use crate::raw;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
-use rustix::net::xdp::{SocketAddrXdp, SocketAddrXdpFlags, SocketAddrXdpWithSharedUmem, XdpUmemReg, XdpUmemRegFlags};
+use rustix::net::xdp::{
+    SocketAddrXdp, SocketAddrXdpFlags, SocketAddrXdpWithSharedUmem, XdpUmemReg, XdpUmemRegFlags,
+};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -107,7 +109,9 @@ fn remedy(errno: Errno) -> &'static str {
         Errno::PERM => " (CAP_NET_RAW is missing)",
         Errno::NOBUFS => " (locked memory: CAP_IPC_LOCK is missing, or the cgroup's memory is used up)",
         Errno::OPNOTSUPP => " (the driver cannot do this: use mode = \"copy\" or \"auto\")",
-        Errno::INVAL => " (no such queue, or the netdev is down or has several buffers a packet: check queues and MTU)",
+        Errno::INVAL => {
+            " (no such queue, or the netdev is down or has several buffers a packet: check queues and MTU)"
+        }
         _ => "",
     }
 }
@@ -145,9 +149,8 @@ fn try_open(
     let failed = |what: &'static str| {
         move |errno| OpenError::Call { netdev: plan.netdev.to_owned(), queue: plan.queue, what, errno }
     };
-    let socket =
-        rustix::net::socket_with(AddressFamily::XDP, SocketType::RAW, SocketFlags::CLOEXEC, None)
-            .map_err(failed("opening an AF_XDP socket"))?;
+    let socket = rustix::net::socket_with(AddressFamily::XDP, SocketType::RAW, SocketFlags::CLOEXEC, None)
+        .map_err(failed("opening an AF_XDP socket"))?;
     if share.is_none() {
         let umem = XdpUmemReg {
             addr: memory.arena.base().as_ptr() as u64,

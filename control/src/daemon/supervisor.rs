@@ -139,7 +139,10 @@ impl Daemon {
             Event::Said(message, _) => self.on_message(message),
             Event::Misbehaved(what) => {
                 if let Some(dataplane) = &mut self.dataplane {
-                    tracing::error!(pid = dataplane.pid, "the data plane sent what it must not, and is ended: {what}");
+                    tracing::error!(
+                        pid = dataplane.pid,
+                        "the data plane sent what it must not, and is ended: {what}"
+                    );
                     // Its successor starts when it has ended: two over one memory would be worse than none.
                     dataplane.end();
                 }
@@ -173,11 +176,7 @@ impl Daemon {
         };
         tracing::info!(microseconds = gap.as_micros() as u64, "packets flow");
         self.failures = 0;
-        self.phase = Phase {
-            kind: Kind::Running { since: Instant::now() },
-            fallen: Vec::new(),
-            retry: None,
-        };
+        self.phase = Phase { kind: Kind::Running { since: Instant::now() }, fallen: Vec::new(), retry: None };
         let epoch = self.epoch;
         self.on_adopted(epoch);
         if let Some((since, reply)) = self.restart_waiter.take() {

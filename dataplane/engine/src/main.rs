@@ -25,7 +25,9 @@ fn main() -> ExitCode {
     let channel = match Channel::from_fd(socket) {
         Ok(channel) => channel,
         Err(error) => {
-            eprintln!("zsync-dataplane is started by zsync-control, with a channel as its standard input: {error}");
+            eprintln!(
+                "zsync-dataplane is started by zsync-control, with a channel as its standard input: {error}"
+            );
             return ExitCode::from(2);
         }
     };

@@ -307,7 +307,9 @@ fn work(number: usize, ready: Ready, idle: Idle) {
     if let Some(core) = ready.core
         && !core_affinity::set_for_current(core_affinity::CoreId { id: core as usize })
     {
-        eprintln!("zsync-dataplane: worker {number} could not be pinned to core {core}; it runs where the kernel puts it");
+        eprintln!(
+            "zsync-dataplane: worker {number} could not be pinned to core {core}; it runs where the kernel puts it"
+        );
     }
     if let Err(error) = worker_filter() {
         eprintln!("zsync-dataplane: worker {number}: {error}");

@@ -287,15 +287,14 @@ pub fn build(given: &Given) -> Result<Engine, SetupError> {
         let fd = fd.ok_or(SetupError::Order { what, when: "without its descriptor" })?;
         map(fd.as_fd(), len, Access::ReadWrite).map_err(|source| SetupError::Memory { what, source })
     };
-    let size = FrameSize::from_bytes(layout.frame_size)
-        .ok_or(SetupError::FrameSize { bytes: layout.frame_size })?;
+    let size =
+        FrameSize::from_bytes(layout.frame_size).ok_or(SetupError::FrameSize { bytes: layout.frame_size })?;
     let arena = memory(0, "packet memory", layout.frames as usize * size.bytes())?;
     let ledger = memory(1, "the ledger's memory", ledger_bytes(layout.frames))?;
     let stats = memory(2, "the counters' memory", StatsLayout::bytes(layout.workers.len()))?;
     // SAFETY: control gives this memory to one data plane at a time: it starts the next one when the last has ended.
-    let mut pools = unsafe {
-        Pool::open(arena, ledger, size, layout.frames, layout.workers.len(), layout.takeover)?
-    };
+    let mut pools =
+        unsafe { Pool::open(arena, ledger, size, layout.frames, layout.workers.len(), layout.takeover)? };
     let mut queues = open_queues(given, &mut pools, layout.takeover)?;
     let recovered = if layout.takeover { Pool::recover(&mut pools) } else { Vec::new() };
 
@@ -372,15 +371,12 @@ fn open_queues(
         else {
             continue;
         };
-        let (Some(pool), true) =
-            (pools.get_mut(usize::from(worker)), given.ports.contains_key(&port))
-        else {
+        let (Some(pool), true) = (pools.get_mut(usize::from(worker)), given.ports.contains_key(&port)) else {
             return Err(SetupError::Queue { port, queue, worker });
         };
         let socket = rustix::io::fcntl_dupfd_cloexec(socket, 3)
             .map_err(|errno| SetupError::System { what: "duplicating an AF_XDP socket", errno })?;
-        let config =
-            XskConfig { port: PortId(port), rx, tx, fill, completion, mark: number * 2, busy_poll };
+        let config = XskConfig { port: PortId(port), rx, tx, fill, completion, mark: number * 2, busy_poll };
         let mut device = Xsk::open(socket, config)?;
         if takeover {
             device.recover(pool)?;
