@@ -8,7 +8,7 @@
 //!   zsyncctl ──API──▶ change, show
 //! ```
 //!
-//! One thread, one loop ([`Daemon::run`]): whatever happens next is an [`event`](core), and each is dealt with to its end
+//! One thread, one loop ([`Daemon::run`]): whatever happens next is an event, and each is dealt with to its end
 //! before the next is looked at.
 
 pub mod options;
