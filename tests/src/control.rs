@@ -326,7 +326,9 @@ fn command(lab: &Lab, wrapper: &[&str], options: &[String]) -> Result<Command> {
     option(&mut command, "--run-dir", &run_dir(lab));
     option(&mut command, "--state-dir", &lab.folder().join("state"));
     option(&mut command, "--bpffs", &bpffs(lab));
-    option(&mut command, "--dataplane", &binary("zsync-dataplane")?);
+    if !options.iter().any(|option| option == "--dataplane") {
+        option(&mut command, "--dataplane", &binary("zsync-dataplane")?);
+    }
     command.args(options);
     Ok(command)
 }

@@ -44,6 +44,8 @@ pub struct Dataplane {
     child: Option<Child>,
     /// It is being ended, and what it says does not matter any more.
     silenced: bool,
+    /// When it closed the channel. Kept here, because whoever waits for it begins anew many times a second.
+    closed: Option<Instant>,
 }
 
 impl Dataplane {
@@ -89,7 +91,7 @@ impl Dataplane {
             AsyncFd::with_interest(pidfd, Interest::READABLE)?,
             AsyncFd::with_interest(channel, Interest::READABLE)?,
         );
-        Ok(Self { pid, since: Instant::now(), pidfd, channel, child, silenced: false })
+        Ok(Self { pid, since: Instant::now(), pidfd, channel, child, silenced: false, closed: None })
     }
 
     /// Tells it something.
@@ -119,20 +121,22 @@ impl Dataplane {
             let _ = self.pidfd.readable().await;
             return Event::Ended(self.reap());
         }
-        tokio::select! {
-            biased;
-            said = hear(&self.channel) => match said {
-                Err(Silence::Closed) => {
-                    // It closes the channel when it ends. One that closes it and goes on obeys nobody.
-                    match tokio::time::timeout(PATIENCE, self.pidfd.readable()).await {
-                        Ok(_) => Event::Ended(self.reap()),
-                        Err(_) => Event::Misbehaved("it closed the channel and did not end".to_owned()),
-                    }
-                }
-                Err(Silence::Wrong(what)) => Event::Misbehaved(what),
-                Ok((message, fds)) => Event::Said(message, fds),
-            },
-            _ = self.pidfd.readable() => Event::Ended(self.reap()),
+        if self.closed.is_none() {
+            tokio::select! {
+                biased;
+                said = hear(&self.channel) => match said {
+                    Err(Silence::Closed) => self.closed = Some(Instant::now()),
+                    Err(Silence::Wrong(what)) => return Event::Misbehaved(what),
+                    Ok((message, fds)) => return Event::Said(message, fds),
+                },
+                _ = self.pidfd.readable() => return Event::Ended(self.reap()),
+            }
+        }
+        // It closes the channel when it ends. One that closes it and goes on obeys nobody.
+        let until = self.closed.unwrap_or_else(Instant::now) + PATIENCE;
+        match tokio::time::timeout_at(until.into(), self.pidfd.readable()).await {
+            Ok(_) => Event::Ended(self.reap()),
+            Err(_) => Event::Misbehaved("it closed the channel and did not end".to_owned()),
         }
     }
 
