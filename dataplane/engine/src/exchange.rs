@@ -30,7 +30,9 @@ pub enum Order {
     Adopt(Box<Snapshot>),
     /// Count your frames.
     Audit,
-    /// Send what you have, and end.
+    /// Deal with what the devices have, then receive no more from them; packets from other workers still come.
+    Drain,
+    /// All workers have drained: send what you have, and end.
     Stop,
 }
 
@@ -48,6 +50,8 @@ pub enum Answer {
         /// In completion rings, counted as `tx`.
         completion: u32,
     },
+    /// The worker receives no more.
+    Drained,
     /// The last word.
     Stopped,
 }

@@ -44,6 +44,7 @@ pub struct Manager {
 enum Pending {
     Adopt { epoch: u64, missing: usize },
     Audit { id: u32, workers: Vec<Option<WorkerAudit>> },
+    Drain { missing: usize },
     Stop { missing: usize },
 }
 
@@ -156,8 +157,8 @@ impl Manager {
             }
             ToDataplane::Replay => self.replay(),
             ToDataplane::Stop => {
-                self.pending.push_back(Pending::Stop { missing: self.mailboxes.len() });
-                self.order_all(|| Order::Stop);
+                self.pending.push_back(Pending::Drain { missing: self.mailboxes.len() });
+                self.order_all(|| Order::Drain);
             }
             // From an adopting control process, which finds the workers running.
             ToDataplane::Start => self.say(&FromDataplane::Started, &[]),
@@ -199,12 +200,18 @@ impl Manager {
             }
         }
         while let Some(done) = self.pending.front().and_then(Pending::settled) {
-            let question = self.pending.pop_front();
-            if let Some(Pending::Stop { .. }) = question {
-                self.stopping = true;
-                return;
+            match self.pending.pop_front() {
+                // Now no worker hands packets to another: none is left in a mailbox by whoever stops first.
+                Some(Pending::Drain { .. }) => {
+                    self.pending.push_back(Pending::Stop { missing: self.mailboxes.len() });
+                    self.order_all(|| Order::Stop);
+                }
+                Some(Pending::Stop { .. }) => {
+                    self.stopping = true;
+                    return;
+                }
+                _ => self.say(&done, &[]),
             }
-            self.say(&done, &[]);
         }
     }
 
@@ -277,6 +284,13 @@ fn settle(pending: &mut VecDeque<Pending>, worker: usize, answer: Answer) {
                 });
             }
         }
+        Answer::Drained => {
+            for question in pending {
+                if let Pending::Drain { missing } = question {
+                    *missing = missing.saturating_sub(1);
+                }
+            }
+        }
         Answer::Stopped => {
             for question in pending {
                 if let Pending::Stop { missing } = question {
@@ -296,8 +310,8 @@ impl Pending {
                 let workers = workers.iter().copied().collect::<Option<Vec<_>>>()?;
                 Some(FromDataplane::Audit { id: *id, workers })
             }
-            Self::Stop { missing: 0 } => Some(FromDataplane::Stopped),
-            Self::Adopt { .. } | Self::Stop { .. } => None,
+            Self::Drain { missing: 0 } | Self::Stop { missing: 0 } => Some(FromDataplane::Stopped),
+            Self::Adopt { .. } | Self::Drain { .. } | Self::Stop { .. } => None,
         }
     }
 }

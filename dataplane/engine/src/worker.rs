@@ -85,6 +85,7 @@ pub struct Worker<D> {
     stages: [StageCount; MAX_STAGES],
     counters: Box<Counters>,
     housekeeping_at: u64,
+    draining: bool,
     stopping: bool,
 }
 
@@ -101,7 +102,16 @@ impl<D: Device> Worker<D> {
         counters.ports_in_use = parts.outputs.len();
         counters.stages_in_use = MAX_STAGES;
         let burst = Burst::new(parts.pool.arena().clone());
-        Self { burst, snapshot, stages, counters, parts, housekeeping_at: 0, stopping: false }
+        Self {
+            burst,
+            snapshot,
+            stages,
+            counters,
+            parts,
+            housekeeping_at: 0,
+            draining: false,
+            stopping: false,
+        }
     }
 
     /// Counts frames that a dead predecessor held as reclaimed.
@@ -174,7 +184,9 @@ impl<D: Device> Worker<D> {
         let mut received = 0;
         for queue in 0..self.parts.queues.len() {
             work += self.parts.queues[queue].device.complete(&mut self.parts.pool);
-            received += self.receive(queue, now);
+            if !self.draining {
+                received += self.receive(queue, now);
+            }
         }
         received += self.take_over(now);
         for queue in &mut self.parts.queues {
@@ -354,6 +366,7 @@ impl<D: Device> Worker<D> {
                     let answer = self.audit();
                     self.answer(answer);
                 }
+                Order::Drain => self.drain(now),
                 Order::Stop => self.stop(now),
             }
         }
@@ -377,8 +390,8 @@ impl<D: Device> Worker<D> {
         Answer::Audited { audit: self.parts.pool.audit(in_hand as u32, 0), rx, completion }
     }
 
-    /// Ends: what has been received is dealt with, what is waiting to leave leaves.
-    fn stop(&mut self, now: u64) {
+    /// Deals with what has been received, and receives no more. Then nothing new goes to other workers either.
+    fn drain(&mut self, now: u64) {
         for queue in 0..self.parts.queues.len() {
             // As many as are there now: more may come for as long as we look.
             let waiting = self.parts.queues[queue].device.arrived().rx as usize;
@@ -386,15 +399,16 @@ impl<D: Device> Worker<D> {
                 self.receive(queue, now);
             }
         }
+        self.draining = true;
+        self.answer(Answer::Drained);
+    }
+
+    /// Ends: what is waiting to leave leaves.
+    fn stop(&mut self, now: u64) {
+        while self.take_over(now) > 0 {}
         for queue in &mut self.parts.queues {
             queue.device.flush(now, true);
             queue.device.complete(&mut self.parts.pool);
-        }
-        while let Some(Handover { packet, .. }) = self.parts.mailbox.handovers.pop() {
-            self.counters.taken_over += 1;
-            self.counters.drops[DropReason::HandoverFull as usize] += 1;
-            self.parts.pool.adopt(&packet.frame);
-            self.parts.pool.free(packet.frame);
         }
         self.stopping = true;
         self.answer(Answer::Stopped);
