@@ -19,6 +19,8 @@ use zsync_protocol::shm::read_sealed;
 
 /// How long a data plane may take to hand everything back. It takes milliseconds, unless it hangs.
 const REPLAY: Duration = Duration::from_secs(3);
+/// More messages than a data plane can have been given: 64 ports of 64 queues, and some.
+const MOST: usize = 64 * 64 + 300;
 /// How long the kernel may take to list its routes: a million take about two seconds.
 const FIRST_SYNC: Duration = Duration::from_secs(30);
 
@@ -52,9 +54,17 @@ pub(super) async fn begin(
             daemon.installation.steer_to_sockets()?;
             daemon.tell_local_addresses();
             daemon.send_fibs();
+            daemon.follow_links();
             if daemon.config.spec != wanted {
                 let entry = daemon.history.add(&text, &file, 0)?;
-                daemon.put_in_force(Config { entry, spec: wanted }).await?;
+                let number = entry.number;
+                if let Err(error) = daemon.put_in_force(Config { entry, spec: wanted }).await {
+                    tracing::error!(
+                        "the configuration asked for was refused; the one before stays: {error:#}"
+                    );
+                    daemon.reverted.push(number);
+                    daemon.restore_newest();
+                }
             }
             return Ok(daemon);
         }
@@ -70,7 +80,13 @@ pub(super) async fn begin(
             return Err(error);
         }
     };
-    let entry = history.add(&text, &file, 0)?;
+    let entry = match history.add(&text, &file, 0) {
+        Ok(entry) => entry,
+        Err(error) => {
+            installation.close();
+            return Err(error);
+        }
+    };
     let config = Config { entry, spec: wanted };
     let mut daemon = Daemon::assemble(options, paths, history, config, installation, routes, 0, calls);
     daemon.tell_local_addresses();
@@ -91,6 +107,10 @@ async fn adopt(options: &Options, paths: &Paths) -> Result<Option<(Dataplane, Sp
             .context("it did not hand back what it was given")??;
         let (spec, epoch) = running_spec(&given)?;
         let installation = Installation::adopt(&spec, paths, given)?;
+        // Its successors will be what it says: not somebody else.
+        if (installation.layout.uid, installation.layout.gid) != identity(&spec.engine.user)? {
+            bail!("it names another user than its configuration does");
+        }
         Ok((spec, installation, epoch))
     };
     match adopted.await {
@@ -108,7 +128,12 @@ async fn replay(dataplane: &mut Dataplane) -> Result<Vec<(ToDataplane, Vec<Owned
     let mut given = Vec::new();
     loop {
         match dataplane.next().await {
-            Event::Said(FromDataplane::Replayed(message), fds) => given.push((message, fds)),
+            Event::Said(FromDataplane::Replayed(message), fds) if given.len() < MOST => {
+                given.push((message, fds))
+            }
+            Event::Said(FromDataplane::Replayed(_), _) => {
+                bail!("it hands back more than it can have been given")
+            }
             Event::Said(FromDataplane::ReplayEnd, _) => return Ok(given),
             Event::Said(..) => {}
             Event::Misbehaved(what) => bail!(what),

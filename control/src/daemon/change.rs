@@ -50,7 +50,8 @@ impl Daemon {
                 return;
             }
         };
-        let previous = self.config.entry.number;
+        // What is not confirmed itself is nothing to go back to.
+        let previous = self.unconfirmed.as_ref().map_or(self.config.entry.number, |u| u.previous);
         let entry = match self.history.add(&source.config, &source.file, uid) {
             Ok(entry) => entry,
             Err(error) => {
@@ -141,9 +142,14 @@ impl Daemon {
             Ok(respawned) => respawned,
             Err(error) => {
                 // What is in force must be the newest again, so that a restart finds it.
+                if number != self.config.entry.number {
+                    self.reverted.push(number);
+                }
                 self.restore_newest();
-                let error = ApiError::new(Code::Refused, format!("{error:#}"))
-                    .remedy("the configuration before is in force again");
+                let error = ApiError::new(Code::Refused, format!("{error:#}")).remedy(match self.fatal {
+                    None => "the configuration before is in force again",
+                    Some(_) => "zsync-control ends, and must be started anew",
+                });
                 let _ = reply.send(Err(error));
                 return;
             }
@@ -166,7 +172,7 @@ impl Daemon {
         }
     }
 
-    fn restore_newest(&mut self) {
+    pub(super) fn restore_newest(&mut self) {
         let entry = self.config.entry.clone();
         if let Ok(text) = self.history.text(&entry)
             && let Ok(entry) = self.history.add(&text, &entry.file, entry.uid)
@@ -179,7 +185,12 @@ impl Daemon {
     /// started anew for it.
     pub(super) async fn put_in_force(&mut self, config: Config) -> Result<bool> {
         let changes = spec::diff(&self.config.spec, &config.spec);
-        let live = changes.iter().all(|change| change.effect == Effect::Live);
+        // A netdev that went away is opened anew, whatever the configuration says.
+        let gone = |routes: &super::routes::Routes| {
+            self.installation.ports.iter().any(|port| routes.netlink().mirror().link(port.ifindex).is_none())
+        };
+        let gone = self.routes.first().is_some_and(gone);
+        let live = !gone && changes.iter().all(|change| change.effect == Effect::Live);
         if live {
             self.put_in_force_live(config).await?;
         } else {
@@ -190,10 +201,10 @@ impl Daemon {
 
     /// Steering, block lists, grace, pipelines: no packet notices.
     async fn put_in_force_live(&mut self, config: Config) -> Result<()> {
+        let mut fresh = None;
         if tables_of(&config.spec) != tables_of(&self.config.spec) {
             let ports = port_numbers(&self.installation);
-            self.routes = mirror(&config.spec, &ports).await?;
-            self.send_fibs();
+            fresh = Some(mirror(&config.spec, &ports).await?);
         }
         if let Err(error) = self.installation.apply_live(&config.spec) {
             let before = self.config.spec.clone();
@@ -201,6 +212,12 @@ impl Daemon {
                 tracing::error!("the steering before could not be restored: {error:#}");
             }
             return Err(error);
+        }
+        if let Some(fresh) = fresh {
+            self.routes = fresh;
+            self.send_fibs();
+            self.tell_local_addresses();
+            self.follow_links();
         }
         self.config = config;
         self.send_snapshot();
@@ -221,9 +238,12 @@ impl Daemon {
             Ok(()) => self.config = config,
             Err(error) => {
                 let error = error.context("nothing has changed");
-                self.reopen(&before.spec)
-                    .await
-                    .context("the configuration before cannot be put in force again")?;
+                if let Err(worse) = self.reopen(&before.spec).await {
+                    let worse =
+                        worse.context("neither the new configuration nor the one before can be put in force");
+                    self.fatal = Some(worse);
+                    return Err(error.context("the one before cannot be put in force again either"));
+                }
                 self.begin_anew();
                 return Err(error);
             }

@@ -74,6 +74,10 @@ pub struct Daemon {
     pub(super) restart_waiter: Option<(Instant, ReplyTo)>,
     /// Worker load at the last look, for percentages.
     pub(super) load: HashMap<u32, (Instant, u64)>,
+    /// When to look next at what does not announce itself.
+    pub(super) next_tick: Instant,
+    /// Nothing is in force any more: the process ends, and the next one begins anew.
+    pub(super) fatal: Option<anyhow::Error>,
     calls: mpsc::Receiver<Call>,
 }
 
@@ -149,11 +153,14 @@ impl Daemon {
                     return Ok(());
                 }
             }
+            if let Some(error) = daemon.fatal.take() {
+                return Err(error);
+            }
         }
     }
 
     async fn next(&mut self, signals: &mut Signals) -> Event {
-        let deadline = self.deadline().min(Instant::now() + TICK);
+        let deadline = self.deadline().min(self.next_tick);
         let Self { calls, dataplane, routes, .. } = self;
         let said = async {
             match dataplane {
@@ -168,14 +175,15 @@ impl Daemon {
             select_all(routes.iter_mut().map(|table| Box::pin(table.follow()))).await.0
         };
         tokio::select! {
+            // What must not wait comes first: a data plane that talks without end, or a kernel full of news, starves nobody.
             biased;
-            event = said => Event::Dataplane(event),
             () = tokio::time::sleep_until(deadline.into()) => Event::Time,
-            result = kernel => Event::Kernel(result),
             _ = signals.terminate.recv() => Event::Stop,
             _ = signals.interrupt.recv() => Event::Stop,
             _ = signals.leave.recv() => Event::Leave,
+            event = said => Event::Dataplane(event),
             Some(call) = calls.recv() => Event::Call(call),
+            result = kernel => Event::Kernel(result),
         }
     }
 
@@ -212,6 +220,8 @@ impl Daemon {
             next_audit: 0,
             restart_waiter: None,
             load: HashMap::new(),
+            next_tick: Instant::now() + TICK,
+            fatal: None,
             calls,
         }
     }
@@ -238,7 +248,7 @@ impl Daemon {
     }
 
     /// A port's MAC address or MTU may have changed.
-    fn follow_links(&mut self) {
+    pub(super) fn follow_links(&mut self) {
         let Some(routes) = self.routes.first() else { return };
         let mut changed = Vec::new();
         for port in &mut self.installation.ports {

@@ -146,6 +146,14 @@ impl Dataplane {
         self.kill();
     }
 
+    /// Ends a child at once, and waits for it.
+    pub fn end_and_reap(&mut self) {
+        self.end();
+        if self.child.is_some() {
+            self.reap();
+        }
+    }
+
     fn kill(&self) {
         if let Err(errno) = pidfd_send_signal(self.pidfd.get_ref(), Signal::KILL)
             && errno != Errno::SRCH

@@ -496,14 +496,26 @@ fn attach(
 ) -> Result<(Ingress, XdpMode, bool)> {
     let pins = paths.pins(&port.name);
     let wanted = steering(spec, port);
+    let modes: &[XdpMode] = match port.mode {
+        Mode::Auto => &XdpMode::BEST,
+        Mode::ZeroCopy | Mode::Copy => &[XdpMode::Native],
+        Mode::Generic => &[XdpMode::Generic],
+    };
     if pins.exists() {
         match Ingress::adopt(&pins, ifindex) {
             Ok(mut ingress) => {
                 ingress.clear_sockets()?;
-                ingress.upgrade()?;
-                ingress.apply_steering(&wanted)?;
                 let mode = attached_program(ifindex)?.map_or(XdpMode::Native, |program| program.mode);
-                return Ok((ingress, mode, true));
+                let upgraded = ingress.upgrade();
+                if let Err(error) = &upgraded {
+                    tracing::warn!(port = port.name, %error, "the running XDP program cannot be upgraded, and is replaced");
+                }
+                // The best mode was tried when it was attached; only one that is not asked for is left.
+                if upgraded.is_ok() && modes.contains(&mode) {
+                    ingress.apply_steering(&wanted)?;
+                    return Ok((ingress, mode, true));
+                }
+                ingress.detach()?;
             }
             Err(error) => {
                 tracing::info!(port = port.name, %error, "the pins of an earlier run are removed");
@@ -515,11 +527,6 @@ fn attach(
         xdp::remove_netlink_program(ifindex)?;
     }
     let mut ingress = Ingress::load(&wanted)?;
-    let modes: &[XdpMode] = match port.mode {
-        Mode::Auto => &XdpMode::BEST,
-        Mode::ZeroCopy | Mode::Copy => &[XdpMode::Native],
-        Mode::Generic => &[XdpMode::Generic],
-    };
     let attached = ingress.attach(ifindex, modes)?;
     warnings
         .extend(attached.refused.iter().map(|refusal| format!("runs in {} mode: {refusal}", attached.mode)));

@@ -9,9 +9,13 @@ use rustix::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
+use std::time::{Duration, Instant};
 use zsync_pipelines::tables::fib::{FibLayout, FibWriter};
 use zsync_protocol::message::ToDataplane;
 use zsync_protocol::shm::{Huge, Memory};
+
+/// How often routes that did not fit are tried again.
+const RETRY: Duration = Duration::from_secs(5);
 
 /// One table. See the module.
 #[derive(Debug)]
@@ -26,6 +30,8 @@ pub struct Routes {
     stamp: u64,
     /// The stamp that the workers' pass counts are waited for, and the counts when it was set.
     waiting: Option<(u64, Vec<u64>)>,
+    /// When routes that the FIB had no room for were last tried again.
+    retried: Instant,
 }
 
 impl Routes {
@@ -47,6 +53,7 @@ impl Routes {
             fib: MirroredFib::new(writer),
             stamp: 0,
             waiting: None,
+            retried: Instant::now(),
         })
     }
 
@@ -100,7 +107,11 @@ impl Routes {
                 let passed = then.len() == now.len() && then.iter().zip(now).all(|(then, now)| now > then);
                 if passed {
                     self.fib.writer_mut().reclaim(*stamp);
-                    self.netlink.retry_refused();
+                    // Each refused route is tried anew, and logged if it is refused again: not too often.
+                    if self.retried.elapsed() > RETRY {
+                        self.retried = Instant::now();
+                        self.netlink.retry_refused();
+                    }
                     self.waiting = None;
                 } else if then.len() != now.len() || then.iter().zip(now).any(|(then, now)| now < then) {
                     // Another data plane counts: what the one before read, nobody reads any more.

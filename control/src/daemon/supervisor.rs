@@ -65,6 +65,10 @@ impl Daemon {
             }
             Err(error) => {
                 tracing::error!("the data plane cannot be started: {error:#}");
+                if let Some((_, reply)) = self.restart_waiter.take() {
+                    let _ = reply.send(Err(ApiError::new(Code::Refused, format!("{error:#}"))));
+                }
+                self.failures += 1;
                 self.retry_later();
             }
         }
@@ -74,6 +78,8 @@ impl Daemon {
         self.epoch += 1;
         let mut dataplane = Dataplane::start(&self.options.dataplane())?;
         let told = || -> Result<()> {
+            // Who adopts it later must know which process it is; before it has anything, so that the two cannot differ.
+            std::fs::write(self.options.run_dir.join("dataplane.pid"), dataplane.pid.to_string())?;
             for (message, fds) in self.installation.messages(takeover) {
                 dataplane.tell(&message, &fds)?;
             }
@@ -86,11 +92,9 @@ impl Daemon {
             dataplane.tell(&ToDataplane::Start, &[])
         };
         if let Err(error) = told() {
-            dataplane.end();
+            dataplane.end_and_reap();
             return Err(error);
         }
-        // Who adopts it later must know which process it is.
-        std::fs::write(self.options.run_dir.join("dataplane.pid"), dataplane.pid.to_string())?;
         Ok(dataplane)
     }
 
@@ -255,6 +259,7 @@ impl Daemon {
 
     pub(super) async fn on_time(&mut self) {
         let now = Instant::now();
+        self.next_tick = now + TICK;
         self.fall_back(now);
         if self.phase.retry.is_some_and(|retry| retry <= now) {
             self.restarts += u64::from(self.launched);

@@ -80,12 +80,15 @@ impl Parker {
     /// Blocks for [`LONGEST`] at most, unless `busy` sees something to do after the intention to block is known.
     pub fn park(&self, busy: impl FnOnce() -> bool) {
         self.shared.parked.store(true, Ordering::SeqCst);
+        let mut signalled = false;
         if !busy() {
             let mut events = [epoll::Event { flags: EventFlags::empty(), data: EventData::new_u64(0) }; 4];
             let limit = Timespec { tv_sec: 0, tv_nsec: LONGEST as i64 };
-            let _ = epoll::wait(&self.epoll, &mut events, Some(&limit));
+            let count = epoll::wait(&self.epoll, &mut events, Some(&limit)).unwrap_or(0);
+            // It may be the event of an earlier parking, whose waker wrote late.
+            signalled = events.iter().take(count).any(|event| ({ event.data }).u64() == 0);
         }
-        if !self.shared.parked.swap(false, Ordering::SeqCst) {
+        if !self.shared.parked.swap(false, Ordering::SeqCst) || signalled {
             // Somebody woke us up: take the event back, or the next parking ends at once.
             let _ = rustix::io::read(&self.shared.event, &mut [0u8; 8]);
         }

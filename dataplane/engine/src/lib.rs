@@ -6,6 +6,16 @@
 //!    descriptors from control      └─ control, or the next one
 //! ```
 
+/// Writes a line to standard error, which is control's. It may be a pipe whose reader went away with control, or a file on
+/// a full disk: no reason to stop forwarding, so unlike `eprintln!` this does not panic.
+#[macro_export]
+macro_rules! log {
+    ($($words:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), $($words)*);
+    }};
+}
+
 pub mod exchange;
 pub mod idle;
 pub mod manager;

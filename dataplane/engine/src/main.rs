@@ -5,6 +5,7 @@
 
 use rustix::fd::{AsFd, AsRawFd};
 use std::process::ExitCode;
+use zsync_engine::log;
 use zsync_engine::manager::Manager;
 use zsync_engine::sandbox::{Plan, Sandbox};
 use zsync_engine::setup::{Given, SetupError, build};
@@ -25,7 +26,7 @@ fn main() -> ExitCode {
     let channel = match Channel::from_fd(socket) {
         Ok(channel) => channel,
         Err(error) => {
-            eprintln!(
+            log!(
                 "zsync-dataplane is started by zsync-control, with a channel as its standard input: {error}"
             );
             return ExitCode::from(2);
@@ -50,7 +51,7 @@ fn main() -> ExitCode {
 }
 
 fn fail_unsaid(error: &str) -> ExitCode {
-    eprintln!("zsync-dataplane: {error}");
+    log!("zsync-dataplane: {error}");
     ExitCode::FAILURE
 }
 
@@ -77,7 +78,7 @@ fn run(channel: &Channel) -> Result<(Given, u32, zsync_engine::setup::Engine), S
     keep.extend(&engine.descriptors);
     let plan = Plan { uid: layout.uid, gid: layout.gid, keep_fds: &keep, without_landlock: false };
     let report = Sandbox::enter(&plan).map_err(|error| error.to_string())?;
-    eprintln!("zsync-dataplane: {report}");
+    log!("zsync-dataplane: {report}");
 
     let ready = FromDataplane::Ready { pid: std::process::id(), sandboxed: true };
     let mut bytes = Vec::new();

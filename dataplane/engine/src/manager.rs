@@ -42,10 +42,21 @@ pub struct Manager {
 }
 
 enum Pending {
-    Adopt { epoch: u64, missing: usize },
-    Audit { id: u32, workers: Vec<Option<WorkerAudit>> },
-    Drain { missing: usize },
-    Stop { missing: usize },
+    /// `missing`: a bit for each worker that has not answered.
+    Adopt {
+        epoch: u64,
+        missing: u32,
+    },
+    Audit {
+        id: u32,
+        workers: Vec<Option<WorkerAudit>>,
+    },
+    Drain {
+        missing: u32,
+    },
+    Stop {
+        missing: u32,
+    },
 }
 
 impl Manager {
@@ -115,13 +126,13 @@ impl Manager {
                 if let Ok(channel) = Channel::from_fd(socket)
                     && channel.set_nonblocking(false).is_ok()
                 {
-                    eprintln!("zsync-dataplane: control process {} took over", peer.pid);
+                    log!("zsync-dataplane: control process {} took over", peer.pid);
                     self.control = Some(channel);
                     self.say(&FromDataplane::Ready { pid: std::process::id(), sandboxed: true }, &[]);
                 }
             }
-            Ok(peer) => eprintln!("zsync-dataplane: refused a knock by user {} (pid {})", peer.uid, peer.pid),
-            Err(error) => eprintln!("zsync-dataplane: refused a knock: {error}"),
+            Ok(peer) => log!("zsync-dataplane: refused a knock by user {} (pid {})", peer.uid, peer.pid),
+            Err(error) => log!("zsync-dataplane: refused a knock: {error}"),
         }
     }
 
@@ -137,7 +148,7 @@ impl Manager {
             Ok(received) => received,
             Err(ChannelError::WouldBlock) => return,
             Err(ChannelError::Closed) => {
-                eprintln!("zsync-dataplane: control is gone; packets go on");
+                log!("zsync-dataplane: control is gone; packets go on");
                 self.control = None;
                 return;
             }
@@ -156,8 +167,11 @@ impl Manager {
                 self.order_all(|| Order::Audit);
             }
             ToDataplane::Replay => self.replay(),
+            ToDataplane::Stop
+                if self.pending.iter().any(|p| matches!(p, Pending::Drain { .. } | Pending::Stop { .. })) => {
+            }
             ToDataplane::Stop => {
-                self.pending.push_back(Pending::Drain { missing: self.mailboxes.len() });
+                self.pending.push_back(Pending::Drain { missing: self.everybody() });
                 self.order_all(|| Order::Drain);
             }
             // From an adopting control process, which finds the workers running.
@@ -174,11 +188,16 @@ impl Manager {
     fn adopt(&mut self, epoch: u64) {
         match self.given.compile(epoch) {
             Ok(snapshot) => {
-                self.pending.push_back(Pending::Adopt { epoch, missing: self.mailboxes.len() });
+                self.pending.push_back(Pending::Adopt { epoch, missing: self.everybody() });
                 self.order_all(|| Order::Adopt(Box::new(snapshot.clone())));
             }
             Err(error) => self.say(&FromDataplane::failed(error), &[]),
         }
+    }
+
+    /// A bit for each worker.
+    fn everybody(&self) -> u32 {
+        u32::MAX >> (32 - self.mailboxes.len().clamp(1, 32))
     }
 
     fn order_all(&self, order: impl Fn() -> Order) {
@@ -203,7 +222,7 @@ impl Manager {
             match self.pending.pop_front() {
                 // Now no worker hands packets to another: none is left in a mailbox by whoever stops first.
                 Some(Pending::Drain { .. }) => {
-                    self.pending.push_back(Pending::Stop { missing: self.mailboxes.len() });
+                    self.pending.push_back(Pending::Stop { missing: self.everybody() });
                     self.order_all(|| Order::Stop);
                 }
                 Some(Pending::Stop { .. }) => {
@@ -247,22 +266,17 @@ impl Manager {
     }
 
     fn hang_up(&mut self, why: &str) {
-        eprintln!("zsync-dataplane: the channel to control is closed: {why}");
+        log!("zsync-dataplane: the channel to control is closed: {why}");
         self.control = None;
     }
 }
 
 fn settle(pending: &mut VecDeque<Pending>, worker: usize, answer: Answer) {
     match answer {
-        Answer::Retired(_) => {
-            let first = pending.iter_mut().find_map(|p| match p {
-                Pending::Adopt { missing, .. } if *missing > 0 => Some(missing),
-                _ => None,
-            });
-            if let Some(missing) = first {
-                *missing -= 1;
-            }
-        }
+        Answer::Retired(_) => tick_off(pending, worker, |p| match p {
+            Pending::Adopt { missing, .. } => Some(missing),
+            _ => None,
+        }),
         Answer::Audited { audit, rx, completion } => {
             let first = pending.iter_mut().find_map(|p| match p {
                 Pending::Audit { workers, .. } => workers.get_mut(worker).filter(|slot| slot.is_none()),
@@ -284,20 +298,22 @@ fn settle(pending: &mut VecDeque<Pending>, worker: usize, answer: Answer) {
                 });
             }
         }
-        Answer::Drained => {
-            for question in pending {
-                if let Pending::Drain { missing } = question {
-                    *missing = missing.saturating_sub(1);
-                }
-            }
-        }
-        Answer::Stopped => {
-            for question in pending {
-                if let Pending::Stop { missing } = question {
-                    *missing = missing.saturating_sub(1);
-                }
-            }
-        }
+        Answer::Drained => tick_off(pending, worker, |p| match p {
+            Pending::Drain { missing } => Some(missing),
+            _ => None,
+        }),
+        Answer::Stopped => tick_off(pending, worker, |p| match p {
+            Pending::Stop { missing } => Some(missing),
+            _ => None,
+        }),
+    }
+}
+
+/// Ticks the worker off in the oldest question of a kind that it has not answered.
+fn tick_off(pending: &mut VecDeque<Pending>, worker: usize, of: impl Fn(&mut Pending) -> Option<&mut u32>) {
+    let bit = 1 << (worker & 31);
+    if let Some(missing) = pending.iter_mut().filter_map(of).find(|missing| **missing & bit != 0) {
+        *missing &= !bit;
     }
 }
 
@@ -321,12 +337,12 @@ fn work(number: usize, ready: Ready, idle: Idle) {
     if let Some(core) = ready.core
         && !core_affinity::set_for_current(core_affinity::CoreId { id: core as usize })
     {
-        eprintln!(
+        log!(
             "zsync-dataplane: worker {number} could not be pinned to core {core}; it runs where the kernel puts it"
         );
     }
     if let Err(error) = worker_filter() {
-        eprintln!("zsync-dataplane: worker {number}: {error}");
+        log!("zsync-dataplane: worker {number}: {error}");
         std::process::abort();
     }
     ready.worker.run(idle, &ready.parker, clock);

@@ -407,8 +407,14 @@ impl<D: Device> Worker<D> {
     fn stop(&mut self, now: u64) {
         while self.take_over(now) > 0 {}
         for queue in &mut self.parts.queues {
-            queue.device.flush(now, true);
-            queue.device.complete(&mut self.parts.pool);
+            // A full ring takes several wake-ups; one that the kernel does not take from is left to the successor.
+            for _ in 0..64 {
+                queue.device.flush(now, true);
+                queue.device.complete(&mut self.parts.pool);
+                if !queue.device.unflushed() {
+                    break;
+                }
+            }
         }
         self.stopping = true;
         self.answer(Answer::Stopped);

@@ -19,6 +19,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use zsync_packet::burst::{BURST, Burst, Packet};
+use zsync_packet::frame::Frame;
 use zsync_packet::ledger::Owner;
 use zsync_packet::pool::Pool;
 use zsync_packet::verdict::PortId;
@@ -29,6 +30,9 @@ use zsync_packet::verdict::PortId;
 pub const KICK_AT: u32 = 32;
 /// Nanoseconds that a packet waits for company before it is sent alone: well under what a wake-up from idle takes.
 pub const KICK_AFTER: u64 = 20_000;
+
+/// Wake-ups in a row for one flush: enough for eight bursts where a call sends 32 packets.
+const KICKS: u32 = 16;
 
 /// What the rings of a socket are like, as its opener made them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -180,7 +184,8 @@ impl Xsk {
             config,
             waiting: 0,
             waiting_since: 0,
-            fill_short: false,
+            // A predecessor may have left the ring dry.
+            fill_short: true,
             counters: DeviceCounters::default(),
         })
     }
@@ -210,6 +215,9 @@ impl Xsk {
         for ahead in 0..self.completion.peek(self.config.completion) {
             found(self.completion.read(ahead), Owner::Tx);
         }
+        // What the marks told is in the ledger now. Left as they are, they would tell it again after the next crash.
+        set_mark(pool.mark(self.config.mark), self.fill.index_after(0));
+        set_mark(pool.mark(self.config.mark + 1), self.tx.index_after(0));
         // The dead owner may have submitted packets without waking the kernel up.
         self.waiting = self.tx.pending();
         Ok(())
@@ -224,11 +232,12 @@ impl Xsk {
     /// Gives the kernel frames to receive into, as many as the fill ring has room for.
     fn refill(&mut self, pool: &mut Pool, want: u32) {
         let room = self.fill.reserve(want);
-        self.fill_short = false;
+        // The ring may have room for more than this.
+        self.fill_short = room == want;
         if room == 0 {
             return;
         }
-        let mut frames: [Option<zsync_packet::frame::Frame>; BURST] = [const { None }; BURST];
+        let mut frames: [Option<Frame>; BURST] = [const { None }; BURST];
         let mut count = 0;
         for slot in frames.iter_mut().take(room as usize) {
             let Some(frame) = pool.alloc() else {
@@ -297,13 +306,16 @@ fn set_mark(mark: Option<&AtomicU32>, index: u32) {
 impl Device for Xsk {
     fn complete(&mut self, pool: &mut Pool) -> usize {
         let count = self.completion.peek(BURST as u32);
+        let mut frames: [Option<Frame>; BURST] = [const { None }; BURST];
         let mut came = 0;
         for ahead in 0..count {
             let number = pool.arena().locate(self.completion.read(ahead)).map(|(number, _)| number);
             match number.map(|number| pool.take(number, Owner::Tx)) {
                 Some(Ok(frame)) => {
+                    if let Some(slot) = frames.get_mut(came) {
+                        *slot = Some(frame);
+                    }
                     came += 1;
-                    pool.free(frame);
                 }
                 Some(Err(_)) => self.counters.double_completed += 1,
                 None => self.counters.bad_descriptors += 1,
@@ -311,6 +323,11 @@ impl Device for Xsk {
         }
         if count > 0 {
             self.completion.release(count);
+        }
+        // Not before: a frame that is free may be given away again at once, by another worker too, and must then not be found
+        // in this ring by a successor.
+        for frame in frames.iter_mut().filter_map(Option::take) {
+            pool.free(frame);
         }
         came
     }
@@ -347,6 +364,8 @@ impl Device for Xsk {
     fn tx_burst(&mut self, pool: &mut Pool, packets: &mut Vec<Packet>) -> usize {
         let room = self.tx.reserve(packets.len() as u32);
         if room == 0 {
+            // Nothing moves before the kernel takes some, and an earlier wake-up may have failed.
+            self.waiting = self.tx.pending();
             return 0;
         }
         for (ahead, packet) in packets.iter().take(room as usize).enumerate() {
@@ -373,9 +392,17 @@ impl Device for Xsk {
             return;
         }
         if self.tx.needs_wakeup() {
-            self.kick();
+            // One call sends a bounded number (32 before Linux 6.17): again, for as long as the kernel takes some.
+            for _ in 0..KICKS {
+                let before = self.tx.pending();
+                self.kick();
+                if self.waiting == 0 || self.waiting >= before {
+                    break;
+                }
+            }
         } else {
-            self.waiting = 0;
+            // The driver is at work, and may be about to rest: look again until it has taken everything.
+            self.waiting = self.tx.pending();
         }
         self.waiting_since = now;
     }

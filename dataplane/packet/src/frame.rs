@@ -228,7 +228,9 @@ impl Arena {
 
     #[inline]
     fn holds(&self, frame: &Frame, start: u16, len: u16) -> bool {
-        frame.arena() == self.tag && usize::from(start) + usize::from(len) <= self.size.bytes()
+        frame.arena() == self.tag
+            && frame.number() < self.frames
+            && usize::from(start) + usize::from(len) <= self.size.bytes()
     }
 
     /// Where byte `start` of frame `number` lies. `number < self.frames` and `start <= size` are the caller's to keep.

@@ -250,6 +250,12 @@ impl Pool {
     /// The kernel was not given that frame, or returned it already: it is counted, and must not be used.
     #[inline]
     pub fn take(&mut self, number: u32, from: Owner) -> Result<Frame, Misplaced> {
+        // What is in the worker's hands exists as a frame already.
+        if !matches!(from, Owner::Fill | Owner::Tx) {
+            let misplaced = Misplaced { number, owner: u8::MAX };
+            self.note(misplaced);
+            return Err(misplaced);
+        }
         match self.ledger.claim(number, from) {
             Ok(frame) => {
                 self.given[from as usize] = self.given[from as usize].saturating_sub(1);

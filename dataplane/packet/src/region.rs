@@ -55,7 +55,11 @@ impl Region {
     pub fn heap(len: usize) -> Self {
         // A page more than needed, so that the alignment is made here: allocators hand out fresh zeroed pages as they are,
         // untouched, but write zeros themselves when they are asked for a large alignment.
-        let layout = Layout::from_size_align(len.max(1).next_multiple_of(PAGE) + PAGE, 16)
+        let layout = len
+            .max(1)
+            .checked_next_multiple_of(PAGE)
+            .and_then(|size| size.checked_add(PAGE))
+            .and_then(|size| Layout::from_size_align(size, 16).ok())
             .expect("a region's length fits the address space");
         // SAFETY: the layout's size is not zero.
         let raw = unsafe { alloc_zeroed(layout) };
