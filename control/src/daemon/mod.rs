@@ -20,6 +20,7 @@ mod dataplane;
 mod history;
 mod installation;
 mod placement;
+mod ports;
 mod privileges;
 mod routes;
 mod show;

@@ -177,17 +177,6 @@ impl Burst {
         unsafe { std::slice::from_raw_parts(bytes.as_ptr(), bytes.len()) }
     }
 
-    /// Loads the first bytes of every packet, so that the stages find them in the cache.
-    ///
-    /// Another core has just written them, so each first look costs a trip to that core's cache; looked at one after the
-    /// other, between decisions, these trips add up. Here the loads depend on nothing, and the core makes many at once.
-    #[inline]
-    pub fn touch(&self) {
-        let sum =
-            (0..self.len).fold(0u8, |sum, i| sum.wrapping_add(self.bytes(i).first().copied().unwrap_or(0)));
-        std::hint::black_box(sum);
-    }
-
     /// The bytes of packet `i`, to change.
     #[inline]
     pub fn bytes_mut(&mut self, i: usize) -> &mut [u8] {

@@ -29,7 +29,6 @@ impl Parse {
 impl Stage for Parse {
     #[inline]
     fn process(&mut self, burst: &mut Burst, _: &Cx) {
-        burst.touch();
         for i in burst.undecided() {
             let Some(port) = self.ports.get(usize::from(burst.port(i).0)) else {
                 burst.decide(i, Verdict::Drop(DropReason::NoSuchPort));

@@ -1,0 +1,265 @@
+//! Opening a port: is its netdev fit, which queues, how many frames, the XDP program, the sockets.
+//!
+//! Owns nothing: what it opens goes to the [installation](super::installation). Refuses netdevs that cannot be ports, all of
+//! them at once, each with the limit and the remedy. Keeps true: a port that fails to open leaves what was attached before,
+//! and nothing new.
+
+use super::installation::{OpenPort, OpenQueue, Paths, in_order};
+use super::sockets::{self, Copying, SharedMemory, SocketPlan};
+use crate::netlink::{PortCheck, check_peer, check_port};
+use crate::raw;
+use crate::xdp::{self, Ingress, IpPrefix, Mode as XdpMode, PortSteering, attached_program};
+use anyhow::{Result, bail};
+use rustix::fd::AsFd;
+use zsync_pipelines::spec::{Amount, Failover, Layer, Mode, Port, Protocol, Spec, Steer};
+use zsync_protocol::message::ToDataplane;
+
+/// Frames per worker beside those that rings can hold: bursts in hand, and what lies with other workers.
+const SPARE_FRAMES: u32 = 1024;
+
+/// Asks the kernel about every port, so that all that is wrong is said at once.
+pub(super) fn check_ports(spec: &Spec, paths: &Paths, mtu_limit: u32) -> Result<Vec<PortCheck>> {
+    let mut checked = Vec::new();
+    let mut wrong = Vec::new();
+    for port in in_order(spec) {
+        let ours = |_| port.replace || paths.pins(&port.name).exists();
+        match check_port(&port.netdev, Some(mtu_limit), ours) {
+            Ok(check) => checked.push(check),
+            Err(error) => wrong.push(format!("port {}: {error}", port.name)),
+        }
+    }
+    if wrong.is_empty() { Ok(checked) } else { bail!(wrong.join("\n")) }
+}
+
+pub(super) fn served_queues(port: &Port) -> Result<u32> {
+    let there = raw::rx_queues(&port.netdev).unwrap_or(1);
+    match port.queues {
+        Amount::Auto => Ok(there.min(64)),
+        Amount::Exact(want) if want < there => bail!(
+            "port {}: {} has {there} RX queues, and queues = {want} would leave the others to the kernel: set \
+             `ethtool -L {} combined {want}`, or queues = \"auto\"",
+            port.name,
+            port.netdev,
+            port.netdev
+        ),
+        Amount::Exact(want) if want > there => {
+            bail!("port {}: {} has {there} RX queues, not {want}", port.name, port.netdev)
+        }
+        Amount::Exact(want) => Ok(want),
+    }
+}
+
+/// A queue before it is opened.
+pub(super) struct QueuePlan {
+    queue: u32,
+    worker: u8,
+    fill: u32,
+}
+
+pub(super) fn plan_queues(spec: &Spec, queues: &[u32], workers: usize) -> Vec<Vec<QueuePlan>> {
+    let plan = |port: &Port, queues: u32| {
+        // What the kernel can have at once: the RX ring full, and as much in the NIC when it takes frames itself.
+        let fill = if may_zero_copy(port) { (port.ring_size * 2).min(1 << 16) } else { port.ring_size };
+        (0..queues).map(|queue| QueuePlan { queue, worker: (queue as usize % workers) as u8, fill }).collect()
+    };
+    in_order(spec).zip(queues).map(|(port, queues)| plan(port, *queues)).collect()
+}
+
+fn may_zero_copy(port: &Port) -> bool {
+    matches!(port.mode, Mode::Auto | Mode::ZeroCopy)
+}
+
+/// Frames of the arena: what was asked for, if it suffices; else what all rings can hold, and some.
+pub(super) fn frames_for(spec: &Spec, plans: &[Vec<QueuePlan>], workers: usize) -> Result<u32> {
+    let mut per_worker = vec![SPARE_FRAMES; workers];
+    for (port, plans) in in_order(spec).zip(plans) {
+        for plan in plans {
+            // Filled once, and room for the TX ring; a worker may also send what another one received.
+            per_worker[usize::from(plan.worker)] += plan.fill + port.ring_size;
+        }
+    }
+    // Every worker has an equal slice, and huge pages hold a whole number of frames.
+    let need = (per_worker.iter().max().copied().unwrap_or(0) * workers as u32).next_multiple_of(1024);
+    match spec.engine.frames {
+        Amount::Auto => Ok(need),
+        Amount::Exact(frames) if frames < need => {
+            bail!("engine.frames = {frames} is too few: the rings of these ports and queues need {need}")
+        }
+        Amount::Exact(frames) => Ok(frames),
+    }
+}
+
+pub(super) fn open_port(
+    spec: &Spec,
+    port: &Port,
+    check: &PortCheck,
+    plans: &[QueuePlan],
+    paths: &Paths,
+    memory: &SharedMemory<'_>,
+    free: &mut [u32],
+) -> Result<(OpenPort, Vec<OpenQueue>)> {
+    let link = &check.link;
+    let mut warnings: Vec<String> = check.warnings.iter().map(ToString::to_string).collect();
+    if let Ok(Some(warning)) = check_peer(link) {
+        warnings.push(warning.to_string());
+    }
+    let (ingress, xdp, inherited) = attach(spec, port, link.ifindex, paths, &mut warnings)?;
+    let opened = open_queues(port, link.ifindex, plans, memory, free, xdp, &mut warnings);
+    let (queues, copying) = match opened {
+        Ok(opened) => opened,
+        Err(error) => {
+            if !inherited {
+                let _ = ingress.detach();
+            }
+            return Err(error);
+        }
+    };
+    for warning in &warnings {
+        tracing::warn!(port = port.name, "{warning}");
+    }
+    let mac = link.mac.unwrap_or_default();
+    let open = OpenPort {
+        spec: port.clone(),
+        ifindex: link.ifindex,
+        mac,
+        mtu: link.mtu,
+        kind: link.kind.clone(),
+        ingress,
+        inherited,
+        xdp,
+        copying,
+        warnings,
+    };
+    Ok((open, queues))
+}
+
+/// Attaches the port's program: the one that is pinned, if it is the one that runs, so that the filters never lapse. Says
+/// also whether it was there already.
+fn attach(
+    spec: &Spec,
+    port: &Port,
+    ifindex: u32,
+    paths: &Paths,
+    warnings: &mut Vec<String>,
+) -> Result<(Ingress, XdpMode, bool)> {
+    let pins = paths.pins(&port.name);
+    let wanted = steering(spec, port);
+    let modes: &[XdpMode] = match port.mode {
+        Mode::Auto => &XdpMode::BEST,
+        Mode::ZeroCopy | Mode::Copy => &[XdpMode::Native],
+        Mode::Generic => &[XdpMode::Generic],
+    };
+    if pins.exists() {
+        match Ingress::adopt(&pins, ifindex) {
+            Ok(mut ingress) => {
+                ingress.clear_sockets()?;
+                let mode = attached_program(ifindex)?.map_or(XdpMode::Native, |program| program.mode);
+                let upgraded = ingress.upgrade();
+                if let Err(error) = &upgraded {
+                    tracing::warn!(port = port.name, %error, "the running XDP program cannot be upgraded, and is replaced");
+                }
+                // The best mode was tried when it was attached; only one that is not asked for is left.
+                if upgraded.is_ok() && modes.contains(&mode) {
+                    ingress.apply_steering(&wanted)?;
+                    return Ok((ingress, mode, true));
+                }
+                ingress.detach()?;
+            }
+            Err(error) => {
+                tracing::info!(port = port.name, %error, "the pins of an earlier run are removed");
+                Ingress::remove_pins(&pins, ifindex)?;
+            }
+        }
+    }
+    if port.replace && attached_program(ifindex)?.is_some() {
+        xdp::remove_netlink_program(ifindex)?;
+    }
+    let mut ingress = Ingress::load(&wanted)?;
+    let attached = ingress.attach(ifindex, modes)?;
+    warnings
+        .extend(attached.refused.iter().map(|refusal| format!("runs in {} mode: {refusal}", attached.mode)));
+    ingress.pin(&pins)?;
+    Ok((ingress, attached.mode, false))
+}
+
+fn open_queues(
+    port: &Port,
+    ifindex: u32,
+    plans: &[QueuePlan],
+    memory: &SharedMemory<'_>,
+    free: &mut [u32],
+    xdp: XdpMode,
+    warnings: &mut Vec<String>,
+) -> Result<(Vec<OpenQueue>, Copying)> {
+    let mut queues: Vec<OpenQueue> = Vec::new();
+    let mut copying =
+        if may_zero_copy(port) && xdp == XdpMode::Native { Copying::ZeroCopy } else { Copying::Copy };
+    for plan in plans {
+        let first = free[usize::from(plan.worker)];
+        let socket = SocketPlan {
+            netdev: &port.netdev,
+            ifindex,
+            queue: plan.queue,
+            ring: port.ring_size,
+            fill: plan.fill,
+            worker: plan.worker,
+            frames: first..first + plan.fill,
+            busy_poll: port.busy_poll,
+        };
+        let share = queues.first().map(|queue| queue.socket.as_fd());
+        let opened = match sockets::open(&socket, memory, share, copying) {
+            Err(error) if share.is_none() && copying == Copying::ZeroCopy && port.mode == Mode::Auto => {
+                warnings.push(format!("runs in copy mode: {error}"));
+                copying = Copying::Copy;
+                sockets::open(&socket, memory, share, copying)
+            }
+            opened => opened,
+        }?;
+        free[usize::from(plan.worker)] += plan.fill;
+        queues.push(OpenQueue {
+            message: ToDataplane::Queue {
+                port: port.id.0,
+                queue: plan.queue as u16,
+                worker: plan.worker,
+                rx: port.ring_size,
+                tx: port.ring_size,
+                fill: plan.fill,
+                completion: plan.fill,
+                zero_copy: copying == Copying::ZeroCopy,
+                busy_poll: port.busy_poll,
+            },
+            port: port.id.0,
+            queue: plan.queue,
+            worker: plan.worker,
+            socket: opened,
+        });
+    }
+    Ok((queues, copying))
+}
+
+/// What the port's program is told.
+pub(super) fn steering(spec: &Spec, port: &Port) -> PortSteering {
+    let prefix = |p: &zsync_pipelines::spec::Prefix| IpPrefix { addr: p.addr(), len: p.len() };
+    let pipeline = spec.pipeline_of(port.id);
+    PortSteering {
+        layer3: pipeline.is_none_or(|pipeline| pipeline.layer() == Layer::L3),
+        fallback_open: port.failover == Failover::Open,
+        steer: match &port.steer {
+            // Nobody takes the packets of a port without a pipeline, so the kernel keeps them.
+            _ if pipeline.is_none() => xdp::Steer::Prefixes(Vec::new()),
+            Steer::All => xdp::Steer::All,
+            Steer::Prefixes(prefixes) => xdp::Steer::Prefixes(prefixes.iter().map(prefix).collect()),
+            Steer::Services(services) => xdp::Steer::Ports(
+                services.iter().map(|s| (protocol_number(s.protocol()), s.port())).collect(),
+            ),
+        },
+        block: port.block.iter().map(prefix).collect(),
+    }
+}
+
+fn protocol_number(protocol: Protocol) -> u8 {
+    match protocol {
+        Protocol::Tcp => 6,
+        Protocol::Udp => 17,
+    }
+}
