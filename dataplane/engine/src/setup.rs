@@ -299,11 +299,11 @@ pub fn build(given: &Given) -> Result<Engine, SetupError> {
     let recovered = if layout.takeover { Pool::recover(&mut pools) } else { Vec::new() };
 
     let parkers = (0..pools.len())
-        .map(|_| Parker::new().map_err(|errno| SetupError::System { what: "making a worker's epoll", errno }))
+        .map(|_| Parker::new().map_err(|errno| SetupError::System { what: "making a worker's event", errno }))
         .collect::<Result<Vec<_>, _>>()?;
     let mailboxes: Vec<_> = parkers.iter().map(|parker| Mailbox::new(parker.waker())).collect();
     let mut descriptors: Vec<RawFd> =
-        parkers.iter().flat_map(Parker::descriptors).map(|fd| fd.as_raw_fd()).collect();
+        parkers.iter().map(|parker| parker.descriptor().as_raw_fd()).collect();
     let punt = match &given.punt {
         Some(tun) => {
             let own = rustix::io::fcntl_dupfd_cloexec(tun, 3)
@@ -321,9 +321,6 @@ pub fn build(given: &Given) -> Result<Engine, SetupError> {
         for queue in &queues {
             if let Some(socket) = queue.device.waitable() {
                 descriptors.push(socket.as_raw_fd());
-                parker
-                    .watch(socket)
-                    .map_err(|errno| SetupError::System { what: "waiting on an AF_XDP socket", errno })?;
             }
         }
         let outputs = (0..64)

@@ -166,8 +166,9 @@ impl<D: Device> Worker<D> {
     fn park(&mut self, parker: &Parker, now: u64, clock: &impl Fn() -> u64) -> u64 {
         self.publish(now);
         self.parts.stats.set_state(WorkerState::Parked);
-        let mailbox = &self.parts.mailbox;
-        parker.park(|| !mailbox.handovers.is_empty() || !mailbox.orders.is_empty());
+        let Parts { mailbox, queues, .. } = &self.parts;
+        let sockets = queues.iter().filter_map(|queue| queue.device.waitable());
+        parker.park(sockets, || !mailbox.handovers.is_empty() || !mailbox.orders.is_empty());
         self.parts.stats.set_state(WorkerState::Running);
         let woken = clock();
         self.counters.wakeups += 1;

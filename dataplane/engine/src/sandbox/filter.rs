@@ -93,10 +93,8 @@ impl AllowList {
             libc::SYS_write,
             libc::SYS_writev,
             libc::SYS_close,
+            // A worker with nothing to do blocks here.
             libc::SYS_ppoll,
-            // A worker with nothing to do blocks on an epoll set that was made before; none is made or changed here.
-            libc::SYS_epoll_pwait,
-            libc::SYS_epoll_pwait2,
             // AF_XDP: wake the kernel's receive side, read statistics. (Its send side is below.)
             libc::SYS_recvfrom,
             libc::SYS_getsockopt,
@@ -130,7 +128,7 @@ impl AllowList {
             libc::SYS_exit_group,
         ]);
         #[cfg(target_arch = "x86_64")]
-        list.calls(&[libc::SYS_poll, libc::SYS_epoll_wait]);
+        list.calls(&[libc::SYS_poll]);
         list.call_if(libc::SYS_mprotect, &[NOT_EXECUTABLE])?;
         // To where the socket is bound, that is: to its own queue. Any address would be somewhere else.
         list.call_if(libc::SYS_sendto, &[(4, Qword, Eq, 0)])?;
