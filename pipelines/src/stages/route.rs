@@ -7,7 +7,7 @@
 
 use crate::snapshot::PortFacts;
 use crate::stage::{Allowance, Cx, Stage};
-use crate::tables::fib::{Adjacency, Fib, Route as FibRoute};
+use crate::tables::fib::{Adjacency, Fib, FibTables, Route as FibRoute};
 use zsync_packet::burst::{BURST, Burst};
 use zsync_packet::flow::{FlowKey, HashKey};
 use zsync_packet::header::{EthernetMut, Ipv4, Ipv4Mut, Ipv6, Ipv6Mut, ethernet};
@@ -54,13 +54,15 @@ impl Stage for Route {
         }
         // All lookups of a burst together: their cache misses overlap.
         let mut routes = [FibRoute::NONE; BURST];
+        let tables = self.fib.tables();
+        let ways = Ways { tables, ports: &self.ports, hash_key: &self.hash_key };
         if v4.count > 0 {
-            self.fib.routes4(&v4.addresses[..v4.count], &mut routes[..v4.count]);
-            self.forward(burst, cx, &v4.packets[..v4.count], &routes);
+            tables.routes4(&v4.addresses[..v4.count], &mut routes[..v4.count]);
+            ways.forward(burst, cx, &v4.packets[..v4.count], &routes, &mut self.answers);
         }
         if v6.count > 0 {
-            self.fib.routes6(&v6.addresses[..v6.count], &mut routes[..v6.count]);
-            self.forward(burst, cx, &v6.packets[..v6.count], &routes);
+            tables.routes6(&v6.addresses[..v6.count], &mut routes[..v6.count]);
+            ways.forward(burst, cx, &v6.packets[..v6.count], &routes, &mut self.answers);
         }
     }
 }
@@ -91,13 +93,27 @@ impl<A> Lookups<A> {
     }
 }
 
-impl Route {
+/// Where routes lead, for one burst.
+struct Ways<'a> {
+    tables: FibTables<'a>,
+    ports: &'a [PortFacts],
+    hash_key: &'a HashKey,
+}
+
+impl Ways<'_> {
     #[inline]
-    fn forward(&mut self, burst: &mut Burst, cx: &Cx, packets: &[u8], routes: &[FibRoute; BURST]) {
+    fn forward(
+        &self,
+        burst: &mut Burst,
+        cx: &Cx,
+        packets: &[u8],
+        routes: &[FibRoute; BURST],
+        answers: &mut Allowance,
+    ) {
         for (&i, &route) in packets.iter().zip(routes) {
             let i = usize::from(i);
             let hash = if route.is_multipath() { self.flow_hash(burst, i) } else { 0 };
-            let verdict = match self.fib.adjacency(route, hash) {
+            let verdict = match self.tables.adjacency(route, hash) {
                 Adjacency::Forward { port, mac } => match self.ports.get(usize::from(port)) {
                     Some(facts) => rewrite(burst, i, facts, mac).map(|()| Verdict::Transmit(PortId(port))),
                     None => Err(Answer::None(DropReason::NoSuchPort)),
@@ -113,7 +129,7 @@ impl Route {
                 match verdict {
                     Ok(verdict) => verdict,
                     Err(Answer::Fragments) => Verdict::Punt,
-                    Err(Answer::Icmp(_)) if self.answers.take(cx.now) => Verdict::Punt,
+                    Err(Answer::Icmp(_)) if answers.take(cx.now) => Verdict::Punt,
                     Err(Answer::Icmp(reason) | Answer::None(reason)) => Verdict::Drop(reason),
                 },
             );
@@ -129,7 +145,7 @@ impl Route {
             Ipv6::parse(packet)
                 .map(|ip| FlowKey::v6((ip.source(), 0), (ip.destination(), 0), ip.next_header()))
         });
-        let hash = key.map_or(0, |key| (key.hash(&self.hash_key) >> 32) as u32);
+        let hash = key.map_or(0, |key| (key.hash(self.hash_key) >> 32) as u32);
         burst.facts_mut(i).hash = hash;
         hash
     }
