@@ -250,7 +250,7 @@ impl Xsk {
             count += 1;
         }
         set_mark(pool.mark(self.config.mark), self.fill.index_after(count));
-        for frame in frames.iter_mut().filter_map(Option::take) {
+        for frame in frames.iter_mut().take(count as usize).filter_map(Option::take) {
             pool.give(frame, Owner::Fill);
         }
         self.fill.submit(count);
@@ -321,6 +321,9 @@ fn set_mark(mark: Option<&AtomicU32>, index: u32) {
 impl Device for Xsk {
     fn complete(&mut self, pool: &mut Pool) -> usize {
         let count = self.completion.peek(BURST as u32);
+        if count == 0 {
+            return 0;
+        }
         let mut frames: [Option<Frame>; BURST] = [const { None }; BURST];
         let mut came = 0;
         for ahead in 0..count {
@@ -336,12 +339,10 @@ impl Device for Xsk {
                 None => self.counters.bad_descriptors += 1,
             }
         }
-        if count > 0 {
-            self.completion.release(count);
-        }
+        self.completion.release(count);
         // Not before: a frame that is free may be given away again at once, by another worker too, and must then not be found
         // in this ring by a successor.
-        for frame in frames.iter_mut().filter_map(Option::take) {
+        for frame in frames.iter_mut().take(came).filter_map(Option::take) {
             pool.free(frame);
         }
         came
