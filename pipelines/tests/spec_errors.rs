@@ -1113,7 +1113,7 @@ stages = ["filter.x"]
   |
 7 | stages = ["rout.main"]
   |           ^^^^^^^^^^^
-  = expected: a stage whose kind is one of `patch`, `route`, `drop`, `punt`
+  = expected: a stage whose kind is one of `patch`, `route`, `macswap`, `drop`, `punt`
   = help: did you mean "route.main"?
 
 error: there is no stage "filter.x"
@@ -1121,7 +1121,7 @@ error: there is no stage "filter.x"
    |
 10 | stages = ["filter.x"]
    |           ^^^^^^^^^^
-   = expected: a stage whose kind is one of `patch`, `route`, `drop`, `punt`
+   = expected: a stage whose kind is one of `patch`, `route`, `macswap`, `drop`, `punt`
 
 2 errors
 "#,
