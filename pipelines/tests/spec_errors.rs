@@ -1239,6 +1239,27 @@ error: no packet reaches "punt"
 }
 
 #[test]
+fn a_last_stage_that_does_not_decide() {
+    check(
+        r#"[port.wan]
+netdev = "eth1"
+[pipeline.p]
+input = ["wan"]
+stages = ["macswap"]
+"#,
+        r#"error: pipeline "p" does not say where packets go
+ --> r.toml:5:11
+  |
+5 | stages = ["macswap"]
+  |           ^^^^^^^^^ the last stage
+  = expected: a last stage whose kind is one of `patch`, `route`, `drop`, `punt`
+
+1 error
+"#,
+    );
+}
+
+#[test]
 fn a_patch_without_an_output() {
     check(
         r#"[port.wan]
