@@ -90,6 +90,12 @@ const BENCHMARKS: &[Benchmark] = &[
         run: |rounds, budget| memory::patch(rounds, budget / (2 * rounds as u32)),
     },
     Benchmark {
+        name: "memory-macswap",
+        about: "the same with MAC addresses swapped and every packet copied in and out; beside testpmd in macswap mode",
+        rounds: 15,
+        run: |rounds, budget| memory::macswap(rounds, budget / (2 * rounds as u32)),
+    },
+    Benchmark {
         name: "memory-route",
         about: "the worker between two null devices, routing IPv4 and IPv6 by 1, 1 k and 100 k prefixes",
         rounds: 7,

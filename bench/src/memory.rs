@@ -20,6 +20,7 @@ use zsync_engine::idle::Parker;
 use zsync_engine::manager::clock;
 use zsync_engine::worker::{Output, Parts, Queue, Worker};
 use zsync_io::memory::Null;
+use zsync_packet::burst::BURST;
 use zsync_packet::flow::HashKey;
 use zsync_packet::frame::FrameSize;
 use zsync_packet::pool::Pool;
@@ -57,6 +58,17 @@ const PATCH: &str = r#"
     [patch.wire]
     pairs = [["left", "right"]]
 "#;
+const MACSWAP: &str = r#"
+    [port.left]
+    netdev = "left"
+    [port.right]
+    netdev = "right"
+    [pipeline.reflect]
+    input  = ["left", "right"]
+    stages = ["macswap", "patch.wire"]
+    [patch.wire]
+    pairs = [["left", "right"]]
+"#;
 const ROUTE: &str = r#"
     [port.left]
     netdev = "left"
@@ -74,11 +86,39 @@ const ROUTE: &str = r#"
 /// # Errors
 /// A round that cannot be measured. A testpmd that is not there is a note in the report.
 pub fn patch(rounds: usize, round: Duration) -> Result<Report> {
-    let mut report = Report { of_core_time: true, ..Report::new("memory-patch") };
-    let mut ours = Rate { name: "zsync patch".to_owned(), samples: vec![] };
-    let mut theirs = Rate { name: "testpmd io".to_owned(), samples: vec![] };
-    let snapshot = snapshot(PATCH, None)?;
-    let mut testpmd = match Testpmd::between_null_devices() {
+    let ours = || measure(&snapshot(PATCH, None)?, printed, round);
+    let names = ["zsync patch", "testpmd io"];
+    beside("memory-patch", names, (rounds, round), ours, Testpmd::between_null_devices())
+}
+
+/// `memory-macswap`: two ports patched together and MAC addresses swapped, each packet copied in and out, beside testpmd
+/// in macswap mode with null devices that copy, A B A B.
+///
+/// # Errors
+/// As [`patch`].
+pub fn macswap(rounds: usize, round: Duration) -> Result<Report> {
+    let ours = || measure(&snapshot(MACSWAP, None)?, through, round);
+    let testpmd = Testpmd::swapping_between_copying_devices(PACKET, BURST);
+    let names = ["zsync macswap", "testpmd macswap"];
+    let mut report = beside("memory-macswap", names, (rounds, round), ours, testpmd)?;
+    report.notes.push(format!(
+        "{PACKET} bytes a packet, bursts of {BURST} on both sides; each packet is copied into its frame when it is \
+         received, and out of it when it is sent"
+    ));
+    Ok(report)
+}
+
+/// Rounds of ours and of testpmd's, in turn.
+fn beside(
+    name: &'static str,
+    names: [&str; 2],
+    (rounds, round): (usize, Duration),
+    measure_ours: impl Fn() -> Result<f64>,
+    testpmd: Result<Testpmd>,
+) -> Result<Report> {
+    let mut report = Report { of_core_time: true, ..Report::new(name) };
+    let [mut ours, mut theirs] = names.map(|name| Rate { name: name.to_owned(), samples: vec![] });
+    let mut testpmd = match testpmd {
         Ok(testpmd) => Some(testpmd),
         Err(error) => {
             report.notes.push(format!("no testpmd beside it: {error:#}"));
@@ -86,7 +126,7 @@ pub fn patch(rounds: usize, round: Duration) -> Result<Report> {
         }
     };
     for _ in 0..rounds {
-        ours.samples.push(measure(&snapshot, printed, round)?);
+        ours.samples.push(measure_ours()?);
         if let Some(testpmd) = &mut testpmd {
             theirs.samples.push(testpmd.measure(round, WARM_UP)?);
         }
@@ -157,12 +197,23 @@ fn snapshot(config: &str, fib: Option<Fib>) -> Result<Snapshot> {
 
 /// Two devices that give the same packet for ever.
 fn printed(pool: &mut Pool) -> Result<[Null; 2]> {
-    let (source, destination) = ((Ipv4Addr::new(192, 0, 2, 1), 1024), (Ipv4Addr::new(198, 18, 0, 1), 9));
-    let frame = udp_frame((MACS[1], MACS[0]), source.into(), destination.into(), PACKET)
-        .context("a packet too short for its headers")?;
+    let frame = any_packet()?;
     let mut device =
         |port| Null::printed(PortId(port), pool, &frame).context("a packet too long for its frame");
     Ok([device(0)?, device(1)?])
+}
+
+/// The same, copied into each frame and out of it.
+fn through(pool: &mut Pool) -> Result<[Null; 2]> {
+    let frame = any_packet()?;
+    let device = |port| Null::through(PortId(port), pool, &frame).context("a packet too long for its frame");
+    Ok([device(0)?, device(1)?])
+}
+
+fn any_packet() -> Result<Vec<u8>> {
+    let (source, destination) = ((Ipv4Addr::new(192, 0, 2, 1), 1024), (Ipv4Addr::new(198, 18, 0, 1), 9));
+    udp_frame((MACS[1], MACS[0]), source.into(), destination.into(), PACKET)
+        .context("a packet too short for its headers")
 }
 
 fn destinations(table: &Table, seeded: &mut Seeded) -> Vec<IpAddr> {
@@ -244,6 +295,7 @@ mod tests {
     fn a_worker_between_null_devices_forwards_everything() {
         let round = Duration::from_millis(30);
         assert!(measure(&snapshot(PATCH, None).unwrap(), printed, round).unwrap() > 0.0);
+        assert!(measure(&snapshot(MACSWAP, None).unwrap(), through, round).unwrap() > 0.0);
         let mut seeded = Seeded::new(1);
         for family in [Family::V4, Family::V6] {
             let table = Table::random(family, 1000, &mut seeded).unwrap();

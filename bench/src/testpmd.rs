@@ -32,13 +32,28 @@ impl Testpmd {
     /// # Errors
     /// It is not installed, or does not start.
     pub fn between_null_devices() -> Result<Self> {
-        let devices = ["--no-pci", "--vdev=net_null0", "--vdev=net_null1"];
+        Self::between(["--vdev=net_null0", "--vdev=net_null1"], &["--forward-mode=io"])
+    }
+
+    /// Swaps MAC addresses between two null devices, `size` bytes a packet, which each device copies into an mbuf and out
+    /// of it, in bursts of up to `burst` packets; on huge pages when there are any.
+    ///
+    /// # Errors
+    /// It is not installed, or does not start.
+    pub fn swapping_between_copying_devices(size: usize, burst: usize) -> Result<Self> {
+        let device = |n: u32| format!("--vdev=net_null{n},size={size},copy=1");
+        let burst = format!("--burst={burst}");
+        Self::between([&device(0), &device(1)], &["--forward-mode=macswap", &burst])
+    }
+
+    fn between(devices: [&str; 2], own: &[&str]) -> Result<Self> {
+        let eal = ["--no-pci", devices[0], devices[1]];
         if hugepages::are_reserved() {
-            Self::start(&[&["--in-memory"], &devices[..]].concat(), &["--forward-mode=io"])
+            Self::start(&[&["--in-memory"], &eal[..]].concat(), own)
         } else {
             // Its default number of mbufs does not fit into plain pages.
             let plain = ["--no-huge", "-m", "512"];
-            Self::start(&[&plain, &devices[..]].concat(), &["--forward-mode=io", "--total-num-mbufs=16384"])
+            Self::start(&[&plain, &eal[..]].concat(), &[own, &["--total-num-mbufs=16384"]].concat())
         }
     }
 

@@ -6,6 +6,7 @@
 use crate::snapshot::{AnyStage, MAX_STAGES, Pipeline, Placed, PortFacts, Snapshot};
 use crate::spec::{Layer, Spec, StageSpec};
 use crate::stages::decide::Decide;
+use crate::stages::macswap::MacSwap;
 use crate::stages::parse::Parse;
 use crate::stages::patch::Patch;
 use crate::stages::route::Route;
@@ -76,6 +77,7 @@ pub fn compile(spec: &Spec, epoch: u64, with: &Resources) -> Result<Snapshot, Co
                     })?;
                     AnyStage::Route(Route::new(fib.clone(), with.ports.clone(), with.hash_key.clone()))
                 }
+                StageSpec::MacSwap => AnyStage::MacSwap(MacSwap),
                 StageSpec::Drop => AnyStage::Decide(Decide::DROP),
                 StageSpec::Punt => AnyStage::Decide(Decide::PUNT),
             };

@@ -5,6 +5,7 @@
 
 use crate::stage::{Cx, Stage};
 use crate::stages::decide::Decide;
+use crate::stages::macswap::MacSwap;
 use crate::stages::parse::Parse;
 use crate::stages::patch::Patch;
 use crate::stages::route::Route;
@@ -37,6 +38,8 @@ pub enum AnyStage {
     Route(Route),
     /// A wire.
     Patch(Patch),
+    /// Source and destination change places.
+    MacSwap(MacSwap),
     /// The same verdict for all.
     Decide(Decide),
 }
@@ -48,6 +51,7 @@ impl Stage for AnyStage {
             Self::Parse(stage) => stage.process(burst, cx),
             Self::Route(stage) => stage.process(burst, cx),
             Self::Patch(stage) => stage.process(burst, cx),
+            Self::MacSwap(stage) => stage.process(burst, cx),
             Self::Decide(stage) => stage.process(burst, cx),
         }
     }

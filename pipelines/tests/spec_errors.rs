@@ -1113,7 +1113,7 @@ stages = ["filter.x"]
   |
 7 | stages = ["rout.main"]
   |           ^^^^^^^^^^^
-  = expected: a stage whose kind is one of `patch`, `route`, `drop`, `punt`
+  = expected: a stage whose kind is one of `patch`, `route`, `macswap`, `drop`, `punt`
   = help: did you mean "route.main"?
 
 error: there is no stage "filter.x"
@@ -1121,7 +1121,7 @@ error: there is no stage "filter.x"
    |
 10 | stages = ["filter.x"]
    |           ^^^^^^^^^^
-   = expected: a stage whose kind is one of `patch`, `route`, `drop`, `punt`
+   = expected: a stage whose kind is one of `patch`, `route`, `macswap`, `drop`, `punt`
 
 2 errors
 "#,
@@ -1234,6 +1234,27 @@ error: no packet reaches "punt"
   = help: "route" decides about every packet: it must be the last stage
 
 2 errors
+"#,
+    );
+}
+
+#[test]
+fn a_last_stage_that_does_not_decide() {
+    check(
+        r#"[port.wan]
+netdev = "eth1"
+[pipeline.p]
+input = ["wan"]
+stages = ["macswap"]
+"#,
+        r#"error: pipeline "p" does not say where packets go
+ --> r.toml:5:11
+  |
+5 | stages = ["macswap"]
+  |           ^^^^^^^^^ the last stage
+  = expected: a last stage whose kind is one of `patch`, `route`, `drop`, `punt`
+
+1 error
 "#,
     );
 }

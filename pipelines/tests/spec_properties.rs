@@ -101,6 +101,7 @@ fn fragments() -> impl Strategy<Value = String> {
         "{ wan = \"lan\" }\n",
         "[\"route.main\"]\n",
         "[\"patch.w\"]\n",
+        "[\"macswap\", \"patch.w\"]\n",
         "[\"10.0.0.0/8\", \"::/0\"]\n",
         "\"250ms\"\n",
         "4096\n",

@@ -82,6 +82,25 @@ fn a_configuration_becomes_pipelines_with_a_parser_ahead_and_numbered_stages() {
 }
 
 #[test]
+fn a_port_reflects_what_is_swapped_and_patched_to_itself() {
+    let config = TWO.replace("[\"route.main\"]", "[\"macswap\", \"patch.back\"]");
+    let config = config.replace("[route.main]\ntable = 254", "[patch.back]\npairs = { a = \"a\" }");
+    let spec = parse(&config, "test.toml").unwrap().spec;
+    assert_eq!(parse(&spec.to_toml(), "again.toml").unwrap().spec.to_toml(), spec.to_toml());
+    let mut snapshot = compiled(&config).unwrap();
+    let stages = &snapshot.pipelines[1].stages[..];
+    // Frames as such, so there is no parser ahead.
+    assert!(matches!(
+        stages,
+        [Placed { stage: AnyStage::MacSwap(_), .. }, Placed { stage: AnyStage::Patch(_), .. }]
+    ));
+    let (verdicts, counts) = process(&mut snapshot, 0, 64);
+    assert_eq!(verdicts, [Verdict::Transmit(PortId(0)); 64]);
+    let all = StageCount { packets: 64, drops: 0 };
+    assert_eq!(counts[..4], [StageCount::default(), StageCount::default(), all, all]);
+}
+
+#[test]
 fn what_was_not_given_is_named() {
     let error = compiled(&TWO.replace("254", "100")).unwrap_err();
     let expected = CompileError::NoFib { pipeline: "forward".into(), stage: "route.main".into(), table: 100 };

@@ -123,7 +123,7 @@ fn stage_rows(spec: &Spec, stage: &StageSpec) -> Rows {
             vec![("pairs", Text::One(format!("{{ {} }}", pairs.join(", "))))]
         }
         StageSpec::Route { table } => vec![("table", one(table))],
-        StageSpec::Drop | StageSpec::Punt => Vec::new(),
+        StageSpec::MacSwap | StageSpec::Drop | StageSpec::Punt => Vec::new(),
     }
 }
 

@@ -162,6 +162,8 @@ pub enum StageSpec {
     Drop,
     /// Gives every packet to the kernel.
     Punt,
+    /// Lets source and destination MAC address change places.
+    MacSwap,
 }
 
 /// As many as fit, or a number.

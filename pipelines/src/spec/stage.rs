@@ -52,6 +52,13 @@ pub(crate) static STAGES: &[StageKind] = &[
         decides: true,
         build: |fields, _, _, _| StageSpec::Route { table: fields.number("table") },
     },
+    StageKind {
+        name: "macswap",
+        section: None,
+        bare: true,
+        decides: false,
+        build: |_, _, _, _| StageSpec::MacSwap,
+    },
     StageKind { name: "drop", section: None, bare: true, decides: true, build: |_, _, _, _| StageSpec::Drop },
     StageKind { name: "punt", section: None, bare: true, decides: true, build: |_, _, _, _| StageSpec::Punt },
 ];
