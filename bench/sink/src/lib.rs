@@ -5,15 +5,18 @@
 
 #![forbid(unsafe_code)]
 
+pub mod arrival;
 pub mod clock;
 pub mod latency;
 pub mod live;
 pub mod sequence;
 pub mod sink;
 pub mod summary;
+pub mod totals;
 pub mod variation;
 pub mod verdict;
 
-pub use sink::{Arrival, Expect, Sink, SinkError, Source};
+pub use arrival::{Arrival, Expect, Source};
+pub use sink::{Sink, SinkError};
 pub use summary::{Summary, Told};
 pub use verdict::Verdict;

@@ -162,8 +162,8 @@ impl fmt::Display for Percent {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::arrival::{Arrival, Expect, Source};
     use crate::sequence::Window;
-    use crate::sink::{Arrival, Expect, Source};
 
     fn arrival(sequence: u64, took_ns: u64) -> Arrival {
         let (departed_ns, bytes) = (sequence * 1_000, 60);

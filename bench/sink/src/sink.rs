@@ -5,126 +5,16 @@
 //! lost. Keeps true: no allocation per packet. One sink is one core's; a flow must reach one core only, as a NIC's
 //! receive hash sees to, because the order of two cores' packets is known to nobody.
 
+use crate::arrival::{Arrival, Expect};
 use crate::clock::Relation;
 use crate::latency::Latency;
 use crate::live::Interval;
-use crate::sequence::{BooksError, Counts, OFFSET_CLASSES, Seen, Tracks, Window};
+use crate::sequence::{BooksError, Counts, OFFSET_CLASSES, Seen, Tracks};
 use crate::summary::{Summary, Told};
+use crate::totals::{Span, Totals};
 use crate::variation::Variation;
 use hdrhistogram::CreationError;
 use thiserror::Error;
-
-/// What a run sends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Expect {
-    /// The run's number, which its packets carry.
-    pub run: u32,
-    /// Flows, numbered from 0.
-    pub flows: u32,
-    /// How much of each flow is remembered; see [`Window::bytes_per_flow`].
-    pub window: Window,
-}
-
-/// Who wrote down when a packet arrived.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Source {
-    /// The device. Its clock is not the system's: the caller converts.
-    Hardware = 0,
-    /// The kernel, when it took the packet from the driver.
-    Kernel = 1,
-    /// The program, when it saw the packet.
-    User = 2,
-}
-
-impl Source {
-    /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 3] = [Self::Hardware, Self::Kernel, Self::User];
-
-    /// As a report calls it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Hardware => "hardware",
-            Self::Kernel => "kernel",
-            Self::User => "user",
-        }
-    }
-}
-
-/// A packet that arrived whole.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Arrival {
-    /// The run that it says it belongs to.
-    pub run: u32,
-    /// Its flow.
-    pub flow: u32,
-    /// Its number in the flow, from 0 to `u64::MAX - 1`.
-    pub sequence: u64,
-    /// When the schedule wanted it to depart, by the sender's clock.
-    pub departed_ns: u64,
-    /// When it did depart, by the sender's clock.
-    pub sent_ns: u64,
-    /// When it arrived, by this host's clock.
-    pub arrived_ns: u64,
-    /// Who says so.
-    pub source: Source,
-    /// Its length.
-    pub bytes: u32,
-}
-
-/// Packets outside the result.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stray {
-    /// How many.
-    pub packets: u64,
-    /// Their bytes.
-    pub bytes: u64,
-}
-
-impl Stray {
-    const fn count(&mut self, bytes: u32) {
-        self.packets += 1;
-        self.bytes += bytes as u64;
-    }
-
-    const fn add(&mut self, other: Self) {
-        self.packets += other.packets;
-        self.bytes += other.bytes;
-    }
-}
-
-/// Least and greatest of a time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Span {
-    first: u64,
-    last: u64,
-}
-
-impl Span {
-    const NONE: Self = Self { first: u64::MAX, last: 0 };
-
-    fn cover(&mut self, other: Self) {
-        *self = Self { first: self.first.min(other.first), last: self.last.max(other.last) };
-    }
-
-    /// Nanoseconds between them.
-    pub(crate) const fn length_ns(self) -> u64 {
-        self.last.saturating_sub(self.first)
-    }
-}
-
-/// Totals over the flows of one or more sinks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Totals {
-    pub(crate) counts: Counts,
-    pub(crate) bytes: u64,
-    pub(crate) corrupt: Stray,
-    pub(crate) foreign: Stray,
-    pub(crate) sources: [u64; 3],
-    pub(crate) offsets: [u64; OFFSET_CLASSES],
-    pub(crate) departures: Span,
-    pub(crate) arrivals: Span,
-}
 
 /// Why a sink cannot be made, or two cannot be one.
 #[derive(Debug, Error)]
@@ -181,16 +71,7 @@ impl Sink {
         Ok(Self {
             expect,
             tracks: Tracks::new(expect.window, expect.flows).ok_or_else(no_room)?,
-            totals: Totals {
-                counts: Counts::default(),
-                bytes: 0,
-                corrupt: Stray::default(),
-                foreign: Stray::default(),
-                sources: [0; 3],
-                offsets: [0; OFFSET_CLASSES],
-                departures: Span::NONE,
-                arrivals: Span::NONE,
-            },
+            totals: Totals::NONE,
             intended: Latency::new()?,
             actual: Latency::new()?,
             variation: Variation::new()?,
@@ -304,15 +185,7 @@ impl Sink {
         }
         self.former_error_ns = self.clock_error_ns().max(other.clock_error_ns());
         self.tracks.take_over(&other.tracks);
-        let (ours, theirs) = (&mut self.totals, &other.totals);
-        ours.counts.add(&theirs.counts);
-        ours.bytes += theirs.bytes;
-        ours.corrupt.add(theirs.corrupt);
-        ours.foreign.add(theirs.foreign);
-        ours.sources.iter_mut().zip(theirs.sources).for_each(|(ours, theirs)| *ours += theirs);
-        ours.offsets.iter_mut().zip(theirs.offsets).for_each(|(ours, theirs)| *ours += theirs);
-        ours.departures.cover(theirs.departures);
-        ours.arrivals.cover(theirs.arrivals);
+        self.totals.add(&other.totals);
         self.intended.merge(&other.intended);
         self.actual.merge(&other.actual);
         self.variation.merge(&other.variation);
@@ -332,6 +205,9 @@ impl Sink {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::arrival::Source;
+    use crate::sequence::Window;
+    use crate::totals::Stray;
 
     const EXPECT: Expect = Expect { run: 9, flows: 2, window: Window::Narrow };
     const ARRIVAL: Arrival = Arrival {

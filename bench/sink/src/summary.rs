@@ -3,11 +3,13 @@
 //! Owns: the closed books of all flows and the figures beside them. Refuses: to close books that contradict each other.
 //! Keeps true: `sent = received + lost`, and no latency is shown as valid beside a verdict that spoils it.
 
+use crate::arrival::{Expect, Source};
 use crate::clock::Step;
 use crate::latency::Percentiles;
 use crate::live::{Nanos, Percent, Rate};
 use crate::sequence::{Books, BooksError, OFFSET_CLASSES};
-use crate::sink::{Expect, Sink, Source, Stray};
+use crate::sink::Sink;
+use crate::totals::Stray;
 use crate::verdict::{Spoils, Verdict};
 use std::fmt;
 

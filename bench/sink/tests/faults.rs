@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 use zsync_sink::sequence::{OFFSET_CLASSES, Window};
-use zsync_sink::sink::Stray;
+use zsync_sink::totals::Stray;
 use zsync_sink::{Arrival, Expect, Sink, Source, Summary, Told};
 
 /// SplitMix64: small, seeded, and good enough to throw dice with.

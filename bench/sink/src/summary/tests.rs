@@ -1,7 +1,7 @@
 use super::*;
+use crate::arrival::Arrival;
 use crate::clock::{Host, Relation};
 use crate::sequence::Window;
-use crate::sink::Arrival;
 
 const ARRIVAL: Arrival = Arrival {
     run: 5,
