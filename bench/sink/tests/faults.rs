@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 use std::collections::BTreeSet;
+use zsync_sink::live::Interval;
 use zsync_sink::sequence::{OFFSET_CLASSES, Window};
 use zsync_sink::totals::Stray;
 use zsync_sink::{Arrival, Expect, Sink, Source, Summary, Told};
@@ -181,11 +182,18 @@ proptest! {
         seed in any::<u64>(), flows in 1u32..20, packets in 0u64..3_000, faults in faults(),
     ) {
         let (events, books) = channel(seed, flows, packets, faults);
+        let (foreign, corrupt) = (books.foreign, books.corrupt);
         let mut sink = sink(flows);
         events.iter().for_each(|event| feed(&mut sink, event));
         let summary = finish(&sink, &books.sent);
         prop_assert_eq!(counted(&sink, &summary, &books.sent), books);
         prop_assert_eq!(summary.books.counts.too_old, 0);
+        let mut interval = Interval::new().unwrap();
+        interval.take(&mut sink);
+        let line = interval.line(1_000_000);
+        let counts = summary.books.counts;
+        prop_assert_eq!((line.received, line.missing), (counts.received, counts.missing()));
+        prop_assert_eq!((line.foreign, line.corrupt), (foreign, corrupt));
         prop_assert_eq!(summary.intended.count, summary.books.counts.received);
     }
 
