@@ -28,6 +28,8 @@ const TABLES: [usize; 5] = [1, 1_000, 100_000, 1_000_000, MOST_ROUTES];
 const USUAL: usize = 1_000;
 /// Sweeps of a sample, at least.
 const SWEEPS: usize = 3;
+/// Sweeps that others interrupted, at most, while there are too few that nobody did.
+const TORN: usize = 50;
 /// Bytes of a last-level cache that the kernel does not tell.
 const CACHE: usize = 32 << 20;
 
@@ -172,23 +174,35 @@ fn measure(
     Ok(works.into_iter().map(|(_, cost)| cost).collect())
 }
 
-/// Clocks per packet: the middle one of as many sweeps as the time allows.
+/// Clocks per packet: the middle one of as many sweeps as the time allows. Those during which another thread had the core
+/// do not count, as long as there are others.
 fn sample(work: &mut Work, cold: bool, turn: Duration, eviction: &mut Eviction) -> Result<f64> {
-    let (start, mut sweeps) = (Instant::now(), Vec::new());
-    // The first one brings in what the case before it has put out of the caches.
-    while sweeps.len() <= SWEEPS || start.elapsed() < turn {
+    let (start, mut whole, mut torn) = (Instant::now(), Vec::new(), Vec::new());
+    // The first sweep brings in what the case before it has put out of the caches.
+    let mut first = true;
+    while start.elapsed() < turn || (whole.len() < SWEEPS && torn.len() < TORN) {
         work.prepare()?;
         if cold {
             eviction.evict();
             work.touch();
         }
+        let waited = waited();
         let before = tsc::read().unwrap_or(0);
         work.measured();
         let after = tsc::read().unwrap_or(0);
-        sweeps.push(after.wrapping_sub(before) as f64 / work.round() as f64);
+        let clocks = after.wrapping_sub(before) as f64 / work.round() as f64;
+        let sweeps = if waited == self::waited() { &mut whole } else { &mut torn };
+        if !std::mem::take(&mut first) {
+            sweeps.push(clocks);
+        }
         work.check()?;
     }
-    Ok(Spread::of(&sweeps[1..]).median)
+    Ok(Spread::of(if whole.is_empty() { &torn } else { &whole }).median)
+}
+
+/// Nanoseconds that this thread has waited for its core (the second number of `schedstat`; Documentation/scheduler).
+fn waited() -> Option<u64> {
+    fs::read_to_string("/proc/thread-self/schedstat").ok()?.split(' ').nth(1)?.parse().ok()
 }
 
 /// Memory that, once written, has put everything else out of the caches.

@@ -34,8 +34,8 @@ use zsync_protocol::stats::{StatsLayout, WorkerStats};
 pub const PACKET: usize = 64;
 /// Packets of a round with warm caches: their headers lie in the second-level cache, as a worker's do.
 pub const HOT_ROUND: usize = 256;
-/// Packets of a round with cold caches: their frames are as large as the last-level cache.
-pub const COLD_ROUND: usize = 16_384;
+/// Packets of a round with cold caches: few enough that the round is over before another thread wants the core.
+pub const COLD_ROUND: usize = 2048;
 /// Frames of a worker's pool.
 const WORKER_FRAMES: u32 = 4096;
 /// Nanoseconds that a worker's clock goes on by with each pass: about what one takes, so that housekeeping has its share.
