@@ -4,6 +4,8 @@
 //!   machine, tsc            what it is measured on, and in which clocks
 //!   report                  samples, their spread, ratios pair by pair; a table or JSON
 //!   traffic, generator      packets, the routes that lead them; the kernel as their source
+//!   stages                  what each part of forwarding a packet costs: clocks, instructions
+//!   gate, allocations       instructions against a committed baseline; none allocated per packet; the books balance
 //!   memory                  the engine's own worker between two null devices
 //!   veth, place, forwarder  a router between two veth pairs, and who forwards in it
 //!   testpmd, hugepages      DPDK's forwarder, in the same run
@@ -14,14 +16,17 @@
 //! does other things besides, nothing else means much.
 #![deny(unsafe_code)]
 
+pub mod allocations;
 pub mod enclosure;
 pub mod forwarder;
+pub mod gate;
 pub mod generator;
 pub mod hugepages;
 pub mod machine;
 pub mod memory;
 pub mod place;
 pub mod report;
+pub mod stages;
 pub mod testpmd;
 pub mod traffic;
 pub mod tsc;

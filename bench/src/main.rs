@@ -1,16 +1,25 @@
 //! `zsync-bench`: see the library.
 #![forbid(unsafe_code)]
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Parser, Subcommand};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use zsync_bench::allocations::Counting;
+use zsync_bench::gate::{self, Baseline, Build};
 use zsync_bench::generator::{Generator, Traffic};
 use zsync_bench::hugepages::HugePages;
-use zsync_bench::report::Report;
+use zsync_bench::report::{Report, Spread};
+use zsync_bench::stages::case::{Case, Kind, MOST_ROUTES};
+use zsync_bench::stages::{callgrind, costs};
 use zsync_bench::{enclosure, memory, veth};
+
+/// Counts for the gate; a counter of the thread's own costs the others nothing that they measure: they do not allocate.
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
 
 /// Measures zsync, beside its peers, on this machine.
 #[derive(Parser)]
@@ -28,6 +37,10 @@ enum Action {
     Run(Run),
     /// Sends UDP packets as fast as one core can, by the kernel itself. Needs root.
     Generate(Generate),
+    /// Does one stage's work on so many packets, once, and measures nothing: to be run under callgrind.
+    Stage(Stage),
+    /// Fails when a packet costs more instructions than the baseline says, a worker allocates, or its books do not balance.
+    Gate(Gate),
 }
 
 #[derive(Args)]
@@ -44,6 +57,42 @@ struct Run {
     /// How often each thing is measured; without it, as the benchmark finds good.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: Option<u32>,
+    /// `stages` and `fib`: also tables of 10 million routes, where there is memory for them.
+    #[arg(long)]
+    large: bool,
+}
+
+#[derive(Args)]
+struct Stage {
+    /// What is done: pool, checksum, header-v4, lookup-v4, drop, patch, parse-v4, route-v4, pipeline-v4, worker-patch, …
+    name: Kind,
+    /// How many packets, rounded up to whole rounds.
+    #[arg(long, default_value_t = callgrind::PACKETS)]
+    packets: u64,
+    /// Packets at a time.
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u8).range(1..=64))]
+    burst: u8,
+    /// Routes in the table.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=MOST_ROUTES as i64))]
+    table: u32,
+    /// New destinations for every round, all over the table.
+    #[arg(long)]
+    cold: bool,
+}
+
+#[derive(Args)]
+struct Gate {
+    /// Only the cases whose names contain one of these.
+    names: Vec<String>,
+    /// Writes the baseline instead of comparing with it.
+    #[arg(long)]
+    update: bool,
+    /// The baseline's file.
+    #[arg(long, default_value = gate::BASELINE)]
+    baseline: PathBuf,
+    /// Also that zsync forwards at least as fast in memory as testpmd beside it (timed, so not in CI).
+    #[arg(long)]
+    ratios: bool,
 }
 
 #[derive(Args)]
@@ -115,10 +164,13 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().action {
         Action::List => {
             BENCHMARKS.iter().for_each(|b| println!("{:14}  {}", b.name, b.about));
+            costs::BENCHMARKS.iter().for_each(|(name, about, _)| println!("{name:14}  {about}"));
             Ok(ExitCode::SUCCESS)
         }
         Action::Run(what) => run(&what),
         Action::Generate(what) => generate(&what).map(|()| ExitCode::SUCCESS),
+        Action::Stage(what) => stage(&what).map(|()| ExitCode::SUCCESS),
+        Action::Gate(what) => pass(&what),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("zsync-bench: {error:#}");
@@ -127,7 +179,18 @@ fn main() -> ExitCode {
 }
 
 fn run(what: &Run) -> Result<ExitCode> {
-    let chosen = what.names.iter().map(|name| find(name)).collect::<Result<Vec<_>>>()?;
+    let (alone, others): (Vec<_>, Vec<_>) = what.names.iter().partition(|name| costs::find(name).is_some());
+    let chosen = others.into_iter().map(|name| find(name)).collect::<Result<Vec<_>>>()?;
+    if !enclosure::is_inside() {
+        for plan in alone.into_iter().filter_map(|name| costs::find(name)) {
+            let budget = Duration::try_from_secs_f64(what.seconds)?;
+            let costs = costs::run(plan, what.rounds.unwrap_or(7) as usize, budget, what.large)?;
+            if what.json { println!("{}", costs.json()) } else { print!("{costs}") }
+        }
+    }
+    if chosen.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
     if enclosure::is_inside() {
         enclosure::furnish()?;
     } else if enclosure::is_possible() {
@@ -155,6 +218,92 @@ fn find(name: &str) -> Result<&'static Benchmark> {
         Some(benchmark) => Ok(benchmark),
         None => bail!("there is no benchmark {name}: `zsync-bench list` shows those that there are"),
     }
+}
+
+fn stage(what: &Stage) -> Result<()> {
+    let (burst, table) = (usize::from(what.burst), what.table as usize);
+    let case = Case { kind: what.name, burst, table, cold: what.cold };
+    println!("{case}: {} packets", callgrind::once(case, what.packets)?);
+    Ok(())
+}
+
+fn pass(what: &Gate) -> Result<ExitCode> {
+    let cases = gate::choose(&what.names)?;
+    let whole = what.names.is_empty();
+    let mut failed = false;
+    match skipped(what)? {
+        Some(why) => println!("SKIPPED: instructions: {why}"),
+        None => {
+            let counted = gate::count(&cases)?;
+            for (name, count) in &counted {
+                println!("{name:28} {count:9.2} instructions/packet");
+            }
+            if what.update {
+                let mut baseline = Baseline { build: Build::this(), instructions: counted };
+                if !whole {
+                    let known = Baseline::read(&what.baseline)?;
+                    ensure!(
+                        known.build == baseline.build,
+                        "the baseline is of another build: update all of it, without names"
+                    );
+                    for (name, count) in known.instructions {
+                        baseline.instructions.entry(name).or_insert(count);
+                    }
+                }
+                baseline.write(&what.baseline)?;
+                println!("wrote {}", what.baseline.display());
+            } else {
+                let baseline = Baseline::read(&what.baseline)?;
+                let findings = gate::compare(&baseline.instructions, &counted, whole);
+                findings.iter().for_each(|finding| println!("{finding}"));
+                failed |= findings.iter().any(|finding| finding.fails());
+            }
+        }
+    }
+    match gate::frugal() {
+        Ok(packets) => println!("no allocation, and balanced books, over {packets} packets through workers"),
+        Err(error) => {
+            println!("FAILED {error:#}");
+            failed = true;
+        }
+    }
+    if what.ratios {
+        let report = memory::patch(5, Duration::from_secs(1))?;
+        print!("{report}");
+        match report.ratios.first().map(|ratio| Spread::of(&ratio.samples).median) {
+            Some(ratio) if ratio < LEAST_RATIO => {
+                println!("FAILED {}: {ratio:.2}, at least {LEAST_RATIO} is expected", report.name);
+                failed = true;
+            }
+            Some(_) => {}
+            None => println!("SKIPPED: ratios: there is no testpmd"),
+        }
+    }
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// zsync forwards between null devices at more than twice testpmd's rate (`bench/RESULTS.md`): half of that is no noise.
+const LEAST_RATIO: f64 = 1.0;
+
+/// Why instructions cannot be compared here; in CI that is an error.
+fn skipped(what: &Gate) -> Result<Option<String>> {
+    let why = match callgrind::missing() {
+        Some(why) => Some(why),
+        None if what.update => None,
+        None => {
+            let (baseline, this) = (Baseline::read(&what.baseline)?.build, Build::this());
+            let other = || format!("the baseline is of another build ({baseline}; this program is {this})");
+            (baseline != this).then(other)
+        }
+    };
+    if let Some(why) = &why {
+        let ci = std::env::var("CI").as_deref() == Ok("true");
+        ensure!(
+            !ci && !what.update,
+            "{why}: build it as the baseline says, or `zsync-bench gate --update` with this build and commit"
+        );
+    }
+    Ok(why)
 }
 
 fn generate(what: &Generate) -> Result<()> {

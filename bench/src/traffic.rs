@@ -11,6 +11,9 @@ use zsync_pipelines::tables::fib::{AdjacencyId, Fib, FibLayout, FibWriter, Targe
 /// Neighbours that the routes lead to, half of them behind each of two ports.
 const NEIGHBOURS: u32 = 32;
 
+/// Bytes that a route takes besides the tables: in the writer's maps, in the set of those seen, in the list; rounded up.
+const BYTES_OF_A_ROUTE: usize = 300;
+
 /// IPv4 or IPv6.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
@@ -69,8 +72,7 @@ impl Table {
     /// # Errors
     /// The FIB refuses one.
     pub fn random(family: Family, routes: usize, seeded: &mut Seeded) -> Result<Self> {
-        let groups = u32::try_from(2 * routes).unwrap_or(u32::MAX).max(16);
-        let layout = FibLayout { v4_groups: groups, v6_groups: groups, adjacencies: 64, ..FibLayout::SMALL };
+        let layout = Self::layout(family, routes);
         let mut writer = FibWriter::create(Region::heap(layout.bytes()), layout)?;
         let neighbours = (0..NEIGHBOURS)
             .map(|n| {
@@ -92,6 +94,21 @@ impl Table {
             }
         }
         Ok(table)
+    }
+
+    fn layout(family: Family, routes: usize) -> FibLayout {
+        let groups = |routes: usize| u32::try_from(routes).unwrap_or(u32::MAX).max(64);
+        let (v4_groups, v6_groups) = match family {
+            // One route in 32 takes a group; they are random, so twice that is more than enough.
+            Family::V4 => (groups(routes / 16), 16),
+            Family::V6 => (16, groups(2 * routes)),
+        };
+        FibLayout { v4_groups, v6_groups, adjacencies: 64, ..FibLayout::SMALL }
+    }
+
+    /// Bytes of memory that such a table takes at most, with the writer's own while it is made.
+    pub fn bytes(family: Family, routes: usize) -> usize {
+        Self::layout(family, routes).bytes() + routes * BYTES_OF_A_ROUTE
     }
 
     /// A random address under one of the prefixes, which is neither a martian nor the kernel's to look at.

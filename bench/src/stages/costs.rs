@@ -1,0 +1,303 @@
+//! Costs: clocks per packet of the cases, by burst and by size of the table, with warm and with cold caches.
+//!
+//! Owns: the list of what is measured, budgets to compare with, a buffer that empties the caches. Refuses: machines without
+//! a time stamp counter. Keeps true: in each round every case of a table has its turn, so that a busy moment of the machine
+//! is one sample of each, and not all samples of one; a sample is the middle one of several sweeps.
+
+use crate::machine::{Machine, measured_core};
+use crate::report::Spread;
+use crate::stages::case::{Case, KINDS, Kind, MOST_ROUTES};
+use crate::stages::work::{COLD_ROUND, HOT_ROUND, Work};
+use crate::traffic::Family::{self, V4, V6};
+use crate::traffic::{Seeded, Table};
+use crate::tsc;
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+use std::fmt;
+use std::fs;
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use zsync_packet::burst::BURST;
+
+/// Packets at a time, as they are varied.
+const BURSTS: [usize; 7] = [1, 2, 4, 8, 16, 32, 64];
+/// Routes, as they are varied; the last only when it is asked for.
+const TABLES: [usize; 5] = [1, 1_000, 100_000, 1_000_000, MOST_ROUTES];
+/// Routes where bursts are varied.
+const USUAL: usize = 1_000;
+/// Sweeps of a sample, at least.
+const SWEEPS: usize = 3;
+/// Sweeps that others interrupted, at most, while there are too few that nobody did.
+const TORN: usize = 50;
+/// Bytes of a last-level cache that the kernel does not tell.
+const CACHE: usize = 32 << 20;
+
+/// Which cases of all there are.
+pub type Plan = fn(&Case) -> bool;
+
+/// Benchmarks: name, what it measures, its cases.
+pub const BENCHMARKS: [(&str, &str, Plan); 2] = [
+    ("stages", "clocks per packet of each stage, by burst and by table, with warm and cold caches", |_| true),
+    ("fib", "clocks per lookup, by burst and by table, with warm and cold caches", |case| {
+        matches!(case.kind, Kind::Lookup(_))
+    }),
+];
+
+/// The plan of the benchmark of that name.
+pub fn find(name: &str) -> Option<Plan> {
+    BENCHMARKS.iter().find(|(known, ..)| *known == name).map(|(.., plan)| *plan)
+}
+
+/// What VPP's nodes take, in clocks per packet (as its documentation and benchmarks publish them, on other machines than
+/// this one): low and high, and what they are.
+pub fn budget(kind: Kind) -> Option<(u32, u32, &'static str)> {
+    match kind {
+        Kind::Parse(V4) => Some((20, 22, "VPP ip4-input")),
+        Kind::Lookup(V4) => Some((29, 31, "VPP ip4-lookup")),
+        Kind::Route(V4) => Some((54, 67, "VPP ip4-lookup and ip4-rewrite (25 to 36)")),
+        Kind::Pipeline(V4) | Kind::WorkerRoute(V4) => {
+            Some((132, 136, "VPP, whole IPv4 path, devices included"))
+        }
+        _ => None,
+    }
+}
+
+/// The cost of one case.
+#[derive(Clone, Debug)]
+pub struct Cost {
+    /// What was measured.
+    pub case: Case,
+    /// Clocks per packet, round by round.
+    pub samples: Vec<f64>,
+}
+
+/// What was measured, and where.
+#[derive(Clone, Debug)]
+pub struct Costs {
+    /// The machine.
+    pub machine: Machine,
+    /// By case.
+    pub costs: Vec<Cost>,
+    /// What a reader must know.
+    pub notes: Vec<String>,
+}
+
+/// Every case there is, over tables of at most `most` routes.
+fn all(most: usize) -> Vec<Case> {
+    let kinds = KINDS.map(|(_, kind)| kind);
+    let mut cases = Vec::new();
+    for kind in kinds {
+        let bursts = if kind.is_worker() { &[BURST][..] } else { &BURSTS };
+        cases.extend(bursts.iter().map(|&burst| Case::hot(kind, burst, USUAL)));
+        let tables = if kind.looks_up() { &TABLES[..] } else { &[USUAL] };
+        for &table in tables.iter().filter(|&&table| table <= most) {
+            let hot = Case::hot(kind, BURST, table);
+            if !cases.contains(&hot) {
+                cases.push(hot);
+            }
+            if kind.reads() && !kind.is_worker() {
+                cases.push(Case { cold: true, ..hot });
+            }
+        }
+    }
+    cases
+}
+
+/// Measures what `plan` says, in about `time`; over tables of ten million routes too if `large`.
+///
+/// # Errors
+/// No time stamp counter, or a case that cannot be set up or goes wrong.
+pub fn run(plan: Plan, rounds: usize, time: Duration, large: bool) -> Result<Costs> {
+    tsc::read().context("this processor has no time stamp counter")?;
+    let most = if large { MOST_ROUTES } else { 1_000_000 };
+    let cases: Vec<_> = all(most).into_iter().filter(plan).collect();
+    let turn = time / (cases.len() * rounds).max(1) as u32;
+    let mut costs = Costs { machine: Machine::look(), costs: Vec::new(), notes: Vec::new() };
+    if !core_affinity::set_for_current(core_affinity::CoreId { id: measured_core() }) {
+        costs.notes.push(format!("not pinned: core {} was refused", measured_core()));
+    }
+    let mut eviction = Eviction::new();
+    for family in [V4, V6] {
+        // What looks nothing up is measured with the smallest table.
+        for routes in TABLES {
+            let over = |case: &&Case| case.kind.family() == family && case.routes() == routes;
+            let cases: Vec<_> = cases.iter().filter(over).copied().collect();
+            if cases.is_empty() {
+                continue;
+            }
+            let (need, have) = (Table::bytes(family, routes), available());
+            let mib = |bytes: usize| bytes >> 20;
+            if have.is_some_and(|have| need > have) {
+                let have = mib(have.unwrap_or(0));
+                let (family, need) = (family.name(), mib(need));
+                costs.notes.push(format!(
+                    "no {family} table of {routes} routes: it takes {need} MiB, {have} MiB are free"
+                ));
+                continue;
+            }
+            if routes >= 1_000_000 {
+                let (family, need) = (family.name(), mib(need));
+                costs.notes.push(format!("{routes} {family} routes: at most {need} MiB"));
+            }
+            costs.costs.extend(measure(family, routes, &cases, rounds, turn, &mut eviction)?);
+        }
+    }
+    costs.costs.sort_by_key(|cost| {
+        let kind = KINDS.iter().position(|(_, kind)| *kind == cost.case.kind);
+        (kind, cost.case.cold, cost.case.table, cost.case.burst)
+    });
+    costs.notes.push(format!(
+        "hot: {HOT_ROUND} packets of as many flows, written just before; cold: {COLD_ROUND} packets to random destinations \
+         under the table's routes, after {} MiB of other memory were written",
+        eviction.0.len() >> 20
+    ));
+    Ok(costs)
+}
+
+fn measure(
+    family: Family,
+    routes: usize,
+    cases: &[Case],
+    rounds: usize,
+    turn: Duration,
+    eviction: &mut Eviction,
+) -> Result<Vec<Cost>> {
+    let table = Arc::new(Table::random(family, routes, &mut Seeded::new(1))?);
+    let set_up = |case: &Case| Ok((Work::over(*case, table.clone())?, Cost { case: *case, samples: vec![] }));
+    let mut works = cases.iter().map(set_up).collect::<Result<Vec<_>>>()?;
+    for _ in 0..rounds {
+        for (work, cost) in &mut works {
+            cost.samples.push(sample(work, cost.case.cold, turn, eviction)?);
+        }
+    }
+    Ok(works.into_iter().map(|(_, cost)| cost).collect())
+}
+
+/// Clocks per packet: the middle one of as many sweeps as the time allows. Those during which another thread had the core
+/// do not count, as long as there are others.
+fn sample(work: &mut Work, cold: bool, turn: Duration, eviction: &mut Eviction) -> Result<f64> {
+    let (start, mut whole, mut torn) = (Instant::now(), Vec::new(), Vec::new());
+    // The first sweep brings in what the case before it has put out of the caches.
+    let mut first = true;
+    while start.elapsed() < turn || (whole.len() < SWEEPS && torn.len() < TORN) {
+        work.prepare()?;
+        if cold {
+            eviction.evict();
+            work.touch();
+        }
+        let waited = waited();
+        let before = tsc::read().unwrap_or(0);
+        work.measured();
+        let after = tsc::read().unwrap_or(0);
+        let clocks = after.wrapping_sub(before) as f64 / work.round() as f64;
+        let sweeps = if waited == self::waited() { &mut whole } else { &mut torn };
+        if !std::mem::take(&mut first) {
+            sweeps.push(clocks);
+        }
+        work.check()?;
+    }
+    Ok(Spread::of(if whole.is_empty() { &torn } else { &whole }).median)
+}
+
+/// Nanoseconds that this thread has waited for its core (the second number of `schedstat`; Documentation/scheduler).
+fn waited() -> Option<u64> {
+    fs::read_to_string("/proc/thread-self/schedstat").ok()?.split(' ').nth(1)?.parse().ok()
+}
+
+/// Memory that, once written, has put everything else out of the caches.
+struct Eviction(Vec<u8>);
+
+impl Eviction {
+    fn new() -> Self {
+        let kernel = fs::read_to_string("/sys/devices/system/cpu/cpu0/cache/index3/size").ok();
+        let kib = kernel.and_then(|text| text.trim().strip_suffix('K')?.parse::<usize>().ok());
+        // Twice its size, because it is not emptied in the order of use.
+        Self(vec![0; 2 * kib.map_or(CACHE, |kib| kib << 10)])
+    }
+
+    fn evict(&mut self) {
+        for line in self.0.chunks_mut(64) {
+            line[0] = line[0].wrapping_add(1);
+        }
+        black_box(&self.0);
+    }
+}
+
+/// Bytes that the kernel could give now (proc(5), `MemAvailable`).
+fn available() -> Option<usize> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    line.split_whitespace().next()?.parse::<usize>().ok().map(|kib| kib << 10)
+}
+
+impl Costs {
+    /// For other programs.
+    pub fn json(&self) -> Value {
+        let cost = |cost: &Cost| {
+            let Spread { min, median, max } = Spread::of(&cost.samples);
+            json!({ "name": cost.case.to_string(), "unit": "clocks/packet", "samples": cost.samples,
+                "spread": { "min": min, "median": median, "max": max } })
+        };
+        json!({ "machine": self.machine.json(), "costs": self.costs.iter().map(cost).collect::<Vec<_>>(), "notes": self.notes })
+    }
+}
+
+impl fmt::Display for Costs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.machine)?;
+        writeln!(
+            f,
+            "{:<28} {:>8} {:>8} {:>8}  clocks/packet",
+            "kind/burst/routes/caches", "median", "min", "max"
+        )?;
+        for cost in &self.costs {
+            let Spread { min, median, max } = Spread::of(&cost.samples);
+            write!(f, "{:<28} {median:>8.1} {min:>8.1} {max:>8.1}", cost.case.to_string())?;
+            match budget(cost.case.kind) {
+                Some((low, high, whose)) if cost.case.burst == BURST => {
+                    writeln!(f, "  {whose}: {low} to {high}")?
+                }
+                _ => writeln!(f)?,
+            }
+        }
+        self.notes.iter().try_for_each(|note| writeln!(f, "note: {note}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_or_a_table_is_varied_and_no_case_comes_twice() {
+        let cases = all(MOST_ROUTES);
+        let names: std::collections::BTreeSet<_> = cases.iter().map(Case::to_string).collect();
+        assert_eq!(names.len(), cases.len());
+        for name in
+            ["route-v6/1/1000/hot", "route-v4/64/10000000/cold", "pool/64/1000/hot", "parse-v4/64/1000/cold"]
+        {
+            assert!(names.contains(name), "{name}");
+        }
+        assert!(all(1_000_000).iter().all(|case| case.table <= 1_000_000));
+    }
+
+    #[test]
+    fn lookups_are_measured_hot_and_cold_and_printed_beside_their_budget() {
+        let plan: Plan = |case| case.kind == Kind::Lookup(V4) && case.burst == BURST && case.table <= 1000;
+        let costs = run(plan, 2, Duration::ZERO, false).unwrap();
+        assert_eq!(costs.costs.len(), 4);
+        assert!(
+            costs
+                .costs
+                .iter()
+                .all(|cost| cost.samples.len() == 2 && cost.samples.iter().all(|&clocks| clocks > 0.0))
+        );
+        let text = costs.to_string();
+        assert!(
+            text.contains("lookup-v4/64/1000/cold") && text.contains("VPP ip4-lookup: 29 to 31"),
+            "{text}"
+        );
+        assert_eq!(costs.json()["costs"][3]["unit"], "clocks/packet");
+    }
+}
