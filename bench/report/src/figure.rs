@@ -136,7 +136,7 @@ mod tests {
         assert_eq!(logarithmic(1.0, 1e6, 7).len(), 7);
         assert_eq!(short(0.6000000000000001), "0.6");
         assert_eq!(per_cent(1e-5), "0.001 %");
-        assert_eq!(super::time(20_000.0), "20 µs");
+        assert_eq!(time(20_000.0), "20 µs");
     }
 
     proptest! {

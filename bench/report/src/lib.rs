@@ -6,6 +6,8 @@
 //!   json, folder             a line of JSON per outcome; all that lie in a folder
 //!   figure                   numbers as people read them
 //!   table                    100 columns for a terminal
+//!   plot                     SVG: latency, loss, ratios
+//!   page                     one HTML file that needs nothing else
 //!   progress                 what a long run says meanwhile
 //! ```
 //!
@@ -20,6 +22,8 @@ pub mod folder;
 pub mod json;
 pub mod machine;
 pub mod outcome;
+pub mod page;
+pub mod plot;
 pub mod progress;
 pub mod spread;
 pub mod table;
