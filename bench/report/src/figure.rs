@@ -101,10 +101,16 @@ pub fn logarithmic(low: f64, high: f64, most: usize) -> Vec<f64> {
             .filter(|tick| (low * 0.999_999..=high * 1.000_001).contains(tick))
             .collect()
     };
-    [of(&[1.0, 2.0, 5.0], 1), of(&[1.0], 1), of(&[1.0], 2), of(&[1.0], 3)]
-        .into_iter()
-        .find(|ticks| ticks.len() <= most.max(2))
-        .unwrap_or_else(|| vec![low, high])
+    [
+        of(&[1.0, 1.5, 2.0, 3.0, 5.0, 7.0], 1),
+        of(&[1.0, 2.0, 5.0], 1),
+        of(&[1.0], 1),
+        of(&[1.0], 2),
+        of(&[1.0], 3),
+    ]
+    .into_iter()
+    .find(|ticks| ticks.len() <= most.max(2))
+    .unwrap_or_else(|| vec![low, high])
 }
 
 #[cfg(test)]
@@ -132,7 +138,7 @@ mod tests {
             linear(0.93, 3.2, 5).iter().map(|&tick| short(tick)).collect::<Vec<_>>(),
             ["1", "1.5", "2", "2.5", "3"]
         );
-        assert_eq!(logarithmic(0.4, 6.0, 7), [0.5, 1.0, 2.0, 5.0]);
+        assert_eq!(logarithmic(0.4, 6.0, 6), [0.5, 1.0, 2.0, 5.0]);
         assert_eq!(logarithmic(1.0, 1e6, 7).len(), 7);
         assert_eq!(short(0.6000000000000001), "0.6");
         assert_eq!(per_cent(1e-5), "0.001 %");

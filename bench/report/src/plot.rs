@@ -12,7 +12,7 @@ pub mod ratio;
 /// How wide a plot is drawn. Text does not shrink with the window: a page holds both and shows the one that fits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Size {
-    /// 720 pixels.
+    /// 830 pixels.
     Wide,
     /// 330 pixels, for telephones.
     Narrow,
@@ -22,7 +22,7 @@ impl Size {
     /// In pixels.
     pub const fn width(self) -> f64 {
         match self {
-            Self::Wide => 720.0,
+            Self::Wide => 830.0,
             Self::Narrow => 330.0,
         }
     }

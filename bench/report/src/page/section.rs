@@ -82,25 +82,36 @@ fn figures(out: &mut String, outcome: &Outcome, is_valid: bool) {
     for series in outcome.series() {
         let Series { name, samples, cpu_ns_per_packet, ndr } = series;
         let spread = Spread::of(samples);
-        let cell = |text: String| format!("<td class=\"number\">{text}</td>");
-        let figure = |text: Option<String>| cell(text.map_or("–".to_owned(), |text| struck(&text, is_valid)));
+        // The label stands before the figure where a narrow window has no room for columns.
+        let cell = |label: &str, text: String| {
+            format!("<td class=\"number\" data-label=\"{label}\"><span>{text}</span></td>")
+        };
+        let figure = |label: &str, text: Option<String>| {
+            cell(label, text.map_or("–".to_owned(), |text| struck(&text, is_valid)))
+        };
         let mut row = format!("<tr><th scope=\"row\">{}</th>", escape(name));
-        row += &figure(spread.map(|s| unit.text(s.median)));
-        row += &figure(spread.map(|s| format!("{} to {}", unit.text(s.minimum), unit.text(s.maximum))));
-        row += &cell(samples.len().to_string());
+        row += &figure("Median", spread.map(|s| unit.text(s.median)));
+        row += &figure(
+            "Least to greatest",
+            spread.map(|s| format!("{} to {}", unit.text(s.minimum), unit.text(s.maximum))),
+        );
+        row += &cell("Rounds", samples.len().to_string());
         if has_cpu {
-            row += &figure(cpu_ns_per_packet.map(digits));
+            row += &figure("CPU, ns/packet", cpu_ns_per_packet.map(digits));
         }
         if has_ndr {
-            row += &figure(ndr.map(|ndr| {
-                let unit = Unit::suiting(ndr.rate, "packets/s");
-                format!(
-                    "{} {} <span class=\"range\">at loss ≤ {:e}</span>",
-                    unit.text(ndr.rate),
-                    unit.name,
-                    ndr.loss_limit
-                )
-            }));
+            row += &figure(
+                "No-drop rate",
+                ndr.map(|ndr| {
+                    let unit = Unit::suiting(ndr.rate, "packets/s");
+                    format!(
+                        "{} {} <span class=\"range\">at loss ≤ {:e}</span>",
+                        unit.text(ndr.rate),
+                        unit.name,
+                        ndr.loss_limit
+                    )
+                }),
+            );
         }
         let _ = writeln!(out, "{row}</tr>");
     }

@@ -60,17 +60,22 @@ fn lede(outcomes: &[Outcome]) -> String {
     if invalid > 0 {
         parts.push(format!("<span class=\"badge void\">{invalid} not valid</span>"));
     }
+    let peers: Vec<String> = peers.iter().map(|peer| format!("<b>{}</b>", escape(peer))).collect();
     let named = match peers.as_slice() {
         [] => "zsync by itself".to_owned(),
-        [one] => format!("zsync beside {}", escape(one)),
-        [most @ .., last] => format!("zsync beside {} and {}", escape(&most.join(", ")), escape(last)),
+        [one] => format!("zsync beside {one}"),
+        [most @ .., last] => format!("zsync beside {} and {last}", most.join("; ")),
     };
     let benchmarks = if outcomes.len() == 1 {
         "One benchmark".to_owned()
     } else {
         format!("{} benchmarks", outcomes.len())
     };
-    format!("{benchmarks} of {named}. <span class=\"tally\">{}</span>", parts.join(" "))
+    format!(
+        "zsync is a program that forwards network packets past the kernel. {benchmarks} of {named}, run in turn on the same \
+         machine:</p>\n<p class=\"tally\">{}",
+        parts.join(" ")
+    )
 }
 
 /// What was measured on. One table row each, with every value that occurs, since runs may come from several machines.

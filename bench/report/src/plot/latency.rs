@@ -59,7 +59,7 @@ pub fn plot(curves: &[LatencyCurve], order: &[&str], size: Size) -> Option<Strin
         // A label that would run into the one before is left out; its line stays.
         if at - extent(&label) / 2.0 > free {
             canvas.text("tick", at, top + PLOT + 17.0, Anchor::Middle, &label);
-            free = at + extent(&label) / 2.0 - 4.0;
+            free = at + extent(&label) / 2.0 - 1.0;
         }
     }
     canvas.line("frame", [left, top + PLOT, right, top + PLOT]);

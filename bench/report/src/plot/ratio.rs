@@ -29,7 +29,7 @@ pub fn plot(ratios: &[Ratio], size: Size) -> Option<String> {
     }
     let (low, high) = span(ratios);
     let mut canvas = Canvas::new(size, ratios.len() as f64 * ROW + 42.0);
-    let (left, right, bottom) = (14.0, canvas.width - 14.0, ratios.len() as f64 * ROW);
+    let (left, right, bottom) = (8.0, canvas.width - 8.0, ratios.len() as f64 * ROW);
     let x = Axis { low, high, from: left, to: right, is_logarithmic: true };
     let mut free = f64::NEG_INFINITY;
     for tick in logarithmic(low, high, if size == Size::Wide { 9 } else { 6 }) {
