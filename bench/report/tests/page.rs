@@ -104,6 +104,27 @@ impl Browser {
         fs::read_to_string(out).unwrap()
     }
 
+    /// The document as it is once a page has been measured in a frame of this width: a frame is as narrow as a telephone,
+    /// which a window may not be.
+    fn measure(&self, page: &str, width: u32) -> String {
+        fs::write(self.folder.join("measured.html"), page).unwrap();
+        let frame = self.folder.join("frame.html");
+        let show = "document.body.append(Object.assign(document.createElement('main'), \
+                    {innerHTML: f.contentDocument.body.innerHTML}))";
+        let text = format!(
+            "<!DOCTYPE html><body><iframe id=f width={width} height=3000 style=border:0 src=measured.html \
+             onload=\"setTimeout(() => {{ {show} }}, 300)\"></iframe></body>"
+        );
+        fs::write(&frame, text).unwrap();
+        self.run(&[
+            "--dump-dom".to_owned(),
+            "--allow-file-access-from-files".to_owned(),
+            "--virtual-time-budget=5000".to_owned(),
+            format!("--window-size={},1000", width + 100),
+            format!("file://{}", frame.display()),
+        ])
+    }
+
     fn picture(&self, page: &Path, name: &str, (width, height): (u32, u32), is_dark: bool) -> Picture {
         let path = self.folder.join(name);
         self.run(&[
@@ -181,28 +202,11 @@ fn a_browser_shows_the_whole_page_wide_and_narrow_light_and_dark() {
         );
     }
 
-    // The policy forbids scripts, so the copy that is measured goes without it. A frame is as narrow as a telephone, which
-    // a window may not be.
+    // The policy forbids scripts, so the copy that is measured goes without it.
     let policy = html.lines().find(|line| line.contains("Content-Security-Policy")).unwrap();
     let measured = html.replace(policy, "").replace("</body>", &format!("{MEASURE}</body>"));
     for width in [1280, 700, 400, 340] {
-        let path = browser.folder.join("measured.html");
-        fs::write(&path, &measured).unwrap();
-        let frame = browser.folder.join("frame.html");
-        let show = "document.body.append(Object.assign(document.createElement('main'), \
-                    {innerHTML: f.contentDocument.body.innerHTML}))";
-        let text = format!(
-            "<!DOCTYPE html><body><iframe id=f width={width} height=3000 style=border:0 src=measured.html \
-             onload=\"setTimeout(() => {{ {show} }}, 300)\"></iframe></body>"
-        );
-        fs::write(&frame, text).unwrap();
-        let dom = browser.run(&[
-            "--dump-dom".to_owned(),
-            "--allow-file-access-from-files".to_owned(),
-            "--virtual-time-budget=5000".to_owned(),
-            format!("--window-size={},1000", width + 100),
-            format!("file://{}", frame.display()),
-        ]);
+        let dom = browser.measure(&measured, width);
         assert!(dom.contains(&format!("MEASURED {width} []")), "{:?}", dom.split("MEASURED").nth(1));
         for outcome in &outcomes {
             assert!(dom.contains(&format!("<h2>{}</h2>", page::escape(&outcome.name))), "{}", outcome.name);
@@ -213,4 +217,8 @@ fn a_browser_shows_the_whole_page_wide_and_narrow_light_and_dark() {
             assert!(dom.contains(&format!("<h3>{heading}</h3>")), "{heading}");
         }
     }
+    // What is too wide is found: the measurement itself is tried.
+    let wide = format!("<p style=\"white-space:nowrap\">{}</p></main>", "too wide ".repeat(40));
+    let dom = browser.measure(&measured.replace("</main>", &wide), 400);
+    assert!(dom.contains("wider P too wide"), "{:?}", dom.split("MEASURED").nth(1));
 }

@@ -72,8 +72,8 @@ fn lede(outcomes: &[Outcome]) -> String {
         format!("{} benchmarks", outcomes.len())
     };
     format!(
-        "zsync is a program that forwards network packets past the kernel. {benchmarks} of {named}, run in turn on the same \
-         machine:</p>\n<p class=\"tally\">{}",
+        "zsync is a program that forwards network packets past the kernel. {benchmarks} of {named}, each measured \
+         in turn with it:</p>\n<p class=\"tally\">{}",
         parts.join(" ")
     )
 }

@@ -56,8 +56,9 @@ pub fn plot(curves: &[LatencyCurve], order: &[&str], size: Size) -> Option<Strin
     for (value, label) in ticks {
         let at = x.place(value);
         canvas.line("grid", [at, top, at, top + PLOT]);
-        // A label that would run into the one before is left out; its line stays.
-        if at - extent(&label) / 2.0 > free {
+        // A label that would run into the one before is left out, and so is one that would run into "max"; its line stays.
+        let until = if has_maximum && value < end { right - extent("max") } else { f64::INFINITY };
+        if at - extent(&label) / 2.0 > free && at + extent(&label) / 2.0 < until {
             canvas.text("tick", at, top + PLOT + 17.0, Anchor::Middle, &label);
             free = at + extent(&label) / 2.0 - 1.0;
         }
@@ -129,6 +130,13 @@ mod tests {
             assert!(svg.contains(&format!(">{label}</text>")), "{label}: {svg}");
         }
         assert!(!svg.contains("99.99 %") && !svg.contains("NaN"), "{svg}");
+    }
+
+    #[test]
+    fn where_labels_have_no_room_the_slowest_packet_keeps_its_own() {
+        let svg =
+            plot(&[curve(&[(0.5, 1e3), (0.99999, 2e4), (1.0, 1e6)])], &["zsync"], Size::Narrow).unwrap();
+        assert!(svg.contains(">max</text>") && !svg.contains(">99.999 %</text>"), "{svg}");
     }
 
     #[test]

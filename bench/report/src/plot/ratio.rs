@@ -73,7 +73,12 @@ pub fn strip(ratio: &Ratio, (low, high): (f64, f64)) -> String {
     let one = x.place(1.0);
     let mut out =
         format!(r#"<svg class="strip" viewBox="0 0 {STRIP} 26" width="{STRIP}" height="26" role="img">"#);
-    let _ = write!(out, "<title>{} times {}, {standing}</title>", digits(spread.median), escape(&ratio.peer));
+    let _ = write!(
+        out,
+        "<title>Ratio {} against {}, {standing}</title>",
+        digits(spread.median),
+        escape(&ratio.peer)
+    );
     let _ = write!(out, r#"<line class="one" x1="{one:.1}" y1="0" x2="{one:.1}" y2="26"/>"#);
     let _ = write!(
         out,
