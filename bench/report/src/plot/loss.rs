@@ -2,13 +2,16 @@
 //! is the difference that matters most.
 
 use super::Size;
-use super::canvas::{Anchor, Axis, Canvas, extent};
+use super::canvas::{Anchor, Axis, Canvas, STYLES, extent};
 use super::latency::style;
 use crate::curve::LossCurve;
 use crate::figure::{Unit, linear, logarithmic, per_cent, short};
 
 const PLOT: f64 = 230.0;
-const GAP: f64 = 34.0;
+/// Height of the band that is no loss at all.
+const GAP: f64 = 44.0;
+/// Between series that lose nothing: they would hide one another.
+const STEP: f64 = 7.0;
 
 /// The plot; `None` when no curve has a trial that can be drawn. `order` as of [`super::latency::plot`].
 pub fn plot(curves: &[LossCurve], order: &[&str], size: Size) -> Option<String> {
@@ -37,14 +40,17 @@ pub fn plot(curves: &[LossCurve], order: &[&str], size: Size) -> Option<String> 
     let unit = Unit::suiting(fastest, "packets/s");
     let x = Axis { low: 0.0, high: fastest * 1.03, from: left, to: right, is_logarithmic: false };
     let y = Axis { low: lowest, high: 1.0, from: bottom - GAP, to: top, is_logarithmic: true };
-    let height = |loss: f64| if loss > 0.0 { y.place(loss) } else { bottom };
+    let height = |index: usize, loss: f64| match loss > 0.0 {
+        true => y.place(loss),
+        false => bottom - 4.0 - STEP * (index % STYLES) as f64,
+    };
 
     for tick in logarithmic(lowest, 1.0, 7) {
         let at = y.place(tick);
         canvas.line("grid", [left, at, right, at]);
         canvas.text("tick", left - 8.0, at + 4.0, Anchor::End, &per_cent(tick));
     }
-    canvas.text("tick", left - 8.0, bottom + 4.0, Anchor::End, "no loss");
+    canvas.text("tick", left - 8.0, bottom - 5.0, Anchor::End, "no loss");
     canvas.line("break", [left, bottom - GAP, left, bottom]);
     let mut free = f64::NEG_INFINITY;
     for tick in linear(0.0, x.high / unit.divisor, 8) {
@@ -62,7 +68,8 @@ pub fn plot(curves: &[LossCurve], order: &[&str], size: Size) -> Option<String> 
     let mut told = vec![];
     for (index, (curve, trials)) in drawn.iter().enumerate() {
         let style = style(&curve.series, order, index);
-        let at: Vec<(f64, f64)> = trials.iter().map(|t| (x.place(t.offered), height(t.loss))).collect();
+        let at: Vec<(f64, f64)> =
+            trials.iter().map(|t| (x.place(t.offered), height(index, t.loss))).collect();
         canvas.path(style, &at);
         for (trial, (px, py)) in trials.iter().zip(&at) {
             let rate = unit.text(trial.offered);
@@ -84,6 +91,7 @@ pub fn plot(curves: &[LossCurve], order: &[&str], size: Size) -> Option<String> 
 mod tests {
     use super::*;
     use crate::curve::Trial;
+    use std::collections::HashSet;
 
     fn curve(trials: &[(f64, f64)]) -> LossCurve {
         let trials =
@@ -104,6 +112,17 @@ mod tests {
             .collect();
         assert!(marks.len() == 3 && marks[0] > marks[1] && marks[1] > marks[2], "{marks:?}");
         assert!(svg.contains("zsync: no loss up to 1.00 M packets/s"));
+    }
+
+    #[test]
+    fn series_that_lose_nothing_do_not_hide_one_another() {
+        let svg = plot(&[curve(&[(1e6, 0.0)]), curve(&[(1e6, 0.0)])], &[], Size::Wide).unwrap();
+        let lines: HashSet<&str> = svg
+            .split("<polyline")
+            .skip(1)
+            .map(|l| l.split("points=\"").nth(1).unwrap().split('"').next().unwrap())
+            .collect();
+        assert_eq!(lines.len(), 2, "{svg}");
     }
 
     #[test]
