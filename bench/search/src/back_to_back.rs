@@ -152,7 +152,6 @@ pub fn measure<B: Bursts>(
     Ok(result)
 }
 
-/// The rate and the mean, for a line of a report.
 impl fmt::Display for Burst {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} packets at {}: {} came back", self.sent, Rate(self.rate), self.received)

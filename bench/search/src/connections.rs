@@ -218,7 +218,7 @@ pub fn establishment_rate<C: Connections>(
                 ceiling = ceiling.min(attempt.reached().min(rate * (1.0 - TOLERANCE)))
             }
             Ok(attempt) if attempt.passed() => {
-                (low, offered) = (Some(rate), Some(attempt.phase1.offered.min(rate)));
+                (low, offered) = (Some(rate), Some(attempt.reached().min(rate)));
             }
             Ok(_) => high = Some(rate),
         }

@@ -95,22 +95,22 @@ impl Target {
         }
     }
 
-    fn is_full(&self, trial: &Measured) -> bool {
-        // Rates and durations pass through floats: a nanosecond less is not short.
-        trial.duration.as_secs_f64() >= self.duration - 1e-6
+    fn is_full(&self, trial: &Noted) -> bool {
+        // Durations pass through floats: a nanosecond less is not short.
+        trial.seconds >= self.duration - 1e-6
     }
 
     /// RFC 9971, appendix with the load classification code.
-    fn classify(&self, trials: &[Measured]) -> Class {
+    fn classify(&self, trials: &[Noted]) -> Class {
         let (mut full_low, mut full_high, mut short_low, mut short_high) = (0.0, 0.0, 0.0, 0.0);
         for trial in trials {
-            let sum = match (self.is_full(trial), trial.loss_ratio() > self.loss_ratio) {
+            let sum = match (self.is_full(trial), trial.measured.loss_ratio() > self.loss_ratio) {
                 (true, false) => &mut full_low,
                 (true, true) => &mut full_high,
                 (false, false) => &mut short_low,
                 (false, true) => &mut short_high,
             };
-            *sum += trial.duration.as_secs_f64();
+            *sum += trial.seconds;
         }
         // Short trials without loss prove nothing, but they excuse short trials with loss.
         let balance = short_low * self.exceed_ratio / (1.0 - self.exceed_ratio);
@@ -127,15 +127,15 @@ impl Target {
     }
 
     /// Conditional Throughput at a load (RFC 9971): its rate less the loss ratio that the goal's share of the time kept.
-    fn conditional_throughput(&self, rate: f64, trials: &[Measured]) -> f64 {
+    fn conditional_throughput(&self, rate: f64, trials: &[Noted]) -> f64 {
         let mut full: Vec<_> = trials.iter().filter(|trial| self.is_full(trial)).collect();
-        full.sort_by(|a, b| a.loss_ratio().total_cmp(&b.loss_ratio()));
-        let whole: f64 = full.iter().map(|trial| trial.duration.as_secs_f64()).sum();
+        full.sort_by(|a, b| a.measured.loss_ratio().total_cmp(&b.measured.loss_ratio()));
+        let whole: f64 = full.iter().map(|trial| trial.seconds).sum();
         let mut remaining = whole.max(self.sum) * (1.0 - self.exceed_ratio);
         let mut loss_ratio = 1.0;
         for trial in full {
-            loss_ratio = trial.loss_ratio();
-            remaining -= trial.duration.as_secs_f64();
+            loss_ratio = trial.measured.loss_ratio();
+            remaining -= trial.seconds;
             if remaining <= 1e-6 {
                 return rate * (1.0 - loss_ratio);
             }
@@ -200,10 +200,17 @@ impl fmt::Display for MlrResult {
     }
 }
 
+/// A trial, and for how long it was meant to be: no trial lasts to the nanosecond, and RFC 9971 classifies by intent.
+#[derive(Clone, Copy)]
+struct Noted {
+    seconds: f64,
+    measured: Measured,
+}
+
 /// Trials at one load.
 struct Load {
     rate: f64,
-    trials: Vec<Measured>,
+    trials: Vec<Noted>,
 }
 
 struct Search<'a, T> {
@@ -318,20 +325,20 @@ impl<T: Trial> Search<'_, T> {
                 match self.run.attempt(rate, Duration::from_secs_f64(duration))? {
                     Attempt::Ended(ending) => return Ok(ending),
                     Attempt::Short => (),
-                    Attempt::Measured(measured) => self.note(rate, measured),
+                    Attempt::Measured(measured) => self.note(rate, Noted { seconds: duration, measured }),
                 }
             }
         }
     }
 
-    fn note(&mut self, rate: f64, measured: Measured) {
+    fn note(&mut self, rate: f64, trial: Noted) {
         match self.loads.iter_mut().find(|load| load.rate == rate) {
-            Some(load) => load.trials.push(measured),
-            None => self.loads.push(Load { rate, trials: vec![measured] }),
+            Some(load) => load.trials.push(trial),
+            None => self.loads.push(Load { rate, trials: vec![trial] }),
         }
     }
 
-    fn trials(&self, rate: f64) -> &[Measured] {
+    fn trials(&self, rate: f64) -> &[Noted] {
         self.loads.iter().find(|load| load.rate == rate).map_or(&[], |load| &load.trials)
     }
 
@@ -352,12 +359,12 @@ impl<T: Trial> Search<'_, T> {
 
     /// What the device forwarded at that load: under overload, a guess of its capacity.
     fn forwarded(&self, rate: f64) -> Option<f64> {
-        self.trials(rate).last().map(Measured::forwarding_rate)
+        self.trials(rate).last().map(|trial| trial.measured.forwarding_rate())
     }
 
     /// The least that was offered in trials at that load.
     fn offered(&self, rate: f64) -> f64 {
-        self.trials(rate).iter().map(|trial| trial.offered).fold(rate, f64::min)
+        self.trials(rate).iter().map(|trial| trial.measured.reached()).fold(rate, f64::min)
     }
 
     fn result(&self, goal: &Goal, ending: Ending) -> GoalResult {
@@ -378,9 +385,10 @@ impl<T: Trial> Search<'_, T> {
 mod tests {
     use super::*;
 
-    fn trial(seconds: u64, lost: u64) -> Measured {
-        let duration = Duration::from_secs(seconds);
-        Measured { asked: 1e3, offered: 1e3, sent: 1000, received: 1000 - lost, duration, latency: None }
+    fn trial(seconds: u64, lost: u64) -> Noted {
+        let (received, duration) = (1000 - lost, Duration::from_secs(seconds));
+        let measured = Measured { asked: 1e3, offered: 1e3, sent: 1000, received, duration, latency: None };
+        Noted { seconds: seconds as f64, measured }
     }
 
     fn target(exceed_ratio: f64) -> Target {

@@ -86,7 +86,7 @@ pub fn throughput<T: Trial>(
             Attempt::Ended(ending) => break ending,
             Attempt::Short => (),
             Attempt::Measured(measured) if measured.loss_ratio() > loss_ratio => high = Some(rate),
-            Attempt::Measured(measured) => (low, offered) = (Some(rate), Some(measured.offered.min(rate))),
+            Attempt::Measured(measured) => (low, offered) = (Some(rate), Some(measured.reached().min(rate))),
         }
     };
     let rule = format!(

@@ -75,6 +75,18 @@ pub enum SearchError<E> {
         /// Packets per second that were sent.
         offered: f64,
     },
+    /// The trial ended early: its length is part of what was to be measured.
+    #[error(
+        "the trial at {rate} packets/s was to last {asked:?} and lasted {lasted:?}: the generator stopped early"
+    )]
+    CutShort {
+        /// Packets per second that were asked for.
+        rate: f64,
+        /// How long it was to last.
+        asked: Duration,
+        /// How long it lasted.
+        lasted: Duration,
+    },
     /// Numbers that no trial can have: a rate that is not finite, or no duration.
     #[error("a trial without duration, or with a rate that is no number")]
     Senseless,
@@ -187,7 +199,7 @@ impl<'a, T: Trial> Run<'a, T> {
         let measured = self.trial.run(rate, duration).map_err(|error| SearchError::Trial { rate, error })?;
         // The generator's word on the rate asked is not needed: it is known here.
         let measured = Measured { asked: rate, ..measured };
-        check(&measured)?;
+        check(&measured, duration)?;
         self.spent += measured.duration;
         let record = Record::from(measured);
         self.records.push(record);
@@ -219,10 +231,13 @@ impl<'a, T: Trial> Run<'a, T> {
     }
 }
 
-fn check<E>(measured: &Measured) -> Result<(), SearchError<E>> {
+fn check<E>(measured: &Measured, intended: Duration) -> Result<(), SearchError<E>> {
     let &Measured { asked, offered, sent, received, duration, .. } = measured;
     if duration.is_zero() || !offered.is_finite() || offered < 0.0 {
         return Err(SearchError::Senseless);
+    }
+    if duration < intended.mul_f64(1.0 - TOLERANCE) {
+        return Err(SearchError::CutShort { rate: asked, asked: intended, lasted: duration });
     }
     if received > sent {
         return Err(SearchError::MoreReceived { sent, received });

@@ -59,6 +59,8 @@ pub struct Device {
     pub generator: f64,
     /// The generator reaches half of the rate in every trial whose number, from 1, is a multiple of this; 0 for never.
     pub hiccup_every: u32,
+    /// Each trial's rate is too low, and its duration too long, by up to this part.
+    pub jitter: f64,
     /// What changes from trial to trial.
     pub state: State,
 }
@@ -82,6 +84,7 @@ impl Device {
             recovery: Duration::ZERO,
             generator: f64::INFINITY,
             hiccup_every: 0,
+            jitter: 0.0,
             state: State { random: Random(seed), now: 0.0, trials: 0 },
         }
     }
@@ -155,7 +158,9 @@ impl Trial for Device {
     fn run(&mut self, rate: f64, duration: Duration) -> Result<Measured, Infallible> {
         self.state.trials += 1;
         let hiccup = self.hiccup_every > 0 && self.state.trials.is_multiple_of(self.hiccup_every);
-        let offered = rate.min(self.generator) * if hiccup { 0.5 } else { 1.0 };
+        let slower = 1.0 - self.jitter * self.state.random.unit();
+        let offered = rate.min(self.generator) * slower * if hiccup { 0.5 } else { 1.0 };
+        let duration = duration.mul_f64(1.0 + self.jitter * self.state.random.unit());
         let seconds = duration.as_secs_f64();
         let sent = (offered * seconds) as u64;
         let arrived = sent - self.lost(sent, offered, seconds).min(sent);
