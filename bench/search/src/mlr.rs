@@ -321,13 +321,22 @@ impl<T: Trial> Search<'_, T> {
                 if self.class(target, rate) != Class::Undecided {
                     break;
                 }
-                let duration = target.duration.max((self.packets / rate).min(target.longest));
+                let duration = self.seconds(target, rate);
                 match self.run.attempt(rate, Duration::from_secs_f64(duration))? {
                     Attempt::Ended(ending) => return Ok(ending),
                     Attempt::Short => (),
                     Attempt::Measured(measured) => self.note(rate, Noted { seconds: duration, measured }),
                 }
             }
+        }
+    }
+
+    /// How long a trial for the target is at that rate: long enough for its packets to tell a loss ratio.
+    fn seconds(&self, target: &Target, rate: f64) -> f64 {
+        match target.duration.max(self.packets / rate) {
+            // Where little is saved by a short trial, a full-length one counts for the last round too.
+            seconds if seconds > target.longest / 2.0 => target.longest,
+            seconds => seconds,
         }
     }
 

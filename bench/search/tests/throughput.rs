@@ -172,7 +172,8 @@ proptest! {
         let lossy = Settings { loss_ratio: 0.005, ..settings };
         let second = rfc2544::throughput(&mut device.clone(), lossy, limits(capacity), Watch::NONE).unwrap();
         let both = ndr_and_pdr(&mut device.clone(), limits(capacity));
-        prop_assert!(both.spent < plain.spent + second.spent, "{}", both);
+        // Below that rate, trials which are long enough to tell a loss ratio of 0.5 % are nearly full-length ones.
+        prop_assert!(capacity < 1e4 || both.spent < plain.spent + second.spent, "{}", both);
     }
 }
 
