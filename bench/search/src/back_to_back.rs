@@ -39,7 +39,7 @@ pub struct Settings {
     pub rate: f64,
     /// Packets per second of the device's throughput, for the corrected buffer time; below `rate`.
     pub throughput: f64,
-    /// The longest burst that is tried, packets, at least 1.
+    /// The longest burst that is tried, packets, at least 1 and below `u64::MAX`.
     pub longest: u64,
     /// Searches.
     pub repeats: u32,
@@ -100,7 +100,11 @@ pub fn measure<B: Bursts>(
     cancelled: &dyn Fn() -> bool,
 ) -> Result<BackToBack, SearchError<B::Error>> {
     let Settings { rate, throughput, longest: most, repeats } = settings;
-    if most == 0 || repeats == 0 || !(throughput > 0.0 && throughput < rate && rate.is_finite()) {
+    if most == 0
+        || most == u64::MAX
+        || repeats == 0
+        || !(throughput > 0.0 && throughput < rate && rate.is_finite())
+    {
         return Err(SearchError::Setting("needs bursts, repeats, and 0 < throughput < rate"));
     }
     let (mut longest, mut bursts) = (vec![], vec![]);
@@ -120,7 +124,7 @@ pub fn measure<B: Bursts>(
                 return Err(SearchError::MoreReceived { sent: burst.sent, received: burst.received });
             }
             // A slower burst is an easier one: it must not pass for a burst at full rate.
-            if burst.sent < next || burst.rate < rate * (1.0 - TOLERANCE) {
+            if burst.sent < next || burst.rate.is_nan() || burst.rate < rate * (1.0 - TOLERANCE) {
                 ending = Ending::Bottleneck { reached: burst.rate, asked: rate };
                 break 'repeats;
             }
@@ -146,8 +150,8 @@ pub fn measure<B: Bursts>(
     // With the longest burst still passing, the buffer is at least this; the ending says so.
     if let Some(mean) = result.mean() {
         let implied = mean / rate;
-        result.implied_buffer = Some(Duration::from_secs_f64(implied));
-        result.corrected_buffer = Some(Duration::from_secs_f64(implied * (1.0 - throughput / rate)));
+        result.implied_buffer = Duration::try_from_secs_f64(implied).ok();
+        result.corrected_buffer = Duration::try_from_secs_f64(implied * (1.0 - throughput / rate)).ok();
     }
     Ok(result)
 }

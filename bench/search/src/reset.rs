@@ -19,7 +19,7 @@ pub struct Arrival {
 /// Why no time can be told.
 #[derive(Clone, Copy, Debug, PartialEq, Error)]
 pub enum ResetError {
-    /// The rate is not above 0 and finite.
+    /// The rate is not above 0 and finite, or so low that the time is none.
     #[error("the offered rate of {0} packets/s is none")]
     Rate(f64),
     /// Nothing arrived after the gap, or nothing before it.
@@ -91,7 +91,8 @@ pub fn reset_time(arrivals: &[Arrival], sent: u64, rate: f64) -> Result<Reset, R
         sorted.first().zip(sorted.last()).map(|(first, last)| first.sequence.max(sent - 1 - last.sequence));
     match longest {
         Some(pair) if edges.is_some_and(|edges| edges <= gap(pair)) => Ok(Reset {
-            by_loss: Duration::from_secs_f64(gap(pair) as f64 / rate),
+            by_loss: Duration::try_from_secs_f64(gap(pair) as f64 / rate)
+                .map_err(|_| ResetError::Rate(rate))?,
             by_time: if gap(pair) == 0 { Duration::ZERO } else { pair[1].at.saturating_sub(pair[0].at) },
             lost: gap(pair),
             lost_elsewhere: lost - gap(pair),

@@ -193,14 +193,14 @@ impl<'a, T: Trial> Run<'a, T> {
         if self.cancelled {
             return Ok(Attempt::Ended(Ending::Cancelled));
         }
-        if self.spent + duration > self.limits.time {
+        if self.spent.saturating_add(duration) > self.limits.time {
             return Ok(Attempt::Ended(Ending::TimeLimit(self.limits.time)));
         }
         let measured = self.trial.run(rate, duration).map_err(|error| SearchError::Trial { rate, error })?;
         // The generator's word on the rate asked is not needed: it is known here.
         let measured = Measured { asked: rate, ..measured };
         check(&measured, duration)?;
-        self.spent += measured.duration;
+        self.spent = self.spent.saturating_add(measured.duration);
         let record = Record::from(measured);
         self.records.push(record);
         (self.watch.progress)(&record);

@@ -84,6 +84,9 @@ fn a_burst_that_is_not_at_full_rate_counts_for_nothing() {
     let found = back_to_back::measure(&mut device, settings, &never).unwrap();
     assert_eq!(found.ending, Ending::Bottleneck { reached: 5e6, asked: 1e7 });
     assert_eq!((found.longest.len(), found.implied_buffer), (0, None));
+    device.generator = f64::NAN;
+    let found = back_to_back::measure(&mut device, settings, &never).unwrap();
+    assert!(matches!(found.ending, Ending::Bottleneck { .. }) && found.longest.is_empty());
     device.generator = 1e7;
     let found = back_to_back::measure(&mut device, Settings { longest: 50, ..settings }, &never).unwrap();
     assert_eq!(found.ending, Ending::AboveMaximum(50.0));
