@@ -1,0 +1,137 @@
+//! Bursts, recovery, resets and connections of devices that are known.
+
+use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
+use std::time::Duration;
+use zsync_search::back_to_back::{self, Bursts, Settings};
+use zsync_search::connections::{self, Filling};
+use zsync_search::recovery;
+use zsync_search::reset::reset_time;
+use zsync_search::run::{Ending, Limits, SearchError};
+use zsync_search::simulated::{Device, Full, Table, arrivals};
+
+const LONG: Duration = Duration::from_secs(1_000_000);
+
+fn never() -> bool {
+    false
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, rng_seed: RngSeed::Fixed(9693), ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_longest_burst_is_the_buffer_when_nothing_is_forwarded_meanwhile(buffer in 1u64..5000) {
+        let mut device = Device { buffer, generator: 1e7, ..Device::new(1.0, 1) };
+        let settings = Settings { rate: 1e7, throughput: 1.0, longest: 10_000, repeats: 3 };
+        let found = back_to_back::measure(&mut device, settings, &never).unwrap();
+        prop_assert_eq!(found.ending, Ending::Complete);
+        prop_assert_eq!(&found.longest, &vec![buffer; 3]);
+        prop_assert_eq!(found.implied_buffer, Some(Duration::from_nanos(100 * buffer)));
+    }
+
+    #[test]
+    fn the_corrected_buffer_is_the_buffer_though_packets_are_forwarded_meanwhile(
+        buffer in 20u64..2000, part in 0.05..0.8,
+    ) {
+        let mut device = Device { buffer, generator: 1e7, ..Device::new(1e7 * part, 1) };
+        let settings = Settings { rate: 1e7, throughput: 1e7 * part, longest: 20_000, repeats: 1 };
+        let found = back_to_back::measure(&mut device, settings, &never).unwrap();
+        let longest = found.longest[0];
+        // The search's answer is exact: one packet more is one too many.
+        let passes = |device: &mut Device, packets| device.burst(packets).unwrap().received == packets;
+        prop_assert!(passes(&mut device, longest) && !passes(&mut device, longest + 1));
+        let corrected = found.corrected_buffer.unwrap().as_secs_f64() * 1e7;
+        prop_assert!((corrected - buffer as f64).abs() <= 2.0, "{corrected} of {buffer}");
+        prop_assert!(found.implied_buffer > found.corrected_buffer);
+    }
+
+    #[test]
+    fn reset_times_are_exact(from in 1u64..500, lasts in 0u64..400, stray in 950u64..998) {
+        let away = |from, count| (Duration::from_millis(from), Duration::from_millis(from + count));
+        let seen = arrivals(1000, Duration::from_millis(1), &[away(from, lasts), away(stray, 1)]);
+        let reset = reset_time(&seen, 1000, 1000.0).unwrap();
+        let longest = lasts.max(1);
+        prop_assert_eq!(reset.by_loss, Duration::from_millis(longest));
+        prop_assert_eq!(reset.by_time, Duration::from_millis(longest + 1));
+        prop_assert_eq!(reset.lost + reset.lost_elsewhere, lasts + 1);
+    }
+
+    #[test]
+    fn the_table_s_capacity_is_exact(capacity in 1u64..10_000_000, first in 1u64..5000, forgets: bool) {
+        let full = if forgets { Full::ForgetsOldest } else { Full::Refuses };
+        let mut table = Table { capacity, rate: 1e6, full, generator: 1e9, held: 0 };
+        let filling = Filling { first, most: 20_000_000, rate: 5e5, time: LONG };
+        let found = connections::capacity(&mut table, filling, &never).unwrap();
+        prop_assert_eq!(found.ending, Ending::Complete);
+        prop_assert_eq!((found.fitted, found.failed), (Some(capacity), Some(capacity + 1)));
+    }
+
+    #[test]
+    fn the_establishment_rate_is_within_its_resolution(rate in 1e3..1e7) {
+        let mut table = Table { capacity: 200_000, rate, full: Full::Refuses, generator: 1e9, held: 0 };
+        let limits = Limits { minimum: 100.0, maximum: 2e7, time: LONG };
+        let found = connections::establishment_rate(&mut table, 100_000, 0.001, limits, &never).unwrap();
+        prop_assert_eq!(found.ending, Ending::Complete);
+        let (lower, upper) = (found.lower.unwrap(), found.upper.unwrap());
+        prop_assert!(lower <= rate * (1.0 + 1e-5) && rate <= upper && upper - lower <= upper * 0.001, "{}", found);
+    }
+}
+
+#[test]
+fn a_burst_that_is_not_at_full_rate_counts_for_nothing() {
+    let mut device = Device { buffer: 100, generator: 5e6, ..Device::new(1.0, 1) };
+    let settings = Settings { rate: 1e7, throughput: 1.0, longest: 1000, repeats: 50 };
+    let found = back_to_back::measure(&mut device, settings, &never).unwrap();
+    assert_eq!(found.ending, Ending::Bottleneck { reached: 5e6, asked: 1e7 });
+    assert_eq!((found.longest.len(), found.implied_buffer), (0, None));
+    device.generator = f64::NAN;
+    let found = back_to_back::measure(&mut device, settings, &never).unwrap();
+    assert!(matches!(found.ending, Ending::Bottleneck { .. }) && found.longest.is_empty());
+    device.generator = 1e7;
+    let found = back_to_back::measure(&mut device, Settings { longest: 50, ..settings }, &never).unwrap();
+    assert_eq!(found.ending, Ending::AboveMaximum(50.0));
+    let found = back_to_back::measure(&mut device, settings, &|| true).unwrap();
+    assert_eq!((found.ending, found.bursts.len()), (Ending::Cancelled, 0));
+}
+
+#[test]
+fn recovery_is_from_the_cut_to_the_last_loss() {
+    let mut device = Device { recovery: Duration::from_micros(12_345), ..Device::new(1e6, 1) };
+    let found = recovery::measure(&mut device, 1e6, 5, recovery::RFC2544_DURATION).unwrap();
+    assert_eq!(found.mean(), Some(Duration::from_micros(12_345)));
+    assert!(found.void.is_empty());
+    // Without an overload there is nothing to recover from: no zero, but no result.
+    device.generator = 1.05e6;
+    let found = recovery::measure(&mut device, 1e6, 5, recovery::RFC2544_DURATION).unwrap();
+    assert_eq!((found.mean(), found.void.len()), (None, 5));
+    assert!(found.to_string().contains("5 trials without overload (last: offered 1.0500 Mpps)"), "{found}");
+}
+
+#[test]
+fn a_generator_too_weak_for_the_table_is_named() {
+    let mut table = Table { capacity: 200_000, rate: 1e6, full: Full::Refuses, generator: 4e5, held: 0 };
+    let limits = Limits { minimum: 100.0, maximum: 2e6, time: LONG };
+    let found = connections::establishment_rate(&mut table, 100_000, 0.001, limits, &never).unwrap();
+    assert!(matches!(found.ending, Ending::Bottleneck { reached, asked: 2e6 } if reached <= 4e5), "{found}");
+    assert!(found.lower.unwrap() <= 4e5 && found.to_string().contains("kcps of 2.0000 Mcps"), "{found}");
+    let filling = Filling { first: 1000, most: 1_000_000, rate: 5e5, time: LONG };
+    let found = connections::capacity(&mut table, filling, &never).unwrap();
+    assert_eq!(found.ending, Ending::Bottleneck { reached: 4e5, asked: 5e5 });
+    assert_eq!(found.fitted, None);
+}
+
+#[test]
+fn searches_of_tables_end_at_their_limits() {
+    let table = Table { capacity: 200_000, rate: 1e6, full: Full::Refuses, generator: 1e9, held: 0 };
+    let filling = Filling { first: 1000, most: 100_000, rate: 5e5, time: LONG };
+    let found = connections::capacity(&mut table.clone(), filling, &never).unwrap();
+    assert_eq!((found.ending, found.fitted), (Ending::AboveMaximum(100_000.0), Some(100_000)));
+    let time = Duration::from_millis(100);
+    let found = connections::capacity(&mut table.clone(), Filling { time, ..filling }, &never).unwrap();
+    assert_eq!((found.ending, found.fitted), (Ending::TimeLimit(time), Some(16_000)));
+    assert!(found.spent <= time);
+    let found = connections::capacity(&mut table.clone(), filling, &|| true).unwrap();
+    assert_eq!((found.ending, found.fitted), (Ending::Cancelled, None));
+    let bad = connections::capacity(&mut table.clone(), Filling { first: 0, ..filling }, &never);
+    assert!(matches!(bad, Err(SearchError::Setting(_))));
+}
