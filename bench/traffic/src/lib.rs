@@ -9,6 +9,7 @@
 pub mod flows;
 pub mod pace;
 pub mod probe;
+pub mod profile;
 pub mod random;
 pub mod size;
 pub mod stream;
