@@ -10,7 +10,7 @@ use crate::{
     error::XskError,
     options::Options,
     sink::{Action, Match, Sink},
-    socket::{Memory, Socket},
+    socket::{Memory, Socket, once_free},
 };
 
 const ETHERNET: usize = 14;
@@ -55,7 +55,11 @@ impl Forwarder {
     /// # Errors
     /// Those of [`Sink::attach`] and [`crate::Receiver::open`].
     pub fn open(sides: [Side; 2], options: &Options) -> Result<Self, XskError> {
-        let [a, b] = &sides;
+        once_free(|| Self::try_open(&sides, options))
+    }
+
+    fn try_open(sides: &[Side; 2], options: &Options) -> Result<Self, XskError> {
+        let [a, b] = sides;
         // Per side: a fill ring and an RX ring full, and as many under way.
         let frames = 3 * options.ring;
         let mut memory = Memory::new(&a.device, a.queue, options, 2 * frames)?;
@@ -67,7 +71,12 @@ impl Forwarder {
             Ok((socket, program))
         };
         let (a, b) = (open(a)?, open(b)?);
-        Ok(Self { sockets: [a.0, b.0], sides, _programs: [a.1, b.1], counts: Forwarded::default() })
+        Ok(Self {
+            sockets: [a.0, b.0],
+            sides: sides.clone(),
+            _programs: [a.1, b.1],
+            counts: Forwarded::default(),
+        })
     }
 
     /// Forwards until `stop`, spinning: a core of its own.

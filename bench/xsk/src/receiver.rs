@@ -12,7 +12,7 @@ use crate::{
     error::XskError,
     options::Options,
     sink::{Action, Sink},
-    socket::{Memory, Socket},
+    socket::{Memory, Socket, once_free},
 };
 
 /// Bytes of the time that the program puts in front of a packet.
@@ -61,8 +61,10 @@ impl Receiver {
         }
         let device = sink.device().to_owned();
         let frames = 2 * options.ring;
-        let mut memory = Memory::new(&device, queue, options, frames)?;
-        let socket = Socket::bind(&mut memory, frames as usize, &device, queue, options)?;
+        let socket = once_free(|| {
+            let mut memory = Memory::new(&device, queue, options, frames)?;
+            Socket::bind(&mut memory, frames as usize, &device, queue, options)
+        })?;
         let is_stamped = sink.action() == Action::ReceiveStamped;
         let mut receiver = Self { socket, device, queue, is_stamped, received: 0 };
         receiver.refill()?;

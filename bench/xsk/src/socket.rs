@@ -12,6 +12,8 @@ use std::{
     io,
     num::NonZeroU32,
     os::fd::{AsRawFd, BorrowedFd},
+    thread::sleep,
+    time::{Duration, Instant},
 };
 
 use rustix::{
@@ -30,6 +32,8 @@ use crate::{
 
 /// include/uapi/linux/if_xdp.h, Linux 6.17: packets that one `sendto` may send in copy mode, 32 unless told.
 const XDP_MAX_TX_SKB_BUDGET: libc::c_int = 9;
+/// How long a queue that is taken may be about to be free.
+const RELEASE: Duration = Duration::from_secs(1);
 /// Bytes of an Ethernet header: a shorter frame is none.
 const SHORTEST: usize = 14;
 
@@ -294,6 +298,18 @@ impl Socket {
     pub(crate) fn reclaim_to(&mut self, source: &mut Self) {
         self.reclaim();
         source.free.append(&mut self.free);
+    }
+}
+
+/// Tries `open` anew for a while as long as the queue is taken: the kernel lets go of a closed socket's queue a little
+/// later, from a work queue (net/xdp/xsk_buff_pool.c, `xp_put_pool`).
+pub(crate) fn once_free<T>(mut open: impl FnMut() -> Result<T, XskError>) -> Result<T, XskError> {
+    let end = Instant::now() + RELEASE;
+    loop {
+        match open() {
+            Err(XskError::QueueTaken { .. }) if Instant::now() < end => sleep(Duration::from_millis(20)),
+            result => return result,
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use crate::{
     error::XskError,
     options::{BURST, Options},
     pace::Pace,
-    socket::{Kick, Memory, Socket},
+    socket::{Kick, Memory, Socket, once_free},
 };
 
 /// Kicks in a row without a packet taken before the frames that are done are looked for again.
@@ -105,7 +105,7 @@ impl Transmitter {
     /// Binds a socket to `queue` of `device`, a name in this thread's network namespace.
     ///
     /// # Errors
-    /// Options that cannot be, no such device or queue, a queue that is taken, missing capabilities.
+    /// Options that cannot be, no such device or queue, a queue that stays taken for a second, missing capabilities.
     pub fn open(device: &str, queue: u32, options: &Options) -> Result<Self, XskError> {
         if !(1..=BURST).contains(&options.burst) {
             return Err(XskError::Option {
@@ -114,8 +114,10 @@ impl Transmitter {
                 limit: "1 to 64",
             });
         }
-        let mut memory = Memory::new(device, queue, options, options.ring)?;
-        let socket = Socket::bind(&mut memory, options.ring as usize, device, queue, options)?;
+        let socket = once_free(|| {
+            let mut memory = Memory::new(device, queue, options, options.ring)?;
+            Socket::bind(&mut memory, options.ring as usize, device, queue, options)
+        })?;
         Ok(Self { socket, device: device.to_owned(), queue, burst: options.burst, handed: 0, completed: 0 })
     }
 
