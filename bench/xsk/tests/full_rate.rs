@@ -1,5 +1,6 @@
 //! How fast one core sends over a bare veth pair: this crate's transmitter and trafgen (netsniff-ng), in turns. A
-//! measurement, not a test: `cargo nextest run -p zsync-bench-xsk --release --run-ignored only --no-capture`.
+//! measurement, not a test:
+//! `cargo nextest run -p zsync-bench-xsk --cargo-profile checked --test full_rate --run-ignored only --no-capture`.
 
 mod common;
 
@@ -16,46 +17,79 @@ const TIME: Duration = Duration::from_secs(1);
 /// trafgen's number of packets: about as long.
 const TRAFGEN: u64 = 500_000;
 
-fn xsk(options: Options) -> f64 {
-    // The thread that opens it has this one's network namespace.
-    let (before, start) = (received("vb").0, Instant::now());
-    let sent = spawn_pinned(0, move || {
-        let mut transmitter = Transmitter::open("va", 0, &options)?;
-        let mut next = 0;
-        transmitter.send_until(Rate::Full, Until::elapsed(TIME), |frame| {
-            next += 1;
-            write(frame, next)
-        })
-    });
-    let sent = sent.join().unwrap().unwrap();
-    let (arrived, all) = (received("vb").0 - before, start.elapsed());
-    let time = (sent.last - sent.first) as f64 / 1e9;
-    println!(
-        "    {} handed over, {} refused, {arrived} arrived, {time:.2} of {all:.2?}",
-        sent.packets, sent.refused
-    );
-    arrived as f64 / time
+/// What one run reached: packets that arrived, by the clock's seconds and by those of the processor. The latter are nearly
+/// the same when others use the core too.
+struct Run {
+    arrived: u64,
+    wall: f64,
+    cpu: f64,
 }
 
-/// trafgen does not say its time exactly: its start is in the figure, some ten milliseconds.
-fn trafgen(packet: &str) -> Option<f64> {
-    let (before, start) = (received("vb").0, Instant::now());
-    let number = TRAFGEN.to_string();
-    let output = Command::new("trafgen")
-        .args(["--dev", "va", "--conf", packet, "--cpus", "1", "--num", &number, "--no-cpu-stats"])
-        .output();
-    let elapsed = start.elapsed().as_secs_f64();
-    match output {
-        Ok(output) if output.status.success() => {
-            println!("    {elapsed:.2} s");
-        }
-        Ok(output) => println!("trafgen: {}", String::from_utf8_lossy(&output.stderr)),
-        Err(error) => {
-            println!("trafgen: {error}");
-            return None;
-        }
+impl Run {
+    fn print(&self, far: &str, who: &str) {
+        let (wall, cpu) = (self.arrived as f64 / self.wall, self.arrived as f64 / self.cpu);
+        println!(
+            "{far}: {who}: {wall:.0} packets/s, {cpu:.0} packets per second of its core ({} bytes)",
+            SIZE
+        );
     }
-    Some((received("vb").0 - before) as f64 / elapsed)
+}
+
+/// Processor time of this thread, or of the children that have ended: seconds.
+fn cpu(who: libc::c_int) -> f64 {
+    // SAFETY: all zero is a value of the type, and the pointer is valid.
+    let usage = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        assert_eq!(libc::getrusage(who, &raw mut usage), 0);
+        usage
+    };
+    let seconds = |t: libc::timeval| t.tv_sec as f64 + t.tv_usec as f64 / 1e6;
+    seconds(usage.ru_utime) + seconds(usage.ru_stime)
+}
+
+fn xsk() -> Run {
+    // The thread that opens it has this one's network namespace.
+    let before = received("vb").0;
+    let sent = spawn_pinned(0, || {
+        let mut transmitter = Transmitter::open("va", 0, &Options::default())?;
+        let (mut next, before) = (0, cpu(libc::RUSAGE_THREAD));
+        let sent = transmitter.send_until(Rate::Full, Until::elapsed(TIME), |frame| {
+            next += 1;
+            write(frame, next)
+        })?;
+        Ok((sent, cpu(libc::RUSAGE_THREAD) - before))
+    });
+    let (sent, cpu) = sent.join().unwrap().unwrap();
+    let arrived = received("vb").0 - before;
+    assert_eq!(arrived, sent.packets - sent.refused);
+    Run { arrived, wall: (sent.last - sent.first) as f64 / 1e9, cpu }
+}
+
+/// Without what its start and end take.
+fn trafgen(packet: &str) -> Option<Run> {
+    let run = |number: u64| {
+        let (before, start, used) = (received("vb").0, Instant::now(), cpu(libc::RUSAGE_CHILDREN));
+        let number = number.to_string();
+        let output = Command::new("trafgen")
+            .args(["--dev", "va", "--conf", packet, "--cpus", "1", "--num", &number, "--no-cpu-stats"])
+            .output();
+        let (wall, cpu) = (start.elapsed().as_secs_f64(), cpu(libc::RUSAGE_CHILDREN) - used);
+        match output {
+            Ok(output) if output.status.success() => {
+                Some(Run { arrived: received("vb").0 - before, wall, cpu })
+            }
+            Ok(output) => {
+                println!("trafgen: {}", String::from_utf8_lossy(&output.stderr));
+                None
+            }
+            Err(error) => {
+                println!("trafgen: {error}");
+                None
+            }
+        }
+    };
+    let (idle, all) = (run(1)?, run(TRAFGEN)?);
+    Some(Run { arrived: all.arrived - idle.arrived, wall: all.wall - idle.wall, cpu: all.cpu - idle.cpu })
 }
 
 #[test]
@@ -75,9 +109,10 @@ fn sending_at_full_rate_beside_trafgen() {
                 assert!(Command::new("ethtool").args(["-K", "vb", "gro", "on"]).status().unwrap().success());
             }
             for _ in 0..ROUNDS {
-                let rate = trafgen(&packet);
-                println!("{far}: trafgen {:.0} packets/s", rate.unwrap_or(f64::NAN));
-                println!("{far}: xsk-rs {:.0} packets/s of {SIZE} bytes", xsk(Options::default()));
+                if let Some(run) = trafgen(&packet) {
+                    run.print(far, "trafgen");
+                }
+                xsk().print(far, "xsk-rs");
             }
             drop(sink);
             if far == "gro" {
