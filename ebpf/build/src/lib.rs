@@ -1,4 +1,5 @@
-//! Builds the XDP programs from source with whichever toolchain is there; called by `control`'s build script.
+//! Builds the XDP programs from source with whichever toolchain is there; called by the build scripts of `control` and
+//! `bench/xsk`.
 //!
 //! The programs are Rust for `bpfel-unknown-none`, a target that ships no libraries: `core` is compiled along
 //! (`-Z build-std`), which takes the library's source and an unstable flag. Two toolchains can do it: rustup's nightly
@@ -67,11 +68,29 @@ pub enum BuildError {
     NoObject(PathBuf),
 }
 
-/// Builds the programs of `ebpf_dir`, with a target folder below `out_dir`.
+/// Builds control's programs of `ebpf_dir`, with a target folder below `out_dir`.
 ///
 /// # Errors
 /// When no toolchain or no linker is there (the message names `scripts/setup`), or when the programs do not compile.
 pub fn build(out_dir: &Path, ebpf_dir: &Path) -> Result<Objects, BuildError> {
+    let [ingress, generator] = build_bins(out_dir, ebpf_dir, ["zsync_ingress", "zsync_generator"])?;
+    Ok(Objects { ingress, generator })
+}
+
+/// Builds `zsync_sink`, the far end of measurements; where its object is.
+///
+/// # Errors
+/// Those of [`build`].
+pub fn build_sink(out_dir: &Path, ebpf_dir: &Path) -> Result<PathBuf, BuildError> {
+    let [sink] = build_bins(out_dir, ebpf_dir, ["zsync_sink"])?;
+    Ok(sink)
+}
+
+fn build_bins<const N: usize>(
+    out_dir: &Path,
+    ebpf_dir: &Path,
+    names: [&str; N],
+) -> Result<[PathBuf; N], BuildError> {
     let linker = Linker::find()?;
     let toolchain = Toolchain::find()?;
     let target_dir = out_dir.join("ebpf");
@@ -86,7 +105,6 @@ pub fn build(out_dir: &Path, ebpf_dir: &Path) -> Result<Objects, BuildError> {
         .args([
             "build",
             "--release",
-            "--bins",
             "--locked",
             "--ignore-rust-version",
             "-Z",
@@ -96,6 +114,7 @@ pub fn build(out_dir: &Path, ebpf_dir: &Path) -> Result<Objects, BuildError> {
         ])
         .arg("--target-dir")
         .arg(&target_dir)
+        .args(names.map(|name| format!("--bin={name}")))
         .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", linker.path())
         .env("CARGO_ENCODED_RUSTFLAGS", flags());
     let output =
@@ -105,11 +124,11 @@ pub fn build(out_dir: &Path, ebpf_dir: &Path) -> Result<Objects, BuildError> {
         return Err(BuildError::Cargo { toolchain: toolchain.to_string(), stderr });
     }
 
-    let object = |name: &str| {
-        let path = target_dir.join(TARGET).join("release").join(name);
-        if path.is_file() { Ok(path) } else { Err(BuildError::NoObject(path)) }
-    };
-    Ok(Objects { ingress: object("zsync_ingress")?, generator: object("zsync_generator")? })
+    let objects = names.map(|name| target_dir.join(TARGET).join("release").join(name));
+    match objects.iter().find(|path| !path.is_file()) {
+        Some(path) => Err(BuildError::NoObject(path.clone())),
+        None => Ok(objects),
+    }
 }
 
 /// What the objects are made from: for `cargo::rerun-if-changed`.
