@@ -7,6 +7,7 @@
 //!   memory                  the engine's own worker between two null devices
 //!   veth, place, forwarder  a router between two veth pairs, and who forwards in it
 //!   testpmd, hugepages      DPDK's forwarder, in the same run
+//!   fib, acl, dpdk          lookups and DPDK's programs that measure theirs, over the same files
 //!   enclosure               namespaces that go when the benchmark goes, however it ends
 //! ```
 //!
@@ -14,7 +15,10 @@
 //! does other things besides, nothing else means much.
 #![deny(unsafe_code)]
 
+pub mod acl;
+pub mod dpdk;
 pub mod enclosure;
+pub mod fib;
 pub mod forwarder;
 pub mod generator;
 pub mod hugepages;

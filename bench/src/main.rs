@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use zsync_bench::generator::{Generator, Traffic};
 use zsync_bench::hugepages::HugePages;
 use zsync_bench::report::Report;
-use zsync_bench::{enclosure, memory, veth};
+use zsync_bench::{acl, enclosure, fib, memory, veth};
 
 /// Measures zsync, beside its peers, on this machine.
 #[derive(Parser)]
@@ -96,6 +96,18 @@ const BENCHMARKS: &[Benchmark] = &[
         run: |rounds, budget| {
             memory::route(rounds, budget / ((2 * memory::ROUTES.len() as u32 + 1) * rounds as u32))
         },
+    },
+    Benchmark {
+        name: "fib",
+        about: "lookups in the FIB, 64 at a time, 1 k and 100 k routes of both families; beside dpdk-test-fib",
+        rounds: 5,
+        run: fib::run,
+    },
+    Benchmark {
+        name: "acl",
+        about: "dpdk-test-acl with 100, 1 k and 10 k rules, for a filter stage to come",
+        rounds: 5,
+        run: acl::run,
     },
     Benchmark {
         name: "veth-route",

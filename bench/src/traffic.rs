@@ -94,6 +94,11 @@ impl Table {
         Ok(table)
     }
 
+    /// The prefixes, each with its length.
+    pub fn prefixes(&self) -> impl Iterator<Item = (IpAddr, u8)> {
+        self.prefixes.iter().map(|&(prefix, len)| (address(self.family, prefix), len))
+    }
+
     /// A random address under one of the prefixes, which is neither a martian nor the kernel's to look at.
     pub fn destination(&self, seeded: &mut Seeded) -> IpAddr {
         loop {
