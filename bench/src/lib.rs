@@ -6,6 +6,8 @@
 //!   traffic, generator      packets, the routes that lead them; the kernel as their source
 //!   memory                  the engine's own worker between two null devices
 //!   veth, place, forwarder  a router between two veth pairs, and who forwards in it
+//!   kernel                  the kernel as a forwarder: its rules, and a program that redirects
+//!   peers                   what zsync is compared with, and how it is installed
 //!   testpmd, hugepages      DPDK's forwarder, in the same run
 //!   fib, acl, dpdk          lookups and DPDK's programs that measure theirs, over the same files
 //!   enclosure               namespaces that go when the benchmark goes, however it ends
@@ -22,8 +24,10 @@ pub mod fib;
 pub mod forwarder;
 pub mod generator;
 pub mod hugepages;
+pub mod kernel;
 pub mod machine;
 pub mod memory;
+pub mod peers;
 pub mod place;
 pub mod report;
 pub mod testpmd;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use zsync_bench::generator::{Generator, Traffic};
 use zsync_bench::hugepages::HugePages;
+use zsync_bench::peers::{self, PEERS, Peer, State};
 use zsync_bench::report::Report;
 use zsync_bench::{acl, enclosure, fib, memory, veth};
 
@@ -26,6 +27,14 @@ enum Action {
     List,
     /// Runs benchmarks, one after the other.
     Run(Run),
+    /// Runs one benchmark beside one of its peers only.
+    Compare(Compare),
+    /// Lists what zsync is compared with, and whether it is installed.
+    Peers {
+        /// Installs what is missing, as `scripts/setup --bench` does. Needs root.
+        #[arg(long)]
+        install: bool,
+    },
     /// Sends UDP packets as fast as one core can, by the kernel itself. Needs root.
     Generate(Generate),
 }
@@ -35,6 +44,23 @@ struct Run {
     /// Their names.
     #[arg(required = true)]
     names: Vec<String>,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+#[derive(Args)]
+struct Compare {
+    /// The benchmark's name.
+    name: String,
+    /// The peer's, as `zsync-bench peers` lists it.
+    #[arg(long)]
+    peer: String,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+#[derive(Args)]
+struct Settings {
     /// JSON, one document a benchmark, with every sample.
     #[arg(long)]
     json: bool,
@@ -115,6 +141,24 @@ const BENCHMARKS: &[Benchmark] = &[
         rounds: 3,
         run: veth::route,
     },
+    Benchmark {
+        name: "veth-track",
+        about: "as veth-route, the kernel tracking 65,536 connections; for a stage to come. Needs root",
+        rounds: 3,
+        run: veth::track,
+    },
+    Benchmark {
+        name: "veth-nat",
+        about: "as veth-route, the kernel masquerading; for a stage to come. Needs root",
+        rounds: 3,
+        run: veth::nat,
+    },
+    Benchmark {
+        name: "veth-filter",
+        about: "as veth-route, the kernel with 1,000 rules of nftables; for a stage to come. Needs root",
+        rounds: 3,
+        run: veth::filter,
+    },
 ];
 
 fn main() -> ExitCode {
@@ -123,7 +167,9 @@ fn main() -> ExitCode {
             BENCHMARKS.iter().for_each(|b| println!("{:14}  {}", b.name, b.about));
             Ok(ExitCode::SUCCESS)
         }
-        Action::Run(what) => run(&what),
+        Action::Run(what) => run(&what.names, None, &what.settings),
+        Action::Compare(what) => compare(&what),
+        Action::Peers { install } => show_peers(install).map(|()| ExitCode::SUCCESS),
         Action::Generate(what) => generate(&what).map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|error| {
@@ -132,8 +178,28 @@ fn main() -> ExitCode {
     })
 }
 
-fn run(what: &Run) -> Result<ExitCode> {
-    let chosen = what.names.iter().map(|name| find(name)).collect::<Result<Vec<_>>>()?;
+fn show_peers(install: bool) -> Result<()> {
+    if install {
+        match peers::install()?.join(" ") {
+            none if none.is_empty() => println!("every peer is there"),
+            packages => println!("installed {packages}"),
+        }
+    }
+    print!("{}", peers::list());
+    Ok(())
+}
+
+fn compare(what: &Compare) -> Result<ExitCode> {
+    find(&what.name)?;
+    let peer = peers::find(&what.name, &what.peer)?;
+    if peer.state() == State::Missing {
+        bail!("there is no {}: `zsync-bench peers --install`, or the package {}", peer.name, peer.package);
+    }
+    run(std::slice::from_ref(&what.name), Some(peer), &what.settings)
+}
+
+fn run(names: &[String], peer: Option<&Peer>, what: &Settings) -> Result<ExitCode> {
+    let chosen = names.iter().map(|name| find(name)).collect::<Result<Vec<_>>>()?;
     if enclosure::is_inside() {
         enclosure::furnish()?;
     } else if enclosure::is_possible() {
@@ -143,7 +209,19 @@ fn run(what: &Run) -> Result<ExitCode> {
     }
     for benchmark in chosen {
         let rounds = what.rounds.unwrap_or(benchmark.rounds);
-        let report = (benchmark.run)(rounds as usize, Duration::try_from_secs_f64(what.seconds)?)?;
+        let (rounds, budget) = (rounds as usize, Duration::try_from_secs_f64(what.seconds)?);
+        let mut report = match peer {
+            // The others have one peer each.
+            Some(peer) if benchmark.name == "veth-route" => veth::route_beside(peer.name, rounds, budget)?,
+            _ => (benchmark.run)(rounds, budget)?,
+        };
+        let missing = PEERS.iter().filter(|peer| peer.benchmarks.contains(&benchmark.name));
+        report.notes.extend(missing.filter(|peer| peer.state() == State::Missing).map(|peer| {
+            format!(
+                "{} is missing: `zsync-bench peers --install`, or the package {}",
+                peer.name, peer.package
+            )
+        }));
         if what.json {
             println!("{}", report.json())
         } else {

@@ -29,6 +29,8 @@ pub struct Objects {
     pub ingress: PathBuf,
     /// `zsync_generator`.
     pub generator: PathBuf,
+    /// `zsync_redirect`.
+    pub redirect: PathBuf,
 }
 
 /// Why the programs could not be built.
@@ -109,7 +111,11 @@ pub fn build(out_dir: &Path, ebpf_dir: &Path) -> Result<Objects, BuildError> {
         let path = target_dir.join(TARGET).join("release").join(name);
         if path.is_file() { Ok(path) } else { Err(BuildError::NoObject(path)) }
     };
-    Ok(Objects { ingress: object("zsync_ingress")?, generator: object("zsync_generator")? })
+    Ok(Objects {
+        ingress: object("zsync_ingress")?,
+        generator: object("zsync_generator")?,
+        redirect: object("zsync_redirect")?,
+    })
 }
 
 /// What the objects are made from: for `cargo::rerun-if-changed`.

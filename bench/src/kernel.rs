@@ -1,0 +1,155 @@
+//! The kernel as the forwarder: by its routes, with nftables rules in its way, or by an XDP program that redirects.
+//!
+//! Keeps true: what was set up for it goes when it goes, and a program or a rule that the kernel refuses is an error.
+
+use crate::place::{MACS, PORTS, Part};
+use anyhow::{Context, Result, ensure};
+use aya::maps::{Array, MapData, xdp::DevMap};
+use aya::programs::xdp::{Xdp, XdpMode};
+use aya::{Ebpf, EbpfLoader};
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+use zsync_control::xdp::REDIRECT_OBJECT;
+
+/// Plain rules that a packet goes through before it is let through.
+pub const RULES: u32 = 1000;
+const TABLE: &str = "zsync_bench";
+
+/// What stands in the way of a packet that the kernel forwards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// Connection tracking: new and established ones pass, all else is dropped.
+    Track,
+    /// Masquerading behind the right device's address.
+    Masquerade,
+    /// [`RULES`] rules, one after the other, the last of which lets it through.
+    Filter,
+}
+
+impl Way {
+    /// As `nft` reads it.
+    fn rules(self) -> String {
+        let forward = "type filter hook forward priority filter; policy drop;";
+        let right = PORTS[1];
+        let chains = match self {
+            Self::Track => format!("chain forward {{ {forward} ct state new,established,related accept; }}"),
+            Self::Masquerade => format!(
+                "chain out {{ type nat hook postrouting priority srcnat; oifname \"{right}\" masquerade; }}"
+            ),
+            Self::Filter => {
+                let mut chain = format!("chain forward {{ {forward}\n");
+                for n in 1..RULES {
+                    // None matches the traffic, as its source is another.
+                    let (third, fourth) = (n >> 8, n & 0xff);
+                    let _ = writeln!(chain, "ip saddr 192.168.{third}.{fourth} udp dport {n} drop");
+                }
+                chain + "accept\n}"
+            }
+        };
+        format!("table ip {TABLE} {{\n{chains}\n}}\n")
+    }
+}
+
+/// Rules of nftables in the router. Dropping it removes them.
+#[derive(Debug)]
+pub struct Rules(Way);
+
+impl Rules {
+    /// Sets them up.
+    ///
+    /// # Errors
+    /// There is no `nft`, or the kernel refuses them.
+    pub fn set(way: Way) -> Result<Self> {
+        let rules = way.rules();
+        Part::Router.run(|| nft(&rules))?;
+        Ok(Self(way))
+    }
+
+    /// How many connections the router tracks now; `None` where the rules need none.
+    ///
+    /// # Errors
+    /// None are tracked, though the rules need them: what was measured is something else.
+    pub fn tracked(&self) -> Result<Option<u64>> {
+        if self.0 == Way::Filter {
+            return Ok(None);
+        }
+        let count = Part::Router
+            .run(|| Ok(std::fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_count")?))?;
+        let count = count.trim().parse().with_context(|| format!("{count:?} connections"))?;
+        ensure!(count > 0, "the kernel tracks no connection");
+        Ok(Some(count))
+    }
+}
+
+impl Drop for Rules {
+    fn drop(&mut self) {
+        if let Err(error) = Part::Router.run(|| nft(&format!("delete table ip {TABLE}\n"))) {
+            eprintln!("nftables' table {TABLE} stays: {error:#}");
+        }
+    }
+}
+
+fn nft(script: &str) -> Result<()> {
+    let mut child = Command::new("nft")
+        .args(["-f", "-"])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("there is no nft: `zsync-bench peers --install`, or the package nftables")?;
+    child.stdin.take().context("nft has no pipe")?.write_all(script.as_bytes())?;
+    let output = child.wait_with_output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "nft: {}: {}", output.status, said.trim());
+    Ok(())
+}
+
+/// The redirecting XDP program on the router's left device. Dropping it takes it off.
+pub struct Redirect {
+    _program: Ebpf,
+}
+
+impl Redirect {
+    /// Loads and attaches it, in native mode.
+    ///
+    /// # Errors
+    /// The kernel refuses it.
+    pub fn attach() -> Result<Self> {
+        let mut program =
+            EbpfLoader::new().btf(None).load(REDIRECT_OBJECT).context("loading the redirecting program")?;
+        let [_, _, right, sink] = MACS;
+        let mut macs = [0; 12];
+        macs[..6].copy_from_slice(&sink);
+        macs[6..].copy_from_slice(&right);
+        let map = program.map_mut("MACS").context("the program has no addresses")?;
+        Array::<&mut MapData, [u8; 12]>::try_from(map)?.set(0, macs, 0)?;
+        let [left, right] = PORTS;
+        let (left, right) = (Part::Router.ifindex(left)?, Part::Router.ifindex(right)?);
+        let program = Part::Router.run(move || {
+            let map = program.map_mut("OUT").context("the program has no device map")?;
+            // In the router: the kernel looks the device up in the namespace of who sets it.
+            DevMap::<&mut MapData>::try_from(map)?.set(0, right, None, 0)?;
+            let xdp: &mut Xdp =
+                program.program_mut("zsync_redirect").context("no redirecting program")?.try_into()?;
+            xdp.load().context("the kernel refuses the redirecting program")?;
+            xdp.attach_to_if_index(left, XdpMode::Driver).context("attaching the redirecting program")?;
+            Ok(program)
+        })?;
+        Ok(Self { _program: program })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_has_its_rules_and_its_packets_come_to_the_last() {
+        let rules = Way::Filter.rules();
+        let lines: Vec<&str> = rules.lines().collect();
+        assert_eq!(lines.iter().filter(|line| line.ends_with("drop")).count(), RULES as usize - 1);
+        assert!(lines.iter().all(|line| !line.contains(" 10.1.0.2 ")), "the generator's address");
+        assert_eq!(lines[lines.len() - 3], "accept");
+        assert!(rules.contains("192.168.3.231 udp dport 999"), "{rules}");
+    }
+}
