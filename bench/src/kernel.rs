@@ -115,23 +115,13 @@ impl Redirect {
     /// # Errors
     /// The kernel refuses it.
     pub fn attach() -> Result<Self> {
-        let mut program =
-            EbpfLoader::new().btf(None).load(REDIRECT_OBJECT).context("loading the redirecting program")?;
-        let [_, _, right, sink] = MACS;
-        let mut macs = [0; 12];
-        macs[..6].copy_from_slice(&sink);
-        macs[6..].copy_from_slice(&right);
-        let map = program.map_mut("MACS").context("the program has no addresses")?;
-        Array::<&mut MapData, [u8; 12]>::try_from(map)?.set(0, macs, 0)?;
         let [left, right] = PORTS;
         let (left, right) = (Part::Router.ifindex(left)?, Part::Router.ifindex(right)?);
+        // In the router: the kernel looks the device up in the namespace of who sets it.
         let program = Part::Router.run(move || {
-            let map = program.map_mut("OUT").context("the program has no device map")?;
-            // In the router: the kernel looks the device up in the namespace of who sets it.
-            DevMap::<&mut MapData>::try_from(map)?.set(0, right, None, 0)?;
+            let mut program = load(right)?;
             let xdp: &mut Xdp =
                 program.program_mut("zsync_redirect").context("no redirecting program")?.try_into()?;
-            xdp.load().context("the kernel refuses the redirecting program")?;
             xdp.attach_to_if_index(left, XdpMode::Driver).context("attaching the redirecting program")?;
             Ok(program)
         })?;
@@ -139,9 +129,70 @@ impl Redirect {
     }
 }
 
+/// The program, loaded, which sends what comes to the sink's neighbour out of device `out`.
+fn load(out: u32) -> Result<Ebpf> {
+    let mut program =
+        EbpfLoader::new().btf(None).load(REDIRECT_OBJECT).context("loading the redirecting program")?;
+    let [_, _, right, sink] = MACS;
+    let mut macs = [0; 12];
+    macs[..6].copy_from_slice(&sink);
+    macs[6..].copy_from_slice(&right);
+    let map = program.map_mut("MACS").context("the program has no addresses")?;
+    Array::<&mut MapData, [u8; 12]>::try_from(map)?.set(0, macs, 0)?;
+    let map = program.map_mut("OUT").context("the program has no device map")?;
+    DevMap::<&mut MapData>::try_from(map)?.set(0, out, None, 0)?;
+    let xdp: &mut Xdp =
+        program.program_mut("zsync_redirect").context("no redirecting program")?.try_into()?;
+    xdp.load().context("the kernel refuses the redirecting program")?;
+    Ok(program)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::traffic::udp_frame;
+    use aya::{TestRun, TestRunOptions};
+
+    /// Its verdict on a frame (`enum xdp_action`), and what it made of it.
+    fn run(program: &Ebpf, frame: &[u8]) -> (u32, Vec<u8>) {
+        let xdp: &Xdp = program.program("zsync_redirect").unwrap().try_into().unwrap();
+        let mut out = vec![0; frame.len()];
+        let options =
+            TestRunOptions { data_in: Some(frame), data_out: Some(&mut out), ..TestRunOptions::default() };
+        let verdict = xdp.test_run(options).unwrap().return_value;
+        (verdict, out)
+    }
+
+    /// The sum over an IPv4 header with a right checksum (RFC 1071).
+    fn sum(header: &[u8]) -> u16 {
+        let words = header.as_chunks::<2>().0.iter().map(|word| u32::from(u16::from_be_bytes(*word)));
+        let sum: u32 = words.sum();
+        ((sum & 0xffff) + (sum >> 16)) as u16
+    }
+
+    #[test]
+    fn a_redirected_packet_has_one_hop_less_and_a_right_checksum() {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("SKIPPED: loading an XDP program takes root");
+            return;
+        }
+        let program = load(1).unwrap();
+        for (source, destination) in [("10.1.0.2:5", "10.2.0.2:9"), ("[2001:db8::1]:5", "[2001:db8::2]:9")] {
+            let mut frame =
+                udp_frame((MACS[0], MACS[1]), source.parse().unwrap(), destination.parse().unwrap(), 80)
+                    .unwrap();
+            let hops = if source.starts_with('[') { 14 + 7 } else { 14 + 8 };
+            let (verdict, out) = run(&program, &frame);
+            assert_eq!((verdict, out[hops]), (4, frame[hops] - 1), "XDP_REDIRECT");
+            assert_eq!((&out[..6], &out[6..12]), (&MACS[3][..], &MACS[2][..]));
+            if hops == 14 + 8 {
+                assert_eq!((sum(&frame[14..34]), sum(&out[14..34])), (0xffff, 0xffff));
+            }
+            // What has no hop left is the kernel's, as it came.
+            frame[hops] = 1;
+            assert_eq!(run(&program, &frame), (2, frame), "XDP_PASS");
+        }
+    }
 
     #[test]
     fn a_filter_has_its_rules_and_its_packets_come_to_the_last() {

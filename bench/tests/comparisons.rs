@@ -4,6 +4,7 @@
 
 use serde_json::Value;
 use std::fs::File;
+use std::path::Path;
 use std::process::Command;
 use zsync_bench::peers::{PEERS, State};
 
@@ -83,6 +84,23 @@ fn the_kernel_forwards_through_each_of_its_ways() {
         assert!(report["costs"][0]["all_cores"]["spread"]["median"].as_f64().unwrap() > 0.0, "{report}");
         assert_eq!((&report["ratio"], &report["status"]), (&Value::Null, &"success".into()));
         assert!(report["absent"].as_str().unwrap().starts_with("zsync has no "), "{report}");
+    }
+}
+
+#[test]
+fn a_router_is_compared_with_the_kernels_redirect() {
+    let beside = Path::new(env!("CARGO_BIN_EXE_zsync-bench"));
+    let missing = ["zsync-control", "zsync-dataplane", "zsyncctl"]
+        .into_iter()
+        .find(|name| !beside.with_file_name(name).is_file());
+    if let Some(name) = missing {
+        eprintln!("SKIPPED: veth-route: {name} is not built");
+        return;
+    }
+    let Some(report) = report("veth-route", true) else { return };
+    let rates = rates(&report);
+    for who in ["zsync", "testpmd", "kernel forwarding", "kernel, XDP redirect"] {
+        assert!(rates.iter().any(|(name, rate)| name.starts_with(who) && *rate > 0.0), "{who}: {report}");
     }
 }
 

@@ -27,6 +27,8 @@ pub fn zsync_redirect(ctx: XdpContext) -> u32 {
 #[inline(always)]
 fn forward(ctx: &XdpContext) -> Option<u32> {
     let macs = *MACS.get(0)?;
+    // First, as without a device nothing may be changed. It is only noted: another verdict than this one forgets it.
+    let out = OUT.redirect(0, 0).ok()?;
     match u16::from_be_bytes(*field::<2>(ctx, 12)?) {
         0x0800 => {
             let header = field::<20>(ctx, 14)?;
@@ -49,7 +51,7 @@ fn forward(ctx: &XdpContext) -> Option<u32> {
         _ => return None,
     }
     *field::<12>(ctx, 0)? = macs;
-    OUT.redirect(0, 0).ok()
+    Some(out)
 }
 
 /// `N` bytes of the frame at `offset`, when they are there.
