@@ -18,6 +18,7 @@ fn main() -> ExitCode {
         Ok(objects) => {
             println!("cargo::rustc-env=ZSYNC_INGRESS={}", objects.ingress.display());
             println!("cargo::rustc-env=ZSYNC_GENERATOR={}", objects.generator.display());
+            println!("cargo::rustc-env=ZSYNC_REDIRECT={}", objects.redirect.display());
             ExitCode::SUCCESS
         }
         Err(error) => {

@@ -1,7 +1,8 @@
-//! What forwards between the two devices of the router, one after the other: zsync, testpmd, the kernel.
+//! What forwards between the two devices of the router, one after the other: zsync, testpmd, the kernel in several ways.
 //!
 //! Keeps true: while one of them is up, the others have left the devices alone; what a dropped one had attached is gone.
 
+use crate::kernel::{Redirect, Rules, Way};
 use crate::machine::measured_core;
 use crate::place::{MACS, PORTS, Part};
 use crate::testpmd::Testpmd;
@@ -26,6 +27,10 @@ pub enum Kind {
     Testpmd,
     /// The kernel's own IPv4 forwarding.
     Kernel,
+    /// The same, with rules of nftables.
+    Nftables(Way),
+    /// An XDP program that redirects to the other device.
+    Redirect,
 }
 
 impl Kind {
@@ -35,6 +40,10 @@ impl Kind {
             Self::Zsync => "zsync",
             Self::Testpmd => "testpmd af_xdp",
             Self::Kernel => "kernel forwarding",
+            Self::Nftables(Way::Track) => "kernel, conntrack",
+            Self::Nftables(Way::Masquerade) => "kernel, masquerade",
+            Self::Nftables(Way::Filter) => "kernel, 1,000 nftables rules",
+            Self::Redirect => "kernel, XDP redirect",
         }
     }
 }
@@ -47,6 +56,10 @@ pub enum Forwarder {
     Testpmd(Testpmd),
     /// Nothing to hold.
     Kernel,
+    /// See [`Kind::Nftables`].
+    Nftables(Rules),
+    /// See [`Kind::Redirect`].
+    Redirect(Redirect),
 }
 
 impl Forwarder {
@@ -60,6 +73,8 @@ impl Forwarder {
             Kind::Zsync => Self::Zsync(Zsync::start()?),
             Kind::Testpmd => Self::Testpmd(testpmd()?),
             Kind::Kernel => Self::Kernel,
+            Kind::Nftables(way) => Self::Nftables(Rules::set(way)?),
+            Kind::Redirect => Self::Redirect(Redirect::attach()?),
         })
     }
 }

@@ -8,7 +8,10 @@
 //!   gate, allocations       instructions against a committed baseline; none allocated per packet; the books balance
 //!   memory                  the engine's own worker between two null devices
 //!   veth, place, forwarder  a router between two veth pairs, and who forwards in it
+//!   kernel                  the kernel as a forwarder: its rules, and a program that redirects
+//!   peers                   what zsync is compared with, and how it is installed
 //!   testpmd, hugepages      DPDK's forwarder, in the same run
+//!   fib, acl, dpdk          lookups and DPDK's programs that measure theirs, over the same files
 //!   enclosure               namespaces that go when the benchmark goes, however it ends
 //! ```
 //!
@@ -16,14 +19,19 @@
 //! does other things besides, nothing else means much.
 #![deny(unsafe_code)]
 
+pub mod acl;
 pub mod allocations;
+pub mod dpdk;
 pub mod enclosure;
+pub mod fib;
 pub mod forwarder;
 pub mod gate;
 pub mod generator;
 pub mod hugepages;
+pub mod kernel;
 pub mod machine;
 pub mod memory;
+pub mod peers;
 pub mod place;
 pub mod report;
 pub mod stages;

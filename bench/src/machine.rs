@@ -73,3 +73,35 @@ pub fn core_time(process: u32, thread: u32) -> io::Result<Duration> {
     let nanoseconds = text.split(' ').next().and_then(|first| first.parse().ok());
     nanoseconds.map(Duration::from_nanos).ok_or_else(|| io::Error::other(format!("{path}: {text:?}")))
 }
+
+/// How long each core was busy since the machine started, softirqs and interrupts included, core 0 first. In steps of the
+/// kernel's `USER_HZ`, 10 ms.
+///
+/// # Errors
+/// There is no `/proc/stat`.
+pub fn busy_time() -> io::Result<Vec<Duration>> {
+    Ok(busy(&fs::read_to_string("/proc/stat")?))
+}
+
+/// User, nice, system, interrupts and softirqs of each core, from `/proc/stat` (proc_stat(5)).
+fn busy(stat: &str) -> Vec<Duration> {
+    let of_core = |line: &str| {
+        let mut fields = line.strip_prefix("cpu")?.split_ascii_whitespace();
+        fields.next()?;
+        let ticks: Vec<u64> = fields.map_while(|field| field.parse().ok()).collect();
+        let busy = [0, 1, 2, 5, 6].into_iter().filter_map(|n| ticks.get(n)).sum::<u64>();
+        line.as_bytes().get(3).is_some_and(u8::is_ascii_digit).then(|| Duration::from_millis(busy * 10))
+    };
+    stat.lines().filter_map(of_core).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_core_is_busy_with_all_but_idling_waiting_and_what_is_stolen() {
+        let stat = "cpu  30 0 30 300 30 0 30 0 0 0\ncpu0 10 1 20 100 7 3 5 9 0 0\ncpu1 1 0 0 200 0 0 0 0 0 0\nintr 5 6\n";
+        assert_eq!(busy(stat), [390, 10].map(Duration::from_millis));
+    }
+}

@@ -12,10 +12,11 @@ use zsync_bench::allocations::Counting;
 use zsync_bench::gate::{self, Baseline, Build};
 use zsync_bench::generator::{Generator, Traffic};
 use zsync_bench::hugepages::HugePages;
+use zsync_bench::peers::{self, PEERS, Peer, State};
 use zsync_bench::report::{Report, Spread};
 use zsync_bench::stages::case::{Case, Kind, MOST_ROUTES};
 use zsync_bench::stages::{callgrind, costs};
-use zsync_bench::{enclosure, memory, veth};
+use zsync_bench::{acl, enclosure, fib, memory, veth};
 
 /// Counts for the gate; a counter of the thread's own costs the others nothing that they measure: they do not allocate.
 #[global_allocator]
@@ -35,6 +36,14 @@ enum Action {
     List,
     /// Runs benchmarks, one after the other.
     Run(Run),
+    /// Runs one benchmark beside one of its peers only.
+    Compare(Compare),
+    /// Lists what zsync is compared with, and whether it is installed.
+    Peers {
+        /// Installs what is missing, as `scripts/setup --bench` does. Needs root.
+        #[arg(long)]
+        install: bool,
+    },
     /// Sends UDP packets as fast as one core can, by the kernel itself. Needs root.
     Generate(Generate),
     /// Does one stage's work on so many packets, once, and measures nothing: to be run under callgrind.
@@ -48,6 +57,23 @@ struct Run {
     /// Their names.
     #[arg(required = true)]
     names: Vec<String>,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+#[derive(Args)]
+struct Compare {
+    /// The benchmark's name.
+    name: String,
+    /// The peer's, as `zsync-bench peers` lists it.
+    #[arg(long)]
+    peer: String,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+#[derive(Args)]
+struct Settings {
     /// JSON, one document a benchmark, with every sample.
     #[arg(long)]
     json: bool,
@@ -57,7 +83,7 @@ struct Run {
     /// How often each thing is measured; without it, as the benchmark finds good.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: Option<u32>,
-    /// `stages` and `fib`: also tables of 10 million routes, where there is memory for them.
+    /// `stages` and `lookups`: also tables of 10 million routes, where there is memory for them.
     #[arg(long)]
     large: bool,
 }
@@ -153,10 +179,40 @@ const BENCHMARKS: &[Benchmark] = &[
         },
     },
     Benchmark {
+        name: "fib",
+        about: "lookups in the FIB, 64 at a time, 1 k and 100 k routes of both families; beside dpdk-test-fib",
+        rounds: 5,
+        run: fib::run,
+    },
+    Benchmark {
+        name: "acl",
+        about: "dpdk-test-acl with 100, 1 k and 10 k rules, for a filter stage to come",
+        rounds: 5,
+        run: acl::run,
+    },
+    Benchmark {
         name: "veth-route",
         about: "a router between two veth pairs at full rate; beside testpmd on af_xdp and the kernel. Needs root",
         rounds: 3,
         run: veth::route,
+    },
+    Benchmark {
+        name: "veth-track",
+        about: "as veth-route, the kernel tracking 65,536 connections; for a stage to come. Needs root",
+        rounds: 3,
+        run: veth::track,
+    },
+    Benchmark {
+        name: "veth-nat",
+        about: "as veth-route, the kernel masquerading; for a stage to come. Needs root",
+        rounds: 3,
+        run: veth::nat,
+    },
+    Benchmark {
+        name: "veth-filter",
+        about: "as veth-route, the kernel with 1,000 rules of nftables; for a stage to come. Needs root",
+        rounds: 3,
+        run: veth::filter,
     },
 ];
 
@@ -167,7 +223,9 @@ fn main() -> ExitCode {
             costs::BENCHMARKS.iter().for_each(|(name, about, _)| println!("{name:14}  {about}"));
             Ok(ExitCode::SUCCESS)
         }
-        Action::Run(what) => run(&what),
+        Action::Run(what) => run(&what.names, None, &what.settings),
+        Action::Compare(what) => compare(&what),
+        Action::Peers { install } => show_peers(install).map(|()| ExitCode::SUCCESS),
         Action::Generate(what) => generate(&what).map(|()| ExitCode::SUCCESS),
         Action::Stage(what) => stage(&what).map(|()| ExitCode::SUCCESS),
         Action::Gate(what) => pass(&what),
@@ -178,8 +236,28 @@ fn main() -> ExitCode {
     })
 }
 
-fn run(what: &Run) -> Result<ExitCode> {
-    let (alone, others): (Vec<_>, Vec<_>) = what.names.iter().partition(|name| costs::find(name).is_some());
+fn show_peers(install: bool) -> Result<()> {
+    if install {
+        match peers::install()?.join(" ") {
+            none if none.is_empty() => println!("every peer is there"),
+            packages => println!("installed {packages}"),
+        }
+    }
+    print!("{}", peers::list());
+    Ok(())
+}
+
+fn compare(what: &Compare) -> Result<ExitCode> {
+    find(&what.name)?;
+    let peer = peers::find(&what.name, &what.peer)?;
+    if peer.state() == State::Missing {
+        bail!("there is no {}: `zsync-bench peers --install`, or the package {}", peer.name, peer.package);
+    }
+    run(std::slice::from_ref(&what.name), Some(peer), &what.settings)
+}
+
+fn run(names: &[String], peer: Option<&Peer>, what: &Settings) -> Result<ExitCode> {
+    let (alone, others): (Vec<_>, Vec<_>) = names.iter().partition(|name| costs::find(name).is_some());
     let chosen = others.into_iter().map(|name| find(name)).collect::<Result<Vec<_>>>()?;
     if !enclosure::is_inside() {
         for plan in alone.into_iter().filter_map(|name| costs::find(name)) {
@@ -200,7 +278,19 @@ fn run(what: &Run) -> Result<ExitCode> {
     }
     for benchmark in chosen {
         let rounds = what.rounds.unwrap_or(benchmark.rounds);
-        let report = (benchmark.run)(rounds as usize, Duration::try_from_secs_f64(what.seconds)?)?;
+        let (rounds, budget) = (rounds as usize, Duration::try_from_secs_f64(what.seconds)?);
+        let mut report = match peer {
+            // The others have one peer each.
+            Some(peer) if benchmark.name == "veth-route" => veth::route_beside(peer.name, rounds, budget)?,
+            _ => (benchmark.run)(rounds, budget)?,
+        };
+        let missing = PEERS.iter().filter(|peer| peer.benchmarks.contains(&benchmark.name));
+        report.notes.extend(missing.filter(|peer| peer.state() == State::Missing).map(|peer| {
+            format!(
+                "{} is missing: `zsync-bench peers --install`, or the package {}",
+                peer.name, peer.package
+            )
+        }));
         if what.json {
             println!("{}", report.json())
         } else {

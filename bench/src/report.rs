@@ -15,6 +15,8 @@ pub struct Report {
     pub machine: Machine,
     /// Whether rates are per second of one core's time, so that they say what a packet costs.
     pub of_core_time: bool,
+    /// What rates count: packets, unless it says something else.
+    pub unit: &'static str,
     /// Throughputs.
     pub rates: Vec<Rate>,
     /// What was compared.
@@ -23,6 +25,23 @@ pub struct Report {
     pub notes: Vec<String>,
     /// Why zsync itself has no figure, when it has none: the report is of its peers then, and the run has failed.
     pub failure: Option<String>,
+    /// Why there is no figure of zsync's though nothing went wrong: what is compared does not exist yet.
+    pub absent: Option<String>,
+    /// What a packet cost of processor time, where that was measured besides.
+    pub costs: Vec<Cost>,
+    /// Names of rates that are no measurement of what they are called: something else was the limit.
+    pub unmeasured: Vec<String>,
+}
+
+/// Processor time per packet in nanoseconds, round by round: that of all involved, softirqs included.
+#[derive(Clone, Debug, Default)]
+pub struct Cost {
+    /// Of which rate.
+    pub name: String,
+    /// Of all cores.
+    pub whole: Vec<f64>,
+    /// Of the core that forwards.
+    pub own: Vec<f64>,
 }
 
 /// Packets per second of one thing, round by round.
@@ -82,6 +101,14 @@ impl Spread {
     }
 }
 
+impl Cost {
+    fn json(&self) -> Value {
+        let ns = |samples: &[f64]| json!({ "spread": Spread::of(samples).json(), "samples": samples });
+        json!({ "name": self.name, "unit": "ns of processor time per packet",
+            "all_cores": ns(&self.whole), "forwarding_core": ns(&self.own) })
+    }
+}
+
 impl Report {
     /// An empty one.
     pub fn new(name: &'static str) -> Self {
@@ -89,10 +116,14 @@ impl Report {
             name,
             machine: Machine::look(),
             of_core_time: false,
+            unit: "packet",
             rates: vec![],
             ratios: vec![],
             notes: vec![],
             failure: None,
+            absent: None,
+            costs: vec![],
+            unmeasured: vec![],
         }
     }
 
@@ -104,10 +135,11 @@ impl Report {
 
     /// For other programs.
     pub fn json(&self) -> Value {
-        let unit = if self.of_core_time { "packets per second of core time" } else { "packets/s" };
+        let unit = if self.of_core_time { "s per second of core time" } else { "s/s" };
+        let unit = format!("{}{unit}", self.unit);
         let rate = |rate: &Rate| {
             json!({ "name": rate.name, "unit": unit,
-                "spread": Spread::of(&rate.samples).json(), "samples": rate.samples })
+                "measured": !self.unmeasured.contains(&rate.name), "spread": Spread::of(&rate.samples).json(), "samples": rate.samples })
         };
         let ratio = |ratio: &Ratio| json!({ "name": ratio.name, "spread": Spread::of(&ratio.samples).json(), "samples": ratio.samples });
         json!({
@@ -115,6 +147,10 @@ impl Report {
             "machine": self.machine.json(),
             "rates": self.rates.iter().map(rate).collect::<Vec<_>>(),
             "ratios": self.ratios.iter().map(ratio).collect::<Vec<_>>(),
+            "ratio": self.ratios.first().map(|ratio| Spread::of(&ratio.samples).median),
+            "costs": self.costs.iter().map(Cost::json).collect::<Vec<_>>(),
+            "absent": self.absent,
+            "status": if self.failure.is_some() { "failure" } else { "success" },
             "notes": self.notes,
         })
     }
@@ -126,8 +162,9 @@ impl fmt::Display for Report {
         let width = self.rates.iter().map(|r| r.name.len()).chain(self.ratios.iter().map(|r| r.name.len()));
         let width = width.max().unwrap_or(0);
         if !self.rates.is_empty() {
-            let cost = if self.of_core_time { "  ns/packet  clocks/packet" } else { "" };
-            writeln!(f, "{:width$}  M packets/s: median    min    max  rounds{cost}", "")?;
+            let unit = self.unit;
+            let cost = if self.of_core_time { format!("  ns/{unit}  clocks/{unit}") } else { String::new() };
+            writeln!(f, "{:width$}  M {unit}s/s: median    min    max  rounds{cost}", "")?;
         }
         for rate in &self.rates {
             let Spread { min, median, max } = Spread::of(&rate.samples);
@@ -138,11 +175,24 @@ impl fmt::Display for Report {
                 let clocks = self.machine.ghz.map_or("-".to_owned(), |ghz| format!("{:.1}", ns * ghz));
                 write!(f, " {ns:10.2} {clocks:>14}")?;
             }
+            if self.unmeasured.contains(&rate.name) {
+                write!(f, "  no measurement")?;
+            }
             writeln!(f)?;
         }
         for ratio in &self.ratios {
             let Spread { min, median, max } = Spread::of(&ratio.samples);
             writeln!(f, "{:width$}  ratio by pairs: {median:.2}  ({min:.2} to {max:.2})", ratio.name)?;
+        }
+        for Cost { name, whole, own } in &self.costs {
+            let [whole, own] = [whole, own].map(|samples| Spread::of(samples).median);
+            writeln!(
+                f,
+                "{name:width$}  ns of processor time a packet: {whole:.0}, {own:.0} of them on the forwarder's core"
+            )?;
+        }
+        if let Some(why) = &self.absent {
+            writeln!(f, "no figure of zsync's: {why}")?;
         }
         self.notes.iter().try_for_each(|note| writeln!(f, "note: {note}"))
     }

@@ -111,6 +111,11 @@ impl Table {
         Self::layout(family, routes).bytes() + routes * BYTES_OF_A_ROUTE
     }
 
+    /// The prefixes, each with its length.
+    pub fn prefixes(&self) -> impl Iterator<Item = (IpAddr, u8)> {
+        self.prefixes.iter().map(|&(prefix, len)| (address(self.family, prefix), len))
+    }
+
     /// A random address under one of the prefixes, which is neither a martian nor the kernel's to look at.
     pub fn destination(&self, seeded: &mut Seeded) -> IpAddr {
         loop {

@@ -1,13 +1,17 @@
-//! `veth-route`: 60-byte UDP packets at full rate through a router between two veth pairs, counted at the far end.
+//! 60-byte UDP packets at full rate through a router between two veth pairs, counted at the far end: `veth-route`, and
+//! `veth-track`, `veth-nat` and `veth-filter`, whose stages zsync is still to get.
 //!
 //! The generator has core 0 (and on it runs what the kernel does for the receiver), the forwarder the last core. The
-//! forwarders take turns, A B C A B C, each started anew for its round.
+//! forwarders take turns, A B C A B C, each started anew for its round. Keeps true: a rate that the generator limited is
+//! called no measurement, and is in no ratio.
 
 use crate::forwarder::{Forwarder, Kind};
 use crate::generator::{Generator, Traffic};
+use crate::kernel::Way;
+use crate::machine::{busy_time, measured_core};
 use crate::place::{self, MACS, Part};
-use crate::report::{Rate, Ratio, Report};
-use anyhow::{Result, ensure};
+use crate::report::{Cost, Rate, Ratio, Report, Spread};
+use anyhow::{Result, bail, ensure};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,17 +23,97 @@ const OVERHEAD: Duration = Duration::from_millis(2500);
 /// Bytes of a frame, without its check sequence.
 const SIZE: usize = 60;
 const FLOWS: u32 = 1000;
+/// As many as source ports tell apart.
+const TRACKED_FLOWS: u32 = 65_536;
 const GENERATOR_CORE: usize = 0;
+/// How much more than what came through must have been sent, for the forwarder to have been the limit.
+const MARGIN: f64 = 1.05;
 
-/// Runs it, in an enclosure.
+/// `veth-route`, in an enclosure.
 ///
 /// # Errors
 /// The place cannot be built, or the generator not be loaded. A peer that does not forward is a note, zsync a failure.
 pub fn route(rounds: usize, budget: Duration) -> Result<Report> {
-    let mut report = Report::new("veth-route");
+    let kinds = [Kind::Zsync, Kind::Testpmd, Kind::Kernel, Kind::Redirect];
+    compare(Report::new("veth-route"), &kinds, FLOWS, rounds, budget)
+}
+
+/// `veth-route` beside one peer, as [`PEERS`](crate::peers::PEERS) names it.
+///
+/// # Errors
+/// Those of [`route`]; there is no such peer.
+pub fn route_beside(peer: &str, rounds: usize, budget: Duration) -> Result<Report> {
+    let kind = match peer {
+        "dpdk-testpmd" => Kind::Testpmd,
+        "kernel" => Kind::Kernel,
+        "kernel-xdp" => Kind::Redirect,
+        _ => bail!("veth-route has no peer {peer}"),
+    };
+    compare(Report::new("veth-route"), &[Kind::Zsync, kind], FLOWS, rounds, budget)
+}
+
+/// `veth-track`: connection tracking, 65,536 flows.
+///
+/// # Errors
+/// Those of [`route`].
+pub fn track(rounds: usize, budget: Duration) -> Result<Report> {
+    let absent = Some("zsync has no connection tracking stage yet".to_owned());
+    let report = Report { absent, ..Report::new("veth-track") };
+    compare(report, &[Kind::Nftables(Way::Track)], TRACKED_FLOWS, rounds, budget)
+}
+
+/// `veth-nat`: masquerading.
+///
+/// # Errors
+/// Those of [`route`].
+pub fn nat(rounds: usize, budget: Duration) -> Result<Report> {
+    let absent = Some("zsync has no address translation stage yet".to_owned());
+    let report = Report { absent, ..Report::new("veth-nat") };
+    compare(report, &[Kind::Nftables(Way::Masquerade)], FLOWS, rounds, budget)
+}
+
+/// `veth-filter`: 1,000 rules that do not match, and one that does.
+///
+/// # Errors
+/// Those of [`route`].
+pub fn filter(rounds: usize, budget: Duration) -> Result<Report> {
+    let absent = Some("zsync has no filter stage yet".to_owned());
+    let report = Report { absent, ..Report::new("veth-filter") };
+    compare(report, &[Kind::Nftables(Way::Filter)], FLOWS, rounds, budget)
+}
+
+/// What one forwarder did, round by round.
+struct Turns {
+    kind: Kind,
+    rate: Rate,
+    generated: Vec<f64>,
+    tracked: Option<u64>,
+    cost: Cost,
+    gone: bool,
+}
+
+/// One round of one forwarder.
+struct Sample {
+    /// Packets per second at the far end.
+    forwarded: f64,
+    /// Frames per second that the generator made.
+    generated: f64,
+    /// Connections that the router tracked at the end, where it does.
+    tracked: Option<u64>,
+    /// Nanoseconds of processor time per packet: of all cores, and of the forwarder's.
+    cost: [f64; 2],
+}
+
+fn compare(
+    mut report: Report,
+    kinds: &[Kind],
+    flows: u32,
+    rounds: usize,
+    budget: Duration,
+) -> Result<Report> {
     ensure!(report.machine.cores >= 2, "it takes two cores: one for the generator, one for the forwarder");
     place::build()?;
-    let turns = (3 * rounds) as u32;
+    let turns = (kinds.len() * rounds) as u32;
     let round = (budget / turns).saturating_sub(WARM_UP + OVERHEAD).max(Duration::from_secs(1));
     let generator = Arc::new(Part::Source.run(|| {
         Generator::load(&Traffic {
@@ -39,53 +123,111 @@ pub fn route(rounds: usize, budget: Duration) -> Result<Report> {
             source: SocketAddr::from(([10, 1, 0, 2], 1024)),
             destination: SocketAddr::from(([10, 2, 0, 2], 9)),
             size: SIZE,
-            flows: FLOWS,
+            flows,
         })
     })?);
-    let mut rates = [Kind::Zsync, Kind::Testpmd, Kind::Kernel]
-        .map(|kind| (kind, Rate { name: kind.name().to_owned(), samples: vec![] }));
-    let mut absent = Vec::new();
+    let mut all: Vec<Turns> = kinds.iter().map(|&kind| Turns::new(kind)).collect();
     for _ in 0..rounds {
-        for (kind, rate) in &mut rates {
-            if absent.contains(kind) {
-                continue;
-            }
-            match measure(*kind, &generator, round) {
-                Ok(sample) => rate.samples.push(sample),
+        for turns in all.iter_mut().filter(|turns| !turns.gone) {
+            match measure(turns.kind, &generator, round) {
+                Ok(sample) => turns.take(&sample),
                 Err(error) => {
-                    absent.push(*kind);
-                    let why = format!("no {}: {error:#}", kind.name());
-                    if *kind == Kind::Zsync { report.failure = Some(why) } else { report.notes.push(why) }
+                    turns.gone = true;
+                    let why = format!("no {}: {error:#}", turns.kind.name());
+                    if turns.kind == Kind::Zsync {
+                        report.failure = Some(why)
+                    } else {
+                        report.notes.push(why)
+                    }
                 }
             }
         }
     }
-    let [(_, ours), others @ ..] = rates;
-    let compared = others.iter().map(|(_, theirs)| Ratio::of(&ours, theirs));
-    report.ratios.extend(compared.filter(|ratio| !ratio.samples.is_empty()));
-    report.rates.push(ours);
-    report.rates.extend(others.into_iter().map(|(_, rate)| rate));
-    report.rates.retain(|rate| !rate.samples.is_empty());
+    all.retain(|turns| !turns.rate.samples.is_empty());
+    for turns in &all {
+        let generated = Spread::of(&turns.generated).median;
+        if generated < MARGIN * Spread::of(&turns.rate.samples).median {
+            report.unmeasured.push(turns.rate.name.clone());
+            report.notes.push(format!(
+                "{}: no measurement, as the generator was the limit: it made {:.2} M frames/s (the kernel forwards on \
+                 its core, in its time: there the processor time a packet says what it costs)",
+                turns.rate.name,
+                generated / 1e6
+            ));
+        }
+    }
+    if let Some((ours, others)) = all.split_first().filter(|(first, _)| first.kind == Kind::Zsync) {
+        let measured = |turns: &&Turns| !report.unmeasured.contains(&turns.rate.name);
+        let compared = others.iter().filter(|_| measured(&ours)).filter(measured);
+        report.ratios.extend(compared.map(|theirs| Ratio::of(&ours.rate, &theirs.rate)));
+        let per_time = |turns: &Turns| Rate {
+            name: format!("{}, by processor time", turns.rate.name),
+            samples: turns.cost.whole.iter().map(|cost| 1e9 / cost).collect(),
+        };
+        report.ratios.extend(others.iter().map(|theirs| Ratio::of(&per_time(ours), &per_time(theirs))));
+    }
+    for Turns { rate, cost, tracked, .. } in all {
+        let tracked = tracked.map(|count| format!("{}: {count} connections at the end", rate.name));
+        report.notes.extend(tracked);
+        report.rates.push(rate);
+        report.costs.push(cost);
+    }
     report.notes.push(format!(
-        "{SIZE}-byte UDP, {FLOWS} flows, packets per second of wall time at the far end, {:.1} s a round; \
-         kernel forwarding is a reference: it neither copies packets nor leaves the generator's core",
+        "{SIZE}-byte UDP, {flows} flows, packets per second of wall time at the far end, {:.1} s a round; processor time \
+         is that of both cores, the generator's and other programs' included; the kernel's ways are references: they \
+         neither copy packets nor leave the generator's core",
         round.as_secs_f64()
     ));
     Ok(report)
 }
 
-/// One round: packets per second at the far end.
-fn measure(kind: Kind, generator: &Arc<Generator>, round: Duration) -> Result<f64> {
+impl Turns {
+    fn new(kind: Kind) -> Self {
+        let name = kind.name().to_owned();
+        let cost = Cost { name: name.clone(), ..Cost::default() };
+        Self {
+            kind,
+            rate: Rate { name, samples: vec![] },
+            generated: vec![],
+            tracked: None,
+            cost,
+            gone: false,
+        }
+    }
+
+    fn take(&mut self, sample: &Sample) {
+        self.rate.samples.push(sample.forwarded);
+        self.generated.push(sample.generated);
+        self.tracked = sample.tracked.or(self.tracked);
+        self.cost.whole.push(sample.cost[0]);
+        self.cost.own.push(sample.cost[1]);
+    }
+}
+
+fn measure(kind: Kind, generator: &Arc<Generator>, round: Duration) -> Result<Sample> {
     let forwarder = Forwarder::start(kind)?;
+    let start = Instant::now();
     let running = generator
         .spawn(GENERATOR_CORE, WARM_UP + round + Duration::from_millis(300), || Part::Source.enter());
     std::thread::sleep(WARM_UP);
-    let look = || -> Result<_> { Ok((Instant::now(), Part::Sink.received("eth0")?)) };
-    let (from, before) = look()?;
+    let look = || -> Result<_> { Ok((Instant::now(), Part::Sink.received("eth0")?, busy_time()?)) };
+    let (from, before, busy_before) = look()?;
     std::thread::sleep(round);
-    let (to, after) = look()?;
+    let (to, after, busy_after) = look()?;
     let generated = running.finish()?;
+    let whole = start.elapsed().as_secs_f64();
+    let tracked = if let Forwarder::Nftables(rules) = &forwarder { rules.tracked()? } else { None };
     drop(forwarder);
     ensure!(after > before, "none of {generated} packets came through");
-    Ok((after - before) as f64 / (to - from).as_secs_f64())
+    let packets = (after - before) as f64;
+    let busy = |core: usize| -> f64 {
+        let [before, after] = [&busy_before, &busy_after].map(|times| times.get(core).copied());
+        after.zip(before).map_or(0.0, |(after, before)| after.saturating_sub(before).as_nanos() as f64)
+    };
+    Ok(Sample {
+        forwarded: packets / (to - from).as_secs_f64(),
+        generated: generated as f64 / whole,
+        tracked,
+        cost: [busy(GENERATOR_CORE) + busy(measured_core()), busy(measured_core())].map(|ns| ns / packets),
+    })
 }

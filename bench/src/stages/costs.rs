@@ -39,7 +39,7 @@ pub type Plan = fn(&Case) -> bool;
 /// Benchmarks: name, what it measures, its cases.
 pub const BENCHMARKS: [(&str, &str, Plan); 2] = [
     ("stages", "clocks per packet of each stage, by burst and by table, with warm and cold caches", |_| true),
-    ("fib", "clocks per lookup, by burst and by table, with warm and cold caches", |case| {
+    ("lookups", "clocks per lookup, by burst and by table, with warm and cold caches", |case| {
         matches!(case.kind, Kind::Lookup(_))
     }),
 ];

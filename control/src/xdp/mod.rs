@@ -32,6 +32,8 @@ pub use zsync_ebpf_common::{Count, XdpReason};
 pub static INGRESS_OBJECT: &[u8] = aya::include_bytes_aligned!(env!("ZSYNC_INGRESS"));
 /// The object of `zsync_generator`, for benchmarks (see `zsync_ebpf_common::Template`).
 pub static GENERATOR_OBJECT: &[u8] = aya::include_bytes_aligned!(env!("ZSYNC_GENERATOR"));
+/// The object of `zsync_redirect`, for benchmarks: it forwards what comes to one device, whatever it is, out of another.
+pub static REDIRECT_OBJECT: &[u8] = aya::include_bytes_aligned!(env!("ZSYNC_REDIRECT"));
 
 /// What one port's program takes, drops and leaves to the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]

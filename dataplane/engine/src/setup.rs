@@ -302,8 +302,7 @@ pub fn build(given: &Given) -> Result<Engine, SetupError> {
         .map(|_| Parker::new().map_err(|errno| SetupError::System { what: "making a worker's event", errno }))
         .collect::<Result<Vec<_>, _>>()?;
     let mailboxes: Vec<_> = parkers.iter().map(|parker| Mailbox::new(parker.waker())).collect();
-    let mut descriptors: Vec<RawFd> =
-        parkers.iter().map(|parker| parker.descriptor().as_raw_fd()).collect();
+    let mut descriptors: Vec<RawFd> = parkers.iter().map(|parker| parker.descriptor().as_raw_fd()).collect();
     let punt = match &given.punt {
         Some(tun) => {
             let own = rustix::io::fcntl_dupfd_cloexec(tun, 3)

@@ -30,6 +30,8 @@ pub struct Objects {
     pub ingress: PathBuf,
     /// `zsync_generator`.
     pub generator: PathBuf,
+    /// `zsync_redirect`.
+    pub redirect: PathBuf,
 }
 
 /// Why the programs could not be built.
@@ -73,8 +75,9 @@ pub enum BuildError {
 /// # Errors
 /// When no toolchain or no linker is there (the message names `scripts/setup`), or when the programs do not compile.
 pub fn build(out_dir: &Path, ebpf_dir: &Path) -> Result<Objects, BuildError> {
-    let [ingress, generator] = build_bins(out_dir, ebpf_dir, ["zsync_ingress", "zsync_generator"])?;
-    Ok(Objects { ingress, generator })
+    let names = ["zsync_ingress", "zsync_generator", "zsync_redirect"];
+    let [ingress, generator, redirect] = build_bins(out_dir, ebpf_dir, names)?;
+    Ok(Objects { ingress, generator, redirect })
 }
 
 /// Builds `zsync_sink`, the far end of measurements; where its object is.
