@@ -11,6 +11,7 @@ pub mod pace;
 pub mod probe;
 pub mod profile;
 pub mod random;
+pub mod replay;
 pub mod size;
 pub mod stream;
 pub mod sweep;
