@@ -274,8 +274,11 @@ mod tests {
                 prop_assert_eq!(read.sequence_near(sequence.saturating_add(1000)), sequence);
             }
         }
+    }
 
-        /// A flipped bit of the fields is missed once in 65536; the seed is fixed, so this is no gamble.
+    proptest! {
+        // A fixed seed: the check misses a flipped bit once in 65536, and a test must not fail by chance.
+        #![proptest_config(ProptestConfig { rng_seed: prop::test_runner::RngSeed::Fixed(7), ..Default::default() })]
         #[test]
         fn a_flipped_bit_is_seen(len in SHORT..80, sequence: u64, bit in 16usize..640) {
             let probe = Probe { sequence, ..PROBE };
