@@ -18,5 +18,11 @@ fn main() {
     println!("cargo:rustc-env=ZSYNC_BENCH_PROFILE={}", profile.unwrap_or_default().to_string_lossy());
     println!("cargo:rustc-env=ZSYNC_BENCH_TARGET={}", env::var("TARGET").unwrap_or_default());
     println!("cargo:rustc-env=ZSYNC_BENCH_FLAGS={flags}");
+    let git = ["describe", "--always", "--dirty", "--abbrev=12"];
+    let commit = Command::new("git").args(git).output().ok().filter(|out| out.status.success());
+    let commit =
+        commit.map_or_else(|| "unknown".to_owned(), |out| String::from_utf8_lossy(&out.stdout).into_owned());
+    println!("cargo:rustc-env=ZSYNC_BENCH_COMMIT={}", commit.trim());
+    println!("cargo:rerun-if-changed=../.git/logs/HEAD");
     println!("cargo:rerun-if-changed=build.rs");
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   machine, tsc            what it is measured on, and in which clocks
-//!   report                  samples, their spread, ratios pair by pair; a table or JSON
+//!   report, outcome         samples, their spread, ratios pair by pair; a table, lines of JSON, a page
 //!   traffic, generator      packets, the routes that lead them; the kernel as their source
 //!   stages                  what each part of forwarding a packet costs: clocks, instructions
 //!   gate, allocations       instructions against a committed baseline; none allocated per packet; the books balance
@@ -31,6 +31,7 @@ pub mod hugepages;
 pub mod kernel;
 pub mod machine;
 pub mod memory;
+pub mod outcome;
 pub mod peers;
 pub mod place;
 pub mod report;

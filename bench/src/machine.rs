@@ -1,7 +1,6 @@
 //! The machine: what figures were measured on, and how much of a core a thread really had.
 
 use crate::tsc;
-use serde_json::{Value, json};
 use std::fs;
 use std::io;
 use std::time::Duration;
@@ -39,10 +38,11 @@ impl Machine {
         }
     }
 
-    /// As JSON.
-    pub fn json(&self) -> Value {
-        let Self { processor, cores, kernel, ghz, load } = self;
-        json!({ "processor": processor, "cores": cores, "kernel": kernel, "tsc_ghz": ghz, "load": load })
+    /// As a report has it, with the devices that were measured on.
+    pub fn in_report(&self, driver: &str, mode: &str) -> zsync_report::machine::Machine {
+        let Self { processor, cores, kernel, ghz, load } = self.clone();
+        let (driver, mode) = (Some(driver.to_owned()), Some(mode.to_owned()));
+        zsync_report::machine::Machine { kernel, processor, cores, load, ghz, driver, mode }
     }
 }
 

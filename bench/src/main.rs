@@ -4,7 +4,7 @@
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Parser, Subcommand};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,6 +17,7 @@ use zsync_bench::report::{Report, Spread};
 use zsync_bench::stages::case::{Case, Kind, MOST_ROUTES};
 use zsync_bench::stages::{callgrind, costs};
 use zsync_bench::{acl, enclosure, fib, memory, veth};
+use zsync_report::outcome::Outcome;
 
 /// Counts for the gate; a counter of the thread's own costs the others nothing that they measure: they do not allocate.
 #[global_allocator]
@@ -43,6 +44,14 @@ enum Action {
         /// Installs what is missing, as `scripts/setup --bench` does. Needs root.
         #[arg(long)]
         install: bool,
+    },
+    /// Makes a page of what `--json` printed: the files *.json and *.jsonl of a folder.
+    Report {
+        /// The folder.
+        folder: PathBuf,
+        /// The page; without it a table is printed.
+        #[arg(long, value_name = "FILE")]
+        html: Option<PathBuf>,
     },
     /// Sends UDP packets as fast as one core can, by the kernel itself. Needs root.
     Generate(Generate),
@@ -74,9 +83,12 @@ struct Compare {
 
 #[derive(Args)]
 struct Settings {
-    /// JSON, one document a benchmark, with every sample.
+    /// JSON, a line for each thing that was compared, with every sample; above 1, `ratio.median` says that zsync is better.
     #[arg(long)]
     json: bool,
+    /// Also a page for a browser, in this file, written anew after each benchmark.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
     /// About how long each takes, in seconds.
     #[arg(long, default_value_t = 50.0)]
     seconds: f64,
@@ -225,6 +237,7 @@ fn main() -> ExitCode {
         }
         Action::Run(what) => run(&what.names, None, &what.settings),
         Action::Compare(what) => compare(&what),
+        Action::Report { folder, html } => show(&folder, html.as_deref()).map(|()| ExitCode::SUCCESS),
         Action::Peers { install } => show_peers(install).map(|()| ExitCode::SUCCESS),
         Action::Generate(what) => generate(&what).map(|()| ExitCode::SUCCESS),
         Action::Stage(what) => stage(&what).map(|()| ExitCode::SUCCESS),
@@ -234,6 +247,30 @@ fn main() -> ExitCode {
         eprintln!("zsync-bench: {error:#}");
         ExitCode::FAILURE
     })
+}
+
+fn show(folder: &Path, page: Option<&Path>) -> Result<()> {
+    let outcomes = zsync_report::folder::read(folder)?;
+    ensure!(!outcomes.is_empty(), "{} has no file *.json or *.jsonl", folder.display());
+    match page {
+        Some(path) => write_page(path, &outcomes),
+        None => {
+            print!("{}", zsync_report::table::table(&outcomes));
+            Ok(())
+        }
+    }
+}
+
+fn write_page(path: &Path, outcomes: &[Outcome]) -> Result<()> {
+    let page = zsync_report::page::html("zsync beside its peers", outcomes);
+    std::fs::write(path, page).with_context(|| path.display().to_string())
+}
+
+/// As it was called, to be called again.
+fn command_line() -> String {
+    let arguments: Vec<String> =
+        std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned()).collect();
+    format!("zsync-bench {}", arguments.join(" "))
 }
 
 fn show_peers(install: bool) -> Result<()> {
@@ -260,10 +297,15 @@ fn run(names: &[String], peer: Option<&Peer>, what: &Settings) -> Result<ExitCod
     let (alone, others): (Vec<_>, Vec<_>) = names.iter().partition(|name| costs::find(name).is_some());
     let chosen = others.into_iter().map(|name| find(name)).collect::<Result<Vec<_>>>()?;
     if !enclosure::is_inside() {
-        for plan in alone.into_iter().filter_map(|name| costs::find(name)) {
+        for (name, plan) in alone.into_iter().filter_map(|name| Some((name, costs::find(name)?))) {
             let budget = Duration::try_from_secs_f64(what.seconds)?;
             let costs = costs::run(plan, what.rounds.unwrap_or(7) as usize, budget, what.large)?;
-            if what.json { println!("{}", costs.json()) } else { print!("{costs}") }
+            let outcomes = costs.outcomes(name, &command_line());
+            if what.json {
+                outcomes.iter().for_each(|outcome| println!("{}", outcome.to_json()));
+            } else {
+                print!("{costs}");
+            }
         }
     }
     if chosen.is_empty() {
@@ -276,6 +318,7 @@ fn run(names: &[String], peer: Option<&Peer>, what: &Settings) -> Result<ExitCod
         let _pages = HugePages::reserve().inspect_err(|error| eprintln!("zsync-bench: {error:#}"));
         return enclosure::run();
     }
+    let mut shown = Vec::new();
     for benchmark in chosen {
         let rounds = what.rounds.unwrap_or(benchmark.rounds);
         let (rounds, budget) = (rounds as usize, Duration::try_from_secs_f64(what.seconds)?);
@@ -291,10 +334,15 @@ fn run(names: &[String], peer: Option<&Peer>, what: &Settings) -> Result<ExitCod
                 peer.name, peer.package
             )
         }));
+        let outcomes = report.outcomes(benchmark.about, &command_line());
         if what.json {
-            println!("{}", report.json())
+            outcomes.iter().for_each(|outcome| println!("{}", outcome.to_json()));
         } else {
             print!("{report}")
+        }
+        shown.extend(outcomes);
+        if let Some(path) = &what.html {
+            write_page(path, &shown)?;
         }
         if let Some(why) = report.failure {
             bail!("{}: {why}", report.name);

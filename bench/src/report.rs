@@ -1,9 +1,8 @@
-//! Reports: repeated samples, their spread, ratios pair by pair; printed as a table or as JSON.
+//! Reports: repeated samples, their spread, ratios pair by pair; printed as a table.
 //!
-//! Keeps true: nothing is averaged away. A figure has its minimum, median and maximum, and JSON has every sample.
+//! Keeps true: nothing is averaged away. A figure has its minimum, median and maximum, and [outcomes](Report::outcomes) have every sample.
 
 use crate::machine::Machine;
-use serde_json::{Value, json};
 use std::fmt;
 
 /// The outcome of one benchmark.
@@ -95,18 +94,6 @@ impl Spread {
             _ => Self { min: 0.0, median: 0.0, max: 0.0 },
         }
     }
-
-    fn json(self) -> Value {
-        json!({ "min": self.min, "median": self.median, "max": self.max })
-    }
-}
-
-impl Cost {
-    fn json(&self) -> Value {
-        let ns = |samples: &[f64]| json!({ "spread": Spread::of(samples).json(), "samples": samples });
-        json!({ "name": self.name, "unit": "ns of processor time per packet",
-            "all_cores": ns(&self.whole), "forwarding_core": ns(&self.own) })
-    }
 }
 
 impl Report {
@@ -131,28 +118,6 @@ impl Report {
     pub fn compare(&mut self, ours: Rate, theirs: Rate) {
         self.ratios.push(Ratio::of(&ours, &theirs));
         self.rates.extend([ours, theirs]);
-    }
-
-    /// For other programs.
-    pub fn json(&self) -> Value {
-        let unit = if self.of_core_time { "s per second of core time" } else { "s/s" };
-        let unit = format!("{}{unit}", self.unit);
-        let rate = |rate: &Rate| {
-            json!({ "name": rate.name, "unit": unit,
-                "measured": !self.unmeasured.contains(&rate.name), "spread": Spread::of(&rate.samples).json(), "samples": rate.samples })
-        };
-        let ratio = |ratio: &Ratio| json!({ "name": ratio.name, "spread": Spread::of(&ratio.samples).json(), "samples": ratio.samples });
-        json!({
-            "benchmark": self.name,
-            "machine": self.machine.json(),
-            "rates": self.rates.iter().map(rate).collect::<Vec<_>>(),
-            "ratios": self.ratios.iter().map(ratio).collect::<Vec<_>>(),
-            "ratio": self.ratios.first().map(|ratio| Spread::of(&ratio.samples).median),
-            "costs": self.costs.iter().map(Cost::json).collect::<Vec<_>>(),
-            "absent": self.absent,
-            "status": if self.failure.is_some() { "failure" } else { "success" },
-            "notes": self.notes,
-        })
     }
 }
 
@@ -214,6 +179,5 @@ mod tests {
         assert_eq!(report.ratios[0].samples, [2.0; 3]);
         let text = report.to_string();
         assert!(text.contains("ours / theirs  ratio by pairs: 2.00  (2.00 to 2.00)"), "{text}");
-        assert_eq!(report.json()["rates"][1]["spread"]["median"], 4e6);
     }
 }

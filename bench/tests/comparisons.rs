@@ -2,11 +2,12 @@
 //!
 //! Skipped where there is no root or no peer; with `CI=true` a peer that is missing is a failure.
 
-use serde_json::Value;
 use std::fs::File;
 use std::path::Path;
 use std::process::Command;
 use zsync_bench::peers::{PEERS, State};
+use zsync_report::outcome::Outcome;
+use zsync_report::spread::Spread;
 
 /// Why this machine cannot run it, if it cannot.
 fn obstacle(benchmark: &str, needs_root: bool) -> Option<String> {
@@ -24,8 +25,8 @@ fn obstacle(benchmark: &str, needs_root: bool) -> Option<String> {
         .or_else(|| (needs_root && cores < 2).then(|| "it takes two cores".to_owned()))
 }
 
-/// Its report, or `None` where it cannot run.
-fn report(benchmark: &str, needs_root: bool) -> Option<Value> {
+/// Its lines, or `None` where it cannot run.
+fn report(benchmark: &str, needs_root: bool) -> Option<Vec<Outcome>> {
     if let Some(why) = obstacle(benchmark, needs_root) {
         eprintln!("SKIPPED: {benchmark}: {why}");
         return None;
@@ -39,51 +40,52 @@ fn report(benchmark: &str, needs_root: bool) -> Option<Value> {
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{benchmark}: {}: {said}", output.status);
-    Some(serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{benchmark}: {e}: {said}")))
+    let lines = String::from_utf8_lossy(&output.stdout).into_owned();
+    let outcome =
+        |line: &str| Outcome::from_json(line).unwrap_or_else(|e| panic!("{benchmark}: {e}: {line}"));
+    Some(lines.lines().map(outcome).collect())
 }
 
-/// Medians of its rates, by name.
-fn rates(report: &Value) -> Vec<(String, f64)> {
-    let rate = |rate: &Value| {
-        (rate["name"].as_str().unwrap().to_owned(), rate["spread"]["median"].as_f64().unwrap())
-    };
-    report["rates"].as_array().unwrap().iter().map(rate).collect()
+/// Medians of all series, by name.
+fn rates(outcomes: &[Outcome]) -> Vec<(String, f64)> {
+    let sides = outcomes.iter().flat_map(|outcome| std::iter::once(&outcome.ours).chain(&outcome.peers));
+    sides.filter_map(|side| Some((side.name.clone(), Spread::of(&side.samples)?.median))).collect()
 }
 
 #[test]
 fn lookups_are_compared_over_both_families() {
-    let Some(report) = report("fib", false) else { return };
-    let rates = rates(&report);
+    let Some(outcomes) = report("fib", false) else { return };
+    let rates = rates(&outcomes);
     for family in ["IPv4", "IPv6"] {
         for who in ["zsync", "dpdk-test-fib"] {
             let named =
                 |(name, rate): &&(String, f64)| name.starts_with(who) && name.contains(family) && *rate > 0.0;
-            assert!(rates.iter().filter(named).count() >= 2, "{who}, {family}: {report}");
+            assert!(rates.iter().filter(named).count() >= 2, "{who}, {family}: {outcomes:?}");
         }
     }
-    assert!(report["ratio"].as_f64().unwrap() > 0.0, "{report}");
+    assert!(outcomes.iter().all(|outcome| outcome.ratios().iter().all(|ratio| ratio.spread.median > 0.0)));
+    assert!(outcomes.iter().all(|outcome| !outcome.ratios().is_empty()), "{outcomes:?}");
 }
 
 #[test]
 fn the_classifier_has_figures_and_ours_is_absent_with_its_reason() {
-    let Some(report) = report("acl", false) else { return };
-    assert_eq!(rates(&report).iter().filter(|(_, rate)| *rate > 0.0).count(), 3, "{report}");
-    assert_eq!((&report["ratio"], &report["status"]), (&Value::Null, &"success".into()));
-    assert_eq!(report["absent"], "zsync has no filter stage yet");
+    let Some(outcomes) = report("acl", false) else { return };
+    assert_eq!(rates(&outcomes).iter().filter(|(_, rate)| *rate > 0.0).count(), 3, "{outcomes:?}");
+    assert!(outcomes[0].ratios().is_empty() && outcomes[0].to_json().contains(r#""ratio":null"#));
+    assert_eq!(outcomes[0].absent[0].reason, "zsync has no filter stage yet");
 }
 
 #[test]
 fn the_kernel_forwards_through_each_of_its_ways() {
     for benchmark in ["veth-track", "veth-nat", "veth-filter"] {
-        let Some(report) = report(benchmark, true) else { return };
-        let rates = rates(&report);
+        let Some(outcomes) = report(benchmark, true) else { return };
+        let rates = rates(&outcomes);
         assert!(
             matches!(&rates[..], [(name, rate)] if name.starts_with("kernel") && *rate > 0.0),
-            "{report}"
+            "{outcomes:?}"
         );
-        assert!(report["costs"][0]["all_cores"]["spread"]["median"].as_f64().unwrap() > 0.0, "{report}");
-        assert_eq!((&report["ratio"], &report["status"]), (&Value::Null, &"success".into()));
-        assert!(report["absent"].as_str().unwrap().starts_with("zsync has no "), "{report}");
+        assert!(outcomes[0].peers[0].cpu_ns_per_packet.is_some_and(|cost| cost > 0.0), "{outcomes:?}");
+        assert!(outcomes[0].absent[0].reason.starts_with("zsync has no "), "{outcomes:?}");
     }
 }
 
@@ -97,10 +99,10 @@ fn a_router_is_compared_with_the_kernels_redirect() {
         eprintln!("SKIPPED: veth-route: {name} is not built");
         return;
     }
-    let Some(report) = report("veth-route", true) else { return };
-    let rates = rates(&report);
+    let Some(outcomes) = report("veth-route", true) else { return };
+    let rates = rates(&outcomes);
     for who in ["zsync", "testpmd", "kernel forwarding", "kernel, XDP redirect"] {
-        assert!(rates.iter().any(|(name, rate)| name.starts_with(who) && *rate > 0.0), "{who}: {report}");
+        assert!(rates.iter().any(|(name, rate)| name.starts_with(who) && *rate > 0.0), "{who}: {outcomes:?}");
     }
 }
 

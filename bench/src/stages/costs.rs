@@ -5,6 +5,7 @@
 //! is one sample of each, and not all samples of one; a sample is the middle one of several sweeps.
 
 use crate::machine::{Machine, measured_core};
+use crate::outcome::COMMIT;
 use crate::report::Spread;
 use crate::stages::case::{Case, KINDS, Kind, MOST_ROUTES};
 use crate::stages::work::{COLD_ROUND, HOT_ROUND, Work};
@@ -12,13 +13,13 @@ use crate::traffic::Family::{self, V4, V6};
 use crate::traffic::{Seeded, Table};
 use crate::tsc;
 use anyhow::{Context, Result};
-use serde_json::{Value, json};
 use std::fmt;
 use std::fs;
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use zsync_packet::burst::BURST;
+use zsync_report::outcome::{Direction, Outcome, Series};
 
 /// Packets at a time, as they are varied.
 const BURSTS: [usize; 7] = [1, 2, 4, 8, 16, 32, 64];
@@ -232,14 +233,20 @@ fn available() -> Option<usize> {
 }
 
 impl Costs {
-    /// For other programs.
-    pub fn json(&self) -> Value {
-        let cost = |cost: &Cost| {
-            let Spread { min, median, max } = Spread::of(&cost.samples);
-            json!({ "name": cost.case.to_string(), "unit": "clocks/packet", "samples": cost.samples,
-                "spread": { "min": min, "median": median, "max": max } })
+    /// As `--json` prints them, a line each; `benchmark` names them, `command` measures them again.
+    pub fn outcomes(&self, benchmark: &str, command: &str) -> Vec<Outcome> {
+        let outcome = |cost: &Cost| {
+            let ours = Series::new("zsync", cost.samples.clone());
+            Outcome {
+                title: "what a packet costs in one stage, in memory".to_owned(),
+                command: command.to_owned(),
+                machine: self.machine.in_report("null", "in memory"),
+                commit: COMMIT.to_owned(),
+                notes: self.notes.clone(),
+                ..Outcome::new(format!("{benchmark}: {}", cost.case), "clocks/packet", Direction::Less, ours)
+            }
         };
-        json!({ "machine": self.machine.json(), "costs": self.costs.iter().map(cost).collect::<Vec<_>>(), "notes": self.notes })
+        self.costs.iter().map(outcome).collect()
     }
 }
 
@@ -298,6 +305,6 @@ mod tests {
             text.contains("lookup-v4/64/1000/cold") && text.contains("VPP ip4-lookup: 29 to 31"),
             "{text}"
         );
-        assert_eq!(costs.json()["costs"][3]["unit"], "clocks/packet");
+        assert_eq!(costs.outcomes("lookups", "")[3].unit, "clocks/packet");
     }
 }

@@ -1,0 +1,121 @@
+//! A report as outcomes, one for each thing of ours that was compared: what `--json` prints a line of, and pages are made from.
+//!
+//! Keeps true: what was no measurement in the report is none in its outcome, with the reason.
+
+use crate::report::{Rate, Report, Spread};
+use zsync_report::outcome::{Absent, Direction, Outcome, Series};
+
+/// The commit that this program was built from; `-dirty` when there were changes besides.
+pub const COMMIT: &str = env!("ZSYNC_BENCH_COMMIT");
+
+impl Report {
+    /// Its outcomes. `about` says what is measured, `command` measures it again.
+    ///
+    /// Whatever of ours has a ratio is one, beside its peers; a report without ratios has one for each of its rates.
+    pub fn outcomes(&self, about: &str, command: &str) -> Vec<Outcome> {
+        let ours = |ratio: &str| self.rates.iter().find(|rate| is_over(ratio, rate, None));
+        let mut compared: Vec<&Rate> = Vec::new();
+        for rate in self.ratios.iter().filter_map(|ratio| ours(&ratio.name)) {
+            if !compared.iter().any(|known| known.name == rate.name) {
+                compared.push(rate);
+            }
+        }
+        if let Some(why) = self.absent.as_ref().or(self.failure.as_ref()) {
+            let mut outcome = self.outcome(self.name.to_owned(), Series::new("zsync", []), about, command);
+            outcome.peers = self.rates.iter().map(|rate| self.series(rate)).collect();
+            outcome.absent.push(Absent { name: "zsync".to_owned(), reason: why.clone() });
+            return vec![outcome];
+        }
+        if compared.is_empty() {
+            let single = self.rates.len() == 1;
+            let named = |rate: &Rate| {
+                if single { self.name.to_owned() } else { format!("{}: {}", self.name, rate.name) }
+            };
+            return self
+                .rates
+                .iter()
+                .map(|rate| self.outcome(named(rate), self.series(rate), about, command))
+                .collect();
+        }
+        let single = compared.len() == 1;
+        let of = |ours: &&Rate| {
+            let name = if single { self.name.to_owned() } else { format!("{}: {}", self.name, ours.name) };
+            let mut outcome = self.outcome(name, self.series(ours), about, command);
+            let beside =
+                |theirs: &&Rate| self.ratios.iter().any(|ratio| is_over(&ratio.name, ours, Some(theirs)));
+            outcome.peers = self.rates.iter().filter(beside).map(|rate| self.series(rate)).collect();
+            let among =
+                |name: &String| *name == ours.name || outcome.peers.iter().any(|peer| peer.name == *name);
+            let limited = self.unmeasured.iter().filter(|name| among(name));
+            outcome.invalid =
+                limited.map(|name| format!("{name}: the generator was the bottleneck")).collect();
+            outcome
+        };
+        compared.iter().map(of).collect()
+    }
+
+    fn outcome(&self, name: String, ours: Series, about: &str, command: &str) -> Outcome {
+        let unit = if self.of_core_time { "s per second of core time" } else { "s/s" };
+        let mut outcome = Outcome::new(name, format!("{}{unit}", self.unit), Direction::More, ours);
+        outcome.title = about.to_owned();
+        outcome.command = command.to_owned();
+        let (driver, mode) =
+            if self.name.starts_with("veth") { ("veth", "AF_XDP copy") } else { ("null", "in memory") };
+        outcome.machine = self.machine.in_report(driver, mode);
+        outcome.commit = COMMIT.to_owned();
+        outcome.notes.clone_from(&self.notes);
+        outcome
+    }
+
+    fn series(&self, rate: &Rate) -> Series {
+        let cost = self.costs.iter().find(|cost| cost.name == rate.name);
+        let whole = cost.filter(|cost| !cost.whole.is_empty()).map(|cost| Spread::of(&cost.whole).median);
+        Series { cpu_ns_per_packet: whole, ..Series::new(rate.name.clone(), rate.samples.clone()) }
+    }
+}
+
+/// Whether the ratio of this name is of `ours`, over `theirs` if that is asked.
+fn is_over(ratio: &str, ours: &Rate, theirs: Option<&Rate>) -> bool {
+    ratio
+        .strip_prefix(ours.name.as_str())
+        .and_then(|rest| rest.strip_prefix(" / "))
+        .is_some_and(|over| theirs.is_none_or(|theirs| over == theirs.name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rate(name: &str, samples: &[f64]) -> Rate {
+        Rate { name: name.to_owned(), samples: samples.to_vec() }
+    }
+
+    #[test]
+    fn a_comparison_is_one_outcome_with_its_peers_in_order() {
+        let mut report = Report::new("veth-route");
+        let (ours, theirs, kernel) =
+            (rate("zsync", &[3.0, 6.0]), rate("testpmd", &[2.0, 2.0]), rate("kernel", &[1.0; 2]));
+        report.ratios = [&theirs, &kernel].map(|theirs| crate::report::Ratio::of(&ours, theirs)).to_vec();
+        report.rates = vec![ours, theirs, kernel];
+        report.unmeasured = vec!["kernel".to_owned()];
+        let outcomes = report.outcomes("a router", "zsync-bench run veth-route");
+        let [outcome] = &outcomes[..] else { panic!("{outcomes:?}") };
+        assert_eq!((outcome.name.as_str(), outcome.peers.len()), ("veth-route", 2));
+        assert_eq!(outcome.ratio(&outcome.peers[0]).unwrap().samples, [1.5, 3.0]);
+        assert!(outcome.invalid[0].contains("kernel"), "{:?}", outcome.invalid);
+        assert_eq!(Outcome::from_json(&outcome.to_json()).unwrap(), *outcome);
+    }
+
+    #[test]
+    fn rates_without_a_peer_are_outcomes_of_their_own_and_what_is_absent_is_said() {
+        let mut report = Report::new("memory-route");
+        report.rates = vec![rate("IPv4", &[1.0]), rate("IPv6", &[2.0])];
+        let names: Vec<String> = report.outcomes("", "").into_iter().map(|outcome| outcome.name).collect();
+        assert_eq!(names, ["memory-route: IPv4", "memory-route: IPv6"]);
+        report.absent = Some("zsync has no filter stage yet".to_owned());
+        let outcomes = report.outcomes("", "");
+        assert_eq!((outcomes.len(), outcomes[0].peers.len()), (1, 2));
+        assert_eq!(outcomes[0].absent[0].reason, "zsync has no filter stage yet");
+        assert!(outcomes[0].ratios().is_empty());
+    }
+}
