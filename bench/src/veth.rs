@@ -149,7 +149,9 @@ fn compare(
         // The kernel forwards on the generator's core, in its time: the two are one there, and the sum is what is measured.
         let on_its_own_core = matches!(turns.kind, Kind::Zsync | Kind::Testpmd);
         if !on_its_own_core {
-            report.notes.push(format!("{}: on the generator's core, in its time: a reference", turns.rate.name));
+            report
+                .notes
+                .push(format!("{}: on the generator's core, in its time: a reference", turns.rate.name));
         } else if generated < MARGIN * Spread::of(&turns.rate.samples).median {
             report.unmeasured.push(turns.rate.name.clone());
             report.notes.push(format!(
