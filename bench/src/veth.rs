@@ -3,7 +3,7 @@
 //!
 //! The generator has core 0 (and on it runs what the kernel does for the receiver), the forwarder the last core. The
 //! forwarders take turns, A B C A B C, each started anew for its round. Keeps true: a rate that the generator limited is
-//! called no measurement, and is in no ratio.
+//! called no measurement, and is in no ratio; the kernel's ways, which share the generator's core, are called references.
 
 use crate::forwarder::{Forwarder, Kind};
 use crate::generator::{Generator, Traffic};
