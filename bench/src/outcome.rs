@@ -22,9 +22,14 @@ impl Report {
         }
         if let Some(why) = self.absent.as_ref().or(self.failure.as_ref()) {
             let mut outcome = self.outcome(self.name.to_owned(), Series::new("zsync", []), about, command);
-            outcome.peers = self.rates.iter().map(|rate| self.series(rate)).collect();
+            let others = self.rates.iter().filter(|rate| rate.name != outcome.ours.name);
+            outcome.peers = others.map(|rate| self.series(rate)).collect();
             outcome.absent.push(Absent { name: "zsync".to_owned(), reason: why.clone() });
             return vec![outcome];
+        }
+        if !self.unmeasured.is_empty() {
+            // Without a ratio perhaps, and ours and theirs all the same: a report puts ours first.
+            compared = self.rates.first().into_iter().collect();
         }
         if compared.is_empty() {
             let single = self.rates.len() == 1;
@@ -41,8 +46,12 @@ impl Report {
         let of = |ours: &&Rate| {
             let name = if single { self.name.to_owned() } else { format!("{}: {}", self.name, ours.name) };
             let mut outcome = self.outcome(name, self.series(ours), about, command);
-            let beside =
-                |theirs: &&Rate| self.ratios.iter().any(|ratio| is_over(&ratio.name, ours, Some(theirs)));
+            let beside = |theirs: &&Rate| {
+                let limited =
+                    [&ours.name, &theirs.name].into_iter().any(|name| self.unmeasured.contains(name));
+                self.ratios.iter().any(|ratio| is_over(&ratio.name, ours, Some(theirs)))
+                    || limited && theirs.name != ours.name
+            };
             outcome.peers = self.rates.iter().filter(beside).map(|rate| self.series(rate)).collect();
             let among =
                 |name: &String| *name == ours.name || outcome.peers.iter().any(|peer| peer.name == *name);
@@ -104,6 +113,29 @@ mod tests {
         assert_eq!(outcome.ratio(&outcome.peers[0]).unwrap().samples, [1.5, 3.0]);
         assert!(outcome.invalid[0].contains("kernel"), "{:?}", outcome.invalid);
         assert_eq!(Outcome::from_json(&outcome.to_json()).unwrap(), *outcome);
+    }
+
+    #[test]
+    fn what_the_generator_limited_is_no_measurement_of_ours_even_without_a_ratio() {
+        let mut report = Report::new("veth-route");
+        report.rates = vec![rate("zsync", &[3.0]), rate("testpmd", &[2.0])];
+        for limited in ["zsync", "testpmd"] {
+            report.unmeasured = vec![limited.to_owned()];
+            let outcomes = report.outcomes("", "");
+            let [outcome] = &outcomes[..] else { panic!("{outcomes:?}") };
+            assert_eq!((outcome.ours.name.as_str(), outcome.peers[0].name.as_str()), ("zsync", "testpmd"));
+            assert!(outcome.invalid[0].contains(limited), "{:?}", outcome.invalid);
+        }
+    }
+
+    #[test]
+    fn when_ours_failed_between_rounds_it_is_no_peer_of_its_own() {
+        let mut report = Report::new("veth-route");
+        report.rates = vec![rate("zsync", &[3.0]), rate("testpmd", &[2.0])];
+        report.failure = Some("no zsync: it ended".to_owned());
+        let outcomes = report.outcomes("", "");
+        assert_eq!((outcomes.len(), outcomes[0].peers.len()), (1, 1));
+        assert_eq!(outcomes[0].peers[0].name, "testpmd");
     }
 
     #[test]
