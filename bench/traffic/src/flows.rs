@@ -1,12 +1,14 @@
 //! Flows: how many there are, and which one the next packet is of.
 //!
 //! Takes no memory for a flow, and the same time for a choice among 10 million as among 10. Flow 0 is the most frequent
-//! under Zipf's law.
+//! under Zipf's law. A share of the flows (see [`Share`]) is chosen from as the whole is, given that it is one of these.
 
 use core::fmt;
 use core::str::FromStr;
 
 use crate::random::Random;
+use crate::share::Share;
+use crate::zipf::Zipf;
 
 /// The most flows there can be: 10 million.
 pub const MOST: u32 = 10_000_000;
@@ -28,6 +30,18 @@ pub enum FlowError {
     /// None, or too many.
     #[error("{0} flows cannot be: 1 to 10000000 can")]
     Count(u64),
+    /// A part that is not there, or has no flow.
+    #[error(
+        "part {part} of {of} has none of {flows} flows: parts count from 0, and there are no more than flows"
+    )]
+    Part {
+        /// Which part.
+        part: u32,
+        /// How many parts there are to be.
+        of: u32,
+        /// How many flows they share.
+        flows: u32,
+    },
     /// An exponent that makes no distribution, or one flow of all.
     #[error("Zipf's exponent {0} cannot be: above 0 and up to 10 can")]
     Exponent(f64),
@@ -37,7 +51,7 @@ pub enum FlowError {
 }
 
 impl Choice {
-    fn check(self) -> Result<(), FlowError> {
+    pub(crate) fn check(self) -> Result<(), FlowError> {
         match self {
             Self::Zipf(s) if !(s > 0.0 && s <= 10.0) => Err(FlowError::Exponent(s)),
             _ => Ok(()),
@@ -75,7 +89,7 @@ impl fmt::Display for Choice {
 /// The flows of one packet after the other.
 #[derive(Clone, Debug)]
 pub struct Flows {
-    count: u32,
+    share: Share,
     at: u32,
     zipf: Option<Zipf>,
     uniform: bool,
@@ -88,87 +102,53 @@ impl Flows {
     /// # Errors
     /// A count of 0 or over [`MOST`], an exponent that cannot be.
     pub fn new(count: u32, choice: Choice, seed: u64) -> Result<Self, FlowError> {
-        choice.check()?;
-        if count == 0 || count > MOST {
-            return Err(FlowError::Count(count.into()));
-        }
+        Self::share(count, choice, seed, 0, 1)
+    }
+
+    /// Part `part` (from 0) of `of`: those of `count` flows whose number leaves `part` when divided by `of`.
+    ///
+    /// # Errors
+    /// As [`Flows::new`]; a part without flows.
+    pub fn share(count: u32, choice: Choice, seed: u64, part: u32, of: u32) -> Result<Self, FlowError> {
+        let share = Share::new(count, choice, part, of)?;
         let zipf = match choice {
-            Choice::Zipf(s) => Some(Zipf::new(count, s)),
+            Choice::Zipf(s) => Some(Zipf::share(share.flows(), s, part, of)),
             _ => None,
         };
         let uniform = choice == Choice::Uniform;
-        Ok(Self { count, at: 0, zipf, uniform, random: Random::new(seed, 0xf10e) })
+        Ok(Self { share, at: 0, zipf, uniform, random: Random::new(share.seed(seed), 0xf10e) })
     }
 
-    /// How many there are.
+    /// How many there are, in this share.
     pub fn count(&self) -> u32 {
-        self.count
+        self.share.flows()
+    }
+
+    /// Which share of the flows these are.
+    pub fn its_share(&self) -> Share {
+        self.share
     }
 
     /// The next packet's flow, from 0.
     #[inline]
     pub fn next_flow(&mut self) -> u32 {
+        let index = self.next_index();
+        self.share.flow(index)
+    }
+
+    /// The next packet's flow as its place in this share, from 0; [`Share::flow`] is its number.
+    #[inline]
+    pub fn next_index(&mut self) -> u32 {
         if let Some(zipf) = &self.zipf {
             return zipf.sample(&mut self.random);
         }
+        let count = self.share.flows();
         if self.uniform {
-            return self.random.below(self.count.into()) as u32;
+            return self.random.below(count.into()) as u32;
         }
-        let flow = self.at;
-        self.at = if flow + 1 == self.count { 0 } else { flow + 1 };
-        flow
-    }
-}
-
-/// Zipf's law by rejection-inversion (Hörmann and Derflinger, "Rejection-inversion to generate variates from monotone
-/// discrete distributions", 1996): exact, and less than 1.2 tries a sample whatever the count.
-#[derive(Clone, Debug)]
-struct Zipf {
-    count: f64,
-    s: f64,
-    /// The integral's values at the ends, between which tries fall.
-    low: f64,
-    high: f64,
-    /// How far above its number a try may lie and be taken without computing more.
-    sure: f64,
-}
-
-impl Zipf {
-    fn new(count: u32, s: f64) -> Self {
-        let mut zipf = Self { count: count.into(), s, low: 0.0, high: 0.0, sure: 0.0 };
-        zipf.low = zipf.integral(1.5) - 1.0;
-        zipf.high = zipf.integral(zipf.count + 0.5);
-        zipf.sure = 2.0 - zipf.inverse(zipf.integral(2.5) - zipf.density(2.0));
-        zipf
-    }
-
-    #[inline]
-    fn sample(&self, random: &mut Random) -> u32 {
-        loop {
-            let u = self.high + random.unit() * (self.low - self.high);
-            let x = self.inverse(u);
-            let k = (x + 0.5).floor().clamp(1.0, self.count);
-            if k - x <= self.sure || u >= self.integral(k + 0.5) - self.density(k) {
-                return k as u32 - 1;
-            }
-        }
-    }
-
-    fn density(&self, x: f64) -> f64 {
-        (-self.s * x.ln()).exp()
-    }
-
-    /// The density's integral from 1 to x: (x^(1-s) - 1) / (1-s), and ln x where s is 1.
-    fn integral(&self, x: f64) -> f64 {
-        let log = x.ln();
-        let t = (1.0 - self.s) * log;
-        // Close to s = 1 the quotient loses its digits; two terms of the series are exact to 2^-53 there.
-        log * if t.abs() > 1e-8 { t.exp_m1() / t } else { 1.0 + t / 2.0 }
-    }
-
-    fn inverse(&self, u: f64) -> f64 {
-        let t = (u * (1.0 - self.s)).max(-1.0);
-        (u * if t.abs() > 1e-8 { t.ln_1p() / t } else { 1.0 - t / 2.0 }).exp()
+        let index = self.at;
+        self.at = if index + 1 == count { 0 } else { index + 1 };
+        index
     }
 }
 
@@ -176,17 +156,23 @@ impl Zipf {
 mod tests {
     use super::*;
 
-    /// Pearson's statistic of `samples` draws against the law; flows that expect under 10 are put together.
-    fn chi_square(count: u32, choice: Choice, samples: u32) -> (f64, f64) {
+    /// Pearson's statistic of `samples` draws against the law, made by `of` shares as often as their weights say; flows
+    /// that expect under 10 are put together.
+    fn chi_square(count: u32, choice: Choice, samples: u32, of: u32) -> (f64, f64) {
         let weight = |k: u32| match choice {
             Choice::Zipf(s) => f64::from(k + 1).powf(-s),
             _ => 1.0,
         };
         let total: f64 = (0..count).map(weight).sum();
-        let mut flows = Flows::new(count, choice, 42).unwrap();
         let mut seen = vec![0u32; count as usize];
-        for _ in 0..samples {
-            seen[flows.next_flow() as usize] += 1;
+        for part in 0..of {
+            let mut flows = Flows::share(count, choice, 42, part, of).unwrap();
+            let own = (flows.its_share().weight() * f64::from(samples)).round() as u32;
+            for _ in 0..own {
+                let flow = flows.next_flow();
+                assert_eq!(flow % of, part);
+                seen[flow as usize] += 1;
+            }
         }
         let (mut statistic, mut cells) = (0.0, 0.0);
         let (mut expected, mut observed) = (0.0, 0.0);
@@ -214,10 +200,12 @@ mod tests {
             (100_000, Choice::Zipf(0.9)),
             (500, Choice::Uniform),
         ] {
-            let (statistic, freedom) = chi_square(count, choice, 300_000);
-            // Mean `freedom`, variance twice that: five standard deviations, and some for few cells.
-            let bound = freedom + 5.0 * (2.0 * freedom).sqrt() + 10.0;
-            assert!(statistic < bound, "{count} {choice}: {statistic} of {freedom}");
+            for of in [1, 2, 3, 8].into_iter().filter(|of| *of <= count) {
+                let (statistic, freedom) = chi_square(count, choice, 300_000, of);
+                // Mean `freedom`, variance twice that: five standard deviations, and some for few cells.
+                let bound = freedom + 5.0 * (2.0 * freedom).sqrt() + 10.0;
+                assert!(statistic < bound, "{count} {choice} in {of}: {statistic} of {freedom}");
+            }
         }
     }
 
@@ -248,15 +236,29 @@ mod tests {
             let mut flows = Flows::new(MOST, choice, 3).unwrap();
             assert!((0..100_000).all(|_| flows.next_flow() < MOST));
         }
-        assert!(size_of::<Flows>() <= 128);
+        assert!(size_of::<Flows>() <= 160);
         let mut one = Flows::new(1, Choice::Zipf(1.0), 3).unwrap();
         assert!((0..1000).all(|_| one.next_flow() == 0));
+        for part in [0, 1, 63] {
+            for s in [0.1, 1.0, 10.0] {
+                let mut flows = Flows::share(MOST, Choice::Zipf(s), 3, part, 64).unwrap();
+                let mut flow = || flows.next_flow();
+                assert!((0..10_000).all(|_| {
+                    let flow = flow();
+                    flow < MOST && flow % 64 == part
+                }));
+            }
+        }
     }
 
     #[test]
     fn what_cannot_be_is_refused() {
         assert_eq!(Flows::new(0, Choice::Uniform, 0).unwrap_err(), FlowError::Count(0));
         assert_eq!(Flows::new(MOST + 1, Choice::Uniform, 0).unwrap_err(), FlowError::Count(10_000_001));
+        let part = |part, of| Flows::share(3, Choice::Uniform, 0, part, of).unwrap_err();
+        assert_eq!(part(3, 4), FlowError::Part { part: 3, of: 4, flows: 3 });
+        assert_eq!(part(2, 2), FlowError::Part { part: 2, of: 2, flows: 3 });
+        assert_eq!(part(0, 0), FlowError::Part { part: 0, of: 0, flows: 3 });
         assert!(matches!(Flows::new(9, Choice::Zipf(f64::NAN), 0), Err(FlowError::Exponent(_))));
         assert_eq!("zipf:0".parse::<Choice>(), Err(FlowError::Exponent(0.0)));
         assert!(matches!("zipf".parse::<Choice>(), Err(FlowError::Syntax(_))));

@@ -11,6 +11,7 @@ use core::fmt;
 use core::str::FromStr;
 
 use crate::random::Random;
+use crate::share::Share;
 
 /// The highest rate: 200 million packets/s, above what 100 Gbit/s carries (148.8 million of 64 bytes).
 pub const HIGHEST: u64 = 200_000_000;
@@ -110,7 +111,7 @@ impl fmt::Display for Shape {
     }
 }
 
-/// Even steps of a whole number of seconds divided by a rate, without drift: Bresenham's line.
+/// Even steps of a fraction of nanoseconds, without drift: Bresenham's line.
 #[derive(Clone, Debug)]
 struct Steps {
     whole: u64,
@@ -121,20 +122,30 @@ struct Steps {
 }
 
 impl Steps {
-    fn new(seconds: u64, rate: u64) -> Self {
-        let span = seconds * SECOND;
-        Self { whole: span / rate, part: span % rate, rate, time: 0, rest: 0 }
+    /// Steps of `seconds` divided by `rate` for the whole; a share's are longer, and begin in its turn.
+    fn new(seconds: u64, rate: u64, share: Share) -> Self {
+        let (weight, total) = share.fraction();
+        let span = u128::from(seconds) * u128::from(SECOND);
+        // Below 2^60: a rate is below 2^28, and a share's weight up to 2^32.
+        let rate = rate * weight;
+        let cut = |span: u128| {
+            let whole = span / u128::from(rate);
+            (u64::try_from(whole).unwrap_or(u64::MAX), (span % u128::from(rate)) as u64)
+        };
+        let (whole, part) = cut(span * u128::from(total));
+        let (time, rest) = cut(span * u128::from(weight) * u128::from(share.part()));
+        Self { whole, part, rate, time, rest }
     }
 
     /// The time, which then goes on by one step.
     #[inline]
     fn step(&mut self) -> u64 {
         let time = self.time;
-        self.time += self.whole;
+        self.time = self.time.saturating_add(self.whole);
         self.rest += self.part;
         if self.rest >= self.rate {
             self.rest -= self.rate;
-            self.time += 1;
+            self.time = self.time.saturating_add(1);
         }
         time
     }
@@ -145,7 +156,7 @@ enum Course {
     Constant(Steps),
     Poisson { mean: f64, time: u64, rest: f64, random: Random },
     Burst { bursts: Steps, packets: u32, start: u64, left: u32, within: Option<Steps> },
-    Ramp { from: f64, to: f64, over: f64, packets: u64 },
+    Ramp { from: f64, to: f64, over: f64, packets: u64, every: f64, first: f64 },
 }
 
 impl Course {
@@ -171,8 +182,8 @@ impl Course {
                 *left -= 1;
                 *start + within.as_mut().map_or(0, Steps::step)
             }
-            Self::Ramp { from, to, over, packets } => {
-                let n = *packets as f64;
+            Self::Ramp { from, to, over, packets, every, first } => {
+                let n = *packets as f64 * *every + *first;
                 *packets += 1;
                 let ramped = (*from + *to) / 2.0 * *over;
                 let seconds = if n < ramped {
@@ -205,13 +216,25 @@ impl Pace {
     /// # Errors
     /// See [`PaceError`].
     pub fn new(shape: Shape, rate: u64, seed: u64) -> Result<Self, PaceError> {
+        Self::share(shape, rate, seed, Share::WHOLE)
+    }
+
+    /// Times of a share of the packets, when the whole has `rate` packets/s (and `shape`'s rates are the whole's).
+    ///
+    /// The shares of `n` equal parts take turns: packet `k` of part `p` leaves as packet `k·n + p` of the whole, and so do
+    /// bursts; unequal parts leave as evenly, each by itself. Poisson's are independent, and their union is Poisson's.
+    /// Ask for each part with the same seed.
+    ///
+    /// # Errors
+    /// See [`PaceError`].
+    pub fn share(shape: Shape, rate: u64, seed: u64, share: Share) -> Result<Self, PaceError> {
         let check = |rate| if (1..=HIGHEST).contains(&rate) { Ok(rate) } else { Err(PaceError::Rate(rate)) };
         check(rate)?;
         let course = match shape {
-            Shape::Constant => Course::Constant(Steps::new(1, rate)),
+            Shape::Constant => Course::Constant(Steps::new(1, rate, share)),
             Shape::Poisson => {
-                let mean = SECOND as f64 / rate as f64;
-                Course::Poisson { mean, time: 0, rest: 0.0, random: Random::new(seed, 0x9ace) }
+                let mean = SECOND as f64 / (rate as f64 * share.weight());
+                Course::Poisson { mean, time: 0, rest: 0.0, random: Random::new(share.seed(seed), 0x9ace) }
             }
             Shape::Burst { packets: 0, .. } => return Err(PaceError::Burst),
             Shape::Burst { packets, peak } => {
@@ -221,13 +244,16 @@ impl Pace {
                         return Err(PaceError::Peak { peak, rate });
                     }
                 }
-                let within = peak.map(|peak| Steps::new(1, peak));
-                Course::Burst { bursts: Steps::new(packets.into(), rate), packets, start: 0, left: 0, within }
+                let within = peak.map(|peak| Steps::new(1, peak, Share::WHOLE));
+                let bursts = Steps::new(packets.into(), rate, share);
+                Course::Burst { bursts, packets, start: 0, left: 0, within }
             }
             Shape::Ramp { over, .. } if over == 0 || over > 86_400 * SECOND => return Err(PaceError::Ramp),
             Shape::Ramp { to, over } => {
                 let to = check(to)? as f64;
-                Course::Ramp { from: rate as f64, to, over: over as f64 / SECOND as f64, packets: 0 }
+                let over = over as f64 / SECOND as f64;
+                let (every, first) = (1.0 / share.weight(), share.part().into());
+                Course::Ramp { from: rate as f64, to, over, packets: 0, every, first }
             }
         };
         Ok(Self { course, ahead: [0; BURST], head: 0, queued: 0, last: 0 })
@@ -283,6 +309,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::flows::Choice;
 
     fn pace(shape: Shape, rate: u64) -> Pace {
         Pace::new(shape, rate, 77).unwrap()
@@ -336,6 +363,21 @@ mod tests {
     }
 
     #[test]
+    fn poisson_shares_are_independent_and_have_their_part_of_the_rate() {
+        let times = |part| {
+            let share = Share::new(3, Choice::RoundRobin, part, 2).unwrap();
+            let mut pace = Pace::share(Shape::Poisson, 1_000_000, 77, share).unwrap();
+            let times: Vec<u64> = (0..100_000).map(|_| pace.next()).collect();
+            times
+        };
+        let (two, one) = (times(0), times(1));
+        // 100,000 gaps of 1500 and 3000 ns: five standard deviations of their sum.
+        assert!((two[99_999] as f64 - 1.5e8).abs() < 2.4e6, "{}", two[99_999]);
+        assert!((one[99_999] as f64 - 3e8).abs() < 4.8e6, "{}", one[99_999]);
+        assert!(two[..1000] != one[..1000]);
+    }
+
+    #[test]
     fn a_ramp_sends_the_area_under_its_rates_and_then_goes_on() {
         for (from, to) in [(1000, 9000), (9000, 1000), (5000, 5000), (1, 10_000)] {
             let mut ramp = pace(Shape::Ramp { to, over: 10 * SECOND }, from);
@@ -381,6 +423,46 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn equal_shares_together_depart_as_the_whole(
+            shape in shape().prop_filter("random", |shape| *shape != Shape::Poisson), rate in 1..=HIGHEST, of in 1u32..9,
+        ) {
+            const TURNS: usize = 50;
+            let burst = if let Shape::Burst { packets, .. } = shape { packets as usize } else { 1 };
+            let mut union = Vec::new();
+            for part in 0..of {
+                let share = Share::new(of, Choice::RoundRobin, part, of).unwrap();
+                let mut pace = Pace::share(shape, rate, 77, share).unwrap();
+                union.extend((0..TURNS * burst).map(|_| pace.next()));
+            }
+            union.sort_unstable();
+            let mut whole = pace(shape, rate);
+            let expected: Vec<u64> = (0..union.len()).map(|_| whole.next()).collect();
+            if let Shape::Ramp { .. } = shape {
+                // Floating point, and a nanosecond rounded down from either side.
+                prop_assert!(union.iter().zip(&expected).all(|(a, b)| a.abs_diff(*b) <= 1 + b / 1_000_000_000));
+            } else if let Shape::Burst { peak: Some(_), .. } = shape {
+                // A burst's last packet may leave after the next one's first, which the whole puts off.
+                prop_assert!(union.iter().zip(&expected).all(|(a, b)| a.abs_diff(*b) <= 1));
+            } else {
+                prop_assert_eq!(union, expected);
+            }
+        }
+
+        #[test]
+        fn shares_have_their_part_of_the_rate_for_ever(rate in 1..=HIGHEST, flows in 1..1000u32, of in 1u32..9, zipf: bool) {
+            let choice = if zipf { Choice::Zipf(1.1) } else { Choice::Uniform };
+            for part in 0..of.min(flows) {
+                let share = Share::new(flows, choice, part, of).unwrap();
+                let mut pace = Pace::share(Shape::Constant, rate, 1, share).unwrap();
+                let first = pace.next();
+                prop_assert_eq!(first, u64::from(part) * SECOND / rate);
+                (0..999).for_each(|_| assert_ne!(pace.next(), u64::MAX));
+                let exact = 1000.0 / share.weight() * 1e9 / rate as f64;
+                prop_assert!(((pace.next() - first) as f64 - exact).abs() <= 2.0 + exact * 1e-12);
+            }
+        }
+
         #[test]
         fn constant_departures_are_multiples_of_the_exact_gap(rate in 1..=HIGHEST, packets in 1u64..3000) {
             let mut pace = pace(Shape::Constant, rate);

@@ -7,7 +7,9 @@ use zsync_packet::checksum::Delta;
 use zsync_packet::header::{Ethernet, Icmp, Icmpv6, Ipv4, Ipv6, Tcp, Udp, ether_type, protocol};
 
 use crate::flows::{Choice, FlowError, Flows};
+use crate::pace::{Pace, PaceError, Shape};
 use crate::probe::{LONG, Probe, Reading, SHORT};
+use crate::share::Share;
 use crate::size::{SizeError, SizeSequence, Sizes, in_memory};
 use crate::sweep::{Sweep, SweepError, Values};
 use crate::template::{Checks, Field, Layers, Template, TemplateError, VXLAN_PORT};
@@ -86,10 +88,21 @@ impl Stream {
     /// Any part that cannot be; sizes too short for headers and a short probe; sweeps that give two flows the same
     /// headers, as far as their counts tell (random values may still fall together). One flow needs no sweep.
     pub fn new(content: &Content, seed: u64) -> Result<Self, StreamError> {
+        Self::share(content, seed, 0, 1)
+    }
+
+    /// Those packets whose flow leaves `part` (from 0) when divided by `of`: `of` generators with one content and one seed
+    /// together send the whole stream, each flow from one of them, with the headers and sequence numbers that
+    /// [`Stream::new`] gives it. [`Stream::pace`] says when. Each part keeps a mix of sizes exact by itself.
+    ///
+    /// # Errors
+    /// As [`Stream::new`]; a part without flows.
+    pub fn share(content: &Content, seed: u64, part: u32, of: u32) -> Result<Self, StreamError> {
         let template = Template::new(&content.layers)?;
-        let mut sizes = SizeSequence::new(&content.sizes, seed)?;
+        let flows = Flows::share(content.flows, content.choice, seed, part, of)?;
+        let share = flows.its_share();
+        let mut sizes = SizeSequence::new(&content.sizes, share.seed(seed))?;
         template.check_size(content.sizes.least().into(), SHORT)?;
-        let flows = Flows::new(content.flows, content.choice, seed)?;
         let sweeps = content
             .sweeps
             .iter()
@@ -100,7 +113,7 @@ impl Stream {
             return Err(StreamError::Alike { told, flows: content.flows });
         }
         let next_len = in_memory(sizes.next_size());
-        let sequences = vec![0; content.flows as usize];
+        let sequences = vec![0; share.flows() as usize];
         Ok(Self { template, sweeps, sizes, flows, sequences, run: content.run, next_len })
     }
 
@@ -110,9 +123,25 @@ impl Stream {
         self.next_len
     }
 
-    /// How many packets of `flow` were written; `None` when there is no such flow.
+    /// Which share of the whole stream it is.
+    pub fn its_share(&self) -> Share {
+        self.flows.its_share()
+    }
+
+    /// When its packets are to leave, if the whole stream has `rate` packets/s of that shape.
+    ///
+    /// # Errors
+    /// See [`PaceError`].
+    pub fn pace(&self, shape: Shape, rate: u64, seed: u64) -> Result<Pace, PaceError> {
+        Pace::share(shape, rate, seed, self.its_share())
+    }
+
+    /// How many packets of `flow` were written; `None` when there is no such flow in this share.
     pub fn written(&self, flow: u32) -> Option<u64> {
-        self.sequences.get(flow as usize).copied()
+        let share = self.its_share();
+        let index =
+            flow.checked_sub(share.part()).filter(|ahead| ahead.is_multiple_of(share.of()))? / share.of();
+        self.sequences.get(index as usize).copied()
     }
 
     /// Writes the next packet to the front of `out`, and returns its length (without FCS).
@@ -129,13 +158,14 @@ impl Stream {
         if !self.template.emit(packet, &mut checks) {
             return Err(NoRoom { need: self.template.header_len(), room: len });
         }
-        let flow = self.flows.next_flow();
+        let index = self.flows.next_index();
+        let flow = self.flows.its_share().flow(index);
         let mut wheel = flow;
         for sweep in &self.sweeps {
             sweep.write(flow, &mut wheel, packet, &mut checks);
         }
         let mut sequence = 0;
-        if let Some(next) = self.sequences.get_mut(flow as usize) {
+        if let Some(next) = self.sequences.get_mut(index as usize) {
             sequence = *next;
             *next += 1;
         }
