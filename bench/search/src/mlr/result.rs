@@ -1,0 +1,62 @@
+//! What a search found: of one goal, and of all.
+
+use super::goal::Goal;
+use crate::run::Ending;
+use crate::trial::{Rate, Record};
+use std::fmt;
+use std::time::Duration;
+
+/// What was found of one goal.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GoalResult {
+    /// The goal.
+    pub goal: Goal,
+    /// [`Ending::Complete`] makes the result regular; anything else is the reason why it is irregular.
+    pub ending: Ending,
+    /// Relevant Lower Bound, packets per second: the greatest load that met the goal, and never above what was offered.
+    pub lower: Option<f64>,
+    /// Relevant Upper Bound, packets per second: the least load that missed it.
+    pub upper: Option<f64>,
+    /// Conditional Throughput, packets per second: what the device forwarded at the lower bound.
+    pub conditional_throughput: Option<f64>,
+}
+
+impl GoalResult {
+    /// Whether both bounds are known and as near as the goal wants them.
+    pub fn is_regular(&self) -> bool {
+        self.ending == Ending::Complete
+    }
+}
+
+impl fmt::Display for GoalResult {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.goal.name;
+        let bound = |bound: Option<f64>| bound.map_or("unknown".to_owned(), |rate| Rate(rate).to_string());
+        let (lower, upper) = (bound(self.lower), bound(self.upper));
+        match self.ending {
+            Ending::Complete => write!(f, "{name}: {lower} (upper bound {upper}")?,
+            why => write!(f, "{name}: irregular, {why} (lower bound {lower}, upper bound {upper}")?,
+        }
+        write!(f, ", conditional throughput {})", bound(self.conditional_throughput))
+    }
+}
+
+/// What was found of all goals.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MlrResult {
+    /// One for each goal, in their order.
+    pub goals: Vec<GoalResult>,
+    /// Every trial, in order.
+    pub trials: Vec<Record>,
+    /// Sum of the trials' durations.
+    pub spent: Duration,
+    /// The stopping rule, as a sentence.
+    pub rule: String,
+}
+
+impl fmt::Display for MlrResult {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.goals.iter().try_for_each(|goal| writeln!(f, "{goal}"))?;
+        writeln!(f, "{} trials, {:.1} s. {}", self.trials.len(), self.spent.as_secs_f64(), self.rule)
+    }
+}
