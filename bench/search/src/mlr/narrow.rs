@@ -141,6 +141,7 @@ impl<T: Trial> Search<'_, T> {
             goal: goal.clone(),
             ending,
             lower: lower.map(|rate| self.offered(rate)),
+            lower_load: lower,
             upper,
             conditional_throughput: lower
                 .map(|rate| target.conditional_throughput(self.offered(rate), self.trials(rate))),

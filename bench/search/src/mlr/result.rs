@@ -11,13 +11,18 @@ use std::time::Duration;
 pub struct GoalResult {
     /// The goal.
     pub goal: Goal,
-    /// [`Ending::Complete`] makes the result regular; anything else is the reason why it is irregular.
+    /// [`Ending::Complete`] makes the result regular (RFC 9971 §4.8.4); anything else is the reason why it is irregular.
     pub ending: Ending,
-    /// Relevant Lower Bound, packets per second: the greatest load that met the goal, and never above what was offered.
+    /// Packets per second that the generator reached, at the least, in the trials at `lower_load`: never above what was
+    /// offered. Up to [`TOLERANCE`](crate::trial::TOLERANCE) below `lower_load`.
     pub lower: Option<f64>,
-    /// Relevant Upper Bound, packets per second: the least load that missed it.
+    /// Relevant Lower Bound (§4.8.2), packets per second, as a Trial Load: what was asked for. The greatest load that met the
+    /// goal, below the upper bound. Where no load missed the goal, RFC 9971 knows no such bound: the result is irregular.
+    pub lower_load: Option<f64>,
+    /// Relevant Upper Bound (§4.8.1), packets per second: the least load that missed it.
     pub upper: Option<f64>,
-    /// Conditional Throughput, packets per second: what the device forwarded at the lower bound.
+    /// Conditional Throughput (§4.8.3), packets per second: what the device forwarded at the lower bound. It is reckoned
+    /// from `lower`, where RFC 9971 takes the load.
     pub conditional_throughput: Option<f64>,
 }
 
@@ -57,6 +62,7 @@ pub struct MlrResult {
 impl fmt::Display for MlrResult {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.goals.iter().try_for_each(|goal| writeln!(f, "{goal}"))?;
+        self.goals.iter().try_for_each(|result| writeln!(f, "goal {}", result.goal))?;
         writeln!(f, "{} trials, {:.1} s. {}", self.trials.len(), self.spent.as_secs_f64(), self.rule)
     }
 }
