@@ -108,6 +108,56 @@ fn recovery_is_from_the_cut_to_the_last_loss() {
 }
 
 #[test]
+fn the_overload_is_no_faster_than_the_line() {
+    // A device that forwards 97 % of what the line carries: 110 % of that is more than the line.
+    let mut device = Device { recovery: Duration::from_millis(7), generator: 1e6, ..Device::new(0.97e6, 1) };
+    let (count, duration) = (3, recovery::RFC2544_DURATION);
+    let unlimited = recovery::measure(&mut device, 0.97e6, count, duration).unwrap();
+    assert_eq!((unlimited.mean(), unlimited.void.len()), (None, 3));
+    let found = recovery::measure_within(&mut device, 0.97e6, 1e6, count, duration).unwrap();
+    assert_eq!((found.overload, found.mean()), (1e6, Some(Duration::from_millis(7))));
+    let says = "system recovery from 1.0000 Mpps (throughput 970.000 kpps): 0.007000 s. ";
+    assert!(found.to_string().starts_with(says), "{found}");
+    assert_eq!(
+        found.trials[0].to_string(),
+        "1.0000 Mpps until 60.000000 s, 1803500 packets lost, the last at 60.007000 s"
+    );
+}
+
+#[test]
+fn the_back_to_back_report_has_what_rfc_9004_asks_for() {
+    // Buffers of one search each, as noise would have them.
+    struct Buffers(Vec<u64>, usize);
+    impl Bursts for Buffers {
+        type Error = std::convert::Infallible;
+        fn burst(&mut self, packets: u64) -> Result<back_to_back::Burst, Self::Error> {
+            // The first burst of a search is the longest.
+            self.1 += usize::from(packets == 300_000);
+            let received = packets.min(self.0[self.1 - 1]);
+            Ok(back_to_back::Burst { sent: packets, received, rate: 10_000.0 })
+        }
+    }
+    let settings = Settings { repeats: 3, ..Settings::rfc9004(10_000.0, 9_000.0) };
+    assert_eq!((settings.longest, Settings::rfc9004(10_000.0, 9_000.0).repeats), (300_000, 50));
+    let found = back_to_back::measure(&mut Buffers(vec![100, 200, 300], 0), settings, &never).unwrap();
+    assert_eq!((found.longest.as_slice(), found.mean()), ([100, 200, 300].as_slice(), Some(200.0)));
+    assert_eq!(found.deviation(), Some(100.0));
+    // 200 packets at 10 000 per second; a tenth of them is in the buffer.
+    assert_eq!(found.implied_buffer, Some(Duration::from_millis(20)));
+    let apart = |time: Duration, nanos| time.abs_diff(Duration::from_nanos(nanos)) <= Duration::from_nanos(1);
+    assert!(apart(found.corrected_buffer.unwrap(), 2_000_000));
+    assert!(apart(found.buffer_at(5_000.0).unwrap(), 4_000_000));
+    let says = "back-to-back: 200.0 packets, mean of 3 searches (least 100, most 300, standard deviation 100.0); \
+                buffer 2000.000 us (implied 20000.000 us); complete; ";
+    assert!(found.to_string().starts_with(says), "{found}");
+    assert!(
+        found.to_string().contains("a step of 1 packet, from 300000 on), 3 times (RFC 9004 §6)"),
+        "{found}"
+    );
+    assert_eq!((found.buffer_at(0.0), found.buffer_at(f64::NAN)), (None, None));
+}
+
+#[test]
 fn a_generator_too_weak_for_the_table_is_named() {
     let mut table = Table { capacity: 200_000, rate: 1e6, full: Full::Refuses, generator: 4e5, held: 0 };
     let limits = Limits { minimum: 100.0, maximum: 2e6, time: LONG };
