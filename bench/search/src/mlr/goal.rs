@@ -65,7 +65,9 @@ impl Goal {
 impl fmt::Display for Goal {
     /// All attributes, which RFC 9971 §4.9.3 wants in each report.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [loss, exceed, width] = [self.loss_ratio, self.exceed_ratio, self.width].map(|part| part * 100.0);
+        // A hundred times 0.07 is not quite 7.
+        let percent = |part: f64| (part * 1e8).round() / 1e6;
+        let [loss, exceed, width] = [self.loss_ratio, self.exceed_ratio, self.width].map(percent);
         let [initial, last, sum] = [self.initial, self.last, self.sum].map(|time| time.as_secs_f64());
         write!(
             f,
@@ -84,6 +86,8 @@ mod tests {
     fn a_goal_names_each_of_its_attributes() {
         let says = "PDR: loss ratio 0.5 %, exceed ratio 50 %, trials of 1 to 1 s, 21 s of them, width 0.5 % of the upper bound";
         assert_eq!(Goal::pdr().csit().to_string(), says);
+        let odd = Goal { exceed_ratio: 0.07, ..Goal::ndr() };
+        assert!(odd.to_string().contains("exceed ratio 7 %,"), "{odd}");
         let says = "RFC 2544: loss ratio 0 %, exceed ratio 0 %, trials of 1 to 60 s, 60 s of them, width 0.5 % of the upper bound";
         assert_eq!(Goal::rfc2544().to_string(), says);
     }
