@@ -37,7 +37,10 @@ impl fmt::Display for GoalResult {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = self.goal.name;
         let bound = |bound: Option<f64>| bound.map_or("unknown".to_owned(), |rate| Rate(rate).to_string());
-        let (lower, upper) = (bound(self.lower), bound(self.upper));
+        let (mut lower, upper) = (bound(self.lower), bound(self.upper));
+        if let Some(load) = self.lower_load.filter(|_| self.lower != self.lower_load) {
+            lower = format!("{lower} at a load of {}", Rate(load));
+        }
         match self.ending {
             Ending::Complete => write!(f, "{name}: {lower} (upper bound {upper}")?,
             why => write!(f, "{name}: irregular, {why} (lower bound {lower}, upper bound {upper}")?,
@@ -64,5 +67,27 @@ impl fmt::Display for MlrResult {
         self.goals.iter().try_for_each(|goal| writeln!(f, "{goal}"))?;
         self.goals.iter().try_for_each(|result| writeln!(f, "goal {}", result.goal))?;
         writeln!(f, "{} trials, {:.1} s. {}", self.trials.len(), self.spent.as_secs_f64(), self.rule)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_load_stands_beside_what_was_sent_at_it_where_they_differ() {
+        let (ending, rate) = (Ending::Complete, Some(1e6));
+        let sent = GoalResult {
+            goal: Goal::ndr(),
+            ending,
+            lower: rate,
+            lower_load: rate,
+            upper: Some(1.004e6),
+            conditional_throughput: rate,
+        };
+        let ends = "(upper bound 1.0040 Mpps, conditional throughput 1.0000 Mpps)";
+        assert_eq!(sent.to_string(), format!("NDR: 1.0000 Mpps {ends}"));
+        let short = GoalResult { lower: Some(995e3), ..sent };
+        assert_eq!(short.to_string(), format!("NDR: 995.000 kpps at a load of 1.0000 Mpps {ends}"));
     }
 }
