@@ -4,15 +4,16 @@
 //! Refuses a throughput that is not below the full rate, as RFC 9004 §6.1 does: no burst fills such a device's buffer.
 //!
 //! Keeps true: each search is a binary search of its own (§6.2, ETSI GS NFV-TST 009 §12.3.2), to a step of one packet; a
-//! lossy burst is not tried again. On a link without a nominal speed, such as a virtual one, the full rate is the generator's,
-//! and the buffer times are as good as that rate is.
+//! lossy burst is not tried again. On a link without a nominal speed, such as a virtual one, the full rate is the
+//! generator's, and the buffer times are as good as that rate is.
 
 use crate::run::{Ending, SearchError};
 use crate::trial::{Rate, TOLERANCE};
 use std::fmt;
 use std::time::Duration;
 
-/// RFC 2544 §26.4: at least 50 searches, whose mean is reported. RFC 9004 §6.3 leaves the number open, and wants it reported.
+/// RFC 2544 §26.4: at least 50 searches, whose mean is reported. RFC 9004 §6.3 leaves the number open, and wants it
+/// reported.
 pub const RFC2544_REPEATS: u32 = 50;
 /// RFC 9004 §6.2: for how long at least nothing is sent, once a burst has come back, so that the device's buffers are empty.
 /// Where they hold more than that, or bursts last longer, the pause must be longer too.
@@ -48,7 +49,8 @@ pub struct Burst {
 pub struct Settings {
     /// Packets per second of a full-rate burst: the line's (RFC 9004 §6.4, Max Theoretical Frame Rate).
     pub rate: f64,
-    /// Packets per second of the device's throughput (§6.4, Measured Throughput), for the corrected buffer time; below `rate`.
+    /// Packets per second of the device's throughput (§6.4, Measured Throughput), for the corrected buffer time; below
+    /// `rate`.
     pub throughput: f64,
     /// The longest burst that is tried, packets, at least 1 and below `u64::MAX`.
     pub longest: u64,

@@ -3,15 +3,16 @@
 //!
 //! A trial has two phases. In phase 1 each packet opens another connection of an empty table; in phase 2 each connection
 //! carries one packet the other way. The order of the tests is the methodology's: first the establishment rate
-//! ([`establishment_rate`]), then the capacity; and throughput, loss and latency ([`crate::mlr`], [`crate::latency`]) last, as
-//! phase 2 of trials whose phase 1 fills the table at a rate safely below the first.
+//! ([`establishment_rate`]), then the capacity; and throughput, loss and latency ([`crate::mlr`], [`crate::latency`]) last,
+//! as phase 2 of trials whose phase 1 fills the table at a rate safely below the first.
 //!
 //! Keeps true: a connection counts once it was established and, after all of them were, still passes packets the other way.
 //! A table that forgets old connections for new ones is not larger for it.
 //!
-//! Claims no conformance to RFC 9693: the procedures are those of siitperf, the tester of the RFC's first author. The rate of
-//! phase 2, a part alpha of phase 1's there, is the caller's; so are the port numbers of RFC 4814, time-outs of connections
-//! that are longer than a trial, and the repetition of whole searches (10 times there). There is no tear-down rate.
+//! Claims no conformance to RFC 9693: the procedures are those of siitperf, the tester of the RFC's first author. The rate
+//! of phase 2, a part alpha of phase 1's there, is the caller's; so are the port numbers of RFC 4814, time-outs of
+//! connections that are longer than a trial, and the repetition of whole searches (10 times there). There is no tear-down
+//! rate.
 
 mod attempt;
 mod by_rate;
@@ -44,8 +45,8 @@ pub trait Connections {
     /// The trial could not be run.
     fn establish(&mut self, count: u64, rate: f64) -> Result<Established, Self::Error>;
 
-    /// Sends one packet the other way over each of the `count` connections, at a rate of its own: phase 2, as a validation of
-    /// phase 1. Returns how many came through.
+    /// Sends one packet the other way over each of the `count` connections, at a rate of its own: phase 2, as a validation
+    /// of phase 1. Returns how many came through.
     ///
     /// # Errors
     /// The trial could not be run.

@@ -1,8 +1,9 @@
 //! Latency at parts of a rate: at 10, 50 and 90 % of the PDR or NDR, or at the throughput itself (RFC 2544 §26.2).
 //!
 //! Departs from RFC 2544 on purpose: it takes one tagged packet of each trial, 60 s after the first, and the mean over the
-//! trials. Here each trial has quantiles of all packets whose latency was taken, and the mean is of their medians. Which of RFC
-//! 1242's two latencies it is, of bit forwarding or of storing and forwarding, is the trial's to know and the report's to say.
+//! trials. Here each trial has quantiles of all packets whose latency was taken, and the mean is of their medians. Which of
+//! RFC 1242's two latencies it is, of bit forwarding or of storing and forwarding, is the trial's to know and the report's
+//! to say.
 
 use crate::run::{Attempt, Ending, Limits, Run, SearchError, Watch};
 use crate::trial::{Latency, Rate, Record, Trial};

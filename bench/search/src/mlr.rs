@@ -1,19 +1,20 @@
 //! Multiple loss ratio search (RFC 9971): several goals, such as NDR and PDR, in one search.
 //!
 //! A goal is met at a load when its trials, weighed by their durations, say so; the search narrows an interval with short
-//! trials and wide steps first, and lets long trials only confirm. All goals share all trials. Owns the choice of loads, which
-//! RFC 9971 leaves open (§4.1.3); it is the Controller there, and its caller the Manager and the Measurer (§4.9).
+//! trials and wide steps first, and lets long trials only confirm. All goals share all trials. Owns the choice of loads,
+//! which RFC 9971 leaves open (§4.1.3); it is the Controller there, and its caller the Manager and the Measurer (§4.9).
 //!
 //! Keeps true: the result of each goal is classified from all trials of the search, so that of two goals which differ in
 //! their loss ratio only, the laxer one never has the lower bound below the other's.
 //!
-//! Departs from RFC 9971 on purpose where the generator is weak. A trial in which it fell short is no trial of the device and
-//! is not classified; §4.9.1 recommends to count what it did not send as lost. And the bound that is published is what it
-//! sent at the load; the load, where it differs, stands beside it ([`GoalResult::lower`]). Short trials come before full-length ones unless a goal's initial
-//! duration is its last; §5.5 recommends one duration where results are to be explained with ease.
+//! Departs from RFC 9971 on purpose where the generator is weak. A trial in which it fell short is no trial of the device
+//! and is not classified; §4.9.1 recommends to count what it did not send as lost. And the bound that is published is what
+//! it sent at the load; the load, where it differs, stands beside it ([`GoalResult::lower`]). Short trials come before
+//! full-length ones unless a goal's initial duration is its last; §5.5 recommends one duration where results are to be
+//! explained with ease.
 //!
-//! Leaves to the caller: to warm the device up, as each trial counts, the first ones too; the pauses around a trial (RFC 2544
-//! §23); to say whether loads are of one direction or the sum (§4.5.2).
+//! Leaves to the caller: to warm the device up, as each trial counts, the first ones too; the pauses around a trial (RFC
+//! 2544 §23); to say whether loads are of one direction or the sum (§4.5.2).
 
 mod classify;
 mod goal;

@@ -1,8 +1,8 @@
 //! System recovery (RFC 2544 §26.5): how long a device goes on losing packets after an overload has ended.
 //!
-//! Keeps true: a time is one from the cut of the rate (time stamp A) to the last loss (B), so B − A; RFC 2544 names the two the
-//! other way round, which would be below zero. A trial in which the device lost nothing had no overload to recover from: it is
-//! no time of zero, as RFC 2544 would allow, but void.
+//! Keeps true: a time is one from the cut of the rate (time stamp A) to the last loss (B), so B − A; RFC 2544 names the two
+//! the other way round, which would be below zero. A trial in which the device lost nothing had no overload to recover from:
+//! it is no time of zero, as RFC 2544 would allow, but void.
 
 use crate::run::SearchError;
 use crate::trial::Rate;

@@ -11,9 +11,9 @@ pub trait Trial {
     /// Why a trial could not be run.
     type Error;
 
-    /// Offers `rate` packets per second for `duration`, waits for stragglers, and counts. RFC 2544 §23 wants 2 s before it for
-    /// routes and addresses to settle, 2 s for stragglers, and 5 s after it for the device to rest: whoever waits for less
-    /// says so in the report.
+    /// Offers `rate` packets per second for `duration`, waits for stragglers, and counts. RFC 2544 §23 wants 2 s before it
+    /// for routes and addresses to settle, 2 s for stragglers, and 5 s after it for the device to rest: whoever waits for
+    /// less says so in the report.
     ///
     /// # Errors
     /// The trial could not be run. A generator that falls short is no error: [`Measured::offered`] says so.

@@ -2,8 +2,8 @@
 //! connection tracking table capacity measurement (after RFC 9693).
 //!
 //! Each count of connections has a search for its establishment rate. The count doubles until that rate drops (the
-//! exponential search), then the interval is halved (the final binary search). Keeps true: a table that only becomes slower as
-//! it fills up is not taken for full, as long as it does not become slower at once.
+//! exponential search), then the interval is halved (the final binary search). Keeps true: a table that only becomes slower
+//! as it fills up is not taken for full, as long as it does not become slower at once.
 
 use super::Connections;
 use super::attempt::{Attempt, Trials};
@@ -20,8 +20,8 @@ pub struct ByRate {
     pub first: u64,
     /// The most connections that are tried, such as ports and addresses allow.
     pub most: u64,
-    /// Part of the last establishment rate (beta), above 0 and below 1, below which the exponential search takes the table for
-    /// full.
+    /// Part of the last establishment rate (beta), above 0 and below 1, below which the exponential search takes the table
+    /// for full.
     pub beta: f64,
     /// The same of the final binary search (gamma).
     pub gamma: f64,

@@ -28,8 +28,8 @@ pub struct Target {
     pub width: f64,
 }
 
-/// A trial, and for how long it was meant to be: no trial lasts to the nanosecond, and RFC 9971 classifies by intent (§4.5.1).
-/// The Trial Effective Duration (§4.5.8) is the same.
+/// A trial, and for how long it was meant to be: no trial lasts to the nanosecond, and RFC 9971 classifies by intent
+/// (§4.5.1). The Trial Effective Duration (§4.5.8) is the same.
 #[derive(Clone, Copy)]
 pub struct Noted {
     pub seconds: f64,
@@ -85,8 +85,8 @@ impl Target {
         }
     }
 
-    /// Conditional Throughput at a load (RFC 9971 §6.2 and appendix B): its rate less the loss ratio that the goal's share of
-    /// the time kept.
+    /// Conditional Throughput at a load (RFC 9971 §6.2 and appendix B): its rate less the loss ratio that the goal's share
+    /// of the time kept.
     pub fn conditional_throughput(&self, rate: f64, trials: &[Noted]) -> f64 {
         let mut full: Vec<_> = trials.iter().filter(|trial| self.is_full(trial)).collect();
         full.sort_by(|a, b| a.measured.loss_ratio().total_cmp(&b.measured.loss_ratio()));
@@ -144,9 +144,9 @@ mod tests {
         assert_eq!(target(0.0).conditional_throughput(1e3, &trials[..2]), 0.0);
     }
 
-    /// Goals and trials of the example search in RFC 9971, appendix C. Its table calls the load a lower bound of the fourth goal
-    /// at points 5 and 6, though the exceed ratios that it gives there, 42.9 % and 27.3 %, are above that goal's 20 %: by
-    /// §6.1 and appendix A it is an upper bound, and so it is here.
+    /// Goals and trials of the example search in RFC 9971, appendix C. Its table calls the load a lower bound of the fourth
+    /// goal at points 5 and 6, though the exceed ratios that it gives there, 42.9 % and 27.3 %, are above that goal's 20 %:
+    /// by §6.1 and appendix A it is an upper bound, and so it is here.
     #[test]
     fn the_example_search_of_the_rfc_is_classified_as_its_appendix_a_has_it() {
         use Class::{Lower, Undecided, Upper};

@@ -84,11 +84,13 @@ mod tests {
 
     #[test]
     fn a_goal_names_each_of_its_attributes() {
-        let says = "PDR: loss ratio 0.5 %, exceed ratio 50 %, trials of 1 to 1 s, 21 s of them, width 0.5 % of the upper bound";
+        let says = "PDR: loss ratio 0.5 %, exceed ratio 50 %, trials of 1 to 1 s, \
+                    21 s of them, width 0.5 % of the upper bound";
         assert_eq!(Goal::pdr().csit().to_string(), says);
         let odd = Goal { exceed_ratio: 0.07, ..Goal::ndr() };
         assert!(odd.to_string().contains("exceed ratio 7 %,"), "{odd}");
-        let says = "RFC 2544: loss ratio 0 %, exceed ratio 0 %, trials of 1 to 60 s, 60 s of them, width 0.5 % of the upper bound";
+        let says = "RFC 2544: loss ratio 0 %, exceed ratio 0 %, trials of 1 to 60 s, \
+                    60 s of them, width 0.5 % of the upper bound";
         assert_eq!(Goal::rfc2544().to_string(), says);
     }
 }
