@@ -7,9 +7,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 use zsync_bench::gate::{self, Baseline, Build};
 use zsync_bench::memory;
-use zsync_bench::report::Spread;
 use zsync_bench::stages::callgrind;
 use zsync_bench::stages::case::{Case, Kind, MOST_ROUTES};
+use zsync_report::spread::Spread;
 
 #[derive(Args)]
 pub struct Stage {
@@ -96,7 +96,7 @@ pub fn pass(what: &Gate) -> Result<ExitCode> {
     if what.ratios {
         let report = memory::patch(5, Duration::from_secs(1))?;
         print!("{report}");
-        match report.ratios.first().map(|ratio| Spread::of(&ratio.samples).median) {
+        match report.ratios.first().and_then(|ratio| Spread::of(&ratio.samples)).map(|spread| spread.median) {
             Some(ratio) if ratio < LEAST_RATIO => {
                 println!("FAILED {}: {ratio:.2}, at least {LEAST_RATIO} is expected", report.name);
                 failed = true;
