@@ -1,7 +1,8 @@
 //! `acl`: what DPDK's packet classifier costs with 100, 1,000 and 10,000 rules: the figure that a filter stage is to be
 //! compared with. zsync has none yet, and the report says so.
 
-use crate::dpdk::{self, Folder};
+use crate::dpdk;
+use crate::folder::Folder;
 use crate::report::{Rate, Report};
 use crate::traffic::Seeded;
 use anyhow::{Context, Result, ensure};

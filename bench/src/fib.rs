@@ -4,7 +4,8 @@
 //! counter, with a full barrier before it is read, and the mean over all bursts is the figure (dpdk's app/test-fib/main.c,
 //! `run_v4`). Keeps true: a pass in which an address had no route is an error, not a figure.
 
-use crate::dpdk::{self, Folder};
+use crate::dpdk;
+use crate::folder::Folder;
 use crate::machine::measured_core;
 use crate::report::{Rate, Report};
 use crate::traffic::{Family, Seeded, Table};

@@ -12,7 +12,7 @@
 //!   peers                   what zsync is compared with, and how it is installed
 //!   testpmd, hugepages      DPDK's forwarder, in the same run
 //!   fib, acl, dpdk          lookups and DPDK's programs that measure theirs, over the same files
-//!   enclosure               namespaces that go when the benchmark goes, however it ends
+//!   enclosure, folder       namespaces that go when the benchmark goes, however it ends; files that go with it
 //! ```
 //!
 //! Every comparison alternates: A B A B, in one run, and what is reported of it is the ratio of each pair. On a machine that
@@ -24,6 +24,7 @@ pub mod allocations;
 pub mod dpdk;
 pub mod enclosure;
 pub mod fib;
+pub mod folder;
 pub mod forwarder;
 pub mod gate;
 pub mod generator;

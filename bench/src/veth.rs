@@ -10,11 +10,12 @@ use crate::generator::{Generator, Traffic};
 use crate::kernel::Way;
 use crate::machine::{busy_time, measured_core};
 use crate::place::{self, MACS, Part};
-use crate::report::{Cost, Rate, Ratio, Report, Spread};
+use crate::report::{Cost, Rate, Ratio, Report};
 use anyhow::{Result, bail, ensure};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use zsync_report::spread::Spread;
 
 /// From the generator's first packet to the start of the measurement.
 const WARM_UP: Duration = Duration::from_millis(500);
@@ -145,14 +146,15 @@ fn compare(
     }
     all.retain(|turns| !turns.rate.samples.is_empty());
     for turns in &all {
-        let generated = Spread::of(&turns.generated).median;
+        let median = |samples: &[f64]| Spread::of(samples).map_or(0.0, |spread| spread.median);
+        let generated = median(&turns.generated);
         // The kernel forwards on the generator's core, in its time: the two are one there, and the sum is what is measured.
         let on_its_own_core = matches!(turns.kind, Kind::Zsync | Kind::Testpmd);
         if !on_its_own_core {
             report
                 .notes
                 .push(format!("{}: on the generator's core, in its time: a reference", turns.rate.name));
-        } else if generated < MARGIN * Spread::of(&turns.rate.samples).median {
+        } else if generated < MARGIN * median(&turns.rate.samples) {
             report.unmeasured.push(turns.rate.name.clone());
             report.notes.push(format!(
                 "{}: no measurement, as the generator was the limit: it made {:.2} M frames/s",

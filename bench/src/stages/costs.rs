@@ -4,9 +4,8 @@
 //! a time stamp counter. Keeps true: in each round every case of a table has its turn, so that a busy moment of the machine
 //! is one sample of each, and not all samples of one; a sample is the middle one of several sweeps.
 
-use crate::machine::{Machine, measured_core};
+use crate::machine::{self, measured_core};
 use crate::outcome::COMMIT;
-use crate::report::Spread;
 use crate::stages::case::{Case, KINDS, Kind, MOST_ROUTES};
 use crate::stages::work::{COLD_ROUND, HOT_ROUND, Work};
 use crate::traffic::Family::{self, V4, V6};
@@ -19,7 +18,9 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use zsync_packet::burst::BURST;
+use zsync_report::machine::Machine;
 use zsync_report::outcome::{Direction, Outcome, Series};
+use zsync_report::spread::Spread;
 
 /// Packets at a time, as they are varied.
 const BURSTS: [usize; 7] = [1, 2, 4, 8, 16, 32, 64];
@@ -114,7 +115,7 @@ pub fn run(plan: Plan, rounds: usize, time: Duration, large: bool) -> Result<Cos
     let most = if large { MOST_ROUTES } else { 1_000_000 };
     let cases: Vec<_> = all(most).into_iter().filter(plan).collect();
     let turn = time / (cases.len() * rounds).max(1) as u32;
-    let mut costs = Costs { machine: Machine::look(), costs: Vec::new(), notes: Vec::new() };
+    let mut costs = Costs { machine: machine::look(), costs: Vec::new(), notes: Vec::new() };
     if !core_affinity::set_for_current(core_affinity::CoreId { id: measured_core() }) {
         costs.notes.push(format!("not pinned: core {} was refused", measured_core()));
     }
@@ -198,7 +199,8 @@ fn sample(work: &mut Work, cold: bool, turn: Duration, eviction: &mut Eviction) 
         }
         work.check()?;
     }
-    Ok(Spread::of(if whole.is_empty() { &torn } else { &whole }).median)
+    let spread = Spread::of(if whole.is_empty() { &torn } else { &whole });
+    Ok(spread.context("no sweep came to its end")?.median)
 }
 
 /// Nanoseconds that this thread has waited for its core (the second number of `schedstat`; Documentation/scheduler).
@@ -240,7 +242,7 @@ impl Costs {
             Outcome {
                 title: "what a packet costs in one stage, in memory".to_owned(),
                 command: command.to_owned(),
-                machine: self.machine.in_report("null", "in memory"),
+                machine: self.machine.with_devices("null", "in memory"),
                 commit: COMMIT.to_owned(),
                 notes: self.notes.clone(),
                 ..Outcome::new(format!("{benchmark}: {}", cost.case), "clocks/packet", Direction::Less, ours)
@@ -259,8 +261,8 @@ impl fmt::Display for Costs {
             "kind/burst/routes/caches", "median", "min", "max"
         )?;
         for cost in &self.costs {
-            let Spread { min, median, max } = Spread::of(&cost.samples);
-            write!(f, "{:<28} {median:>8.1} {min:>8.1} {max:>8.1}", cost.case.to_string())?;
+            let Some(Spread { minimum, median, maximum }) = Spread::of(&cost.samples) else { continue };
+            write!(f, "{:<28} {median:>8.1} {minimum:>8.1} {maximum:>8.1}", cost.case.to_string())?;
             match budget(cost.case.kind) {
                 Some((low, high, whose)) if cost.case.burst == BURST => {
                     writeln!(f, "  {whose}: {low} to {high}")?
