@@ -7,6 +7,7 @@
 //!   far       the far end, wherever it is: begin, count, end
 //!   counter   a far end that counts in the driver, and no more
 //!   reader    a far end that reads every packet: sequence, latency, damage
+//!   memory    both ends on one thread, with nothing between: what a host can do at best
 //!   channel   what two hosts say to each other
 //!   remote    a far end on another host, and the host that lends it
 //!   pair      both ends: makes the trials of a search
@@ -19,6 +20,7 @@
 pub mod channel;
 pub mod counter;
 pub mod far;
+pub mod memory;
 pub mod order;
 pub mod pair;
 pub mod reader;

@@ -43,7 +43,7 @@ pub struct Manner {
 }
 
 /// What one queue's thread writes into.
-struct Books {
+pub(crate) struct Books {
     sink: Sink,
     run: u32,
     /// The sender's clock less this host's, for probes that tell the end of their time only.
@@ -53,7 +53,17 @@ struct Books {
 }
 
 impl Books {
-    fn take(&mut self, packet: &[u8], arrival: Arrival) {
+    /// Empty ones.
+    pub(crate) fn new(run: u32, flows: u32, relation: Relation, log: Option<u64>) -> Result<Self> {
+        let window = if flows > MANY_FLOWS { Window::Narrow } else { Window::Wide };
+        let mut sink = Sink::new(Expect { run, flows: flows.max(1), window })?;
+        sink.set_clock(relation);
+        let log = log.map(|most| Vec::with_capacity(most.min(LONGEST_LOG) as usize));
+        Ok(Self { sink, run, ahead_ns: relation.ahead_ns, last_lost_ns: None, log })
+    }
+
+    /// A packet came.
+    pub(crate) fn take(&mut self, packet: &[u8], arrival: Arrival) {
         let (arrived_ns, source) = match arrival {
             Arrival::Kernel(time) => (time, Source::Kernel),
             Arrival::Read(time) => (time, Source::User),
@@ -82,6 +92,50 @@ impl Books {
         if let Some(log) = self.log.as_mut().filter(|log| log.len() < log.capacity()) {
             log.push((arrival.sequence, arrived_ns));
         }
+    }
+
+    /// What they say; without word of the sender what was known to have been sent is what was sent. `left` packets were left
+    /// to the kernel.
+    pub(crate) fn close(
+        self,
+        sent: Option<&Sent>,
+        steps: &[Step],
+        dropped_here: u64,
+        left: u64,
+    ) -> Result<Seen> {
+        let Self { sink, last_lost_ns, log, .. } = self;
+        let known: Vec<u64>;
+        let told = match sent {
+            Some(sent) => Told {
+                asked: sent.asked(),
+                sent: &sent.flows,
+                duration_ns: sent.duration().as_nanos() as u64,
+                dropped_here,
+                steps,
+            },
+            None => {
+                let flows = (0..).map_while(|flow| sink.flow(flow));
+                known = flows.map(|(counts, _)| counts.known).collect();
+                let asked = known.iter().sum();
+                Told { asked, sent: &known, duration_ns: sink.span_ns(), dropped_here, steps }
+            }
+        };
+        let summary = sink.finish(&told)?;
+        let timed = summary.latency_valid() && summary.intended.count > 0;
+        let p = summary.intended;
+        let latency = Latency { min: p.min, p50: p.p50, p90: p.p90, p99: p.p99, p999: p.p99_9, max: p.max };
+        Ok(Seen {
+            received: summary.books.counts.received,
+            foreign: summary.foreign.packets + left,
+            dropped_here,
+            latency: timed.then_some(latency),
+            curve: if timed { curve(sink.intended()) } else { vec![] },
+            last_lost_ns,
+            arrivals: log.unwrap_or_default(),
+            verdicts: summary.verdicts.iter().map(ToString::to_string).collect(),
+            counts_valid: summary.counts_valid(),
+            text: summary.to_string(),
+        })
     }
 }
 
@@ -230,14 +284,9 @@ impl Reader {
             self.open = Some(Open::new(&self.ports, &self.manner, packets, &self.enter)?);
         }
         let Some(open) = &self.open else { bail!("no socket is open") };
-        let window = if flows > MANY_FLOWS { Window::Narrow } else { Window::Wide };
         for desk in &open.desks {
-            let mut sink = Sink::new(Expect { run, flows: flows.max(1), window })?;
-            sink.set_clock(self.relation);
-            let log =
-                (self.manner.log && flows == 1).then(|| Vec::with_capacity(most.min(LONGEST_LOG) as usize));
-            let ahead_ns = self.relation.ahead_ns;
-            *desk.books() = Some(Books { sink, run, ahead_ns, last_lost_ns: None, log });
+            let log = (self.manner.log && flows == 1).then_some(most);
+            *desk.books() = Some(Books::new(run, flows, self.relation, log)?);
         }
         self.missed = open.missed();
         self.left = open.program.counts()?.foreign;
@@ -273,40 +322,9 @@ impl Reader {
                 log.extend(others);
             }
         }
-        let Books { sink, last_lost_ns, log, .. } = first;
-        let known: Vec<u64>;
         let dropped_here = open.missed() - self.missed;
-        let told = match sent {
-            Some(sent) => Told {
-                asked: sent.asked(),
-                sent: &sent.flows,
-                duration_ns: sent.duration().as_nanos() as u64,
-                dropped_here,
-                steps,
-            },
-            None => {
-                let flows = (0..).map_while(|flow| sink.flow(flow));
-                known = flows.map(|(counts, _)| counts.known).collect();
-                let asked = known.iter().sum();
-                Told { asked, sent: &known, duration_ns: sink.span_ns(), dropped_here, steps }
-            }
-        };
-        let summary = sink.finish(&told)?;
-        let timed = summary.latency_valid() && summary.intended.count > 0;
-        let p = summary.intended;
-        let latency = Latency { min: p.min, p50: p.p50, p90: p.p90, p99: p.p99, p999: p.p99_9, max: p.max };
-        Ok(Seen {
-            received: summary.books.counts.received,
-            foreign: summary.foreign.packets + (open.program.counts()?.foreign - self.left),
-            dropped_here,
-            latency: timed.then_some(latency),
-            curve: if timed { curve(sink.intended()) } else { vec![] },
-            last_lost_ns,
-            arrivals: log.unwrap_or_default(),
-            verdicts: summary.verdicts.iter().map(ToString::to_string).collect(),
-            counts_valid: summary.counts_valid(),
-            text: summary.to_string(),
-        })
+        let left = open.program.counts()?.foreign - self.left;
+        first.close(sent, steps, dropped_here, left)
     }
 }
 

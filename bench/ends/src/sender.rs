@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
-use zsync_bench_xsk::{BURST, Options, Transmitter, clock};
+use zsync_bench_xsk::{BURST, Handed, Options, Transmitter, clock};
 
 /// From "all are ready" to the first departure: a sleeping thread is up by then.
 const LEAD_NS: u64 = 2_000_000;
@@ -24,6 +24,31 @@ const LOOK_NS: u64 = 20_000_000;
 const GRACE_NS: u64 = 100_000_000;
 /// Bytes of the Ethernet header, and of two tags: what a frame may have beyond the MTU.
 const BEYOND_MTU: usize = 14 + 8;
+
+/// What packets are handed to.
+pub(crate) trait Wire {
+    /// As [`Transmitter::send`].
+    fn send(&mut self, most: usize, fill: impl FnMut(&mut [u8]) -> usize) -> Result<usize>;
+    /// As [`Transmitter::handed`].
+    fn handed(&self) -> Handed;
+    /// Waits until everything has left, but not for ever.
+    fn drain(&mut self) -> Result<()>;
+}
+
+impl Wire for Transmitter {
+    fn send(&mut self, most: usize, fill: impl FnMut(&mut [u8]) -> usize) -> Result<usize> {
+        Ok(Self::send(self, most, fill)?)
+    }
+
+    fn handed(&self) -> Handed {
+        Self::handed(self)
+    }
+
+    fn drain(&mut self) -> Result<()> {
+        Self::drain(self, DRAIN)?;
+        Ok(())
+    }
+}
 
 struct Job {
     order: Arc<Order>,
@@ -221,11 +246,11 @@ fn serve(transmitter: &mut Transmitter, port: &Port, mtu: usize, jobs: &Receiver
 }
 
 /// One sender's part of an order.
-struct Share<'a> {
-    order: &'a Order,
-    part: (u32, u32),
-    stop: &'a AtomicBool,
-    sent: &'a AtomicU64,
+pub(crate) struct Share<'a> {
+    pub order: &'a Order,
+    pub part: (u32, u32),
+    pub stop: &'a AtomicBool,
+    pub sent: &'a AtomicU64,
 }
 
 impl Share<'_> {
@@ -235,20 +260,20 @@ impl Share<'_> {
         self.order.packets.map_or(u64::MAX, |all| all / of + u64::from(part < all % of))
     }
 
-    fn send(&self, transmitter: &mut Transmitter, source: &mut Source, start: u64) -> Result<Sent> {
-        let before = transmitter.handed();
+    pub(crate) fn send(&self, wire: &mut impl Wire, source: &mut Source, start: u64) -> Result<Sent> {
+        let before = wire.handed();
         let mut sent = Sent::default();
         let mut left = self.most();
         let mut from = start;
         for phase in &self.order.phases {
             source.phase(phase.rate)?;
-            let went = self.phase(transmitter, source, phase, from, &mut left, &mut sent)?;
+            let went = self.phase(wire, source, phase, from, &mut left, &mut sent)?;
             sent.phases.push(went);
             // The next one begins when this one was to end, even if it is late: phases have no gap.
             from = went.to_ns;
         }
-        transmitter.drain(DRAIN)?;
-        let after = transmitter.handed();
+        wire.drain()?;
+        let after = wire.handed();
         sent.refused = after.refused - before.refused;
         sent.pending = after.handed - after.completed;
         sent.flows = source.written(self.order.what.flows());
@@ -257,7 +282,7 @@ impl Share<'_> {
 
     fn phase(
         &self,
-        transmitter: &mut Transmitter,
+        wire: &mut impl Wire,
         source: &mut Source,
         phase: &Phase,
         start: u64,
@@ -295,7 +320,7 @@ impl Share<'_> {
                 sent.late_ns = sent.late_ns.max(elapsed - next.min(elapsed));
             }
             let most = due.min(BURST).min(usize::try_from(*left).unwrap_or(usize::MAX));
-            let count = transmitter.send(most, |frame| source.write(start, now, frame))? as u64;
+            let count = wire.send(most, |frame| source.write(start, now, frame))? as u64;
             went.packets += count;
             *left -= count;
             self.sent.fetch_add(count, Ordering::Relaxed);

@@ -131,6 +131,7 @@ fn a_captures_packets_are_counted_byte_for_byte() {
         let counter = Counter::new("vb", Marks::Probes, &here());
         let what = What::Capture { path, timing: Timing::Scaled(10.0), rounds: 4 };
         let mut pair = Pair::new(&senders, counter, what, Shape::Constant, &Blind);
+        pair.patience = None;
         let (sent, seen) = pair.run(steady(1, 60_000), None, None).unwrap();
         std::fs::remove_dir_all(folder).unwrap();
         assert_eq!((sent.packets(), seen.received), (12, 12), "{}", seen.text);
