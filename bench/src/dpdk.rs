@@ -4,19 +4,21 @@
 
 use crate::hugepages;
 use crate::machine::measured_core;
+use crate::program;
+use crate::watch::Watch;
 use anyhow::{Context, Result, bail, ensure};
-use std::process::Command;
+use std::time::Duration;
 
-/// Seconds that one may take.
-const PATIENCE: &str = "120";
+/// What one may take.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Runs `program` to its end: `eal` are more arguments for DPDK, `own` those for itself. What it printed.
 ///
 /// On huge pages when there are any.
 ///
 /// # Errors
-/// It is not installed, failed, or took more than two minutes.
-pub fn run(program: &str, eal: &[&str], own: &[&str]) -> Result<String> {
+/// It is not installed, failed, or took more than two minutes; the run is to stop.
+pub fn run(program: &str, eal: &[&str], own: &[&str], watch: &Watch) -> Result<String> {
     let core = measured_core().to_string();
     let prefix = format!("--file-prefix=zsync-bench-{}", std::process::id());
     let memory: &[&str] =
@@ -25,14 +27,14 @@ pub fn run(program: &str, eal: &[&str], own: &[&str]) -> Result<String> {
         is_installed(program),
         "there is no {program}: `zsync-bench peers --install`, or the package dpdk-dev"
     );
-    let output = Command::new("timeout")
-        .args(["--kill-after=1", PATIENCE, program, "-l", &core, &prefix, "--no-pci", "--no-telemetry"])
+    let mut command = program::command(program);
+    command
+        .args(["-l", &core, &prefix, "--no-pci", "--no-telemetry"])
         .args(memory)
         .args(eal)
         .arg("--")
-        .args(own)
-        .output()
-        .context("coreutils' timeout is needed")?;
+        .args(own);
+    let output = program::output(&mut command, PATIENCE, watch).with_context(|| program.to_owned())?;
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     if !output.status.success() {
         let complaint = String::from_utf8_lossy(&output.stderr);
@@ -54,7 +56,7 @@ mod tests {
 
     #[test]
     fn a_program_that_is_missing_is_named_with_its_remedy() {
-        let error = run("dpdk-test-nothing", &[], &[]).unwrap_err().to_string();
+        let error = run("dpdk-test-nothing", &[], &[], &Watch::silent()).unwrap_err().to_string();
         assert!(error.contains("dpdk-test-nothing") && error.contains("peers --install"), "{error}");
     }
 }

@@ -8,6 +8,10 @@ use anyhow::{Context, Result};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+/// Those that there are.
+static FOLDERS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
 /// A folder that goes, with all that is in it, when this is dropped.
 #[derive(Debug)]
@@ -26,6 +30,7 @@ impl Folder {
         // As many digits as either can have.
         let path = parent.join(format!("zsync-bench-{:010}-{number:010}", std::process::id()));
         fs::create_dir(&path).with_context(|| format!("making {}", path.display()))?;
+        FOLDERS.lock().unwrap_or_else(PoisonError::into_inner).push(path.clone());
         Ok(Self(path))
     }
 
@@ -49,7 +54,14 @@ impl Folder {
 impl Drop for Folder {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
+        FOLDERS.lock().unwrap_or_else(PoisonError::into_inner).retain(|path| *path != self.0);
     }
+}
+
+/// Removes every folder: of a process that ends without dropping them.
+pub fn remove_all() {
+    let folders = FOLDERS.lock().unwrap_or_else(PoisonError::into_inner);
+    folders.iter().for_each(|path| drop(fs::remove_dir_all(path)));
 }
 
 #[cfg(test)]

@@ -12,6 +12,8 @@
 //!   peers                   what zsync is compared with, and how it is installed
 //!   testpmd, hugepages      DPDK's forwarder, in the same run
 //!   fib, acl, dpdk          lookups and DPDK's programs that measure theirs, over the same files
+//!   program                 other programs, run to their end or to that of the run
+//!   watch, interrupt        how far a run is, and how it stops in order
 //!   enclosure, folder       namespaces that go when the benchmark goes, however it ends; files that go with it
 //! ```
 //!
@@ -29,15 +31,18 @@ pub mod forwarder;
 pub mod gate;
 pub mod generator;
 pub mod hugepages;
+pub mod interrupt;
 pub mod kernel;
 pub mod machine;
 pub mod memory;
 pub mod outcome;
 pub mod peers;
 pub mod place;
+pub mod program;
 pub mod report;
 pub mod stages;
 pub mod testpmd;
 pub mod traffic;
 pub mod tsc;
 pub mod veth;
+pub mod watch;

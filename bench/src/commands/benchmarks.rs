@@ -4,6 +4,7 @@ use anyhow::{Result, bail};
 use std::time::Duration;
 use zsync_bench::report::Report;
 use zsync_bench::stages::costs;
+use zsync_bench::watch::Watch;
 use zsync_bench::{acl, fib, memory, veth};
 
 /// A benchmark: its name, what it measures, and how to run it for a time in so many rounds.
@@ -11,7 +12,7 @@ pub struct Benchmark {
     pub name: &'static str,
     pub about: &'static str,
     pub rounds: u32,
-    pub run: fn(rounds: usize, budget: Duration) -> Result<Report>,
+    pub run: fn(rounds: usize, budget: Duration, watch: &Watch) -> Result<Report>,
 }
 
 const BENCHMARKS: &[Benchmark] = &[
@@ -19,20 +20,20 @@ const BENCHMARKS: &[Benchmark] = &[
         name: "memory-patch",
         about: "the worker between two null devices, port to port; beside testpmd in io mode",
         rounds: 15,
-        run: |rounds, budget| memory::patch(rounds, budget / (2 * rounds as u32)),
+        run: |rounds, budget, watch| memory::patch(rounds, budget / (2 * rounds as u32), watch),
     },
     Benchmark {
         name: "memory-macswap",
         about: "the same with MAC addresses swapped and every packet copied in and out; beside testpmd in macswap mode",
         rounds: 15,
-        run: |rounds, budget| memory::macswap(rounds, budget / (2 * rounds as u32)),
+        run: |rounds, budget, watch| memory::macswap(rounds, budget / (2 * rounds as u32), watch),
     },
     Benchmark {
         name: "memory-route",
         about: "the worker between two null devices, routing IPv4 and IPv6 by 1, 1 k and 100 k prefixes",
         rounds: 7,
-        run: |rounds, budget| {
-            memory::route(rounds, budget / ((2 * memory::ROUTES.len() as u32 + 1) * rounds as u32))
+        run: |rounds, budget, watch| {
+            memory::route(rounds, budget / ((2 * memory::ROUTES.len() as u32 + 1) * rounds as u32), watch)
         },
     },
     Benchmark {

@@ -6,9 +6,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 use zsync_bench::gate::{self, Baseline, Build};
+use zsync_bench::interrupt;
 use zsync_bench::memory;
 use zsync_bench::stages::callgrind;
 use zsync_bench::stages::case::{Case, Kind, MOST_ROUTES};
+use zsync_bench::watch::{Interrupted, Watch};
 use zsync_report::spread::Spread;
 
 #[derive(Args)]
@@ -54,13 +56,26 @@ pub fn stage(what: &Stage) -> Result<()> {
 
 /// Lets the build through, or does not.
 pub fn pass(what: &Gate) -> Result<ExitCode> {
+    let watch = Watch::new("gate");
+    match judge(what, &watch) {
+        Err(_) if watch.is_cancelled() => {
+            watch.clear();
+            println!("interrupted: nothing more is counted or compared, and no baseline written");
+            Ok(ExitCode::from(interrupt::STATUS))
+        }
+        outcome => outcome,
+    }
+}
+
+fn judge(what: &Gate, watch: &Watch) -> Result<ExitCode> {
     let cases = gate::choose(&what.names)?;
     let whole = what.names.is_empty();
     let mut failed = false;
     match skipped(what)? {
         Some(why) => println!("SKIPPED: instructions: {why}"),
         None => {
-            let counted = gate::count(&cases)?;
+            let counted = gate::count(&cases, watch)?;
+            watch.clear();
             for (name, count) in &counted {
                 println!("{name:28} {count:9.2} instructions/packet");
             }
@@ -86,7 +101,10 @@ pub fn pass(what: &Gate) -> Result<ExitCode> {
             }
         }
     }
-    match gate::frugal() {
+    let frugal = gate::frugal(watch);
+    watch.clear();
+    match frugal {
+        Err(error) if watch.is_cancelled() => return Err(error),
         Ok(packets) => println!("no allocation, and balanced books, over {packets} packets through workers"),
         Err(error) => {
             println!("FAILED {error:#}");
@@ -94,8 +112,10 @@ pub fn pass(what: &Gate) -> Result<ExitCode> {
         }
     }
     if what.ratios {
-        let report = memory::patch(5, Duration::from_secs(1))?;
+        let report = memory::patch(5, Duration::from_secs(1), watch)?;
+        watch.clear();
         print!("{report}");
+        ensure!(!watch.is_cancelled(), Interrupted);
         match report.ratios.first().and_then(|ratio| Spread::of(&ratio.samples)).map(|spread| spread.median) {
             Some(ratio) if ratio < LEAST_RATIO => {
                 println!("FAILED {}: {ratio:.2}, at least {LEAST_RATIO} is expected", report.name);

@@ -10,7 +10,8 @@ use std::time::Duration;
 use zsync_bench::hugepages::HugePages;
 use zsync_bench::peers::{self, PEERS, Peer, State};
 use zsync_bench::stages::costs;
-use zsync_bench::{enclosure, veth};
+use zsync_bench::watch::Watch;
+use zsync_bench::{enclosure, interrupt, veth};
 
 #[derive(Args)]
 pub struct Run {
@@ -68,16 +69,22 @@ pub fn run(what: &Run) -> Result<ExitCode> {
 
 fn measure(names: &[String], peer: Option<&Peer>, what: &Settings) -> Result<ExitCode> {
     let (alone, others): (Vec<_>, Vec<_>) = names.iter().partition(|name| costs::find(name).is_some());
+    let order = [&alone[..], &others[..]].concat();
     let chosen = others.into_iter().map(|name| benchmarks::find(name)).collect::<Result<Vec<_>>>()?;
     if !enclosure::is_inside() {
         for (name, plan) in alone.into_iter().filter_map(|name| Some((name, costs::find(name)?))) {
             let budget = Duration::try_from_secs_f64(what.seconds)?;
-            let costs = costs::run(plan, what.rounds.unwrap_or(7) as usize, budget, what.large)?;
+            let watch = Watch::new(name);
+            let costs = costs::run(plan, what.rounds.unwrap_or(7) as usize, budget, what.large, &watch)?;
+            watch.clear();
             let outcomes = costs.outcomes(name, &command_line());
             if what.json {
                 outcomes.iter().for_each(|outcome| println!("{}", outcome.to_json()));
             } else {
                 print!("{costs}");
+            }
+            if watch.is_cancelled() {
+                return Ok(interrupted(&order, name));
             }
         }
     }
@@ -87,6 +94,8 @@ fn measure(names: &[String], peer: Option<&Peer>, what: &Settings) -> Result<Exi
     if enclosure::is_inside() {
         enclosure::furnish()?;
     } else if enclosure::is_possible() {
+        interrupt::listen();
+        interrupt::hold();
         // Out here, where they can be given back whatever becomes of the inner process. The peer says if there are none.
         let _pages = HugePages::reserve().inspect_err(|error| eprintln!("zsync-bench: {error:#}"));
         return enclosure::run();
@@ -95,11 +104,15 @@ fn measure(names: &[String], peer: Option<&Peer>, what: &Settings) -> Result<Exi
     for benchmark in chosen {
         let rounds = what.rounds.unwrap_or(benchmark.rounds);
         let (rounds, budget) = (rounds as usize, Duration::try_from_secs_f64(what.seconds)?);
+        let watch = Watch::new(benchmark.name);
         let mut report = match peer {
             // The others have one peer each.
-            Some(peer) if benchmark.name == "veth-route" => veth::route_beside(peer.name, rounds, budget)?,
-            _ => (benchmark.run)(rounds, budget)?,
+            Some(peer) if benchmark.name == "veth-route" => {
+                veth::route_beside(peer.name, rounds, budget, &watch)?
+            }
+            _ => (benchmark.run)(rounds, budget, &watch)?,
         };
+        watch.clear();
         let missing = PEERS.iter().filter(|peer| peer.benchmarks.contains(&benchmark.name));
         report.notes.extend(missing.filter(|peer| peer.state() == State::Missing).map(|peer| {
             format!(
@@ -120,8 +133,21 @@ fn measure(names: &[String], peer: Option<&Peer>, what: &Settings) -> Result<Exi
         if let Some(why) = report.failure {
             bail!("{}: {why}", report.name);
         }
+        if watch.is_cancelled() {
+            return Ok(interrupted(&order, benchmark.name));
+        }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Says which benchmarks come after the one that was interrupted.
+fn interrupted(order: &[&String], last: &str) -> ExitCode {
+    let rest: Vec<&str> =
+        order.iter().map(|name| name.as_str()).skip_while(|name| *name != last).skip(1).collect();
+    if !rest.is_empty() {
+        eprintln!("zsync-bench: interrupted, so not run: {}", rest.join(", "));
+    }
+    ExitCode::from(interrupt::STATUS)
 }
 
 /// As it was called, to be called again.

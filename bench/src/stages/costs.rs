@@ -11,6 +11,7 @@ use crate::stages::work::{COLD_ROUND, HOT_ROUND, Work};
 use crate::traffic::Family::{self, V4, V6};
 use crate::traffic::{Seeded, Table};
 use crate::tsc;
+use crate::watch::{Interrupted, Rounds, Watch};
 use anyhow::{Context, Result};
 use std::fmt;
 use std::fs;
@@ -110,7 +111,7 @@ fn all(most: usize) -> Vec<Case> {
 ///
 /// # Errors
 /// No time stamp counter, or a case that cannot be set up or goes wrong.
-pub fn run(plan: Plan, rounds: usize, time: Duration, large: bool) -> Result<Costs> {
+pub fn run(plan: Plan, rounds: usize, time: Duration, large: bool, watch: &Watch) -> Result<Costs> {
     tsc::read().context("this processor has no time stamp counter")?;
     let most = if large { MOST_ROUTES } else { 1_000_000 };
     let cases: Vec<_> = all(most).into_iter().filter(plan).collect();
@@ -120,6 +121,7 @@ pub fn run(plan: Plan, rounds: usize, time: Duration, large: bool) -> Result<Cos
         costs.notes.push(format!("not pinned: core {} was refused", measured_core()));
     }
     let mut eviction = Eviction::new();
+    let (mut done, total) = (0, cases.len() * rounds);
     for family in [V4, V6] {
         // What looks nothing up is measured with the smallest table.
         for routes in TABLES {
@@ -142,7 +144,30 @@ pub fn run(plan: Plan, rounds: usize, time: Duration, large: bool) -> Result<Cos
                 let (family, need) = (family.name(), mib(need));
                 costs.notes.push(format!("{routes} {family} routes: at most {need} MiB"));
             }
-            costs.costs.extend(measure(family, routes, &cases, rounds, turn, &mut eviction)?);
+            let table = format!("{} table of {routes}", family.name());
+            watch.step(done, total, &table);
+            if watch.is_cancelled() {
+                costs.notes.push(format!("interrupted before the {table} routes"));
+                continue;
+            }
+            let mut works = set_up(family, routes, &cases)?;
+            let Rounds { done: whole, note } = watch.rounds(rounds, Duration::MAX, |round| {
+                for (work, cost) in &mut works {
+                    watch.step(
+                        done,
+                        total,
+                        &format!("{table}, round {} of {rounds}, {}", round + 1, cost.case),
+                    );
+                    cost.samples.push(sample(work, cost.case.cold, turn, &mut eviction, watch)?);
+                    done += 1;
+                }
+                Ok(())
+            })?;
+            costs.notes.extend(note.map(|note| format!("{table} routes: {note}")));
+            costs.costs.extend(works.into_iter().map(|(_, mut cost)| {
+                cost.samples.truncate(whole);
+                cost
+            }));
         }
     }
     costs.costs.sort_by_key(|cost| {
@@ -157,32 +182,28 @@ pub fn run(plan: Plan, rounds: usize, time: Duration, large: bool) -> Result<Cos
     Ok(costs)
 }
 
-fn measure(
-    family: Family,
-    routes: usize,
-    cases: &[Case],
-    rounds: usize,
-    turn: Duration,
-    eviction: &mut Eviction,
-) -> Result<Vec<Cost>> {
+fn set_up(family: Family, routes: usize, cases: &[Case]) -> Result<Vec<(Work, Cost)>> {
     let table = Arc::new(Table::random(family, routes, &mut Seeded::new(1))?);
     let set_up = |case: &Case| Ok((Work::over(*case, table.clone())?, Cost { case: *case, samples: vec![] }));
-    let mut works = cases.iter().map(set_up).collect::<Result<Vec<_>>>()?;
-    for _ in 0..rounds {
-        for (work, cost) in &mut works {
-            cost.samples.push(sample(work, cost.case.cold, turn, eviction)?);
-        }
-    }
-    Ok(works.into_iter().map(|(_, cost)| cost).collect())
+    cases.iter().map(set_up).collect()
 }
 
 /// Clocks per packet: the middle one of as many sweeps as the time allows. Those during which another thread had the core
 /// do not count, as long as there are others.
-fn sample(work: &mut Work, cold: bool, turn: Duration, eviction: &mut Eviction) -> Result<f64> {
+fn sample(
+    work: &mut Work,
+    cold: bool,
+    turn: Duration,
+    eviction: &mut Eviction,
+    watch: &Watch,
+) -> Result<f64> {
     let (start, mut whole, mut torn) = (Instant::now(), Vec::new(), Vec::new());
     // The first sweep brings in what the case before it has put out of the caches.
     let mut first = true;
     while start.elapsed() < turn || (whole.len() < SWEEPS && torn.len() < TORN) {
+        if watch.is_cancelled() {
+            return Err(Interrupted.into());
+        }
         work.prepare()?;
         if cold {
             eviction.evict();
@@ -248,7 +269,7 @@ impl Costs {
                 ..Outcome::new(format!("{benchmark}: {}", cost.case), "clocks/packet", Direction::Less, ours)
             }
         };
-        self.costs.iter().map(outcome).collect()
+        self.costs.iter().filter(|cost| !cost.samples.is_empty()).map(outcome).collect()
     }
 }
 
@@ -294,7 +315,7 @@ mod tests {
     #[test]
     fn lookups_are_measured_hot_and_cold_and_printed_beside_their_budget() {
         let plan: Plan = |case| case.kind == Kind::Lookup(V4) && case.burst == BURST && case.table <= 1000;
-        let costs = run(plan, 2, Duration::ZERO, false).unwrap();
+        let costs = run(plan, 2, Duration::ZERO, false, &Watch::silent()).unwrap();
         assert_eq!(costs.costs.len(), 4);
         assert!(
             costs
@@ -308,5 +329,15 @@ mod tests {
             "{text}"
         );
         assert_eq!(costs.outcomes("lookups", "")[3].unit, "clocks/packet");
+    }
+
+    #[test]
+    fn what_was_interrupted_before_its_first_round_has_no_outcome_and_a_note() {
+        let watch = Watch::silent();
+        watch.cancel();
+        let plan: Plan = |case| case.kind == Kind::Lookup(V4) && case.burst == BURST && case.table <= 1000;
+        let costs = run(plan, 2, Duration::ZERO, false, &watch).unwrap();
+        assert!(costs.outcomes("lookups", "").is_empty());
+        assert!(costs.notes[0].starts_with("interrupted before the IPv4 table of "), "{:?}", costs.notes);
     }
 }
