@@ -8,6 +8,7 @@
 //!   gate, allocations       instructions against a committed baseline; none allocated per packet; the books balance
 //!   memory                  the engine's own worker between two null devices
 //!   veth, place, forwarder  a router between two veth pairs, and who forwards in it
+//!   search                  what a device carries: trials between both ends of its wire
 //!   kernel                  the kernel as a forwarder: its rules, and a program that redirects
 //!   peers                   what zsync is compared with, and how it is installed
 //!   testpmd, hugepages      DPDK's forwarder, in the same run
@@ -40,6 +41,7 @@ pub mod peers;
 pub mod place;
 pub mod program;
 pub mod report;
+pub mod search;
 pub mod stages;
 pub mod testpmd;
 pub mod traffic;

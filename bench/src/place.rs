@@ -44,6 +44,16 @@ const SET_UP: &str = "
     -n router neigh replace 10.1.0.2 lladdr 02:00:00:00:01:02 dev left nud permanent
     -n router neigh replace 10.2.0.2 lladdr 02:00:00:00:02:02 dev right nud permanent";
 
+/// What trials send from the source to the sink, as a profile's pairs.
+pub const PROFILE: &[(&str, &str)] = &[
+    ("src-mac", "02:00:00:00:01:02"),
+    ("dst-mac", "02:00:00:00:01:01"),
+    ("src", "10.1.0.2"),
+    ("dst", "10.2.0.2"),
+    ("sport", "1024..2023"),
+    ("flows", "1000"),
+];
+
 /// A namespace of the place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
@@ -117,6 +127,11 @@ impl Part {
         let links: serde_json::Value = serde_json::from_str(&links)?;
         links[0]["stats64"]["rx"]["packets"].as_u64().with_context(|| format!("{name} has no counters"))
     }
+}
+
+/// What a thread does to be in that part.
+pub fn enter(part: Part) -> zsync_ends::Enter {
+    std::sync::Arc::new(move || part.enter())
 }
 
 /// Builds the place.

@@ -36,7 +36,7 @@ const MARGIN: f64 = 1.05;
 /// # Errors
 /// The place cannot be built, or the generator not be loaded. A peer that does not forward is a note, zsync a failure.
 pub fn route(rounds: usize, budget: Duration, watch: &Watch) -> Result<Report> {
-    let kinds = [Kind::Zsync, Kind::Testpmd, Kind::Kernel, Kind::Redirect];
+    let kinds = [Kind::Zsync, Kind::Testpmd, Kind::XskRs, Kind::Kernel, Kind::Redirect];
     compare(Report::new("veth-route"), &kinds, FLOWS, (rounds, budget), watch)
 }
 
@@ -49,6 +49,7 @@ pub fn route_beside(peer: &str, rounds: usize, budget: Duration, watch: &Watch) 
         "dpdk-testpmd" => Kind::Testpmd,
         "kernel" => Kind::Kernel,
         "kernel-xdp" => Kind::Redirect,
+        "xsk-rs" => Kind::XskRs,
         _ => bail!("veth-route has no peer {peer}"),
     };
     compare(Report::new("veth-route"), &[Kind::Zsync, kind], FLOWS, (rounds, budget), watch)
@@ -158,7 +159,7 @@ fn compare(
         let median = |samples: &[f64]| Spread::of(samples).map_or(0.0, |spread| spread.median);
         let generated = median(&turns.generated);
         // The kernel forwards on the generator's core, in its time: the two are one there, and the sum is what is measured.
-        let on_its_own_core = matches!(turns.kind, Kind::Zsync | Kind::Testpmd);
+        let on_its_own_core = matches!(turns.kind, Kind::Zsync | Kind::Testpmd | Kind::XskRs);
         if !on_its_own_core {
             report
                 .notes

@@ -142,13 +142,17 @@ fn report(what: &Generate, sent: &Sent, interrupted: bool) -> ExitCode {
     } else {
         println!("{packets} packets in {seconds:.3} s: {}", Scaled(sent.rate()));
         println!("the latest was {:.1} µs late", sent.late_ns as f64 / 1e3);
-        for (count, why) in [(sent.refused, "the device refused"), (sent.pending, "the kernel has not sent yet")] {
+        for (count, why) in
+            [(sent.refused, "the device refused"), (sent.pending, "the kernel has not sent yet")]
+        {
             if count > 0 {
                 println!("{count} of them {why}");
             }
         }
         if short && !interrupted {
-            println!("the generator was the bottleneck: {asked} were asked of it; ask for less, or give it more cores");
+            println!(
+                "the generator was the bottleneck: {asked} were asked of it; ask for less, or give it more cores"
+            );
         }
     }
     match (interrupted, short) {
@@ -163,14 +167,17 @@ fn in_memory_only(what: &Generate, order: &Order) -> Result<ExitCode> {
     let watch = Watch::new("generate");
     let (sent, seen) = std::thread::scope(|scope| {
         let sending = scope.spawn(|| memory::run(order, &stop, &count));
-        let mut before = 0;
+        let (mut since, mut before) = (Instant::now(), 0);
         while !sending.is_finished() {
-            if watch.sleep(LINE.min(order.duration())).is_err() {
+            if watch.sleep(Duration::from_millis(50)).is_err() {
                 stop.store(true, Ordering::Relaxed);
             }
-            let now = count.load(Ordering::Relaxed);
-            watch.say(&format!("sent {now}  {}", Scaled((now - before) as f64 / LINE.as_secs_f64())));
-            before = now;
+            if since.elapsed() >= LINE {
+                let now = count.load(Ordering::Relaxed);
+                let rate = (now - before) as f64 / since.elapsed().as_secs_f64();
+                (since, before) = (Instant::now(), now);
+                watch.say(&format!("sent {now}  {}", Scaled(rate)));
+            }
         }
         sending.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })?;
@@ -188,8 +195,9 @@ fn live(what: &Generate, profile: &Profile, time: Duration) -> Result<ExitCode> 
     ensure!(what.pcap.is_none(), "the live engine sends no captures: --engine xsk does");
     ensure!(what.full, "the live engine has one rate, as fast as it goes: say --full, or take --engine xsk");
     let [device] = &what.netdev[..] else { bail!("the live engine has one device: start it once for each") };
-    let output =
-        zsync_bench::enclosure::execute(std::process::Command::new("ip").args(["-j", "link", "show", "dev", device]))?;
+    let output = zsync_bench::enclosure::execute(
+        std::process::Command::new("ip").args(["-j", "link", "show", "dev", device]),
+    )?;
     let links: serde_json::Value = serde_json::from_str(&output)?;
     let ifindex = links[0]["ifindex"].as_u64().and_then(|index| index.try_into().ok());
     let traffic = plain(profile, ifindex.with_context(|| format!("there is no device {device}"))?)?;
@@ -216,14 +224,17 @@ fn plain(profile: &Profile, ifindex: u32) -> Result<Traffic> {
     let content = &profile.content;
     let layers = &content.layers;
     let refuse = |what: &str| bail!("the live engine makes UDP of one size and no {what}: --engine xsk does");
-    let Transport::Udp { source, destination, .. } = layers.transport else { return refuse("other protocol") };
+    let Transport::Udp { source, destination, .. } = layers.transport else {
+        return refuse("other protocol");
+    };
     let Sizes::Fixed(size) = content.sizes else { return refuse("mixed sizes") };
     if !layers.tags.is_empty() || layers.tunnel.is_some() {
         return refuse("tags or tunnels");
     }
     let first = u128::from(source);
     let by_source_port = |(field, values): &(Field, Values)| {
-        *field == Field::SourcePort && matches!(values, Values::Step { start, step: 1, .. } if *start == first)
+        *field == Field::SourcePort
+            && matches!(values, Values::Step { start, step: 1, .. } if *start == first)
     };
     if !content.sweeps.iter().all(by_source_port) || profile.shape != Shape::Constant {
         return refuse("sweeps but sport=FIRST..LAST, nor shapes");

@@ -137,12 +137,13 @@ pub fn search(what: &Search) -> Result<ExitCode> {
             println!("  {record}");
         }
     };
-    let found = match what.through {
+    let (found, is_zero_copy) = match what.through {
         Some(through) => between_namespaces(what, &plan, through, &watch, &each)?,
         None => between_ports(what, &plan, &watch, &each)?,
     };
     watch.clear();
-    let outcome = outcome(what, &found);
+    let mode = if is_zero_copy { "AF_XDP zero copy" } else { "AF_XDP copy" };
+    let outcome = outcome(what, &found, mode);
     if what.json {
         println!("{}", outcome.to_json());
     } else {
@@ -175,7 +176,13 @@ fn plan(what: &Search) -> Result<Plan> {
     })
 }
 
-fn between_ports(what: &Search, plan: &Plan, watch: &Watch, each: &dyn Fn(&Record)) -> Result<Findings> {
+/// What was found, and whether the senders copied nothing.
+fn between_ports(
+    what: &Search,
+    plan: &Plan,
+    watch: &Watch,
+    each: &dyn Fn(&Record),
+) -> Result<(Findings, bool)> {
     let profile = what.packets.profile(what.from.first().map(String::as_str))?;
     let ports = what.sockets.ports(&what.from, &what.cores)?;
     let senders = Senders::open(&ports, &what.sockets.options(), &here())?;
@@ -194,7 +201,7 @@ fn between_ports(what: &Search, plan: &Plan, watch: &Watch, each: &dyn Fn(&Recor
         Ok(Pair::new(&senders, far, packets.clone(), profile.shape, &eyes))
     };
     let mut reset = || reset(what.reset_command.as_deref());
-    run(plan, &mut ends, Some(&mut reset), watch, each)
+    Ok((run(plan, &mut ends, Some(&mut reset), watch, each)?, senders.is_zero_copy()))
 }
 
 fn between_namespaces(
@@ -203,12 +210,13 @@ fn between_namespaces(
     through: Through,
     watch: &Watch,
     each: &dyn Fn(&Record),
-) -> Result<Findings> {
+) -> Result<(Findings, bool)> {
     place::build()?;
     let profile = what.packets.profile_with(None, place::PROFILE)?;
     let port = |core: usize| vec![Port { device: "eth0".to_owned(), queue: 0, core: Some(core) }];
     let core = |cores: &[usize]| cores.first().copied().unwrap_or(0);
-    let senders = Senders::open(&port(core(&what.cores)), &what.sockets.options(), &place::enter(Part::Source))?;
+    let senders =
+        Senders::open(&port(core(&what.cores)), &what.sockets.options(), &place::enter(Part::Source))?;
     let forwarder = std::cell::RefCell::new(Some(Forwarder::start(through.forwarder())?));
     let (packets, eyes) = (stream(&profile), Eyes(watch));
     let logs = what.measure.contains(&Kind::Reset);
@@ -226,7 +234,19 @@ fn between_namespaces(
             Ok(())
         }
     };
-    run(plan, &mut ends, Some(&mut reset), watch, each)
+    Ok((run(plan, &mut ends, Some(&mut reset), watch, each)?, senders.is_zero_copy()))
+}
+
+/// A device's driver, as far as it can be told.
+fn driver(device: &str) -> String {
+    let link = std::fs::read_link(format!("/sys/class/net/{device}/device/driver"));
+    let name = link.ok().and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
+    name.or_else(|| {
+        let output = enclosure::execute(Command::new("ip").args(["-d", "-j", "link", "show", "dev", device]));
+        let links: serde_json::Value = serde_json::from_str(&output.ok()?).ok()?;
+        Some(links[0]["linkinfo"]["info_kind"].as_str()?.to_owned())
+    })
+    .unwrap_or_else(|| "unknown".to_owned())
 }
 
 fn local(ports: Vec<Port>, read: bool, log: bool, what: &Search, enter: &Enter) -> Result<Box<dyn FarEnd>> {
@@ -243,19 +263,23 @@ fn reset(command: Option<&str>) -> Result<()> {
 }
 
 /// As `--json` prints it, and a page has it.
-fn outcome(what: &Search, found: &Findings) -> Outcome {
+fn outcome(what: &Search, found: &Findings, mode: &str) -> Outcome {
     let name = match what.through {
         Some(through) => through.forwarder().name().to_owned(),
         None => "device under test".to_owned(),
     };
     let ndr = found.ndr.filter(|_| found.irregular.is_none());
     let samples: Vec<f64> = ndr.map(|ndr| ndr.rate).into_iter().collect();
-    let mut outcome =
-        Outcome::new("search", "packets/s", Direction::More, Series { ndr, ..Series::new(name.clone(), samples) });
+    let mut outcome = Outcome::new(
+        "search",
+        "packets/s",
+        Direction::More,
+        Series { ndr, ..Series::new(name.clone(), samples) },
+    );
     outcome.title = "the greatest rate without loss".to_owned();
     outcome.command = command_line();
-    let (driver, mode) = if what.through.is_some() { ("veth", "AF_XDP copy") } else { ("", "AF_XDP") };
-    outcome.machine = machine::look().in_report(driver, mode);
+    let device = what.from.first().map(String::as_str);
+    outcome.machine = machine::look().with_devices(&device.map_or("veth".to_owned(), driver), mode);
     outcome.commit = COMMIT.to_owned();
     outcome.loss = vec![found.loss(&name)];
     outcome.latency = found.latency.iter().cloned().map(|curve| curve.of(&name)).collect();
