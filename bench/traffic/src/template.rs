@@ -15,10 +15,12 @@ use zsync_packet::checksum::Delta;
 mod field;
 mod image;
 mod layers;
+mod shaped;
 
 pub use field::{Checks, Covers, Field, Place};
 use image::image;
 pub use layers::{Ip, Layers, Transport, Tunnel};
+pub(crate) use shaped::Shaped;
 
 /// The UDP port of VXLAN (RFC 7348 §8).
 pub const VXLAN_PORT: u16 = 4789;

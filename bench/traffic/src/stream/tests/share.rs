@@ -72,7 +72,7 @@ proptest! {
         for _ in 0..200 {
             // At one time the part that comes first in a turn goes first; the others have gone before.
             let (stream, own) = parts.iter_mut().min_by_key(|(stream, pace)| {
-                (pace.clone().next(), stream.sequences.iter().sum::<u64>(), stream.its_share().part())
+                (pace.clone().next(), (0..each * of).filter_map(|flow| stream.written(flow)).sum::<u64>(), stream.its_share().part())
             }).unwrap();
             let (mine, all) = (own.next(), pace.next());
             prop_assert_eq!(mine, all);
