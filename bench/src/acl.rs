@@ -1,12 +1,14 @@
 //! `acl`: what DPDK's packet classifier costs with 100, 1,000 and 10,000 rules: the figure that a filter stage is to be
 //! compared with. zsync has none yet, and the report says so.
 
-use crate::dpdk::{self, Folder};
+use crate::dpdk;
+use crate::folder::Folder;
 use crate::report::{Rate, Report};
 use crate::traffic::Seeded;
+use crate::watch::Watch;
 use anyhow::{Context, Result, ensure};
 use std::net::Ipv4Addr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// The peer.
 pub const PROGRAM: &str = "dpdk-test-acl";
@@ -57,11 +59,11 @@ impl Rule {
     }
 }
 
-/// Runs it: each set in turn, `rounds` times; fewer when the time is over.
+/// Runs it: each set in turn, `rounds` times; fewer when the time is over, or `watch` says so.
 ///
 /// # Errors
 /// The peer is not there, or fails.
-pub fn run(rounds: usize, budget: Duration) -> Result<Report> {
+pub fn run(rounds: usize, budget: Duration, watch: &Watch) -> Result<Report> {
     let mut report = Report { of_core_time: true, absent: Some(ABSENT.to_owned()), ..Report::new("acl") };
     let ghz = report.machine.ghz.context("this processor has no time stamp counter")?;
     let folder = Folder::make()?;
@@ -77,18 +79,20 @@ pub fn run(rounds: usize, budget: Duration) -> Result<Report> {
         ];
         sets.push((files, Rate { name: format!("{PROGRAM}, IPv4, {rules} rules"), samples: vec![] }));
     }
-    let start = Instant::now();
-    for round in 0..rounds {
-        if round > 0 && start.elapsed() > budget {
-            report.notes.push(format!("{round} rounds of {rounds}: the time was over"));
-            break;
-        }
-        for (files, rate) in &mut sets {
-            let clocks = measure(files)?;
+    let done = watch.rounds(rounds, budget, |round| {
+        for (n, (files, rate)) in sets.iter_mut().enumerate() {
+            let what = format!("round {} of {rounds}, {}", round + 1, rate.name);
+            watch.step(round * RULES.len() + n, rounds * RULES.len(), &what);
+            let clocks = measure(files, watch)?;
             rate.samples.push(ghz * 1e9 / clocks);
         }
-    }
-    report.rates.extend(sets.into_iter().map(|(_, rate)| rate));
+        Ok(())
+    })?;
+    report.notes.extend(done.note);
+    report.rates.extend(sets.into_iter().map(|(_, mut rate)| {
+        rate.samples.truncate(done.done);
+        rate
+    }));
     report.notes.push(format!(
         "packets per second of the measured core, {PACKETS} packets, each of which a random rule matches, {BURST} at a \
          time, one category; rules: two prefixes of /16 to /32, a destination port, a protocol"
@@ -97,11 +101,11 @@ pub fn run(rounds: usize, budget: Duration) -> Result<Report> {
 }
 
 /// Clocks of a packet.
-fn measure(files: &[String; 2]) -> Result<f64> {
+fn measure(files: &[String; 2], watch: &Watch) -> Result<f64> {
     let [rules, trace] = [("rulesf", &files[0]), ("tracef", &files[1])].map(|(o, f)| format!("--{o}={f}"));
     let (passes, burst) = (format!("--iter={PASSES}"), format!("--tracestep={BURST}"));
     let packets = format!("--tracenum={PACKETS}");
-    let said = dpdk::run(PROGRAM, &[], &[&rules, &trace, &packets, &passes, &burst, "--verbose=0"])?;
+    let said = dpdk::run(PROGRAM, &[], &[&rules, &trace, &packets, &passes, &burst, "--verbose=0"], watch)?;
     let clocks = clocks(&said).with_context(|| format!("{PROGRAM} told no cost of a packet"))?;
     ensure!(clocks > 0.0, "{PROGRAM} classified nothing");
     Ok(clocks)

@@ -1,27 +1,24 @@
 //! DPDK's test programs that run to their end: `dpdk-test-fib`, `dpdk-test-acl`.
 //!
-//! Owns: the folder with what they read. Keeps true: they run on the measured core, as what they are compared with, and for
-//! so long only. Refuses: to take what a failed one printed for a result.
+//! Keeps true: they run on the measured core, as what they are compared with, and for so long only. Refuses: to take what a failed one printed for a result.
 
-use crate::enclosure;
 use crate::hugepages;
 use crate::machine::measured_core;
+use crate::program;
+use crate::watch::Watch;
 use anyhow::{Context, Result, bail, ensure};
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
-/// Seconds that one may take.
-const PATIENCE: &str = "120";
+/// What one may take.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Runs `program` to its end: `eal` are more arguments for DPDK, `own` those for itself. What it printed.
 ///
 /// On huge pages when there are any.
 ///
 /// # Errors
-/// It is not installed, failed, or took more than two minutes.
-pub fn run(program: &str, eal: &[&str], own: &[&str]) -> Result<String> {
+/// It is not installed, failed, or took more than two minutes; the run is to stop.
+pub fn run(program: &str, eal: &[&str], own: &[&str], watch: &Watch) -> Result<String> {
     let core = measured_core().to_string();
     let prefix = format!("--file-prefix=zsync-bench-{}", std::process::id());
     let memory: &[&str] =
@@ -30,14 +27,14 @@ pub fn run(program: &str, eal: &[&str], own: &[&str]) -> Result<String> {
         is_installed(program),
         "there is no {program}: `zsync-bench peers --install`, or the package dpdk-dev"
     );
-    let output = Command::new("timeout")
-        .args(["--kill-after=1", PATIENCE, program, "-l", &core, &prefix, "--no-pci", "--no-telemetry"])
+    let mut command = program::command(program);
+    command
+        .args(["-l", &core, &prefix, "--no-pci", "--no-telemetry"])
         .args(memory)
         .args(eal)
         .arg("--")
-        .args(own)
-        .output()
-        .context("coreutils' timeout is needed")?;
+        .args(own);
+    let output = program::output(&mut command, PATIENCE, watch).with_context(|| program.to_owned())?;
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     if !output.status.success() {
         let complaint = String::from_utf8_lossy(&output.stderr);
@@ -53,65 +50,13 @@ pub fn is_installed(program: &str) -> bool {
     std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
 }
 
-/// A folder for the files that such a program reads. Dropping it removes it.
-#[derive(Debug)]
-pub struct Folder(PathBuf);
-
-impl Folder {
-    /// An empty one.
-    ///
-    /// # Errors
-    /// It cannot be made.
-    pub fn make() -> Result<Self> {
-        static MADE: AtomicU32 = AtomicU32::new(0);
-        // The enclosure's own `/run` goes with it, however it ends.
-        let parent = if enclosure::is_inside() { PathBuf::from("/run") } else { std::env::temp_dir() };
-        let number = MADE.fetch_add(1, Ordering::Relaxed);
-        let path = parent.join(format!("zsync-bench-{}-{number}", std::process::id()));
-        fs::create_dir(&path).with_context(|| format!("making {}", path.display()))?;
-        Ok(Self(path))
-    }
-
-    /// Writes a file of these lines; its path.
-    ///
-    /// # Errors
-    /// It cannot be written.
-    pub fn write(&self, name: &str, lines: impl Iterator<Item = String>) -> Result<String> {
-        let path = self.0.join(name);
-        let text = lines.fold(String::new(), |text, line| text + &line + "\n");
-        fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
-        Ok(path.display().to_string())
-    }
-
-    /// Where it is.
-    pub fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_goes_with_its_files() {
-        let folder = Folder::make().unwrap();
-        let path = folder.write("list", ["a", "b"].map(str::to_owned).into_iter()).unwrap();
-        assert_eq!(fs::read_to_string(&path).unwrap(), "a\nb\n");
-        let place = folder.path().to_owned();
-        drop(folder);
-        assert!(!place.exists());
-    }
-
-    #[test]
     fn a_program_that_is_missing_is_named_with_its_remedy() {
-        let error = run("dpdk-test-nothing", &[], &[]).unwrap_err().to_string();
+        let error = run("dpdk-test-nothing", &[], &[], &Watch::silent()).unwrap_err().to_string();
         assert!(error.contains("dpdk-test-nothing") && error.contains("peers --install"), "{error}");
     }
 }

@@ -5,12 +5,18 @@
 //! of its namespace, and with it everything that it started; and with the last of these the network namespaces, links, BPF
 //! file systems and pins disappear. So nothing needs to be named after a process id, and nothing to be cleaned up.
 //!
+//! The inner process is out of the terminal's reach: the outer one passes on what it is told, a byte for each interrupt, by
+//! the pipe that is the inner one's standard input. So everything in it has time to end in order.
+//!
 //! Needs root, and `unshare` and `setpriv` of util-linux.
 
+use crate::interrupt;
 use anyhow::{Context, Result, ensure};
-use std::process::ExitCode;
-use tokio::process::Command;
-use tokio::signal::unix::{SignalKind, signal};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use std::io::Write;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode, Stdio};
+use std::time::Duration;
 
 /// Set in the environment of the inner process.
 const MARK: &str = "ZSYNC_BENCH_ENCLOSED";
@@ -22,36 +28,41 @@ pub fn is_inside() -> bool {
     std::env::var_os(MARK).is_some()
 }
 
-/// Runs this program with the same arguments in an enclosure; its exit status. An interrupt ends it.
+/// From an interrupt until the inner process is killed.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Runs this program with the same arguments in an enclosure; its exit status. An interrupt is passed on to it; a second one
+/// ends it at once.
 ///
 /// # Errors
 /// Not root, or the programs that are needed are missing.
 pub fn run() -> Result<ExitCode> {
     ensure!(is_possible(), "network namespaces of one's own take root");
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    interrupt::listen();
+    interrupt::hold();
+    let mut words = WRAPPER.split(' ');
     // In this thread, with which the inner process is to end.
-    runtime.block_on(async {
-        let (mut interrupt, mut terminate) =
-            (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-        let mut words = WRAPPER.split(' ');
-        let mut child = Command::new(words.next().unwrap_or_default())
-            .args(words)
-            .arg(std::env::current_exe()?)
-            .args(std::env::args_os().skip(1))
-            .env(MARK, "1")
-            .spawn()
-            .context("setpriv and unshare are needed (Debian has them in the package util-linux)")?;
-        tokio::select! {
-            status = child.wait() => {
-                let code = status?.code().and_then(|code| u8::try_from(code).ok());
-                return Ok(code.map_or(ExitCode::FAILURE, ExitCode::from));
-            }
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-        child.kill().await?;
-        Ok(ExitCode::from(130))
-    })
+    let mut child = Command::new(words.next().unwrap_or_default())
+        .args(words)
+        .arg(std::env::current_exe()?)
+        .args(std::env::args_os().skip(1))
+        .env(MARK, "1")
+        .stdin(Stdio::piped())
+        .process_group(0)
+        .spawn()
+        .context("setpriv and unshare are needed (Debian has them in the package util-linux)")?;
+    let mut pipe = child.stdin.take().context("the inner process has no pipe")?;
+    let wrapper = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).context("pidfd_open")?;
+    std::thread::spawn(move || {
+        interrupt::wait_while(Duration::MAX, || interrupt::number() == 0);
+        // One that has ended meanwhile needs neither.
+        let _ = pipe.write_all(b"!");
+        interrupt::wait_while(PATIENCE, || interrupt::number() < 2);
+        let _ = pidfd_send_signal(&wrapper, Signal::KILL);
+    });
+    let status = child.wait()?;
+    let killed = if interrupt::number() > 0 { ExitCode::from(interrupt::STATUS) } else { ExitCode::FAILURE };
+    Ok(status.code().and_then(|code| u8::try_from(code).ok()).map_or(killed, ExitCode::from))
 }
 
 /// Whether this process may make one.
@@ -64,14 +75,14 @@ pub fn is_possible() -> bool {
 /// # Errors
 /// It cannot be mounted.
 pub fn furnish() -> Result<()> {
-    execute(std::process::Command::new("mount").args(["-t", "tmpfs", "none", "/run"])).map(drop)
+    execute(Command::new("mount").args(["-t", "tmpfs", "none", "/run"])).map(drop)
 }
 
 /// Runs a command to its end; what it printed.
 ///
 /// # Errors
 /// It cannot be run, or failed; with what it said.
-pub fn execute(command: &mut std::process::Command) -> Result<String> {
+pub fn execute(command: &mut Command) -> Result<String> {
     let output = command.output().with_context(|| format!("cannot run {command:?}"))?;
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{command:?}: {}: {}", output.status, said.trim());

@@ -4,15 +4,17 @@
 //! counter, with a full barrier before it is read, and the mean over all bursts is the figure (dpdk's app/test-fib/main.c,
 //! `run_v4`). Keeps true: a pass in which an address had no route is an error, not a figure.
 
-use crate::dpdk::{self, Folder};
+use crate::dpdk;
+use crate::folder::Folder;
 use crate::machine::measured_core;
 use crate::report::{Rate, Report};
 use crate::traffic::{Family, Seeded, Table};
 use crate::tsc;
+use crate::watch::Watch;
 use anyhow::{Context, Result, ensure};
 use std::hint::black_box;
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use zsync_pipelines::tables::fib::Route;
 
 /// The peer.
@@ -50,11 +52,11 @@ enum Addresses {
     V6(Vec<[u8; 16]>),
 }
 
-/// Runs it: A B C A B C, a round of each case after the other; fewer rounds when the time is over.
+/// Runs it: A B C A B C, a round of each case after the other; fewer rounds when the time is over, or `watch` says so.
 ///
 /// # Errors
 /// A pass that cannot be measured. A peer that is not there is a note in the report.
-pub fn run(rounds: usize, budget: Duration) -> Result<Report> {
+pub fn run(rounds: usize, budget: Duration, watch: &Watch) -> Result<Report> {
     let mut report = Report { of_core_time: true, unit: "lookup", ..Report::new("fib") };
     let ghz = report.machine.ghz.context("this processor has no time stamp counter")?;
     let per_second = |clocks: f64| ghz * 1e9 / clocks;
@@ -72,20 +74,24 @@ pub fn run(rounds: usize, budget: Duration) -> Result<Report> {
             cases.push(Case::make(family, routes, if wide { 2 } else { 1 }, &folder)?);
         }
     }
-    let start = Instant::now();
-    for round in 0..rounds {
-        if round > 0 && start.elapsed() > budget {
-            report.notes.push(format!("{round} rounds of {rounds}: the time was over"));
-            break;
-        }
+    let total = rounds * cases.iter().map(|case| 1 + case.theirs.len()).sum::<usize>();
+    let mut turn = 0;
+    let done = watch.rounds(rounds, budget, |round| {
+        let mut step = |name: &str| {
+            watch.step(turn, total, &format!("round {} of {rounds}, {name}", round + 1));
+            turn += 1;
+        };
         for case in &mut cases {
+            step(&case.ours.name);
             case.ours.samples.push(per_second(case.measure()?));
             for (variant, rate) in &mut case.theirs {
                 if !peer {
                     break;
                 }
-                match measure_peer(case.family, case.routes, &case.files, variant) {
+                step(&rate.name);
+                match measure_peer(case.family, case.routes, &case.files, variant, watch) {
                     Ok(clocks) => rate.samples.push(per_second(clocks)),
+                    Err(error) if watch.is_cancelled() => return Err(error),
                     Err(error) => {
                         report.notes.push(format!("no {PROGRAM}{}: {error:#}", variant.name));
                         peer = false;
@@ -93,8 +99,12 @@ pub fn run(rounds: usize, budget: Duration) -> Result<Report> {
                 }
             }
         }
-    }
-    for case in cases {
+        Ok(())
+    })?;
+    report.notes.extend(done.note);
+    for mut case in cases {
+        case.ours.samples.truncate(done.done);
+        case.theirs.iter_mut().for_each(|(_, rate)| rate.samples.truncate(done.done));
         let measured: Vec<Rate> =
             case.theirs.into_iter().map(|(_, rate)| rate).filter(|rate| !rate.samples.is_empty()).collect();
         report.ratios.extend(measured.iter().map(|theirs| crate::report::Ratio::of(&case.ours, theirs)));
@@ -167,14 +177,20 @@ fn pass<A>(list: &[A], lookup: impl Fn(&[A], &mut [Route])) -> (u64, usize) {
 }
 
 /// Clocks of one of the peer's lookups.
-fn measure_peer(family: Family, routes: usize, files: &[String; 2], variant: &Variant) -> Result<f64> {
+fn measure_peer(
+    family: Family,
+    routes: usize,
+    files: &[String; 2],
+    variant: &Variant,
+    watch: &Watch,
+) -> Result<f64> {
     // Of the second level: for the worst of tables, three below each of the prefixes of IPv6.
     let groups = (3 * routes + 1024).to_string();
     let mut own = vec!["-f", &files[0], "-t", &files[1], "-g", &groups];
     if family == Family::V6 {
         own.push("-6");
     }
-    let said = dpdk::run(PROGRAM, variant.eal, &own)?;
+    let said = dpdk::run(PROGRAM, variant.eal, &own, watch)?;
     clocks(&said).with_context(|| format!("{PROGRAM} told no cost of a lookup"))
 }
 

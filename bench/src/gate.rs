@@ -9,6 +9,7 @@ use crate::allocations;
 use crate::stages::callgrind;
 use crate::stages::case::{Case, KINDS, gated};
 use crate::stages::work::Work;
+use crate::watch::{Interrupted, Watch};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ use std::fmt;
 use std::fs;
 use std::path::Path;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread;
 
 /// A case may differ by this part of what it was …
@@ -214,14 +216,17 @@ pub fn choose(names: &[String]) -> Result<Vec<Case>> {
 /// Counts these cases, as many at a time as there are cores: counts do not care who else is running.
 ///
 /// # Errors
-/// Valgrind is not there, or a case does not run under it.
-pub fn count(cases: &[Case]) -> Result<BTreeMap<String, f64>> {
+/// Valgrind is not there, or a case does not run under it; the run is to stop.
+pub fn count(cases: &[Case], watch: &Watch) -> Result<BTreeMap<String, f64>> {
+    let done = AtomicUsize::new(0);
     let next = Mutex::new(cases.iter().copied());
     let take = || next.lock().ok().and_then(|mut next| next.next());
     let work = || {
         let mut counted = Vec::new();
         while let Some(case) = take() {
-            counted.push((case.to_string(), callgrind::instructions(case)?));
+            watch.step(done.load(Relaxed), cases.len(), &format!("instructions, {case}"));
+            counted.push((case.to_string(), callgrind::instructions(case, watch)?));
+            done.fetch_add(1, Relaxed);
         }
         anyhow::Ok(counted)
     };
@@ -241,10 +246,13 @@ pub fn count(cases: &[Case]) -> Result<BTreeMap<String, f64>> {
 /// Returns how many packets that were.
 ///
 /// # Errors
-/// It allocates, or the books do not balance.
-pub fn frugal() -> Result<u64> {
+/// It allocates, or the books do not balance; the run is to stop.
+pub fn frugal(watch: &Watch) -> Result<u64> {
     let mut forwarded = 0;
-    for (name, kind) in KINDS.into_iter().filter(|(_, kind)| kind.is_worker()) {
+    let workers: Vec<_> = KINDS.into_iter().filter(|(_, kind)| kind.is_worker()).collect();
+    for (n, &(name, kind)) in workers.iter().enumerate() {
+        watch.step(n, workers.len(), &format!("allocations, {name}"));
+        ensure!(!watch.is_cancelled(), Interrupted);
         let mut work = Work::new(Case::hot(kind, zsync_packet::burst::BURST, 1000))?;
         let round = work.round() as u64;
         // A pass of each sort, and housekeeping.
@@ -342,7 +350,7 @@ mod tests {
 
     #[test]
     fn a_program_that_does_not_count_its_allocations_is_not_let_through() {
-        let error = frugal().unwrap_err().to_string();
+        let error = frugal(&Watch::silent()).unwrap_err().to_string();
         assert!(error.contains("does not count"), "{error}");
     }
 }

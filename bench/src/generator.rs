@@ -133,6 +133,11 @@ impl Running {
         self.join()
     }
 
+    /// Ends it after the call that it is in, and does not wait for that.
+    pub fn abandon(self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
     /// Waits until its time is over; how many frames it made.
     ///
     /// # Errors

@@ -13,7 +13,9 @@
 //!   peers                   what zsync is compared with, and how it is installed
 //!   testpmd, hugepages      DPDK's forwarder, in the same run
 //!   fib, acl, dpdk          lookups and DPDK's programs that measure theirs, over the same files
-//!   enclosure               namespaces that go when the benchmark goes, however it ends
+//!   program                 other programs, run to their end or to that of the run
+//!   watch, interrupt        how far a run is, and how it stops in order
+//!   enclosure, folder       namespaces that go when the benchmark goes, however it ends; files that go with it
 //! ```
 //!
 //! Every comparison alternates: A B A B, in one run, and what is reported of it is the ratio of each pair. On a machine that
@@ -25,16 +27,19 @@ pub mod allocations;
 pub mod dpdk;
 pub mod enclosure;
 pub mod fib;
+pub mod folder;
 pub mod forwarder;
 pub mod gate;
 pub mod generator;
 pub mod hugepages;
+pub mod interrupt;
 pub mod kernel;
 pub mod machine;
 pub mod memory;
 pub mod outcome;
 pub mod peers;
 pub mod place;
+pub mod program;
 pub mod report;
 pub mod stages;
 pub mod testpmd;
@@ -42,3 +47,4 @@ pub mod tools;
 pub mod traffic;
 pub mod tsc;
 pub mod veth;
+pub mod watch;

@@ -4,55 +4,23 @@ use crate::tsc;
 use std::fs;
 use std::io;
 use std::time::Duration;
+use zsync_report::machine::Machine;
 
-/// Facts that a figure is worthless without.
-#[derive(Clone, Debug)]
-pub struct Machine {
-    /// As `/proc/cpuinfo` names it.
-    pub processor: String,
-    /// Cores that this process may use.
-    pub cores: usize,
-    /// Release of the kernel.
-    pub kernel: String,
-    /// Ticks of the time stamp counter per nanosecond.
-    pub ghz: Option<f64>,
-    /// Runnable threads over the last minute, when it was looked at.
-    pub load: f64,
-}
-
-impl Machine {
-    /// This one, now.
-    pub fn look() -> Self {
-        let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        let processor = cpuinfo
-            .lines()
-            .find_map(|line| line.strip_prefix("model name")?.split_once(':'))
-            .map_or("unknown", |(_, name)| name.trim());
-        let loadavg = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-        Self {
-            processor: processor.to_owned(),
-            cores: std::thread::available_parallelism().map_or(1, usize::from),
-            kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
-            ghz: tsc::ticks_per_nanosecond(),
-            load: loadavg.split(' ').next().and_then(|load| load.parse().ok()).unwrap_or(0.0),
-        }
-    }
-
-    /// As a report has it, with the devices that were measured on.
-    pub fn in_report(&self, driver: &str, mode: &str) -> zsync_report::machine::Machine {
-        let Self { processor, cores, kernel, ghz, load } = self.clone();
-        let (driver, mode) = (Some(driver.to_owned()), Some(mode.to_owned()));
-        zsync_report::machine::Machine { kernel, processor, cores, load, ghz, driver, mode }
-    }
-}
-
-impl std::fmt::Display for Machine {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}, {} cores, Linux {}", self.processor, self.cores, self.kernel)?;
-        if let Some(ghz) = self.ghz {
-            write!(f, ", TSC {ghz:.2} GHz")?;
-        }
-        write!(f, ", load {:.1}", self.load)
+/// This machine, now. Which devices are used is for the caller to say.
+pub fn look() -> Machine {
+    let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let processor = cpuinfo
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split_once(':'))
+        .map_or("unknown", |(_, name)| name.trim());
+    let loadavg = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    Machine {
+        processor: processor.to_owned(),
+        cores: std::thread::available_parallelism().map_or(1, usize::from),
+        kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
+        ghz: tsc::ticks_per_nanosecond(),
+        load: loadavg.split(' ').next().and_then(|load| load.parse().ok()).unwrap_or(0.0),
+        ..Machine::default()
     }
 }
 

@@ -10,6 +10,7 @@ use crate::machine::{core_time, measured_core};
 use crate::report::{Rate, Report};
 use crate::testpmd::Testpmd;
 use crate::traffic::{Family, Seeded, Table, udp_frame};
+use crate::watch::Watch;
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -85,10 +86,10 @@ const ROUTE: &str = r#"
 ///
 /// # Errors
 /// A round that cannot be measured. A testpmd that is not there is a note in the report.
-pub fn patch(rounds: usize, round: Duration) -> Result<Report> {
-    let ours = || measure(&snapshot(PATCH, None)?, printed, round);
+pub fn patch(rounds: usize, round: Duration, watch: &Watch) -> Result<Report> {
+    let ours = || measure(&snapshot(PATCH, None)?, printed, round, watch);
     let names = ["zsync patch", "testpmd io"];
-    beside("memory-patch", names, (rounds, round), ours, Testpmd::between_null_devices())
+    beside("memory-patch", names, (rounds, round), ours, Testpmd::between_null_devices(), watch)
 }
 
 /// `memory-macswap`: two ports patched together and MAC addresses swapped, each packet copied in and out, beside testpmd
@@ -96,11 +97,11 @@ pub fn patch(rounds: usize, round: Duration) -> Result<Report> {
 ///
 /// # Errors
 /// As [`patch`].
-pub fn macswap(rounds: usize, round: Duration) -> Result<Report> {
-    let ours = || measure(&snapshot(MACSWAP, None)?, through, round);
+pub fn macswap(rounds: usize, round: Duration, watch: &Watch) -> Result<Report> {
+    let ours = || measure(&snapshot(MACSWAP, None)?, through, round, watch);
     let testpmd = Testpmd::swapping_between_copying_devices(PACKET, BURST);
     let names = ["zsync macswap", "testpmd macswap"];
-    let mut report = beside("memory-macswap", names, (rounds, round), ours, testpmd)?;
+    let mut report = beside("memory-macswap", names, (rounds, round), ours, testpmd, watch)?;
     report.notes.push(format!(
         "{PACKET} bytes a packet, bursts of {BURST} on both sides; each packet is copied into its frame when it is \
          received, and out of it when it is sent"
@@ -115,6 +116,7 @@ fn beside(
     (rounds, round): (usize, Duration),
     measure_ours: impl Fn() -> Result<f64>,
     testpmd: Result<Testpmd>,
+    watch: &Watch,
 ) -> Result<Report> {
     let mut report = Report { of_core_time: true, ..Report::new(name) };
     let [mut ours, mut theirs] = names.map(|name| Rate { name: name.to_owned(), samples: vec![] });
@@ -125,12 +127,21 @@ fn beside(
             None
         }
     };
-    for _ in 0..rounds {
+    let done = watch.rounds(rounds, Duration::MAX, |number| {
+        let step = |turn: usize, name: &str| {
+            let what = format!("round {} of {rounds}, {name}", number + 1);
+            watch.step(2 * number + turn, 2 * rounds, &what)
+        };
+        step(0, &ours.name);
         ours.samples.push(measure_ours()?);
         if let Some(testpmd) = &mut testpmd {
-            theirs.samples.push(testpmd.measure(round, WARM_UP)?);
+            step(1, &theirs.name);
+            theirs.samples.push(testpmd.measure(round, WARM_UP, watch)?);
         }
-    }
+        Ok(())
+    })?;
+    [&mut ours, &mut theirs].into_iter().for_each(|rate| rate.samples.truncate(done.done));
+    report.notes.extend(done.note);
     if !hugepages::are_reserved() {
         report.notes.push("testpmd is on plain pages, which costs it about half of its rate".to_owned());
     }
@@ -151,11 +162,13 @@ const OF_CORE_TIME: &str = "packets per second that the forwarding thread was ru
 ///
 /// # Errors
 /// A round that cannot be measured.
-pub fn route(rounds: usize, round: Duration) -> Result<Report> {
+pub fn route(rounds: usize, round: Duration, watch: &Watch) -> Result<Report> {
     let mut report = Report { of_core_time: true, ..Report::new("memory-route") };
     let mut seeded = Seeded::new(1);
     let wire = snapshot(PATCH, None)?;
     let mut cases = Vec::new();
+    let total = rounds * (2 * ROUTES.len() + 1);
+    watch.step(0, total, "tables");
     for family in [Family::V4, Family::V6] {
         for routes in ROUTES {
             let table = Table::random(family, routes, &mut seeded)?;
@@ -166,17 +179,27 @@ pub fn route(rounds: usize, round: Duration) -> Result<Report> {
         }
     }
     let mut copied = Rate { name: "the null device's copy (patch)".to_owned(), samples: vec![] };
-    for _ in 0..rounds {
+    let mut turn = 0;
+    let done = watch.rounds(rounds, Duration::MAX, |number| {
+        let mut step = |name: &str| {
+            watch.step(turn, total, &format!("round {} of {rounds}, {name}", number + 1));
+            turn += 1;
+        };
         for (n, (rate, snapshot, flows)) in cases.iter_mut().enumerate() {
             let devices = |_: &mut Pool| copies(flows);
             if n == 0 {
-                copied.samples.push(measure(&wire, devices, round)?);
+                step(&copied.name);
+                copied.samples.push(measure(&wire, devices, round, watch)?);
             }
-            rate.samples.push(measure(snapshot, devices, round)?);
+            step(&rate.name);
+            rate.samples.push(measure(snapshot, devices, round, watch)?);
         }
-    }
+        Ok(())
+    })?;
+    report.notes.extend(done.note);
     report.rates.push(copied);
     report.rates.extend(cases.into_iter().map(|(rate, ..)| rate));
+    report.rates.iter_mut().for_each(|rate| rate.samples.truncate(done.done));
     report.notes.push(OF_CORE_TIME.to_owned());
     report.notes.push(format!(
         "{FLOWS} flows at each port, random destinations; each packet is copied into its frame first (the stage rewrites \
@@ -246,6 +269,7 @@ fn measure(
     snapshot: &Snapshot,
     devices: impl FnOnce(&mut Pool) -> Result<[Null; 2]>,
     round: Duration,
+    watch: &Watch,
 ) -> Result<f64> {
     let mut pool = Pool::heap(FrameSize::K2, FRAMES, 1)?.remove(0);
     let devices = devices(&mut pool)?;
@@ -277,12 +301,16 @@ fn measure(
         let counters = stats.read().context("the worker laps its reader")?;
         Ok((counters.tx_packets, core_time(std::process::id(), id)?, counters.drops.iter().sum::<u64>()))
     };
-    std::thread::sleep(WARM_UP);
-    let (packets, time, _) = look()?;
-    std::thread::sleep(round);
-    let (packets, time, drops) = look().map(|(p, t, drops)| (p - packets, t - time, drops))?;
+    let measured = || -> Result<_> {
+        watch.sleep(WARM_UP)?;
+        let (packets, time, _) = look()?;
+        watch.sleep(round)?;
+        look().map(|(p, t, drops)| (p - packets, t - time, drops))
+    };
+    let measured = measured();
     let stopped = mailbox.order(Order::Stop).is_ok();
     ensure!(stopped && thread.join().is_ok(), "the worker does not stop");
+    let (packets, time, drops) = measured?;
     ensure!(drops == 0, "the worker dropped {drops} packets: what it measured is not forwarding");
     Ok(packets as f64 / time.as_secs_f64())
 }
@@ -293,15 +321,15 @@ mod tests {
 
     #[test]
     fn a_worker_between_null_devices_forwards_everything() {
-        let round = Duration::from_millis(30);
-        assert!(measure(&snapshot(PATCH, None).unwrap(), printed, round).unwrap() > 0.0);
-        assert!(measure(&snapshot(MACSWAP, None).unwrap(), through, round).unwrap() > 0.0);
+        let (round, watch) = (Duration::from_millis(30), Watch::silent());
+        assert!(measure(&snapshot(PATCH, None).unwrap(), printed, round, &watch).unwrap() > 0.0);
+        assert!(measure(&snapshot(MACSWAP, None).unwrap(), through, round, &watch).unwrap() > 0.0);
         let mut seeded = Seeded::new(1);
         for family in [Family::V4, Family::V6] {
             let table = Table::random(family, 1000, &mut seeded).unwrap();
             let flows = [(); 2].map(|()| destinations(&table, &mut seeded));
             let snapshot = snapshot(ROUTE, Some(table.fib)).unwrap();
-            assert!(measure(&snapshot, |_| copies(&flows), round).unwrap() > 0.0);
+            assert!(measure(&snapshot, |_| copies(&flows), round, &watch).unwrap() > 0.0);
         }
     }
 
@@ -311,7 +339,8 @@ mod tests {
             &ROUTE.replace("route.main\"", "drop\"").replace("[route.main]", "").replace("table = 254", ""),
             None,
         );
-        let error = measure(&nowhere.unwrap(), printed, Duration::from_millis(10)).unwrap_err();
+        let error =
+            measure(&nowhere.unwrap(), printed, Duration::from_millis(10), &Watch::silent()).unwrap_err();
         assert!(error.to_string().contains("dropped"), "{error}");
     }
 }

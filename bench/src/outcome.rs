@@ -2,8 +2,9 @@
 //!
 //! Keeps true: what was no measurement in the report is none in its outcome, with the reason.
 
-use crate::report::{Rate, Report, Spread};
+use crate::report::{Rate, Report};
 use zsync_report::outcome::{Absent, Direction, Outcome, Series};
+use zsync_report::spread::Spread;
 
 /// The commit that this program was built from; `-dirty` when there were changes besides.
 pub const COMMIT: &str = env!("ZSYNC_BENCH_COMMIT");
@@ -70,7 +71,7 @@ impl Report {
         outcome.command = command.to_owned();
         let (driver, mode) =
             if self.name.starts_with("veth") { ("veth", "AF_XDP copy") } else { ("null", "in memory") };
-        outcome.machine = self.machine.in_report(driver, mode);
+        outcome.machine = self.machine.with_devices(driver, mode);
         outcome.commit = COMMIT.to_owned();
         outcome.notes.clone_from(&self.notes);
         outcome
@@ -78,7 +79,7 @@ impl Report {
 
     fn series(&self, rate: &Rate) -> Series {
         let cost = self.costs.iter().find(|cost| cost.name == rate.name);
-        let whole = cost.filter(|cost| !cost.whole.is_empty()).map(|cost| Spread::of(&cost.whole).median);
+        let whole = cost.and_then(|cost| Spread::of(&cost.whole)).map(|spread| spread.median);
         Series { cpu_ns_per_packet: whole, ..Series::new(rate.name.clone(), rate.samples.clone()) }
     }
 }

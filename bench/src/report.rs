@@ -2,8 +2,10 @@
 //!
 //! Keeps true: nothing is averaged away. A figure has its minimum, median and maximum, and [outcomes](Report::outcomes) have every sample.
 
-use crate::machine::Machine;
+use crate::machine;
 use std::fmt;
+use zsync_report::machine::Machine;
+use zsync_report::spread::Spread;
 
 /// The outcome of one benchmark.
 #[derive(Debug)]
@@ -69,39 +71,12 @@ impl Ratio {
     }
 }
 
-/// Minimum, median and maximum.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Spread {
-    /// The least.
-    pub min: f64,
-    /// The middle one, or the mean of the middle two.
-    pub median: f64,
-    /// The greatest.
-    pub max: f64,
-}
-
-impl Spread {
-    /// Of these samples; all zero when there are none.
-    pub fn of(samples: &[f64]) -> Self {
-        let mut sorted = samples.to_vec();
-        sorted.sort_by(f64::total_cmp);
-        let middle = sorted.len() / 2;
-        match (sorted.first(), sorted.last(), sorted.get(middle)) {
-            (Some(&min), Some(&max), Some(&upper)) => {
-                let lower = if sorted.len().is_multiple_of(2) { sorted[middle - 1] } else { upper };
-                Self { min, median: (lower + upper) / 2.0, max }
-            }
-            _ => Self { min: 0.0, median: 0.0, max: 0.0 },
-        }
-    }
-}
-
 impl Report {
     /// An empty one.
     pub fn new(name: &'static str) -> Self {
         Self {
             name,
-            machine: Machine::look(),
+            machine: machine::look(),
             of_core_time: false,
             unit: "packet",
             rates: vec![],
@@ -132,8 +107,11 @@ impl fmt::Display for Report {
             writeln!(f, "{:width$}  M {unit}s/s: median    min    max  rounds{cost}", "")?;
         }
         for rate in &self.rates {
-            let Spread { min, median, max } = Spread::of(&rate.samples);
-            let [min, million, max] = [min, median, max].map(|rate| rate / 1e6);
+            let Some(Spread { minimum, median, maximum }) = Spread::of(&rate.samples) else {
+                writeln!(f, "{:width$}  no rounds", rate.name)?;
+                continue;
+            };
+            let [min, million, max] = [minimum, median, maximum].map(|rate| rate / 1e6);
             write!(f, "{:width$}  {million:19.2} {min:6.2} {max:6.2} {:7}", rate.name, rate.samples.len())?;
             if self.of_core_time {
                 let ns = 1e9 / median;
@@ -146,11 +124,17 @@ impl fmt::Display for Report {
             writeln!(f)?;
         }
         for ratio in &self.ratios {
-            let Spread { min, median, max } = Spread::of(&ratio.samples);
-            writeln!(f, "{:width$}  ratio by pairs: {median:.2}  ({min:.2} to {max:.2})", ratio.name)?;
+            let Some(Spread { minimum, median, maximum }) = Spread::of(&ratio.samples) else { continue };
+            writeln!(
+                f,
+                "{:width$}  ratio by pairs: {median:.2}  ({minimum:.2} to {maximum:.2})",
+                ratio.name
+            )?;
         }
         for Cost { name, whole, own } in &self.costs {
-            let [whole, own] = [whole, own].map(|samples| Spread::of(samples).median);
+            let [whole, own] = [whole, own].map(|samples| Spread::of(samples));
+            let (Some(whole), Some(own)) = (whole, own) else { continue };
+            let (whole, own) = (whole.median, own.median);
             writeln!(
                 f,
                 "{name:width$}  ns of processor time a packet: {whole:.0}, {own:.0} of them on the forwarder's core"
@@ -168,10 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_median_is_the_middle_and_ratios_are_of_pairs() {
-        assert_eq!(Spread::of(&[3.0, 1.0, 2.0]), Spread { min: 1.0, median: 2.0, max: 3.0 });
-        assert_eq!(Spread::of(&[4.0, 1.0, 2.0, 3.0]).median, 2.5);
-        assert_eq!(Spread::of(&[]).median, 0.0);
+    fn ratios_are_of_pairs() {
         let rate = |name: &str, samples: &[f64]| Rate { name: name.to_owned(), samples: samples.to_vec() };
         let mut report = Report::new("test");
         // One slow moment of the machine slows both, and the ratio does not see it.
@@ -179,5 +160,14 @@ mod tests {
         assert_eq!(report.ratios[0].samples, [2.0; 3]);
         let text = report.to_string();
         assert!(text.contains("ours / theirs  ratio by pairs: 2.00  (2.00 to 2.00)"), "{text}");
+    }
+
+    #[test]
+    fn what_has_no_round_is_said_to_have_none_and_has_no_ratio() {
+        let rate = |name: &str, samples: &[f64]| Rate { name: name.to_owned(), samples: samples.to_vec() };
+        let mut report = Report::new("test");
+        report.compare(rate("ours", &[8e6]), rate("theirs", &[]));
+        let text = report.to_string();
+        assert!(text.contains("theirs         no rounds") && !text.contains("ratio by pairs"), "{text}");
     }
 }

@@ -5,8 +5,10 @@
 
 use crate::hugepages;
 use crate::machine::{core_time, measured_core};
+use crate::watch::Watch;
 use anyhow::{Context, Result, bail, ensure};
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
@@ -74,6 +76,8 @@ impl Testpmd {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
+            // What is typed at the terminal is not for it; when this process ends, its prompt does, and it with that.
+            .process_group(0)
             .spawn()
             .with_context(|| {
                 format!("{PROGRAM} cannot be started (Debian has it in the package dpdk-dev)")
@@ -103,12 +107,12 @@ impl Testpmd {
     /// Packets per second of core time that it sends in a round.
     ///
     /// # Errors
-    /// It does not answer, or sends nothing.
-    pub fn measure(&mut self, round: Duration, warm_up: Duration) -> Result<f64> {
+    /// It does not answer, or sends nothing; the run is to stop, and then it still forwards.
+    pub fn measure(&mut self, round: Duration, warm_up: Duration, watch: &Watch) -> Result<f64> {
         self.forward(true)?;
-        std::thread::sleep(warm_up);
+        watch.sleep(warm_up)?;
         let (packets, time) = self.look()?;
-        std::thread::sleep(round);
+        watch.sleep(round)?;
         let (packets, time) = self.look().map(|(p, t)| (p - packets, t.saturating_sub(time)))?;
         self.forward(false)?;
         ensure!(packets > 0 && !time.is_zero(), "{PROGRAM} forwards nothing");

@@ -6,6 +6,7 @@
 use crate::stages::costs::{Cost, Costs};
 use crate::stages::sample::{Sweep, sample};
 use crate::tsc;
+use crate::watch::{Rounds, Watch};
 use anyhow::{Context, Result, ensure};
 use std::hint::black_box;
 use std::time::Duration;
@@ -51,7 +52,7 @@ struct Tool {
 ///
 /// # Errors
 /// A case that cannot be set up, or goes wrong.
-pub fn run(rounds: usize, time: Duration, costs: &mut Costs) -> Result<()> {
+pub fn run(rounds: usize, time: Duration, watch: &Watch, costs: &mut Costs) -> Result<()> {
     let mut tools = Vec::new();
     for (name, text) in STREAMS {
         tools.push(Tool { name, work: Box::new(write(stream(text)?)) });
@@ -67,17 +68,23 @@ pub fn run(rounds: usize, time: Duration, costs: &mut Costs) -> Result<()> {
         tools.push(Tool { name, work: Box::new(arrive(flows, window)?) });
     }
     let turn = time / (tools.len() * rounds).max(1) as u32;
+    let (mut done, total) = (0, tools.len() * rounds);
     let mut samples = vec![Vec::new(); tools.len()];
-    for _ in 0..rounds {
+    let Rounds { done: whole, note } = watch.rounds(rounds, Duration::MAX, |round| {
         for (tool, samples) in tools.iter_mut().zip(&mut samples) {
+            watch.step(done, total, &format!("round {} of {rounds}, {}", round + 1, tool.name));
             let sweep = || {
-                let mut done = Ok(());
-                let sweep = Sweep::of(SWEEP, || done = (tool.work)());
-                done.with_context(|| tool.name).map(|()| sweep)
+                let mut worked = Ok(());
+                let sweep = Sweep::of(SWEEP, || worked = (tool.work)());
+                worked.with_context(|| tool.name).map(|()| sweep)
             };
-            samples.push(sample(turn, sweep)?);
+            samples.push(sample(turn, watch, sweep)?);
+            done += 1;
         }
-    }
+        Ok(())
+    })?;
+    samples.iter_mut().for_each(|samples| samples.truncate(whole));
+    costs.notes.extend(note);
     let named = tools.iter().zip(samples);
     costs.costs.extend(named.map(|(tool, samples)| Cost { name: tool.name.into(), budget: None, samples }));
     if let Some(ticks) = tsc::ticks_per_nanosecond() {
@@ -168,7 +175,7 @@ mod tests {
 
     #[test]
     fn every_tool_is_measured_and_none_loses_a_packet() {
-        let costs = costs::run(Plan::Tools, 2, Duration::ZERO, false).unwrap();
+        let costs = costs::run(Plan::Tools, 2, Duration::ZERO, false, &Watch::silent()).unwrap();
         assert_eq!(costs.costs.len(), STREAMS.len() + RECEIVED.len() + 3);
         for cost in &costs.costs {
             assert!(

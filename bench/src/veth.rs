@@ -10,11 +10,13 @@ use crate::generator::{Generator, Traffic};
 use crate::kernel::Way;
 use crate::machine::{busy_time, measured_core};
 use crate::place::{self, MACS, Part};
-use crate::report::{Cost, Rate, Ratio, Report, Spread};
+use crate::report::{Cost, Rate, Ratio, Report};
+use crate::watch::Watch;
 use anyhow::{Result, bail, ensure};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use zsync_report::spread::Spread;
 
 /// From the generator's first packet to the start of the measurement.
 const WARM_UP: Duration = Duration::from_millis(500);
@@ -33,53 +35,53 @@ const MARGIN: f64 = 1.05;
 ///
 /// # Errors
 /// The place cannot be built, or the generator not be loaded. A peer that does not forward is a note, zsync a failure.
-pub fn route(rounds: usize, budget: Duration) -> Result<Report> {
+pub fn route(rounds: usize, budget: Duration, watch: &Watch) -> Result<Report> {
     let kinds = [Kind::Zsync, Kind::Testpmd, Kind::Kernel, Kind::Redirect];
-    compare(Report::new("veth-route"), &kinds, FLOWS, rounds, budget)
+    compare(Report::new("veth-route"), &kinds, FLOWS, (rounds, budget), watch)
 }
 
 /// `veth-route` beside one peer, as [`PEERS`](crate::peers::PEERS) names it.
 ///
 /// # Errors
 /// Those of [`route`]; there is no such peer.
-pub fn route_beside(peer: &str, rounds: usize, budget: Duration) -> Result<Report> {
+pub fn route_beside(peer: &str, rounds: usize, budget: Duration, watch: &Watch) -> Result<Report> {
     let kind = match peer {
         "dpdk-testpmd" => Kind::Testpmd,
         "kernel" => Kind::Kernel,
         "kernel-xdp" => Kind::Redirect,
         _ => bail!("veth-route has no peer {peer}"),
     };
-    compare(Report::new("veth-route"), &[Kind::Zsync, kind], FLOWS, rounds, budget)
+    compare(Report::new("veth-route"), &[Kind::Zsync, kind], FLOWS, (rounds, budget), watch)
 }
 
 /// `veth-track`: connection tracking, 65,536 flows.
 ///
 /// # Errors
 /// Those of [`route`].
-pub fn track(rounds: usize, budget: Duration) -> Result<Report> {
+pub fn track(rounds: usize, budget: Duration, watch: &Watch) -> Result<Report> {
     let absent = Some("zsync has no connection tracking stage yet".to_owned());
     let report = Report { absent, ..Report::new("veth-track") };
-    compare(report, &[Kind::Nftables(Way::Track)], TRACKED_FLOWS, rounds, budget)
+    compare(report, &[Kind::Nftables(Way::Track)], TRACKED_FLOWS, (rounds, budget), watch)
 }
 
 /// `veth-nat`: masquerading.
 ///
 /// # Errors
 /// Those of [`route`].
-pub fn nat(rounds: usize, budget: Duration) -> Result<Report> {
+pub fn nat(rounds: usize, budget: Duration, watch: &Watch) -> Result<Report> {
     let absent = Some("zsync has no address translation stage yet".to_owned());
     let report = Report { absent, ..Report::new("veth-nat") };
-    compare(report, &[Kind::Nftables(Way::Masquerade)], FLOWS, rounds, budget)
+    compare(report, &[Kind::Nftables(Way::Masquerade)], FLOWS, (rounds, budget), watch)
 }
 
 /// `veth-filter`: 1,000 rules that do not match, and one that does.
 ///
 /// # Errors
 /// Those of [`route`].
-pub fn filter(rounds: usize, budget: Duration) -> Result<Report> {
+pub fn filter(rounds: usize, budget: Duration, watch: &Watch) -> Result<Report> {
     let absent = Some("zsync has no filter stage yet".to_owned());
     let report = Report { absent, ..Report::new("veth-filter") };
-    compare(report, &[Kind::Nftables(Way::Filter)], FLOWS, rounds, budget)
+    compare(report, &[Kind::Nftables(Way::Filter)], FLOWS, (rounds, budget), watch)
 }
 
 /// What one forwarder did, round by round.
@@ -108,8 +110,8 @@ fn compare(
     mut report: Report,
     kinds: &[Kind],
     flows: u32,
-    rounds: usize,
-    budget: Duration,
+    (rounds, budget): (usize, Duration),
+    watch: &Watch,
 ) -> Result<Report> {
     ensure!(report.machine.cores >= 2, "it takes two cores: one for the generator, one for the forwarder");
     place::build()?;
@@ -127,10 +129,15 @@ fn compare(
         })
     })?);
     let mut all: Vec<Turns> = kinds.iter().map(|&kind| Turns::new(kind)).collect();
-    for _ in 0..rounds {
+    let mut turn = 0;
+    let done = watch.rounds(rounds, Duration::MAX, |number| {
         for turns in all.iter_mut().filter(|turns| !turns.gone) {
-            match measure(turns.kind, &generator, round) {
+            let name = turns.kind.name();
+            watch.step(turn, rounds * kinds.len(), &format!("round {} of {rounds}, {name}", number + 1));
+            turn += 1;
+            match measure(turns.kind, &generator, round, watch) {
                 Ok(sample) => turns.take(&sample),
+                Err(error) if watch.is_cancelled() => return Err(error),
                 Err(error) => {
                     turns.gone = true;
                     let why = format!("no {}: {error:#}", turns.kind.name());
@@ -142,17 +149,21 @@ fn compare(
                 }
             }
         }
-    }
+        Ok(())
+    })?;
+    report.notes.extend(done.note);
+    all.iter_mut().for_each(|turns| turns.keep(done.done));
     all.retain(|turns| !turns.rate.samples.is_empty());
     for turns in &all {
-        let generated = Spread::of(&turns.generated).median;
+        let median = |samples: &[f64]| Spread::of(samples).map_or(0.0, |spread| spread.median);
+        let generated = median(&turns.generated);
         // The kernel forwards on the generator's core, in its time: the two are one there, and the sum is what is measured.
         let on_its_own_core = matches!(turns.kind, Kind::Zsync | Kind::Testpmd);
         if !on_its_own_core {
             report
                 .notes
                 .push(format!("{}: on the generator's core, in its time: a reference", turns.rate.name));
-        } else if generated < MARGIN * Spread::of(&turns.rate.samples).median {
+        } else if generated < MARGIN * median(&turns.rate.samples) {
             report.unmeasured.push(turns.rate.name.clone());
             report.notes.push(format!(
                 "{}: no measurement, as the generator was the limit: it made {:.2} M frames/s",
@@ -207,18 +218,36 @@ impl Turns {
         self.cost.whole.push(sample.cost[0]);
         self.cost.own.push(sample.cost[1]);
     }
+
+    /// Drops what was measured after so many rounds.
+    fn keep(&mut self, rounds: usize) {
+        let Self { rate, generated, cost, .. } = self;
+        for samples in [&mut rate.samples, generated, &mut cost.whole, &mut cost.own] {
+            samples.truncate(rounds);
+        }
+    }
 }
 
-fn measure(kind: Kind, generator: &Arc<Generator>, round: Duration) -> Result<Sample> {
+fn measure(kind: Kind, generator: &Arc<Generator>, round: Duration, watch: &Watch) -> Result<Sample> {
     let forwarder = Forwarder::start(kind)?;
     let start = Instant::now();
     let running = generator
         .spawn(GENERATOR_CORE, WARM_UP + round + Duration::from_millis(300), || Part::Source.enter());
-    std::thread::sleep(WARM_UP);
     let look = || -> Result<_> { Ok((Instant::now(), Part::Sink.received("eth0")?, busy_time()?)) };
-    let (from, before, busy_before) = look()?;
-    std::thread::sleep(round);
-    let (to, after, busy_after) = look()?;
+    let looks = || -> Result<_> {
+        watch.sleep(WARM_UP)?;
+        let first = look()?;
+        watch.sleep(round)?;
+        Ok((first, look()?))
+    };
+    let ((from, before, busy_before), (to, after, busy_after)) = match looks() {
+        Ok(looks) => looks,
+        Err(error) => {
+            // A call is of seconds, and nobody wants what it makes.
+            running.abandon();
+            return Err(error);
+        }
+    };
     let generated = running.finish()?;
     let whole = start.elapsed().as_secs_f64();
     let tracked = if let Forwarder::Nftables(rules) = &forwarder { rules.tracked()? } else { None };

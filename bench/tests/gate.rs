@@ -2,27 +2,11 @@
 
 use serde_json::Value;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
+use zsync_bench::folder::Folder;
 
 const COMMITTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/baseline.json");
-
-/// A temporary folder that goes when it is dropped.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn create(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("zsync-gate-{}-{name}", std::process::id()));
-        fs::create_dir(&path).unwrap();
-        Self(path)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
 
 fn gate(arguments: &[&str], baseline: &Path) -> (String, Output) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_zsync-bench"));
@@ -54,8 +38,8 @@ fn instructions_are_the_same_each_time_and_a_dearer_case_fails_by_its_name() {
     if skipped() {
         return;
     }
-    let folder = Folder::create("tampered");
-    let baseline = folder.0.join("baseline.json");
+    let folder = Folder::make().unwrap();
+    let baseline = folder.path().join("baseline.json");
     let counts = |text: &str| serde_json::from_str::<Value>(text).unwrap()["instructions_per_packet"].clone();
     // Only some of the cases can be written only into a baseline that has the others.
     let mut whole: Value = serde_json::from_str(&fs::read_to_string(COMMITTED).unwrap()).unwrap();
@@ -95,8 +79,8 @@ fn another_build_s_baseline_is_not_compared_with() {
     if skipped() {
         return;
     }
-    let folder = Folder::create("build");
-    let baseline = folder.0.join("baseline.json");
+    let folder = Folder::make().unwrap();
+    let baseline = folder.path().join("baseline.json");
     let mut other: Value = serde_json::from_str(&fs::read_to_string(COMMITTED).unwrap()).unwrap();
     other["rustc"] = "rustc 1.0.0".into();
     fs::write(&baseline, other.to_string()).unwrap();

@@ -35,6 +35,11 @@ impl Machine {
         let known: Vec<&str> = [&self.driver, &self.mode].into_iter().flatten().map(String::as_str).collect();
         (!known.is_empty()).then(|| known.join(", "))
     }
+
+    /// The same, measured with these devices.
+    pub fn with_devices(&self, driver: &str, mode: &str) -> Self {
+        Self { driver: Some(driver.to_owned()), mode: Some(mode.to_owned()), ..self.clone() }
+    }
 }
 
 impl fmt::Display for Machine {

@@ -30,7 +30,8 @@ impl<W: Write> Progress<W> {
         Self { out, is_terminal, said: None, shown: 0 }
     }
 
-    /// Says how far the run is, if it is time: `done` of `total` steps, `elapsed` after the start. `what` is cut to one line.
+    /// Says how far the run is, if it is time: `done` of `total` steps, `elapsed` after the start. `what` is cut so that it
+    /// all fits on one line.
     ///
     /// # Errors
     /// As of the writer; a caller may pass over it, a run does not fail for its progress.
@@ -48,8 +49,11 @@ impl<W: Write> Progress<W> {
             }
             _ => String::new(),
         };
-        let line = format!("{what}: {done} of {total}, {} s{left}", elapsed.as_secs());
-        let line: String = line.chars().map(|c| if c.is_control() { ' ' } else { c }).take(COLUMNS).collect();
+        let figures = format!(": {done} of {total}, {} s{left}", elapsed.as_secs());
+        // The name is what a reader can do without.
+        let room = COLUMNS.saturating_sub(figures.len());
+        let name = what.chars().map(|c| if c.is_control() { ' ' } else { c }).take(room);
+        let line = name.collect::<String>() + &figures;
         if self.is_terminal {
             let length = line.chars().count();
             let stale = self.shown.saturating_sub(length);
@@ -114,9 +118,9 @@ mod tests {
     }
 
     #[test]
-    fn a_name_with_newlines_or_too_long_stays_one_line() {
+    fn a_name_with_newlines_or_too_long_stays_one_line_and_leaves_room_for_the_figures() {
         let text = said(false, &[(5000, 0, &format!("a\n\u{1b}[2J{}", "x".repeat(200)))]);
         assert_eq!(text.chars().count(), COLUMNS + 1);
-        assert!(text.starts_with("a  [2Jxxx") && text.ends_with("x\n"), "{text:?}");
+        assert!(text.starts_with("a  [2Jxxx") && text.ends_with("x: 0 of 10, 5 s\n"), "{text:?}");
     }
 }

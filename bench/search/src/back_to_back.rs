@@ -1,20 +1,32 @@
-//! Back-to-back frames (RFC 2544 §26.4): the longest burst at full rate without a loss, and the buffer that it implies
-//! (RFC 9004).
+//! Back-to-back frames (RFC 2544 §26.4, updated by RFC 9004): the longest burst at full rate without a loss, and the buffer
+//! that it implies.
+//!
+//! Refuses a throughput that is not below the full rate, as RFC 9004 §6.1 does: no burst fills such a device's buffer.
+//!
+//! Keeps true: each search is a binary search of its own (§6.2, ETSI GS NFV-TST 009 §12.3.2), to a step of one packet; a
+//! lossy burst is not tried again. On a link without a nominal speed, such as a virtual one, the full rate is the
+//! generator's, and the buffer times are as good as that rate is.
 
 use crate::run::{Ending, SearchError};
 use crate::trial::{Rate, TOLERANCE};
 use std::fmt;
 use std::time::Duration;
 
-/// RFC 2544 §26.4: at least 50 searches, whose mean is reported.
+/// RFC 2544 §26.4: at least 50 searches, whose mean is reported. RFC 9004 §6.3 leaves the number open, and wants it
+/// reported.
 pub const RFC2544_REPEATS: u32 = 50;
+/// RFC 9004 §6.2: for how long at least nothing is sent, once a burst has come back, so that the device's buffers are empty.
+/// Where they hold more than that, or bursts last longer, the pause must be longer too.
+pub const PAUSE: Duration = Duration::from_secs(2);
+/// RFC 9004 §6.2: how long the longest burst must be allowed to last.
+pub const LONGEST: Duration = Duration::from_secs(30);
 
 /// What sends bursts at full rate.
 pub trait Bursts {
     /// Why it could not.
     type Error;
 
-    /// Sends `packets` back to back, once the device's buffers are empty, and counts what comes back.
+    /// Sends `packets` back to back, once the device's buffers are empty (see [`PAUSE`]), and counts what comes back.
     ///
     /// # Errors
     /// The burst could not be sent.
@@ -35,9 +47,10 @@ pub struct Burst {
 /// How the searches go.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Settings {
-    /// Packets per second of a full-rate burst: the line's (RFC 9004, Max Theoretical Frame Rate).
+    /// Packets per second of a full-rate burst: the line's (RFC 9004 §6.4, Max Theoretical Frame Rate).
     pub rate: f64,
-    /// Packets per second of the device's throughput, for the corrected buffer time; below `rate`.
+    /// Packets per second of the device's throughput (§6.4, Measured Throughput), for the corrected buffer time; below
+    /// `rate`.
     pub throughput: f64,
     /// The longest burst that is tried, packets, at least 1 and below `u64::MAX`.
     pub longest: u64,
@@ -45,16 +58,27 @@ pub struct Settings {
     pub repeats: u32,
 }
 
+impl Settings {
+    /// As RFC 9004 wants them: bursts of up to 30 s, 50 searches.
+    pub fn rfc9004(rate: f64, throughput: f64) -> Self {
+        let longest = (rate * LONGEST.as_secs_f64()) as u64;
+        Self { rate, throughput, longest, repeats: RFC2544_REPEATS }
+    }
+}
+
 /// What was found.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BackToBack {
-    /// How it ended: [`Ending::AboveMaximum`] when the longest burst passed still, with its length.
+    /// What it was searched with.
+    pub settings: Settings,
+    /// How it ended: [`Ending::AboveMaximum`] when the longest burst passed still, with its length. RFC 9004 §6.2 wants such
+    /// a search repeated with longer bursts.
     pub ending: Ending,
     /// Packets of the longest burst without a loss, search by search.
     pub longest: Vec<u64>,
-    /// RFC 9004: Implied DUT Buffer Time, the mean burst over the burst's rate.
+    /// RFC 9004 §6.4: Implied DUT Buffer Time, the mean burst over the full rate.
     pub implied_buffer: Option<Duration>,
-    /// RFC 9004: Corrected DUT Buffer Time, less what the device forwarded during the burst.
+    /// RFC 9004 §6.4: Corrected DUT Buffer Time, less what the device forwarded during the burst.
     pub corrected_buffer: Option<Duration>,
     /// Every burst, in order.
     pub bursts: Vec<Burst>,
@@ -68,6 +92,20 @@ impl BackToBack {
         let count = self.longest.len();
         (count > 0).then(|| self.longest.iter().map(|&burst| burst as f64).sum::<f64>() / count as f64)
     }
+
+    /// The standard deviation of the bursts (of a sample), packets; none below two finished searches.
+    pub fn deviation(&self) -> Option<f64> {
+        let mean = self.mean().filter(|_| self.longest.len() > 1)?;
+        let squares: f64 = self.longest.iter().map(|&burst| (burst as f64 - mean).powi(2)).sum();
+        Some((squares / (self.longest.len() - 1) as f64).sqrt())
+    }
+
+    /// RFC 9004 §7, Actual Buffer Time: how long the buffer lasts when packets come at `rate` per second instead of the full
+    /// rate. None without a finished search, or for a rate that is none.
+    pub fn buffer_at(&self, rate: f64) -> Option<Duration> {
+        let corrected = self.corrected_buffer?.as_secs_f64();
+        Duration::try_from_secs_f64(corrected * self.settings.rate / rate).ok()
+    }
 }
 
 impl fmt::Display for BackToBack {
@@ -75,15 +113,21 @@ impl fmt::Display for BackToBack {
         match (self.mean(), self.implied_buffer, self.corrected_buffer) {
             (Some(mean), Some(implied), Some(corrected)) => {
                 let [implied, corrected] = [implied, corrected].map(|time| time.as_secs_f64() * 1e6);
-                write!(
-                    f,
-                    "back-to-back: {mean:.1} packets; buffer {corrected:.3} us (implied {implied:.3} us)"
-                )?;
+                let (least, most) = (self.longest.iter().min(), self.longest.iter().max());
+                let (least, most) = (least.copied().unwrap_or(0), most.copied().unwrap_or(0));
+                write!(f, "back-to-back: {mean:.1} packets, mean of {} searches (", self.longest.len())?;
+                write!(f, "least {least}, most {most}")?;
+                if let Some(deviation) = self.deviation() {
+                    write!(f, ", standard deviation {deviation:.1}")?;
+                }
+                write!(f, "); buffer {corrected:.3} us (implied {implied:.3} us)")?;
             }
             _ => f.write_str("back-to-back: unknown")?,
         }
         match self.ending {
-            Ending::AboveMaximum(packets) => write!(f, "; bursts of {packets:.0} packets pass still")?,
+            Ending::AboveMaximum(packets) => {
+                write!(f, "; bursts of {packets:.0} packets pass still, so the search needs longer ones")?
+            }
             ending => write!(f, "; {ending}")?,
         }
         writeln!(f, "; {} bursts. {}", self.bursts.len(), self.rule)
@@ -140,12 +184,16 @@ pub fn measure<B: Bursts>(
         }
     }
     let mut result = BackToBack {
+        settings,
         ending,
         longest,
         implied_buffer: None,
         corrected_buffer: None,
         bursts,
-        rule: format!("It stops when bursts of n pass and n + 1 fail, {repeats} times (RFC 2544 §26.4)."),
+        rule: format!(
+            "It stops when bursts of n pass and n + 1 fail (a step of 1 packet, from {most} on), {repeats} times \
+             (RFC 9004 §6)."
+        ),
     };
     // With the longest burst still passing, the buffer is at least this; the ending says so.
     if let Some(mean) = result.mean() {

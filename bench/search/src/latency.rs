@@ -1,17 +1,22 @@
-//! Latency at parts of a rate: at 10, 50 and 90 % of the NDR, or at the throughput itself (RFC 2544 §26.2).
+//! Latency at parts of a rate: at 10, 50 and 90 % of the PDR or NDR, or at the throughput itself (RFC 2544 §26.2).
+//!
+//! Departs from RFC 2544 on purpose: it takes one tagged packet of each trial, 60 s after the first, and the mean over the
+//! trials. Here each trial has quantiles of all packets whose latency was taken, and the mean is of their medians. Which of
+//! RFC 1242's two latencies it is, of bit forwarding or of storing and forwarding, is the trial's to know and the report's
+//! to say.
 
 use crate::run::{Attempt, Ending, Limits, Run, SearchError, Watch};
 use crate::trial::{Latency, Rate, Record, Trial};
 use std::fmt;
 use std::time::Duration;
 
-/// The usual parts of the NDR.
+/// Parts of the PDR at which the FD.io CSIT project measures, besides a device without load.
 pub const PARTS: [f64; 3] = [0.1, 0.5, 0.9];
 /// RFC 2544 §26.2: at the throughput.
 pub const AT_THROUGHPUT: [f64; 1] = [1.0];
 /// RFC 2544 §26.2: trials of at least 120 s.
 pub const RFC2544_DURATION: Duration = Duration::from_secs(120);
-/// RFC 2544 §26.2: at least 20 trials, whose mean is reported.
+/// RFC 2544 §26.2: at least 20 trials, the mean of which is reported.
 pub const RFC2544_TRIALS: u32 = 20;
 
 /// Latency at one rate.

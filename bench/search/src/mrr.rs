@@ -1,6 +1,7 @@
 //! Maximum receive rate: what comes back when the generator sends all it can.
 //!
-//! No search and no promise about loss; quick, and good for comparing two versions of one device.
+//! No search and no promise about loss; quick, and good for comparing two versions of one device. The name is the FD.io CSIT
+//! project's, which takes 10 trials of 1 s; RFC 2285 §3.6.2 calls the like the forwarding rate at maximum offered load.
 
 use crate::run::{Attempt, Ending, Limits, Run, SearchError, Watch};
 use crate::trial::{Rate, Record, Trial};

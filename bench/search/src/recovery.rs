@@ -1,11 +1,15 @@
 //! System recovery (RFC 2544 §26.5): how long a device goes on losing packets after an overload has ended.
+//!
+//! Keeps true: a time is one from the cut of the rate (time stamp A) to the last loss (B), so B − A; RFC 2544 names the two
+//! the other way round, which would be below zero. A trial in which the device lost nothing had no overload to recover from:
+//! it is no time of zero, as RFC 2544 would allow, but void.
 
 use crate::run::SearchError;
 use crate::trial::Rate;
 use std::fmt;
 use std::time::Duration;
 
-/// The overload, as a part of the throughput.
+/// The overload, as a part of the throughput, where the line carries as much.
 pub const OVERLOAD: f64 = 1.1;
 /// What the rate is cut to, as a part of the overload.
 pub const CUT: f64 = 0.5;
@@ -38,9 +42,19 @@ pub struct Relieved {
     pub lost: u64,
 }
 
+impl fmt::Display for Relieved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (offered, cut) = (Rate(self.offered), self.cut_at.as_secs_f64());
+        write!(f, "{offered} until {cut:.6} s, {} packets lost", self.lost)?;
+        self.last_lost_at.map_or(Ok(()), |last| write!(f, ", the last at {:.6} s", last.as_secs_f64()))
+    }
+}
+
 /// The recovery times.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Recovery {
+    /// Packets per second of the throughput that the overload is of.
+    pub throughput: f64,
     /// Packets per second of the overload that was asked for.
     pub overload: f64,
     /// Trial by trial, B − A; zero when nothing was lost after the cut.
@@ -63,10 +77,11 @@ impl Recovery {
 
 impl fmt::Display for Recovery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let overload = Rate(self.overload);
+        let (overload, throughput) = (Rate(self.overload), Rate(self.throughput));
+        write!(f, "system recovery from {overload} (throughput {throughput}): ")?;
         match self.mean() {
-            Some(mean) => write!(f, "system recovery from {overload}: {:.6} s", mean.as_secs_f64())?,
-            None => write!(f, "system recovery from {overload}: not measured")?,
+            Some(mean) => write!(f, "{:.6} s", mean.as_secs_f64())?,
+            None => f.write_str("not measured")?,
         }
         if let Some(void) = self.void.last() {
             let count = self.void.len();
@@ -76,7 +91,7 @@ impl fmt::Display for Recovery {
     }
 }
 
-/// Runs `count` trials, each of `duration` at 110 % of `throughput`, then at half of that.
+/// [`measure_within`] a line without a limit.
 ///
 /// # Errors
 /// Settings that make no sense; a trial that failed.
@@ -86,10 +101,26 @@ pub fn measure<O: Overload>(
     count: u32,
     duration: Duration,
 ) -> Result<Recovery, SearchError<O::Error>> {
-    if count == 0 || duration.is_zero() || !(throughput > 0.0 && throughput.is_finite()) {
-        return Err(SearchError::Setting("needs trials, a duration and a throughput"));
+    measure_within(device, throughput, f64::INFINITY, count, duration)
+}
+
+/// Runs `count` trials, each of `duration` at 110 % of `throughput` or at `maximum` packets per second, the line's rate,
+/// whichever is lower; then at half of that.
+///
+/// # Errors
+/// Settings that make no sense; a trial that failed.
+pub fn measure_within<O: Overload>(
+    device: &mut O,
+    throughput: f64,
+    maximum: f64,
+    count: u32,
+    duration: Duration,
+) -> Result<Recovery, SearchError<O::Error>> {
+    let sound = throughput > 0.0 && throughput.is_finite() && maximum > 0.0;
+    if count == 0 || duration.is_zero() || !sound {
+        return Err(SearchError::Setting("needs trials, a duration, and a throughput and a maximum above 0"));
     }
-    let overload = throughput * OVERLOAD;
+    let overload = (throughput * OVERLOAD).min(maximum);
     let (mut times, mut void, mut trials) = (vec![], vec![], vec![]);
     for _ in 0..count {
         let seen = device
@@ -105,5 +136,5 @@ pub fn measure<O: Overload>(
     }
     let seconds = duration.as_secs_f64();
     let rule = format!("It stops after {count} trials of {seconds:.1} s of overload (RFC 2544 §26.5).");
-    Ok(Recovery { overload, times, void, trials, rule })
+    Ok(Recovery { throughput, overload, times, void, trials, rule })
 }

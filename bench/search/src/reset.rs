@@ -1,11 +1,20 @@
-//! Reset and recovery times from what arrived, by both methods of RFC 6201.
+//! Reset and recovery times from what arrived, by both methods of RFC 6201 §1.3 (which updates RFC 2544 §26.6).
 //!
-//! Owns the reckoning only: who resets the device, and how, is the caller's. Keeps true: packets that were lost outside of
-//! the longest gap are told apart, not counted as time of the reset.
+//! Owns the reckoning only. Who resets the device, and how, is the caller's: a restart of its process is a process reset
+//! (§4.2.2), of its operating system an OS reset (§4.2.1); hardware resets (§4.1) and power (§4.3) take a hand. So are the
+//! smallest packets at the throughput's rate, [`BEFORE`] without a loss, and forwarding state that needs no peer (§3).
+//!
+//! Keeps true: packets that were lost outside of the longest gap are told apart, not counted as time of the reset. RFC 6201's
+//! frame-loss method counts them; [`Reset::by_all_loss`] is its time to the letter, the same where all loss is in one gap.
 
 use std::fmt;
 use std::time::Duration;
 use thiserror::Error;
+
+/// RFC 6201 §4: for how long the device forwards before it is reset.
+pub const BEFORE: Duration = Duration::from_secs(15);
+/// RFC 6201 §4.3.1: how long power is interrupted at least; what is reported is the time less that. RFC 2544 had 10 s.
+pub const POWER_INTERRUPTION: Duration = Duration::from_secs(15);
 
 /// A packet that came back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,10 +54,12 @@ pub enum ResetError {
 /// The time of one reset.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Reset {
-    /// Frame-loss method (RFC 6201): lost packets of the gap over the offered rate.
+    /// Lost packets of the gap over the offered rate.
     pub by_loss: Duration,
-    /// Time-stamp method (RFC 6201): from the last arrival before the gap (A) to the first after it (B). It is longer
-    /// than the other by the time between two packets.
+    /// Frame-loss method (RFC 6201 §1.3): all lost packets over the offered rate.
+    pub by_all_loss: Duration,
+    /// Time-stamp method (§1.3): from the last arrival before the gap (A) to the first after it (B). It is longer than the
+    /// other by the time between two packets.
     pub by_time: Duration,
     /// Packets lost in the gap.
     pub lost: u64,
@@ -58,13 +69,21 @@ pub struct Reset {
 
 impl fmt::Display for Reset {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [loss, time] = [self.by_loss, self.by_time].map(|time| time.as_secs_f64());
-        write!(f, "{loss:.6} s by loss ({} packets), {time:.6} s by time stamps", self.lost)?;
-        match self.lost_elsewhere {
-            0 => Ok(()),
-            other => write!(f, "; {other} packets lost elsewhere"),
+        let [loss, all, time] = [self.by_loss, self.by_all_loss, self.by_time].map(milliseconds);
+        match (self.lost, self.lost_elsewhere) {
+            (0, 0) => f.write_str("no loss"),
+            (lost, 0) => write!(f, "{loss:.3} ms by loss ({lost} packets), {time:.3} ms by time stamps"),
+            (lost, other) => write!(
+                f,
+                "{loss:.3} ms by loss ({lost} packets), {time:.3} ms by time stamps; {other} packets lost elsewhere \
+                 ({all:.3} ms by all loss)"
+            ),
         }
     }
+}
+
+fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
 }
 
 /// Reckons the reset time from the arrivals of one trial, in any order, of `sent` packets at `rate` packets per second.
@@ -89,10 +108,12 @@ pub fn reset_time(arrivals: &[Arrival], sent: u64, rate: f64) -> Result<Reset, R
     // What is lost at either end has one time stamp only; if that is the most, the reset began or ended out of sight.
     let edges =
         sorted.first().zip(sorted.last()).map(|(first, last)| first.sequence.max(sent - 1 - last.sequence));
+    let time =
+        |lost: u64| Duration::try_from_secs_f64(lost as f64 / rate).map_err(|_| ResetError::Rate(rate));
     match longest {
         Some(pair) if edges.is_some_and(|edges| edges <= gap(pair)) => Ok(Reset {
-            by_loss: Duration::try_from_secs_f64(gap(pair) as f64 / rate)
-                .map_err(|_| ResetError::Rate(rate))?,
+            by_loss: time(gap(pair))?,
+            by_all_loss: time(lost)?,
             by_time: if gap(pair) == 0 { Duration::ZERO } else { pair[1].at.saturating_sub(pair[0].at) },
             lost: gap(pair),
             lost_elsewhere: lost - gap(pair),
@@ -101,7 +122,7 @@ pub fn reset_time(arrivals: &[Arrival], sent: u64, rate: f64) -> Result<Reset, R
     }
 }
 
-/// Reset times of repeated trials: RFC 6201 wants the mean, and the spread says what it is worth.
+/// Reset times of repeated trials of one kind of reset: RFC 6201 §1.4 wants the mean, and the spread says what it is worth.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Resets {
     /// Trial by trial.
@@ -115,16 +136,24 @@ impl Resets {
         let sum = |of: fn(&Reset) -> Duration| self.trials.iter().map(of).sum::<Duration>();
         Some((sum(|reset| reset.by_loss) / count, sum(|reset| reset.by_time) / count))
     }
+
+    /// The mean of all packets lost in a trial, in the gap and elsewhere; none without a trial.
+    pub fn mean_lost(&self) -> Option<f64> {
+        let lost: u64 = self.trials.iter().map(|reset| reset.lost + reset.lost_elsewhere).sum();
+        (!self.trials.is_empty()).then(|| lost as f64 / self.trials.len() as f64)
+    }
 }
 
 impl fmt::Display for Resets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some((loss, time)) = self.mean() else { return f.write_str("reset: not measured\n") };
-        let (loss, time) = (loss.as_secs_f64(), time.as_secs_f64());
-        let count = self.trials.len();
+        let Some(((loss, time), lost)) = self.mean().zip(self.mean_lost()) else {
+            return f.write_str("reset: not measured\n");
+        };
+        let (loss, time, count) = (milliseconds(loss), milliseconds(time), self.trials.len());
         writeln!(
             f,
-            "reset: {loss:.6} s by loss, {time:.6} s by time stamps, mean of {count} trials (RFC 6201)"
+            "reset: {loss:.3} ms by loss ({lost:.1} packets), {time:.3} ms by time stamps, mean of {count} trials \
+             (RFC 6201)"
         )?;
         self.trials.iter().try_for_each(|reset| writeln!(f, "  {reset}"))
     }
@@ -147,13 +176,20 @@ mod tests {
         assert_eq!(reset.by_loss, Duration::from_millis(300));
         assert_eq!(reset.by_time, Duration::from_micros(300_100));
         assert_eq!((reset.lost, reset.lost_elsewhere), (3000, 1));
+        // To the letter of RFC 6201 §1.3, each lost packet is time of the reset.
+        assert_eq!(reset.by_all_loss, Duration::from_micros(300_100));
+        assert_eq!(
+            reset.to_string(),
+            "300.000 ms by loss (3000 packets), 300.100 ms by time stamps; 1 packets lost elsewhere (300.100 ms by all loss)"
+        );
         let mean = Resets { trials: vec![reset; 3] }.mean();
         assert_eq!(mean, Some((Duration::from_millis(300), Duration::from_micros(300_100))));
     }
 
     #[test]
     fn no_loss_is_no_time_and_an_unseen_end_is_an_error() {
-        assert_eq!(reset_time(&arrivals(|_| false), 10_000, 1e4).unwrap().by_time, Duration::ZERO);
+        let reset = reset_time(&arrivals(|_| false), 10_000, 1e4).unwrap();
+        assert_eq!((reset.by_time, reset.to_string().as_str()), (Duration::ZERO, "no loss"));
         for seen in [arrivals(|n| n > 4000), arrivals(|n| n < 4000), arrivals(|_| true)] {
             let error = reset_time(&seen, 10_000, 1e4).unwrap_err();
             assert!(matches!(error, ResetError::OneSided { .. }), "{error}");

@@ -1,7 +1,7 @@
 //! Throughput as RFC 2544 §26.1 has it: the fastest rate without a lost packet, by binary search with trials of one length.
 //!
 //! Refuses: more precision than the resolution. [`crate::mlr`] finds the same rate in less time; this is the search that
-//! others publish.
+//! others publish. RFC 2544 §24 would allow shorter trials before the last ones: here all are of full length.
 
 use crate::run::{Attempt, Ending, Limits, Run, SearchError, Watch};
 use crate::trial::{Rate, Record, Trial};
@@ -11,7 +11,7 @@ use std::time::Duration;
 /// How the search goes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Settings {
-    /// Of each trial; RFC 2544 §24 wants at least 60 s.
+    /// Of each trial; RFC 2544 §24 wants at least 60 s of those that decide.
     pub duration: Duration,
     /// Where it stops: (upper − lower) / upper, at least 1e-9 and below 1.
     pub resolution: f64,

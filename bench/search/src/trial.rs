@@ -11,7 +11,9 @@ pub trait Trial {
     /// Why a trial could not be run.
     type Error;
 
-    /// Offers `rate` packets per second for `duration`, waits for stragglers, and counts.
+    /// Offers `rate` packets per second for `duration`, waits for stragglers, and counts. RFC 2544 §23 wants 2 s before it
+    /// for routes and addresses to settle, 2 s for stragglers, and 5 s after it for the device to rest: whoever waits for
+    /// less says so in the report.
     ///
     /// # Errors
     /// The trial could not be run. A generator that falls short is no error: [`Measured::offered`] says so.
@@ -113,7 +115,8 @@ impl fmt::Display for Record {
 }
 
 /// Packets per second, written with a prefix that suits.
-pub(crate) struct Rate(pub f64);
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rate(pub f64);
 
 impl fmt::Display for Rate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -121,8 +124,9 @@ impl fmt::Display for Rate {
     }
 }
 
-/// A number of some unit, written with a prefix that suits.
-pub(crate) struct Scaled(pub f64, pub &'static str);
+/// A number of some unit, such as `pps`, written with a prefix that suits.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Scaled(pub f64, pub &'static str);
 
 impl fmt::Display for Scaled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use std::time::Duration;
 use zsync_search::back_to_back::{self, Bursts, Settings};
-use zsync_search::connections::{self, Filling};
+use zsync_search::connections::{self, ByRate, Connections, Established, Filling};
 use zsync_search::recovery;
 use zsync_search::reset::reset_time;
 use zsync_search::run::{Ending, Limits, SearchError};
@@ -108,6 +108,56 @@ fn recovery_is_from_the_cut_to_the_last_loss() {
 }
 
 #[test]
+fn the_overload_is_no_faster_than_the_line() {
+    // A device that forwards 97 % of what the line carries: 110 % of that is more than the line.
+    let mut device = Device { recovery: Duration::from_millis(7), generator: 1e6, ..Device::new(0.97e6, 1) };
+    let (count, duration) = (3, recovery::RFC2544_DURATION);
+    let unlimited = recovery::measure(&mut device, 0.97e6, count, duration).unwrap();
+    assert_eq!((unlimited.mean(), unlimited.void.len()), (None, 3));
+    let found = recovery::measure_within(&mut device, 0.97e6, 1e6, count, duration).unwrap();
+    assert_eq!((found.overload, found.mean()), (1e6, Some(Duration::from_millis(7))));
+    let says = "system recovery from 1.0000 Mpps (throughput 970.000 kpps): 0.007000 s. ";
+    assert!(found.to_string().starts_with(says), "{found}");
+    assert_eq!(
+        found.trials[0].to_string(),
+        "1.0000 Mpps until 60.000000 s, 1803500 packets lost, the last at 60.007000 s"
+    );
+}
+
+#[test]
+fn the_back_to_back_report_has_what_rfc_9004_asks_for() {
+    // Buffers of one search each, as noise would have them.
+    struct Buffers(Vec<u64>, usize);
+    impl Bursts for Buffers {
+        type Error = std::convert::Infallible;
+        fn burst(&mut self, packets: u64) -> Result<back_to_back::Burst, Self::Error> {
+            // The first burst of a search is the longest.
+            self.1 += usize::from(packets == 300_000);
+            let received = packets.min(self.0[self.1 - 1]);
+            Ok(back_to_back::Burst { sent: packets, received, rate: 10_000.0 })
+        }
+    }
+    let settings = Settings { repeats: 3, ..Settings::rfc9004(10_000.0, 9_000.0) };
+    assert_eq!((settings.longest, Settings::rfc9004(10_000.0, 9_000.0).repeats), (300_000, 50));
+    let found = back_to_back::measure(&mut Buffers(vec![100, 200, 300], 0), settings, &never).unwrap();
+    assert_eq!((found.longest.as_slice(), found.mean()), ([100, 200, 300].as_slice(), Some(200.0)));
+    assert_eq!(found.deviation(), Some(100.0));
+    // 200 packets at 10 000 per second; a tenth of them is in the buffer.
+    assert_eq!(found.implied_buffer, Some(Duration::from_millis(20)));
+    let apart = |time: Duration, nanos| time.abs_diff(Duration::from_nanos(nanos)) <= Duration::from_nanos(1);
+    assert!(apart(found.corrected_buffer.unwrap(), 2_000_000));
+    assert!(apart(found.buffer_at(5_000.0).unwrap(), 4_000_000));
+    let says = "back-to-back: 200.0 packets, mean of 3 searches (least 100, most 300, standard deviation 100.0); \
+                buffer 2000.000 us (implied 20000.000 us); complete; ";
+    assert!(found.to_string().starts_with(says), "{found}");
+    assert!(
+        found.to_string().contains("a step of 1 packet, from 300000 on), 3 times (RFC 9004 §6)"),
+        "{found}"
+    );
+    assert_eq!((found.buffer_at(0.0), found.buffer_at(f64::NAN)), (None, None));
+}
+
+#[test]
 fn a_generator_too_weak_for_the_table_is_named() {
     let mut table = Table { capacity: 200_000, rate: 1e6, full: Full::Refuses, generator: 4e5, held: 0 };
     let limits = Limits { minimum: 100.0, maximum: 2e6, time: LONG };
@@ -118,6 +168,100 @@ fn a_generator_too_weak_for_the_table_is_named() {
     let found = connections::capacity(&mut table, filling, &never).unwrap();
     assert_eq!(found.ending, Ending::Bottleneck { reached: 4e5, asked: 5e5 });
     assert_eq!(found.fitted, None);
+}
+
+/// A table that takes connections ever more slowly: when full, at a quarter of its first rate.
+#[derive(Clone, Copy)]
+struct Slowing {
+    capacity: u64,
+    rate: f64,
+    held: u64,
+}
+
+impl Connections for Slowing {
+    type Error = std::convert::Infallible;
+
+    fn clear(&mut self) -> Result<(), Self::Error> {
+        self.held = 0;
+        Ok(())
+    }
+
+    fn establish(&mut self, count: u64, rate: f64) -> Result<Established, Self::Error> {
+        let full = count.min(self.capacity) as f64 / self.capacity as f64;
+        let keeps_up = rate <= self.rate / (1.0 + 3.0 * full);
+        let established = if keeps_up { count.min(self.capacity) } else { 0 };
+        self.held = established;
+        let duration = Duration::from_secs_f64(count as f64 / rate);
+        Ok(Established { offered: rate, tried: count, established, duration })
+    }
+
+    fn validate(&mut self, count: u64) -> Result<u64, Self::Error> {
+        Ok(count.min(self.held))
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, rng_seed: RngSeed::Fixed(9693), ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_table_that_becomes_slower_is_not_taken_for_full(capacity in 2000u64..5_000_000, rate in 1e4..1e7) {
+        let table = Slowing { capacity, rate, held: 0 };
+        let limits = Limits { minimum: 100.0, maximum: 2e7, time: LONG };
+        let settings = ByRate::siitperf(1000, 20_000_000);
+        let found = connections::capacity_by_rate(&mut table.clone(), settings, limits, &never).unwrap();
+        prop_assert_eq!(found.ending, Ending::Complete, "{}", found);
+        prop_assert_eq!((found.fitted, found.failed), (Some(capacity), Some(capacity + 1)));
+        // The rate at the capacity is what the model says; at one rate for all counts, the table seems smaller.
+        let last = found.steps.iter().rev().find(|step| step.count == capacity).and_then(|step| step.rate).unwrap();
+        prop_assert!(last <= rate / 4.0 && last > rate / 4.0 * 0.95, "{last} of {rate}");
+        let filling = Filling { first: 1000, most: 20_000_000, rate: rate / 3.9, time: LONG };
+        let short = connections::capacity(&mut table.clone(), filling, &never).unwrap();
+        prop_assert!(short.fitted < Some(capacity), "{}", short);
+        let coarse = ByRate { error: 500, ..settings };
+        let found = connections::capacity_by_rate(&mut table.clone(), coarse, limits, &never).unwrap();
+        let (fitted, failed) = (found.fitted.unwrap(), found.failed.unwrap());
+        prop_assert!(fitted <= capacity && capacity < failed && failed - fitted <= 500, "{}", found);
+    }
+
+    #[test]
+    fn both_searches_find_the_same_capacity_of_a_table_of_one_rate(capacity in 1000u64..1_000_000, forgets: bool) {
+        let full = if forgets { Full::ForgetsOldest } else { Full::Refuses };
+        let mut table = Table { capacity, rate: 1e6, full, generator: 1e9, held: 0 };
+        let limits = Limits { minimum: 100.0, maximum: 2e7, time: LONG };
+        let settings = ByRate::siitperf(1000, 20_000_000);
+        let found = connections::capacity_by_rate(&mut table, settings, limits, &never).unwrap();
+        prop_assert_eq!((found.fitted, found.failed), (Some(capacity), Some(capacity + 1)), "{}", found);
+    }
+}
+
+#[test]
+fn the_search_by_rate_ends_at_its_limits() {
+    let table = Slowing { capacity: 100_000, rate: 1e6, held: 0 };
+    let limits = Limits { minimum: 100.0, maximum: 2e6, time: LONG };
+    let search =
+        |settings, limits| connections::capacity_by_rate(&mut table.clone(), settings, limits, &never);
+    let found = search(ByRate::siitperf(1000, 50_000), limits).unwrap();
+    assert_eq!(
+        (found.ending, found.fitted, found.failed),
+        (Ending::AboveMaximum(50_000.0), Some(50_000), None)
+    );
+    assert!(
+        found.to_string().starts_with("connection table: at least 50000 connections, the most tried; "),
+        "{found}"
+    );
+    let found = search(ByRate::siitperf(200_000, 500_000), limits).unwrap();
+    assert_eq!((found.ending, found.fitted), (Ending::BelowMinimum(200_000.0), None));
+    assert!(found.to_string().starts_with("connection table: fewer than 200000 connections"), "{found}");
+    let time = Duration::from_millis(100);
+    let found = search(ByRate::siitperf(1000, 500_000), Limits { time, ..limits }).unwrap();
+    assert_eq!(found.ending, Ending::TimeLimit(time));
+    assert!(found.spent <= time && found.fitted.is_some() && found.failed.is_none(), "{found}");
+    let bad = |settings| matches!(search(settings, limits), Err(SearchError::Setting(_)));
+    assert!(bad(ByRate::siitperf(0, 10)) && bad(ByRate { error: 0, ..ByRate::siitperf(1, 10) }));
+    assert!(bad(ByRate { beta: 1.0, ..ByRate::siitperf(1, 10) }));
+    assert!(bad(ByRate { gamma: f64::NAN, ..ByRate::siitperf(1, 10) }));
+    let step = search(ByRate::siitperf(1000, 500_000), limits).unwrap().steps[0];
+    assert!(step.to_string().starts_with("1000 connections at 9"), "{step}");
 }
 
 #[test]
@@ -132,6 +276,11 @@ fn searches_of_tables_end_at_their_limits() {
     assert!(found.spent <= time);
     let found = connections::capacity(&mut table.clone(), filling, &|| true).unwrap();
     assert_eq!((found.ending, found.fitted), (Ending::Cancelled, None));
+    let none = connections::capacity(&mut Table { capacity: 0, ..table }, filling, &never).unwrap();
+    assert_eq!((none.ending, none.fitted), (Ending::BelowMinimum(1.0), None));
+    assert!(none.to_string().starts_with("connection table: not one connection fitted; "), "{none}");
+    let says = "1 connections at 500.000 kcps: offered 500.000 kcps, 0 of 1 established, 0 valid";
+    assert_eq!(none.trials.last().unwrap().to_string(), says);
     let bad = connections::capacity(&mut table.clone(), Filling { first: 0, ..filling }, &never);
     assert!(matches!(bad, Err(SearchError::Setting(_))));
 }

@@ -102,6 +102,9 @@ proptest! {
             let (lower, packet) = (goal.lower.unwrap(), 1.0 / (truth * 29.0));
             prop_assert!(lower <= truth * (1.0 + 2.0 * packet), "{} of {truth}", result);
             prop_assert!(lower > truth * (0.994 - 2.0 * jitter), "{} of {truth}", result);
+            // The width is kept by the loads, as RFC 9971 has it, though less than the lower one was sent.
+            let (load, upper) = (goal.lower_load.unwrap(), goal.upper.unwrap());
+            prop_assert!(lower <= load && load < upper && upper - load <= upper * goal.goal.width, "{}", result);
         }
         let settings = Settings { duration: Goal::ndr().last, ..Settings::default() };
         let plain = rfc2544::throughput(&mut device, settings, limits(capacity), Watch::NONE).unwrap();

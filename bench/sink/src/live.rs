@@ -119,7 +119,7 @@ impl fmt::Display for Line {
 }
 
 /// Nanoseconds in the unit that suits them.
-pub(crate) struct Nanos(pub(crate) f64);
+pub struct Nanos(pub f64);
 
 impl fmt::Display for Nanos {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -134,7 +134,7 @@ impl fmt::Display for Nanos {
 }
 
 /// Packets per second in the unit that suits them.
-pub(crate) struct Rate(pub(crate) f64);
+pub struct Rate(pub f64);
 
 impl fmt::Display for Rate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -148,7 +148,7 @@ impl fmt::Display for Rate {
 }
 
 /// A share with enough digits that one packet in a million shows, and never rounded down to none.
-pub(crate) struct Percent(pub(crate) f64);
+pub struct Percent(pub f64);
 
 impl fmt::Display for Percent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

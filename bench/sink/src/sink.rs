@@ -163,6 +163,16 @@ impl Sink {
         self.tracks.flow(flow as usize)
     }
 
+    /// Packets of the run so far, copies not counted.
+    pub const fn received(&self) -> u64 {
+        self.totals.counts.received
+    }
+
+    /// From the first arrival to the last, in nanoseconds.
+    pub const fn span_ns(&self) -> u64 {
+        self.totals.arrivals.length_ns()
+    }
+
     /// The histogram from the intended departure.
     pub const fn intended(&self) -> &Latency {
         &self.intended

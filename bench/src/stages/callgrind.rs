@@ -1,16 +1,22 @@
 //! Callgrind: instructions of a case per packet, the same number each time.
 //!
 //! The program runs itself under valgrind, twice: once with N packets and once with 2 N. Callgrind collects inside of
-//! [`Work::measured`] alone, and the difference of the two runs, over N, leaves out what happens once. Owns: a folder for
-//! callgrind's output, which goes with it. Keeps true: the same program gives the same number, to the instruction.
+//! [`Work::measured`] alone, and the difference of the two runs, over N, leaves out what happens once. Keeps true: the
+//! same program gives the same number, to the instruction.
 
+use crate::folder::Folder;
+use crate::program;
 use crate::stages::case::Case;
 use crate::stages::work::Work;
+use crate::watch::Watch;
 use anyhow::{Context, Result, bail, ensure};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::time::Duration;
+
+/// What one run may take: some hundred times of what it does.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Packets of the shorter run: whole rounds, and long enough that a worker keeps house many times.
 pub const PACKETS: u64 = 12_800;
@@ -46,32 +52,32 @@ pub fn missing() -> Option<String> {
 /// Instructions per packet of a case.
 ///
 /// # Errors
-/// Valgrind is not there, or the case does not run under it.
-pub fn instructions(case: Case) -> Result<f64> {
-    let folder = Folder::create()?;
-    let [once, twice] = [PACKETS, 2 * PACKETS].map(|packets| total(&folder.0, case, packets));
+/// Valgrind is not there, or the case does not run under it; the run is to stop.
+pub fn instructions(case: Case, watch: &Watch) -> Result<f64> {
+    let folder = Folder::make()?;
+    let [once, twice] = [PACKETS, 2 * PACKETS].map(|packets| total(folder.path(), case, packets, watch));
     let (once, twice) = (once?, twice?);
     ensure!(twice > once, "{case}: {twice} instructions for twice the packets, and {once} for once");
     Ok((twice - once) as f64 / PACKETS as f64)
 }
 
 /// Instructions that callgrind collects of a run with so many packets.
-fn total(folder: &Path, case: Case, packets: u64) -> Result<u64> {
+fn total(folder: &Path, case: Case, packets: u64, watch: &Watch) -> Result<u64> {
     let out = folder.join("out");
-    let program = std::env::current_exe().context("this program's own path")?;
-    let output = Command::new("valgrind")
+    let own = std::env::current_exe().context("this program's own path")?;
+    let mut command = program::command("valgrind");
+    command
         // What is in the environment lies on the stack, and moves what lies below it.
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap_or_default())
         .args(["--tool=callgrind", "--quiet", "--toggle-collect=*stages::work::Work::measured*"])
         .arg(format!("--callgrind-out-file={}", out.display()))
-        .arg(program)
+        .arg(own)
         .args(["stage", case.kind.name(), "--packets", &packets.to_string()])
         .args(["--burst", &case.burst.to_string(), "--table", &case.table.to_string()])
-        .args(case.cold.then_some("--cold"))
-        .stdin(Stdio::null())
-        .output()
-        .context("valgrind (scripts/setup installs it)")?;
+        .args(case.cold.then_some("--cold"));
+    let output =
+        program::output(&mut command, PATIENCE, watch).context("valgrind (scripts/setup installs it)")?;
     if !output.status.success() {
         bail!(
             "{case} under valgrind: {}\n{}",
@@ -93,27 +99,6 @@ fn total(folder: &Path, case: Case, packets: u64) -> Result<u64> {
 fn total_of(text: &str) -> Option<u64> {
     let after = |key| text.lines().rev().find_map(|line: &str| line.strip_prefix(key));
     after("totals:").or_else(|| after("summary:"))?.split_whitespace().next()?.parse().ok()
-}
-
-/// A temporary folder that goes when it is dropped.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn create() -> Result<Self> {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        // As long for each run, since the name is on the stack of the program that is counted.
-        let name =
-            format!("zsync-bench-{:010}-{:04}", std::process::id(), NUMBER.fetch_add(1, Relaxed) % 10_000);
-        let path = std::env::temp_dir().join(name);
-        fs::create_dir(&path).with_context(|| path.display().to_string())?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
 }
 
 #[cfg(test)]

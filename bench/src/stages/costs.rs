@@ -4,14 +4,14 @@
 //! a time stamp counter. Keeps true: in each round every case of a table has its turn, so that a busy moment of the machine
 //! is one sample of each, and not all samples of one; a sample is the middle one of several sweeps.
 
-use crate::machine::{Machine, measured_core};
+use crate::machine::{self, measured_core};
 use crate::outcome::COMMIT;
-use crate::report::Spread;
 use crate::stages::case::{Case, KINDS, Kind, MOST_ROUTES};
 use crate::stages::sample::{Eviction, Sweep, sample};
 use crate::stages::work::{COLD_ROUND, HOT_ROUND, Work};
 use crate::traffic::Family::{self, V4, V6};
 use crate::traffic::{Seeded, Table};
+use crate::watch::{Rounds, Watch};
 use crate::{tools, tsc};
 use anyhow::{Context, Result};
 use std::fmt;
@@ -19,7 +19,9 @@ use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 use zsync_packet::burst::BURST;
+use zsync_report::machine::Machine;
 use zsync_report::outcome::{Direction, Outcome, Series};
+use zsync_report::spread::Spread;
 
 /// Packets at a time, as they are varied.
 const BURSTS: [usize; 7] = [1, 2, 4, 8, 16, 32, 64];
@@ -121,15 +123,15 @@ fn all(most: usize) -> Vec<Case> {
 ///
 /// # Errors
 /// No time stamp counter, or a case that cannot be set up or goes wrong.
-pub fn run(plan: Plan, rounds: usize, time: Duration, large: bool) -> Result<Costs> {
+pub fn run(plan: Plan, rounds: usize, time: Duration, large: bool, watch: &Watch) -> Result<Costs> {
     tsc::read().context("this processor has no time stamp counter")?;
-    let mut costs = Costs { machine: Machine::look(), costs: Vec::new(), notes: Vec::new() };
+    let mut costs = Costs { machine: machine::look(), costs: Vec::new(), notes: Vec::new() };
     if !core_affinity::set_for_current(core_affinity::CoreId { id: measured_core() }) {
         costs.notes.push(format!("not pinned: core {} was refused", measured_core()));
     }
     match plan {
-        Plan::Stages(plan) => stages(plan, rounds, time, large, &mut costs)?,
-        Plan::Tools => tools::run(rounds, time, &mut costs)?,
+        Plan::Stages(plan) => stages(plan, rounds, time, large, watch, &mut costs)?,
+        Plan::Tools => tools::run(rounds, time, watch, &mut costs)?,
     }
     Ok(costs)
 }
@@ -139,13 +141,15 @@ fn stages(
     rounds: usize,
     time: Duration,
     large: bool,
+    watch: &Watch,
     costs: &mut Costs,
 ) -> Result<()> {
     let most = if large { MOST_ROUTES } else { 1_000_000 };
     let cases: Vec<_> = all(most).into_iter().filter(plan).collect();
     let turn = time / (cases.len() * rounds).max(1) as u32;
     let mut eviction = Eviction::new();
-    let mut measured = Vec::new();
+    let mut measured: Vec<(Case, Vec<f64>)> = Vec::new();
+    let (mut done, total) = (0, cases.len() * rounds);
     for family in [V4, V6] {
         // What looks nothing up is measured with the smallest table.
         for routes in TABLES {
@@ -168,7 +172,26 @@ fn stages(
                 let (family, need) = (family.name(), mib(need));
                 costs.notes.push(format!("{routes} {family} routes: at most {need} MiB"));
             }
-            measured.extend(measure(family, routes, &cases, rounds, turn, &mut eviction)?);
+            let table = format!("{} table of {routes}", family.name());
+            watch.step(done, total, &table);
+            if watch.is_cancelled() {
+                costs.notes.push(format!("interrupted before the {table} routes"));
+                continue;
+            }
+            let mut works = set_up(family, routes, &cases)?;
+            let Rounds { done: whole, note } = watch.rounds(rounds, Duration::MAX, |round| {
+                for (work, case, samples) in &mut works {
+                    watch.step(done, total, &format!("{table}, round {} of {rounds}, {case}", round + 1));
+                    samples.push(sample(turn, watch, || sweep(work, case.cold, &mut eviction))?);
+                    done += 1;
+                }
+                Ok(())
+            })?;
+            costs.notes.extend(note.map(|note| format!("{table} routes: {note}")));
+            measured.extend(works.into_iter().map(|(_, case, mut samples)| {
+                samples.truncate(whole);
+                (case, samples)
+            }));
         }
     }
     measured.sort_by_key(|(case, _)| {
@@ -187,23 +210,10 @@ fn stages(
     Ok(())
 }
 
-fn measure(
-    family: Family,
-    routes: usize,
-    cases: &[Case],
-    rounds: usize,
-    turn: Duration,
-    eviction: &mut Eviction,
-) -> Result<Vec<(Case, Vec<f64>)>> {
+fn set_up(family: Family, routes: usize, cases: &[Case]) -> Result<Vec<(Work, Case, Vec<f64>)>> {
     let table = Arc::new(Table::random(family, routes, &mut Seeded::new(1))?);
-    let set_up = |case: &Case| Ok((Work::over(*case, table.clone())?, (*case, vec![])));
-    let mut works = cases.iter().map(set_up).collect::<Result<Vec<_>>>()?;
-    for _ in 0..rounds {
-        for (work, (case, samples)) in &mut works {
-            samples.push(sample(turn, || sweep(work, case.cold, eviction))?);
-        }
-    }
-    Ok(works.into_iter().map(|(_, measured)| measured).collect())
+    let set_up = |case: &Case| Ok((Work::over(*case, table.clone())?, *case, vec![]));
+    cases.iter().map(set_up).collect()
 }
 
 /// Clocks per packet of every packet of the case, once.
@@ -233,13 +243,13 @@ impl Costs {
             Outcome {
                 title: "what a packet costs in one place, in memory".to_owned(),
                 command: command.to_owned(),
-                machine: self.machine.in_report("null", "in memory"),
+                machine: self.machine.with_devices("null", "in memory"),
                 commit: COMMIT.to_owned(),
                 notes: self.notes.clone(),
                 ..Outcome::new(format!("{benchmark}: {}", cost.name), "clocks/packet", Direction::Less, ours)
             }
         };
-        self.costs.iter().map(outcome).collect()
+        self.costs.iter().filter(|cost| !cost.samples.is_empty()).map(outcome).collect()
     }
 }
 
@@ -252,8 +262,8 @@ impl fmt::Display for Costs {
             "kind/burst/routes/caches", "median", "min", "max"
         )?;
         for cost in &self.costs {
-            let Spread { min, median, max } = Spread::of(&cost.samples);
-            write!(f, "{:<28} {median:>8.1} {min:>8.1} {max:>8.1}", cost.name)?;
+            let Some(Spread { minimum, median, maximum }) = Spread::of(&cost.samples) else { continue };
+            write!(f, "{:<28} {median:>8.1} {minimum:>8.1} {maximum:>8.1}", cost.name)?;
             match cost.budget {
                 Some((low, high, whose)) => writeln!(f, "  {whose}: {low} to {high}")?,
                 None => writeln!(f)?,
@@ -283,7 +293,7 @@ mod tests {
     #[test]
     fn lookups_are_measured_hot_and_cold_and_printed_beside_their_budget() {
         let plan = |case: &Case| case.kind == Kind::Lookup(V4) && case.burst == BURST && case.table <= 1000;
-        let costs = run(Plan::Stages(plan), 2, Duration::ZERO, false).unwrap();
+        let costs = run(Plan::Stages(plan), 2, Duration::ZERO, false, &Watch::silent()).unwrap();
         assert_eq!(costs.costs.len(), 4);
         assert!(
             costs
@@ -297,5 +307,15 @@ mod tests {
             "{text}"
         );
         assert_eq!(costs.outcomes("lookups", "")[3].unit, "clocks/packet");
+    }
+
+    #[test]
+    fn what_was_interrupted_before_its_first_round_has_no_outcome_and_a_note() {
+        let watch = Watch::silent();
+        watch.cancel();
+        let plan = |case: &Case| case.kind == Kind::Lookup(V4) && case.burst == BURST && case.table <= 1000;
+        let costs = run(Plan::Stages(plan), 2, Duration::ZERO, false, &watch).unwrap();
+        assert!(costs.outcomes("lookups", "").is_empty());
+        assert!(costs.notes[0].starts_with("interrupted before the IPv4 table of "), "{:?}", costs.notes);
     }
 }

@@ -2,12 +2,13 @@
 //!
 //! Keeps true: a sweep during which another thread had the core counts only where there is no other.
 
-use crate::report::Spread;
 use crate::tsc;
-use anyhow::Result;
+use crate::watch::{Interrupted, Watch};
+use anyhow::{Context, Result};
 use std::fs;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
+use zsync_report::spread::Spread;
 
 /// Sweeps of a sample, at least.
 const SWEEPS: usize = 3;
@@ -38,18 +39,25 @@ impl Sweep {
 
 /// Clocks per packet: the middle one of as many sweeps as the time allows. Those during which another thread had the core
 /// do not count, as long as there are others.
-pub(crate) fn sample(turn: Duration, mut sweep: impl FnMut() -> Result<Sweep>) -> Result<f64> {
+///
+/// # Errors
+/// Those of a sweep; the run is to stop.
+pub(crate) fn sample(turn: Duration, watch: &Watch, mut sweep: impl FnMut() -> Result<Sweep>) -> Result<f64> {
     let (start, mut whole, mut torn) = (Instant::now(), Vec::new(), Vec::new());
     // The first sweep brings in what the case before it has put out of the caches.
     let mut first = true;
     while start.elapsed() < turn || (whole.len() < SWEEPS && torn.len() < TORN) {
+        if watch.is_cancelled() {
+            return Err(Interrupted.into());
+        }
         let sweep = sweep()?;
         let sweeps = if sweep.whole { &mut whole } else { &mut torn };
         if !std::mem::take(&mut first) {
             sweeps.push(sweep.clocks);
         }
     }
-    Ok(Spread::of(if whole.is_empty() { &torn } else { &whole }).median)
+    let spread = Spread::of(if whole.is_empty() { &torn } else { &whole });
+    Ok(spread.context("no sweep came to its end")?.median)
 }
 
 /// Nanoseconds that this thread has waited for its core (the second number of `schedstat`; Documentation/scheduler).

@@ -1,0 +1,179 @@
+//! A far end that counts in the driver and drops: the cheapest there is, for rates that no program could read at.
+//!
+//! Owns: the XDP program. It tells the order's packets by the mark of their probes (the first bytes behind the headers that
+//! the sender wrote), so a device under test that adds or takes headers needs [`Marks::All`]. Refuses: nothing else; it
+//! knows neither copies nor order nor time.
+
+use crate::Enter;
+use crate::far::{FarEnd, Seen};
+use crate::order::{Order, Sent};
+use crate::source::What;
+use anyhow::{Result, bail};
+use std::time::Duration;
+use zsync_bench_xsk::{Action, Counts, Match, Sink};
+use zsync_sink::clock::Step;
+use zsync_traffic::probe::Probe;
+use zsync_traffic::size::{Sizes, in_memory};
+use zsync_traffic::stream::Content;
+use zsync_traffic::template::Template;
+
+/// By what the far end tells the packets of a trial from others'.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Marks {
+    /// By the mark of their probes, where the sender put it. All other packets stay the kernel's.
+    Probes,
+    /// Every packet is taken from the host, whatever it is: for a port that has nothing else.
+    All,
+}
+
+impl Marks {
+    /// What the XDP program is to take.
+    ///
+    /// # Errors
+    /// Headers that cannot be, or that end beyond 255 bytes.
+    pub fn of(self, what: &What) -> Result<Match> {
+        let (Self::Probes, What::Stream { content, .. }) = (self, what) else { return Ok(Match::All) };
+        let at = Template::new(&content.layers)?.header_len();
+        let Ok(at) = u8::try_from(at) else { bail!("headers of {at} bytes: marks can be found up to 255") };
+        // The two layouts of a probe begin alike; of packets that all have the same size the second byte is known too.
+        let (mut mask, mut value) = ([0; 8], [0; 8]);
+        (mask[0], value[0]) = (0xff, probe_start(content)[0]);
+        if matches!(content.sizes, Sizes::Fixed(_)) {
+            (mask[1], value[1]) = (0xff, probe_start(content)[1]);
+        }
+        Ok(Match::Bytes { at, mask, value })
+    }
+}
+
+/// How the probes of the shortest packets begin.
+fn probe_start(content: &Content) -> [u8; 2] {
+    let headers = Template::new(&content.layers).map_or(0, |template| template.header_len());
+    let mut payload = vec![0; in_memory(content.sizes.least()).saturating_sub(headers)];
+    let probe = Probe { run: 0, flow: 0, sequence: 0, intended: 0, departed: 0, short: false };
+    probe.write(&mut payload);
+    payload.first_chunk().copied().unwrap_or_default()
+}
+
+/// Counts. See the module.
+pub struct Counter {
+    device: String,
+    marks: Marks,
+    enter: Enter,
+    program: Option<(Match, Sink)>,
+    before: Counts,
+    last: u64,
+}
+
+impl Counter {
+    /// On a device, which nothing else may be attached to.
+    pub fn new(device: &str, marks: Marks, enter: &Enter) -> Self {
+        let (device, enter) = (device.to_owned(), Enter::clone(enter));
+        Self { device, marks, enter, program: None, before: Counts::default(), last: 0 }
+    }
+
+    fn counts(&self) -> Result<Counts> {
+        Ok(match &self.program {
+            Some((_, program)) => program.counts()?,
+            None => Counts::default(),
+        })
+    }
+
+    /// Ready for such packets.
+    ///
+    /// # Errors
+    /// The device is another's, or is gone.
+    pub fn expect(&mut self, packets: Match) -> Result<()> {
+        if self.program.as_ref().is_none_or(|(is, _)| *is != packets) {
+            // The old one goes first: a device has room for one.
+            self.program = None;
+            let (enter, device) = (Enter::clone(&self.enter), self.device.clone());
+            let attach = move || -> Result<Sink> {
+                enter()?;
+                Ok(Sink::attach(&device, Action::Count, packets)?)
+            };
+            let attached = std::thread::spawn(attach).join();
+            let program = attached.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+            self.program = Some((packets, program));
+        }
+        self.before = self.counts()?;
+        self.last = 0;
+        Ok(())
+    }
+
+    /// Leaves the device to others.
+    pub fn close(&mut self) {
+        self.program = None;
+    }
+}
+
+impl FarEnd for Counter {
+    fn begin(&mut self, order: &Order) -> Result<()> {
+        self.expect(self.marks.of(&order.what)?)
+    }
+
+    fn counted(&mut self) -> Result<u64> {
+        Ok(self.counts()?.matched - self.before.matched)
+    }
+
+    fn line(&mut self, took: Duration) -> Result<String> {
+        let counted = self.counted()?;
+        let rate = (counted - self.last) as f64 / took.as_secs_f64();
+        self.last = counted;
+        Ok(format!("{}  received {counted}", zsync_sink::live::Rate(rate)))
+    }
+
+    fn end(&mut self, sent: &Sent, _: &[Step]) -> Result<Seen> {
+        let counts = self.counts()?;
+        let received = counts.matched - self.before.matched;
+        let foreign = counts.foreign - self.before.foreign;
+        let mut verdicts = Vec::new();
+        if received == 0 {
+            verdicts.push("no packet arrived: look at the link, the filters and the addresses".to_owned());
+        }
+        let (rate, offered) = (zsync_sink::live::Rate, sent.packets());
+        let seconds = sent.duration().as_secs_f64().max(1e-9);
+        let lost = offered.saturating_sub(received);
+        let text = format!(
+            "  sent        {offered:>16}  {}\n  received    {received:>16}  {}\n  lost        {lost:>16}  {}\n\
+             \x20 others'     {foreign:>16}  left to the kernel\n  counted in the driver of {}, not read: no order, no latency\n",
+            rate(offered as f64 / seconds),
+            rate(received as f64 / seconds),
+            zsync_sink::live::Percent(if offered == 0 { 0.0 } else { lost as f64 / offered as f64 }),
+            self.device,
+        );
+        let counts_valid = verdicts.is_empty();
+        Ok(Seen { received, foreign, verdicts, counts_valid, text, ..Seen::default() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use zsync_traffic::profile::Profile;
+
+    fn marks(profile: &str) -> Match {
+        let profile: Profile = profile.parse().unwrap();
+        let what = What::Stream { content: Arc::new(profile.content), seed: 1 };
+        Marks::Probes.of(&what).unwrap()
+    }
+
+    #[test]
+    fn the_marks_are_where_the_headers_end_and_of_mixed_sizes_the_first_byte_alone() {
+        let short = Match::Bytes {
+            at: 42,
+            mask: [255, 255, 0, 0, 0, 0, 0, 0],
+            value: [0x5a, 0x73, 0, 0, 0, 0, 0, 0],
+        };
+        assert_eq!(marks("size=64"), short);
+        let long = Match::Bytes {
+            at: 66,
+            mask: [255, 255, 0, 0, 0, 0, 0, 0],
+            value: [0x5a, 0x4c, 0, 0, 0, 0, 0, 0],
+        };
+        assert_eq!(marks("vlan=7 src=2001:db8::1 dst=2001:db8::2 size=1518"), long);
+        let mixed =
+            Match::Bytes { at: 42, mask: [255, 0, 0, 0, 0, 0, 0, 0], value: [0x5a, 0, 0, 0, 0, 0, 0, 0] };
+        assert_eq!(marks("size=imix"), mixed);
+    }
+}

@@ -1,0 +1,60 @@
+//! The two ends of a trial: who sends through the device under test, and who counts what comes out of it.
+//!
+//! ```text
+//!   order     what one trial sends: packets, phases with their rates
+//!   source    packets one after the other, as a profile or a capture has them
+//!   sender    threads on their cores, a queue each, which send an order
+//!   far       the far end, wherever it is: begin, count, end
+//!   counter   a far end that counts in the driver, and no more
+//!   reader    a far end that reads every packet: sequence, latency, damage
+//!   memory    both ends on one thread, with nothing between: what a host can do at best
+//!   channel   what two hosts say to each other
+//!   remote    a far end on another host, and the host that lends it
+//!   pair      both ends: makes the trials of a search
+//! ```
+//!
+//! Keeps true: what was sent is what was counted when it was handed over, never what was asked for; nothing is received
+//! in one trial that an earlier one sent; a host's own losses are no losses of the device under test.
+#![forbid(unsafe_code)]
+
+pub mod channel;
+pub mod counter;
+pub mod far;
+pub mod memory;
+pub mod order;
+pub mod pair;
+pub mod reader;
+pub mod remote;
+pub mod sender;
+pub mod source;
+
+use std::sync::Arc;
+
+/// What a thread does before all else, such as entering a network namespace.
+pub type Enter = Arc<dyn Fn() -> anyhow::Result<()> + Send + Sync>;
+
+/// A queue of a device, and the core that serves it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Port {
+    /// The device, as `ip link` names it.
+    pub device: String,
+    /// The queue, from 0.
+    pub queue: u32,
+    /// The core; `None` leaves the choice to the kernel.
+    pub core: Option<usize>,
+}
+
+impl Port {
+    /// Puts the calling thread on the port's core.
+    pub(crate) fn pin(&self) -> anyhow::Result<()> {
+        let Some(core) = self.core else { return Ok(()) };
+        let pinned = core_affinity::set_for_current(core_affinity::CoreId { id: core });
+        anyhow::ensure!(
+            pinned,
+            "{}, queue {}: the thread cannot be pinned to core {core}: `nproc` says how many there are",
+            self.device,
+            self.queue
+        );
+        Ok(())
+    }
+}

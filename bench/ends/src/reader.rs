@@ -1,0 +1,383 @@
+//! A far end that reads every packet: sequence, damage and latency, each on the core of its queue.
+//!
+//! Owns: the XDP program, a socket for each queue and its thread, and the books of the trial, one for each queue. Keeps
+//! true: no allocation per packet; a lock is taken once a burst, and contended only by whoever looks once a second. What the
+//! sockets had no room for is this host's loss, and spoils the trial.
+
+use crate::counter::Marks;
+use crate::far::{FarEnd, Latency, Seen};
+use crate::order::{Order, Sent};
+use crate::{Enter, Port};
+use anyhow::{Context, Result, bail, ensure};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use zsync_bench_xsk::{Action, Arrival, Match, Options, Receiver, Sink as Program};
+use zsync_sink::clock::{Relation, Step};
+use zsync_sink::live::Interval;
+use zsync_sink::sequence::{Seen as Place, Window};
+use zsync_sink::{Expect, Sink, Source, Told};
+use zsync_traffic::stream::{Class, classify};
+
+/// How long an idle thread sleeps at most.
+const NAP: Duration = Duration::from_millis(10);
+/// Flows above which a flow's memory is a cache line, not three.
+const MANY_FLOWS: u32 = 1_000_000;
+/// Arrivals that are written down at most: a gibibyte of them.
+const LONGEST_LOG: u64 = 1 << 26;
+/// Points of a curve for each factor of ten of its tail.
+const POINTS: u32 = 12;
+
+/// How a reader reads.
+#[derive(Clone, Copy, Debug)]
+pub struct Manner {
+    /// By what packets are told.
+    pub marks: Marks,
+    /// Whether the kernel's XDP program stamps each packet; else its time is that of reading its burst.
+    pub stamped: bool,
+    /// Whether the arrivals of a single flow are written down, packet by packet: 16 bytes each.
+    pub log: bool,
+    /// The sockets' rings.
+    pub options: Options,
+}
+
+/// What one queue's thread writes into.
+pub(crate) struct Books {
+    sink: Sink,
+    run: u32,
+    /// The sender's clock less this host's, for probes that tell the end of their time only.
+    ahead_ns: i64,
+    last_lost_ns: Option<u64>,
+    log: Option<Vec<(u64, u64)>>,
+}
+
+impl Books {
+    /// Empty ones.
+    pub(crate) fn new(run: u32, flows: u32, relation: Relation, log: Option<u64>) -> Result<Self> {
+        let window = if flows > MANY_FLOWS { Window::Narrow } else { Window::Wide };
+        let mut sink = Sink::new(Expect { run, flows: flows.max(1), window })?;
+        sink.set_clock(relation);
+        let log = log.map(|most| Vec::with_capacity(most.min(LONGEST_LOG) as usize));
+        Ok(Self { sink, run, ahead_ns: relation.ahead_ns, last_lost_ns: None, log })
+    }
+
+    /// A packet came.
+    pub(crate) fn take(&mut self, packet: &[u8], arrival: Arrival) {
+        let (arrived_ns, source) = match arrival {
+            Arrival::Kernel(time) => (time, Source::Kernel),
+            Arrival::Read(time) => (time, Source::User),
+        };
+        let bytes = packet.len() as u32;
+        let probe = match classify(packet, arrived_ns.saturating_add_signed(self.ahead_ns)) {
+            Class::Probe(probe) if probe.is_of(self.run) => probe,
+            Class::Probe(_) | Class::Foreign => return self.sink.foreign(bytes),
+            Class::Corrupt(_) => return self.sink.corrupt(bytes),
+        };
+        let known = self.sink.flow(probe.flow).map_or(0, |(counts, _)| counts.known);
+        let arrival = zsync_sink::Arrival {
+            run: self.run,
+            flow: probe.flow,
+            sequence: probe.sequence_near(known),
+            departed_ns: probe.intended,
+            sent_ns: probe.departed,
+            arrived_ns,
+            source,
+            bytes,
+        };
+        if let Some(Place::First { skipped: 1.. }) = self.sink.arrive(&arrival) {
+            self.last_lost_ns = Some(probe.departed);
+        }
+        // Never grows: it was made for all that are to come.
+        if let Some(log) = self.log.as_mut().filter(|log| log.len() < log.capacity()) {
+            log.push((arrival.sequence, arrived_ns));
+        }
+    }
+
+    /// What they say; without word of the sender what was known to have been sent is what was sent. `left` packets were left
+    /// to the kernel.
+    pub(crate) fn close(
+        self,
+        sent: Option<&Sent>,
+        steps: &[Step],
+        dropped_here: u64,
+        left: u64,
+    ) -> Result<Seen> {
+        let Self { sink, last_lost_ns, log, .. } = self;
+        let known: Vec<u64>;
+        let told = match sent {
+            Some(sent) => Told {
+                asked: sent.asked(),
+                sent: &sent.flows,
+                duration_ns: sent.duration().as_nanos() as u64,
+                dropped_here,
+                steps,
+            },
+            None => {
+                let flows = (0..).map_while(|flow| sink.flow(flow));
+                known = flows.map(|(counts, _)| counts.known).collect();
+                let asked = known.iter().sum();
+                Told { asked, sent: &known, duration_ns: sink.span_ns(), dropped_here, steps }
+            }
+        };
+        let summary = sink.finish(&told)?;
+        let timed = summary.latency_valid() && summary.intended.count > 0;
+        let p = summary.intended;
+        let latency = Latency { min: p.min, p50: p.p50, p90: p.p90, p99: p.p99, p999: p.p99_9, max: p.max };
+        Ok(Seen {
+            received: summary.books.counts.received,
+            foreign: summary.foreign.packets + left,
+            dropped_here,
+            latency: timed.then_some(latency),
+            curve: if timed { curve(sink.intended()) } else { vec![] },
+            last_lost_ns,
+            arrivals: log.unwrap_or_default(),
+            verdicts: summary.verdicts.iter().map(ToString::to_string).collect(),
+            counts_valid: summary.counts_valid(),
+            text: summary.to_string(),
+        })
+    }
+}
+
+/// A queue's books, its thread's beyond them, and the thread.
+#[derive(Default)]
+struct Desk {
+    books: Mutex<Option<Books>>,
+    /// Packets that the socket had no room for, since it was opened.
+    missed: AtomicU64,
+    /// What went wrong with the device.
+    failure: Mutex<Option<String>>,
+}
+
+impl Desk {
+    fn books(&self) -> MutexGuard<'_, Option<Books>> {
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn work(&self, receiver: &mut Receiver, stop: &AtomicBool) {
+        while !stop.load(Ordering::Relaxed) {
+            let mut books = None;
+            let result = receiver.wait(NAP, |packet, arrival| {
+                let books = books.get_or_insert_with(|| self.books());
+                if let Some(books) = books.as_mut() {
+                    books.take(packet, arrival);
+                }
+            });
+            drop(books);
+            self.missed.store(receiver.missed(), Ordering::Relaxed);
+            if let Err(error) = result {
+                *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
+                return;
+            }
+        }
+    }
+}
+
+/// The program and its threads. They end with it.
+struct Open {
+    packets: Match,
+    program: Program,
+    desks: Vec<Arc<Desk>>,
+    threads: Vec<JoinHandle<()>>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Open {
+    fn new(ports: &[Port], manner: &Manner, packets: Match, enter: &Enter) -> Result<Self> {
+        let device = &ports.first().context("there is no port to receive by")?.device;
+        ensure!(
+            ports.iter().all(|port| port.device == *device),
+            "a reader has one device, and its ports are of several"
+        );
+        let action = if manner.stamped { Action::ReceiveStamped } else { Action::Receive };
+        let (made, stop) = (
+            std::thread::scope(|scope| {
+                let open = || -> Result<_> {
+                    enter()?;
+                    let mut program = Program::attach(device, action, packets)?;
+                    let open = |port: &Port| Receiver::open(&mut program, port.queue, &manner.options);
+                    let receivers = ports.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+                    Ok((program, receivers))
+                };
+                scope.spawn(open).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            }),
+            Arc::new(AtomicBool::new(false)),
+        );
+        let (program, receivers) = made?;
+        let mut open = Self { packets, program, desks: vec![], threads: vec![], stop };
+        for (port, mut receiver) in ports.iter().zip(receivers) {
+            let (desk, stop, port) = (Arc::<Desk>::default(), Arc::clone(&open.stop), port.clone());
+            open.desks.push(Arc::clone(&desk));
+            open.threads.push(std::thread::spawn(move || match port.pin() {
+                Ok(()) => desk.work(&mut receiver, &stop),
+                Err(error) => {
+                    *desk.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
+                }
+            }));
+        }
+        Ok(open)
+    }
+
+    fn missed(&self) -> u64 {
+        self.desks.iter().map(|desk| desk.missed.load(Ordering::Relaxed)).sum()
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            // A panic was told where it happened.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Reads. See the module.
+pub struct Reader {
+    ports: Vec<Port>,
+    manner: Manner,
+    enter: Enter,
+    open: Option<Open>,
+    relation: Relation,
+    interval: Interval,
+    missed: u64,
+    left: u64,
+}
+
+impl Reader {
+    /// On the queues of one device, which nothing else may be attached to.
+    ///
+    /// # Errors
+    /// None but of memory.
+    pub fn new(ports: Vec<Port>, manner: Manner, enter: &Enter) -> Result<Self> {
+        Ok(Self {
+            ports,
+            manner,
+            enter: Enter::clone(enter),
+            open: None,
+            relation: Relation::SAME,
+            interval: Interval::new()?,
+            missed: 0,
+            left: 0,
+        })
+    }
+
+    /// From here on the sender's clock relates to this host's like this.
+    pub fn set_clock(&mut self, relation: Relation) {
+        self.relation = relation;
+        for desk in self.open.iter().flat_map(|open| &open.desks) {
+            if let Some(books) = desk.books().as_mut() {
+                (books.ahead_ns, _) = (relation.ahead_ns, books.sink.set_clock(relation));
+            }
+        }
+    }
+
+    /// Ready for packets of a run, `flows` flows of it, told by `packets`; `most` packets may be logged.
+    ///
+    /// # Errors
+    /// The device is another's, or is gone; no memory for so many flows.
+    pub fn expect(&mut self, packets: Match, run: u32, flows: u32, most: u64) -> Result<()> {
+        if self.open.as_ref().is_none_or(|open| open.packets != packets) {
+            // The old one goes first: a device has room for one.
+            self.open = None;
+            self.open = Some(Open::new(&self.ports, &self.manner, packets, &self.enter)?);
+        }
+        let Some(open) = &self.open else { bail!("no socket is open") };
+        for desk in &open.desks {
+            let log = (self.manner.log && flows == 1).then_some(most);
+            *desk.books() = Some(Books::new(run, flows, self.relation, log)?);
+        }
+        self.missed = open.missed();
+        self.left = open.program.counts()?.foreign;
+        self.interval = Interval::new()?;
+        Ok(())
+    }
+
+    /// Leaves the device to others.
+    pub fn give_up(&mut self) {
+        self.open = None;
+    }
+
+    fn failure(&self) -> Result<()> {
+        let desks = self.open.iter().flat_map(|open| &open.desks);
+        let mut failures =
+            desks.filter_map(|desk| desk.failure.lock().unwrap_or_else(PoisonError::into_inner).clone());
+        failures.next().map_or(Ok(()), |failure| bail!(failure))
+    }
+
+    /// Closes the books of a run; without word of the sender what was known to have been sent is what was sent.
+    ///
+    /// # Errors
+    /// What arrived and what was sent contradict each other; the device is gone.
+    pub fn close(&mut self, sent: Option<&Sent>, steps: &[Step]) -> Result<Seen> {
+        self.failure()?;
+        let open = self.open.as_ref().context("nothing was begun")?;
+        let mut books = open.desks.iter().filter_map(|desk| desk.books().take());
+        let mut first = books.next().context("nothing was begun")?;
+        for other in books {
+            first.sink.merge(&other.sink)?;
+            first.last_lost_ns = first.last_lost_ns.max(other.last_lost_ns);
+            if let (Some(log), Some(others)) = (&mut first.log, other.log) {
+                log.extend(others);
+            }
+        }
+        let dropped_here = open.missed() - self.missed;
+        let left = open.program.counts()?.foreign - self.left;
+        first.close(sent, steps, dropped_here, left)
+    }
+}
+
+impl FarEnd for Reader {
+    fn begin(&mut self, order: &Order) -> Result<()> {
+        let packets = self.manner.marks.of(&order.what)?;
+        let flows = order.what.flows();
+        ensure!(flows > 0, "a capture has no probes to read: count its packets instead");
+        self.expect(packets, order.run, flows, order.most())
+    }
+
+    fn counted(&mut self) -> Result<u64> {
+        self.failure()?;
+        let desks = self.open.iter().flat_map(|open| &open.desks);
+        Ok(desks.map(|desk| desk.books().as_ref().map_or(0, |books| books.sink.received())).sum())
+    }
+
+    fn line(&mut self, took: Duration) -> Result<String> {
+        self.failure()?;
+        for desk in self.open.iter().flat_map(|open| &open.desks) {
+            if let Some(books) = desk.books().as_mut() {
+                self.interval.take(&mut books.sink);
+            }
+        }
+        Ok(self.interval.line(took.as_nanos() as u64).to_string())
+    }
+
+    fn end(&mut self, sent: &Sent, steps: &[Step]) -> Result<Seen> {
+        self.close(Some(sent), steps)
+    }
+}
+
+/// Points of the latency curve: more of them the nearer to the slowest packet, down to the last one.
+fn curve(latency: &zsync_sink::latency::Latency) -> Vec<(f64, u64)> {
+    let last = 1.0 / latency.count().max(1) as f64;
+    let parts = (0..).map(|step| 10f64.powf(-f64::from(step) / f64::from(POINTS)));
+    let inner = parts.take_while(|left| *left > last).map(|left| 1.0 - left);
+    inner.chain([1.0]).map(|part| (part, latency.quantile_ns(part))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_curve_rises_from_the_least_to_the_greatest_with_a_point_for_the_slowest_packet() {
+        let mut latency = zsync_sink::latency::Latency::new().unwrap();
+        (1..=1000).for_each(|took| assert!(latency.record(0, took * 1000)));
+        let curve = curve(&latency);
+        assert!(curve.is_sorted());
+        assert_eq!(curve.len() as u32, 3 * POINTS + 1);
+        let (first, last) = (curve[0], curve[curve.len() - 1]);
+        assert!(first.0 == 0.0 && first.1.abs_diff(1000) <= 10, "{first:?}");
+        assert!(last.0 == 1.0 && last.1.abs_diff(1_000_000) <= 1_000, "{last:?}");
+    }
+}

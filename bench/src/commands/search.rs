@@ -1,0 +1,265 @@
+//! `search`: what a device under test carries, between two ports of this host, or with another host as its far end, or
+//! between the namespaces of `veth-route`.
+
+use super::receive::Taking;
+use super::report::write_page;
+use super::run::command_line;
+use super::traffic::{Packets, Sockets, here, stream};
+use anyhow::{Context, Result, bail, ensure};
+use clap::{Args, ValueEnum};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+use zsync_bench::forwarder::{self, Forwarder};
+use zsync_bench::machine;
+use zsync_bench::outcome::COMMIT;
+use zsync_bench::place::{self, Part};
+use zsync_bench::search::{Eyes, Findings, Kind, Plan, run};
+use zsync_bench::watch::Watch;
+use zsync_bench::{enclosure, interrupt};
+use zsync_ends::counter::Counter;
+use zsync_ends::far::FarEnd;
+use zsync_ends::pair::Pair;
+use zsync_ends::reader::Reader;
+use zsync_ends::remote::Remote;
+use zsync_ends::sender::Senders;
+use zsync_ends::{Enter, Port};
+use zsync_report::outcome::{Direction, Outcome, Series};
+use zsync_search::mlr::Goal;
+use zsync_search::trial::Record;
+
+/// Who forwards between the namespaces of `veth-route`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Through {
+    /// zsync's router.
+    Zsync,
+    /// DPDK's testpmd on af_xdp.
+    DpdkTestpmd,
+    /// The kernel's forwarding.
+    Kernel,
+    /// An XDP program that redirects.
+    KernelXdp,
+    /// A forwarder of xsk-rs.
+    XskRs,
+}
+
+impl Through {
+    fn forwarder(self) -> forwarder::Kind {
+        match self {
+            Self::Zsync => forwarder::Kind::Zsync,
+            Self::DpdkTestpmd => forwarder::Kind::Testpmd,
+            Self::Kernel => forwarder::Kind::Kernel,
+            Self::KernelXdp => forwarder::Kind::Redirect,
+            Self::XskRs => forwarder::Kind::XskRs,
+        }
+    }
+}
+
+#[derive(Args)]
+pub struct Search {
+    /// What is searched for.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "ndr")]
+    measure: Vec<Kind>,
+    #[command(flatten)]
+    packets: Packets,
+    #[command(flatten)]
+    sockets: Sockets,
+    #[command(flatten)]
+    taking: Taking,
+    /// Device that packets leave by; several share the packets.
+    #[arg(long, value_delimiter = ',', value_name = "NETDEV", required_unless_present = "through")]
+    from: Vec<String>,
+    /// Device of this host that they come back by.
+    #[arg(long, value_name = "NETDEV", conflicts_with = "remote")]
+    to: Option<String>,
+    /// Or the other host, where `zsync-bench receive --listen ADDRESS:PORT` lends its port.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    remote: Option<SocketAddr>,
+    /// Instead of ports: between two veth pairs in namespaces of its own, through this forwarder. Needs root and two cores.
+    #[arg(long, value_enum, conflicts_with_all = ["from", "to", "remote"])]
+    through: Option<Through>,
+    /// Cores to send from, one for each queue of each device.
+    #[arg(long, value_delimiter = ',')]
+    cores: Vec<usize>,
+    /// Cores to read on, one for each queue.
+    #[arg(long, value_delimiter = ',')]
+    reader_cores: Vec<usize>,
+    /// Read every packet in every trial; without it only where latency is wanted, and else they are counted in the driver.
+    #[arg(long)]
+    read: bool,
+    /// Length of the trials that decide, in seconds.
+    #[arg(long, default_value_t = 30.0)]
+    trial: f64,
+    /// Short trials, three of each rate, of which one may lose packets, and bounds within 3 %: for a machine that does other
+    /// things besides.
+    #[arg(long)]
+    quick: bool,
+    /// Least rate that is tried, packets per second.
+    #[arg(long, default_value_t = 1000.0)]
+    min_rate: f64,
+    /// Greatest rate: the line's. Without it, what the generator reaches by itself.
+    #[arg(long)]
+    max_rate: Option<f64>,
+    /// How often latencies, bursts, recoveries and resets are measured.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    repeats: u32,
+    /// No single search takes longer, in seconds of trials.
+    #[arg(long, default_value_t = 3600.0)]
+    time: f64,
+    /// What resets the device: run by `sh -c`, in the midst of a trial.
+    #[arg(long, value_name = "COMMAND")]
+    reset_command: Option<String>,
+    /// JSON.
+    #[arg(long)]
+    json: bool,
+    /// Also a page for a browser: latency by percentile, loss by rate.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+}
+
+/// Searches; fails when there is no result.
+pub fn search(what: &Search) -> Result<ExitCode> {
+    if what.through.is_some() {
+        if enclosure::is_inside() {
+            enclosure::furnish()?;
+        } else {
+            interrupt::listen();
+            interrupt::hold();
+            return enclosure::run();
+        }
+    }
+    let watch = Watch::new("search");
+    let plan = plan(what)?;
+    let each = |record: &Record| {
+        if !what.json {
+            watch.clear();
+            println!("  {record}");
+        }
+    };
+    let found = match what.through {
+        Some(through) => between_namespaces(what, &plan, through, &watch, &each)?,
+        None => between_ports(what, &plan, &watch, &each)?,
+    };
+    watch.clear();
+    let outcome = outcome(what, &found);
+    if what.json {
+        println!("{}", outcome.to_json());
+    } else {
+        print!("{found}");
+    }
+    if let Some(path) = &what.html {
+        write_page(path, std::slice::from_ref(&outcome))?;
+    }
+    Ok(match (found.interrupted, found.texts.is_empty()) {
+        (true, _) => ExitCode::from(interrupt::STATUS),
+        (_, true) => ExitCode::FAILURE,
+        _ => ExitCode::SUCCESS,
+    })
+}
+
+fn plan(what: &Search) -> Result<Plan> {
+    let trial = Duration::try_from_secs_f64(what.trial)?;
+    ensure!(!trial.is_zero(), "trials must last");
+    let quick = Plan::quick(trial.min(Duration::from_secs(1)));
+    let full = |goal: Goal| Goal { initial: goal.initial.min(trial), last: trial, sum: trial, ..goal };
+    let goals = if what.quick { quick.goals.clone() } else { vec![full(Goal::ndr()), full(Goal::pdr())] };
+    Ok(Plan {
+        kinds: what.measure.clone(),
+        goals,
+        minimum: what.min_rate,
+        maximum: what.max_rate,
+        trial: if what.quick { quick.trial } else { trial },
+        repeats: what.repeats,
+        time: Duration::try_from_secs_f64(what.time)?,
+    })
+}
+
+fn between_ports(what: &Search, plan: &Plan, watch: &Watch, each: &dyn Fn(&Record)) -> Result<Findings> {
+    let profile = what.packets.profile(what.from.first().map(String::as_str))?;
+    let ports = what.sockets.ports(&what.from, &what.cores)?;
+    let senders = Senders::open(&ports, &what.sockets.options(), &here())?;
+    let (packets, eyes) = (stream(&profile), Eyes(watch));
+    let logs = what.measure.contains(&Kind::Reset);
+    let mut ends = |read: bool| -> Result<Pair<'_>> {
+        let read = read || what.read;
+        let far: Box<dyn FarEnd> = match (&what.to, what.remote) {
+            (Some(device), _) => {
+                let ports = what.sockets.ports(std::slice::from_ref(device), &what.reader_cores)?;
+                local(ports, read, logs, what, &here())?
+            }
+            (None, Some(address)) => Box::new(Remote::reach(address, what.taking.marks(), read)?),
+            (None, None) => bail!("where do packets come back? --to NETDEV, or --remote ADDRESS:PORT"),
+        };
+        Ok(Pair::new(&senders, far, packets.clone(), profile.shape, &eyes))
+    };
+    let mut reset = || reset(what.reset_command.as_deref());
+    run(plan, &mut ends, Some(&mut reset), watch, each)
+}
+
+fn between_namespaces(
+    what: &Search,
+    plan: &Plan,
+    through: Through,
+    watch: &Watch,
+    each: &dyn Fn(&Record),
+) -> Result<Findings> {
+    place::build()?;
+    let profile = what.packets.profile_with(None, place::PROFILE)?;
+    let port = |core: usize| vec![Port { device: "eth0".to_owned(), queue: 0, core: Some(core) }];
+    let core = |cores: &[usize]| cores.first().copied().unwrap_or(0);
+    let senders = Senders::open(&port(core(&what.cores)), &what.sockets.options(), &place::enter(Part::Source))?;
+    let forwarder = std::cell::RefCell::new(Some(Forwarder::start(through.forwarder())?));
+    let (packets, eyes) = (stream(&profile), Eyes(watch));
+    let logs = what.measure.contains(&Kind::Reset);
+    let mut ends = |read: bool| -> Result<Pair<'_>> {
+        let ports = port(core(&what.reader_cores));
+        let far = local(ports, read || what.read, logs, what, &place::enter(Part::Sink))?;
+        Ok(Pair::new(&senders, far, packets.clone(), profile.shape, &eyes))
+    };
+    // Without another command, the forwarder is ended and started anew.
+    let mut reset = || match what.reset_command.as_deref() {
+        Some(command) => reset(Some(command)),
+        None => {
+            drop(forwarder.borrow_mut().take());
+            *forwarder.borrow_mut() = Some(Forwarder::start(through.forwarder())?);
+            Ok(())
+        }
+    };
+    run(plan, &mut ends, Some(&mut reset), watch, each)
+}
+
+fn local(ports: Vec<Port>, read: bool, log: bool, what: &Search, enter: &Enter) -> Result<Box<dyn FarEnd>> {
+    if read {
+        return Ok(Box::new(Reader::new(ports, what.taking.manner(&what.sockets, log), enter)?));
+    }
+    let device = &ports.first().context("there is no port to count at")?.device;
+    Ok(Box::new(Counter::new(device, what.taking.marks(), enter)))
+}
+
+fn reset(command: Option<&str>) -> Result<()> {
+    let command = command.context("a reset needs --reset-command: what resets the device")?;
+    enclosure::execute(Command::new("sh").args(["-c", command])).map(drop)
+}
+
+/// As `--json` prints it, and a page has it.
+fn outcome(what: &Search, found: &Findings) -> Outcome {
+    let name = match what.through {
+        Some(through) => through.forwarder().name().to_owned(),
+        None => "device under test".to_owned(),
+    };
+    let ndr = found.ndr.filter(|_| found.irregular.is_none());
+    let samples: Vec<f64> = ndr.map(|ndr| ndr.rate).into_iter().collect();
+    let mut outcome =
+        Outcome::new("search", "packets/s", Direction::More, Series { ndr, ..Series::new(name.clone(), samples) });
+    outcome.title = "the greatest rate without loss".to_owned();
+    outcome.command = command_line();
+    let (driver, mode) = if what.through.is_some() { ("veth", "AF_XDP copy") } else { ("", "AF_XDP") };
+    outcome.machine = machine::look().in_report(driver, mode);
+    outcome.commit = COMMIT.to_owned();
+    outcome.loss = vec![found.loss(&name)];
+    outcome.latency = found.latency.iter().cloned().map(|curve| curve.of(&name)).collect();
+    outcome.notes = found.texts.iter().chain(&found.notes).cloned().collect();
+    outcome.invalid = found.irregular.iter().map(|why| format!("no regular result: {why}")).collect();
+    outcome
+}
