@@ -5,6 +5,7 @@
 //!   report, outcome         samples, their spread, ratios pair by pair; a table, lines of JSON, a page
 //!   traffic, generator      packets, the routes that lead them; the kernel as their source
 //!   stages                  what each part of forwarding a packet costs: clocks, instructions
+//!   tools                   what the generator and the sink themselves cost
 //!   gate, allocations       instructions against a committed baseline; none allocated per packet; the books balance
 //!   memory                  the engine's own worker between two null devices
 //!   veth, place, forwarder  a router between two veth pairs, and who forwards in it
@@ -44,6 +45,7 @@ pub mod report;
 pub mod search;
 pub mod stages;
 pub mod testpmd;
+pub mod tools;
 pub mod traffic;
 pub mod tsc;
 pub mod veth;

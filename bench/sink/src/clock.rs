@@ -140,6 +140,10 @@ impl Relation {
     pub const SAME: Self = Self { at_ns: 0, ahead_ns: 0, drift: 0.0, error_ns: 0, until_ns: u64::MAX };
 
     fn ahead_at_ns(&self, there_ns: u64) -> i64 {
+        // One clock, or two that do not drift: no floating point for each packet.
+        if self.drift == 0.0 {
+            return self.ahead_ns;
+        }
         let gained = there_ns.wrapping_sub(self.at_ns) as i64 as f64 * self.drift;
         self.ahead_ns.saturating_add(gained.round() as i64)
     }

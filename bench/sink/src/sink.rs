@@ -46,6 +46,9 @@ pub enum SinkError {
     },
 }
 
+/// Flows whose memory is asked for at once: more misses than that no core has under way.
+const AHEAD: usize = 32;
+
 /// One core's counts of a run.
 #[derive(Debug)]
 pub struct Sink {
@@ -118,6 +121,18 @@ impl Sink {
             self.time(arrival);
         }
         Some(seen)
+    }
+
+    /// Packets arrived, up to a burst of them: as [`Sink::arrive`] for each, in order, and `each` is told what it was.
+    /// With many flows this is the quicker way: their misses in the caches do not wait for each other.
+    pub fn arrive_all(&mut self, arrivals: &[Arrival], mut each: impl FnMut(&Arrival, Option<Seen>)) {
+        for arrivals in arrivals.chunks(AHEAD) {
+            self.tracks.touch(arrivals.iter().map(|arrival| (arrival.flow, arrival.sequence)));
+            for arrival in arrivals {
+                let seen = self.arrive(arrival);
+                each(arrival, seen);
+            }
+        }
     }
 
     fn time(&mut self, arrival: &Arrival) {
@@ -252,6 +267,24 @@ mod tests {
             assert_eq!(sink.arrive(&Arrival { sequence, ..ARRIVAL }), Some(seen));
         }
         assert_eq!((sink.intended.count(), sink.actual.count(), sink.totals.bytes), (2, 2, 120));
+    }
+
+    #[test]
+    fn packets_together_are_counted_as_one_by_one() {
+        let of = |n: u64| Arrival {
+            flow: (n % 3) as u32,
+            sequence: n / 3 % 29,
+            arrived_ns: 1_000 + 7 * n,
+            ..ARRIVAL
+        };
+        let arrivals: Vec<_> = (0..100).map(of).collect();
+        let [mut alone, mut together] = [(); 2].map(|()| Sink::new(EXPECT).unwrap());
+        let expected: Vec<_> = arrivals.iter().map(|arrival| (*arrival, alone.arrive(arrival))).collect();
+        let mut told = Vec::new();
+        together.arrive_all(&arrivals, |arrival, seen| told.push((*arrival, seen)));
+        assert_eq!(told, expected);
+        assert_eq!((together.totals, together.flow(1)), (alone.totals, alone.flow(1)));
+        assert_eq!(together.intended.percentiles(), alone.intended.percentiles());
     }
 
     #[test]

@@ -7,17 +7,17 @@
 use crate::machine::{self, measured_core};
 use crate::outcome::COMMIT;
 use crate::stages::case::{Case, KINDS, Kind, MOST_ROUTES};
+use crate::stages::sample::{Eviction, Sweep, sample};
 use crate::stages::work::{COLD_ROUND, HOT_ROUND, Work};
 use crate::traffic::Family::{self, V4, V6};
 use crate::traffic::{Seeded, Table};
-use crate::tsc;
-use crate::watch::{Interrupted, Rounds, Watch};
+use crate::watch::{Rounds, Watch};
+use crate::{tools, tsc};
 use anyhow::{Context, Result};
 use std::fmt;
 use std::fs;
-use std::hint::black_box;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use zsync_packet::burst::BURST;
 use zsync_report::machine::Machine;
 use zsync_report::outcome::{Direction, Outcome, Series};
@@ -29,22 +29,29 @@ const BURSTS: [usize; 7] = [1, 2, 4, 8, 16, 32, 64];
 const TABLES: [usize; 5] = [1, 1_000, 100_000, 1_000_000, MOST_ROUTES];
 /// Routes where bursts are varied.
 const USUAL: usize = 1_000;
-/// Sweeps of a sample, at least.
-const SWEEPS: usize = 3;
-/// Sweeps that others interrupted, at most, while there are too few that nobody did.
-const TORN: usize = 50;
-/// Bytes of a last-level cache that the kernel does not tell.
-const CACHE: usize = 32 << 20;
 
-/// Which cases of all there are.
-pub type Plan = fn(&Case) -> bool;
+/// What a benchmark measures.
+#[derive(Clone, Copy, Debug)]
+pub enum Plan {
+    /// Of all cases of stages those that it says.
+    Stages(fn(&Case) -> bool),
+    /// The generator and the sink themselves.
+    Tools,
+}
 
-/// Benchmarks: name, what it measures, its cases.
-pub const BENCHMARKS: [(&str, &str, Plan); 2] = [
-    ("stages", "clocks per packet of each stage, by burst and by table, with warm and cold caches", |_| true),
-    ("lookups", "clocks per lookup, by burst and by table, with warm and cold caches", |case| {
-        matches!(case.kind, Kind::Lookup(_))
-    }),
+/// Benchmarks: name, what it measures, its plan.
+pub const BENCHMARKS: [(&str, &str, Plan); 3] = [
+    (
+        "stages",
+        "clocks per packet of each stage, by burst and by table, with warm and cold caches",
+        Plan::Stages(|_| true),
+    ),
+    (
+        "lookups",
+        "clocks per lookup, by burst and by table, with warm and cold caches",
+        Plan::Stages(|case| matches!(case.kind, Kind::Lookup(_))),
+    ),
+    ("tools", "clocks per packet of the generator and the sink themselves", Plan::Tools),
 ];
 
 /// The plan of the benchmark of that name.
@@ -52,9 +59,12 @@ pub fn find(name: &str) -> Option<Plan> {
     BENCHMARKS.iter().find(|(known, ..)| *known == name).map(|(.., plan)| *plan)
 }
 
+/// Clocks that others take: low and high, and what they are.
+pub type Budget = (u32, u32, &'static str);
+
 /// What VPP's nodes take, in clocks per packet (as its documentation and benchmarks publish them, on other machines than
-/// this one): low and high, and what they are.
-pub fn budget(kind: Kind) -> Option<(u32, u32, &'static str)> {
+/// this one).
+pub fn budget(kind: Kind) -> Option<Budget> {
     match kind {
         Kind::Parse(V4) => Some((20, 22, "VPP ip4-input")),
         Kind::Lookup(V4) => Some((29, 31, "VPP ip4-lookup")),
@@ -70,7 +80,9 @@ pub fn budget(kind: Kind) -> Option<(u32, u32, &'static str)> {
 #[derive(Clone, Debug)]
 pub struct Cost {
     /// What was measured.
-    pub case: Case,
+    pub name: String,
+    /// What to compare it with.
+    pub budget: Option<Budget>,
     /// Clocks per packet, round by round.
     pub samples: Vec<f64>,
 }
@@ -113,14 +125,30 @@ fn all(most: usize) -> Vec<Case> {
 /// No time stamp counter, or a case that cannot be set up or goes wrong.
 pub fn run(plan: Plan, rounds: usize, time: Duration, large: bool, watch: &Watch) -> Result<Costs> {
     tsc::read().context("this processor has no time stamp counter")?;
-    let most = if large { MOST_ROUTES } else { 1_000_000 };
-    let cases: Vec<_> = all(most).into_iter().filter(plan).collect();
-    let turn = time / (cases.len() * rounds).max(1) as u32;
     let mut costs = Costs { machine: machine::look(), costs: Vec::new(), notes: Vec::new() };
     if !core_affinity::set_for_current(core_affinity::CoreId { id: measured_core() }) {
         costs.notes.push(format!("not pinned: core {} was refused", measured_core()));
     }
+    match plan {
+        Plan::Stages(plan) => stages(plan, rounds, time, large, watch, &mut costs)?,
+        Plan::Tools => tools::run(rounds, time, watch, &mut costs)?,
+    }
+    Ok(costs)
+}
+
+fn stages(
+    plan: fn(&Case) -> bool,
+    rounds: usize,
+    time: Duration,
+    large: bool,
+    watch: &Watch,
+    costs: &mut Costs,
+) -> Result<()> {
+    let most = if large { MOST_ROUTES } else { 1_000_000 };
+    let cases: Vec<_> = all(most).into_iter().filter(plan).collect();
+    let turn = time / (cases.len() * rounds).max(1) as u32;
     let mut eviction = Eviction::new();
+    let mut measured: Vec<(Case, Vec<f64>)> = Vec::new();
     let (mut done, total) = (0, cases.len() * rounds);
     for family in [V4, V6] {
         // What looks nothing up is measured with the smallest table.
@@ -152,100 +180,52 @@ pub fn run(plan: Plan, rounds: usize, time: Duration, large: bool, watch: &Watch
             }
             let mut works = set_up(family, routes, &cases)?;
             let Rounds { done: whole, note } = watch.rounds(rounds, Duration::MAX, |round| {
-                for (work, cost) in &mut works {
-                    watch.step(
-                        done,
-                        total,
-                        &format!("{table}, round {} of {rounds}, {}", round + 1, cost.case),
-                    );
-                    cost.samples.push(sample(work, cost.case.cold, turn, &mut eviction, watch)?);
+                for (work, case, samples) in &mut works {
+                    watch.step(done, total, &format!("{table}, round {} of {rounds}, {case}", round + 1));
+                    samples.push(sample(turn, watch, || sweep(work, case.cold, &mut eviction))?);
                     done += 1;
                 }
                 Ok(())
             })?;
             costs.notes.extend(note.map(|note| format!("{table} routes: {note}")));
-            costs.costs.extend(works.into_iter().map(|(_, mut cost)| {
-                cost.samples.truncate(whole);
-                cost
+            measured.extend(works.into_iter().map(|(_, case, mut samples)| {
+                samples.truncate(whole);
+                (case, samples)
             }));
         }
     }
-    costs.costs.sort_by_key(|cost| {
-        let kind = KINDS.iter().position(|(_, kind)| *kind == cost.case.kind);
-        (kind, cost.case.cold, cost.case.table, cost.case.burst)
+    measured.sort_by_key(|(case, _)| {
+        let kind = KINDS.iter().position(|(_, kind)| *kind == case.kind);
+        (kind, case.cold, case.table, case.burst)
     });
+    costs.costs.extend(measured.into_iter().map(|(case, samples)| {
+        let budget = budget(case.kind).filter(|_| case.burst == BURST);
+        Cost { name: case.to_string(), budget, samples }
+    }));
     costs.notes.push(format!(
         "hot: {HOT_ROUND} packets of as many flows, written just before; cold: {COLD_ROUND} packets to random destinations \
          under the table's routes, after {} MiB of other memory were written",
-        eviction.0.len() >> 20
+        eviction.len() >> 20
     ));
-    Ok(costs)
+    Ok(())
 }
 
-fn set_up(family: Family, routes: usize, cases: &[Case]) -> Result<Vec<(Work, Cost)>> {
+fn set_up(family: Family, routes: usize, cases: &[Case]) -> Result<Vec<(Work, Case, Vec<f64>)>> {
     let table = Arc::new(Table::random(family, routes, &mut Seeded::new(1))?);
-    let set_up = |case: &Case| Ok((Work::over(*case, table.clone())?, Cost { case: *case, samples: vec![] }));
+    let set_up = |case: &Case| Ok((Work::over(*case, table.clone())?, *case, vec![]));
     cases.iter().map(set_up).collect()
 }
 
-/// Clocks per packet: the middle one of as many sweeps as the time allows. Those during which another thread had the core
-/// do not count, as long as there are others.
-fn sample(
-    work: &mut Work,
-    cold: bool,
-    turn: Duration,
-    eviction: &mut Eviction,
-    watch: &Watch,
-) -> Result<f64> {
-    let (start, mut whole, mut torn) = (Instant::now(), Vec::new(), Vec::new());
-    // The first sweep brings in what the case before it has put out of the caches.
-    let mut first = true;
-    while start.elapsed() < turn || (whole.len() < SWEEPS && torn.len() < TORN) {
-        if watch.is_cancelled() {
-            return Err(Interrupted.into());
-        }
-        work.prepare()?;
-        if cold {
-            eviction.evict();
-            work.touch();
-        }
-        let waited = waited();
-        let before = tsc::read().unwrap_or(0);
-        work.measured();
-        let after = tsc::read().unwrap_or(0);
-        let clocks = after.wrapping_sub(before) as f64 / work.round() as f64;
-        let sweeps = if waited == self::waited() { &mut whole } else { &mut torn };
-        if !std::mem::take(&mut first) {
-            sweeps.push(clocks);
-        }
-        work.check()?;
+/// Clocks per packet of every packet of the case, once.
+fn sweep(work: &mut Work, cold: bool, eviction: &mut Eviction) -> Result<Sweep> {
+    work.prepare()?;
+    if cold {
+        eviction.evict();
+        work.touch();
     }
-    let spread = Spread::of(if whole.is_empty() { &torn } else { &whole });
-    Ok(spread.context("no sweep came to its end")?.median)
-}
-
-/// Nanoseconds that this thread has waited for its core (the second number of `schedstat`; Documentation/scheduler).
-fn waited() -> Option<u64> {
-    fs::read_to_string("/proc/thread-self/schedstat").ok()?.split(' ').nth(1)?.parse().ok()
-}
-
-/// Memory that, once written, has put everything else out of the caches.
-struct Eviction(Vec<u8>);
-
-impl Eviction {
-    fn new() -> Self {
-        let kernel = fs::read_to_string("/sys/devices/system/cpu/cpu0/cache/index3/size").ok();
-        let kib = kernel.and_then(|text| text.trim().strip_suffix('K')?.parse::<usize>().ok());
-        // Twice its size, because it is not emptied in the order of use.
-        Self(vec![0; 2 * kib.map_or(CACHE, |kib| kib << 10)])
-    }
-
-    fn evict(&mut self) {
-        for line in self.0.chunks_mut(64) {
-            line[0] = line[0].wrapping_add(1);
-        }
-        black_box(&self.0);
-    }
+    let sweep = Sweep::of(work.round(), || work.measured());
+    work.check()?;
+    Ok(sweep)
 }
 
 /// Bytes that the kernel could give now (proc(5), `MemAvailable`).
@@ -261,12 +241,12 @@ impl Costs {
         let outcome = |cost: &Cost| {
             let ours = Series::new("zsync", cost.samples.clone());
             Outcome {
-                title: "what a packet costs in one stage, in memory".to_owned(),
+                title: "what a packet costs in one place, in memory".to_owned(),
                 command: command.to_owned(),
                 machine: self.machine.with_devices("null", "in memory"),
                 commit: COMMIT.to_owned(),
                 notes: self.notes.clone(),
-                ..Outcome::new(format!("{benchmark}: {}", cost.case), "clocks/packet", Direction::Less, ours)
+                ..Outcome::new(format!("{benchmark}: {}", cost.name), "clocks/packet", Direction::Less, ours)
             }
         };
         self.costs.iter().filter(|cost| !cost.samples.is_empty()).map(outcome).collect()
@@ -283,12 +263,10 @@ impl fmt::Display for Costs {
         )?;
         for cost in &self.costs {
             let Some(Spread { minimum, median, maximum }) = Spread::of(&cost.samples) else { continue };
-            write!(f, "{:<28} {median:>8.1} {minimum:>8.1} {maximum:>8.1}", cost.case.to_string())?;
-            match budget(cost.case.kind) {
-                Some((low, high, whose)) if cost.case.burst == BURST => {
-                    writeln!(f, "  {whose}: {low} to {high}")?
-                }
-                _ => writeln!(f)?,
+            write!(f, "{:<28} {median:>8.1} {minimum:>8.1} {maximum:>8.1}", cost.name)?;
+            match cost.budget {
+                Some((low, high, whose)) => writeln!(f, "  {whose}: {low} to {high}")?,
+                None => writeln!(f)?,
             }
         }
         self.notes.iter().try_for_each(|note| writeln!(f, "note: {note}"))
@@ -314,8 +292,8 @@ mod tests {
 
     #[test]
     fn lookups_are_measured_hot_and_cold_and_printed_beside_their_budget() {
-        let plan: Plan = |case| case.kind == Kind::Lookup(V4) && case.burst == BURST && case.table <= 1000;
-        let costs = run(plan, 2, Duration::ZERO, false, &Watch::silent()).unwrap();
+        let plan = |case: &Case| case.kind == Kind::Lookup(V4) && case.burst == BURST && case.table <= 1000;
+        let costs = run(Plan::Stages(plan), 2, Duration::ZERO, false, &Watch::silent()).unwrap();
         assert_eq!(costs.costs.len(), 4);
         assert!(
             costs
@@ -335,8 +313,8 @@ mod tests {
     fn what_was_interrupted_before_its_first_round_has_no_outcome_and_a_note() {
         let watch = Watch::silent();
         watch.cancel();
-        let plan: Plan = |case| case.kind == Kind::Lookup(V4) && case.burst == BURST && case.table <= 1000;
-        let costs = run(plan, 2, Duration::ZERO, false, &watch).unwrap();
+        let plan = |case: &Case| case.kind == Kind::Lookup(V4) && case.burst == BURST && case.table <= 1000;
+        let costs = run(Plan::Stages(plan), 2, Duration::ZERO, false, &watch).unwrap();
         assert!(costs.outcomes("lookups", "").is_empty());
         assert!(costs.notes[0].starts_with("interrupted before the IPv4 table of "), "{:?}", costs.notes);
     }

@@ -12,4 +12,5 @@
 pub mod callgrind;
 pub mod case;
 pub mod costs;
+pub(crate) mod sample;
 pub mod work;

@@ -17,4 +17,5 @@ pub mod size;
 pub mod stream;
 pub mod sweep;
 pub mod template;
+mod turns;
 mod zipf;

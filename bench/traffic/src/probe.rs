@@ -21,6 +21,8 @@
 //! The check covers the probe and the payload's length; the rest must be zeros. With the checksums of IP and transport a
 //! change of any byte behind the IP header is seen, save one in the magic, after which the packet is none of ours.
 
+use zsync_packet::checksum::Delta;
+
 use crate::random::mix;
 
 /// Bytes of a short probe.
@@ -77,31 +79,45 @@ impl Probe {
     /// Returns the probe's length, 0 when there is no room for any (and then nothing is written).
     #[inline]
     pub fn write(&self, payload: &mut [u8]) -> usize {
-        let len = payload.len();
+        self.put(payload).0
+    }
+
+    /// As [`Probe::write`]; and what the probe adds to a checksum under which it was zeros.
+    #[inline]
+    pub(crate) fn put(&self, payload: &mut [u8]) -> (usize, Delta) {
+        let len = payload.len() as u64;
         if let Some((probe, rest)) = payload.split_first_chunk_mut::<LONG>() {
-            *probe = [0; LONG];
-            probe[..2].copy_from_slice(&LONG_MAGIC);
-            probe[4..8].copy_from_slice(&self.run.to_be_bytes());
-            probe[8..12].copy_from_slice(&self.flow.to_be_bytes());
-            probe[12..20].copy_from_slice(&self.sequence.to_be_bytes());
-            probe[20..28].copy_from_slice(&self.intended.to_be_bytes());
-            probe[28..36].copy_from_slice(&self.departed.to_be_bytes());
-            let check = check(&probe[4..], len);
-            probe[2..4].copy_from_slice(&check);
-            rest.fill(0);
-            return LONG;
+            let words = [
+                u64::from(self.run) << 32 | u64::from(self.flow),
+                self.sequence,
+                self.intended,
+                self.departed,
+            ];
+            let head = head(LONG_MAGIC, words.iter().fold(len, |sum, word| mix(sum ^ word)));
+            probe[..4].copy_from_slice(&head.to_be_bytes());
+            for (at, word) in words.iter().enumerate() {
+                probe[4 + 8 * at..12 + 8 * at].copy_from_slice(&word.to_be_bytes());
+            }
+            if !rest.is_empty() {
+                rest.fill(0);
+            }
+            return (LONG, added(head, &words));
         }
-        let Some((probe, rest)) = payload.split_first_chunk_mut::<SHORT>() else { return 0 };
-        probe[..2].copy_from_slice(&SHORT_MAGIC);
-        probe[4..6].copy_from_slice(&(self.run as u16).to_be_bytes());
-        probe[6..9].copy_from_slice(&self.flow.to_be_bytes()[1..]);
-        probe[9] = lateness(self.departed.saturating_sub(self.intended));
-        probe[10..14].copy_from_slice(&(self.sequence as u32).to_be_bytes());
-        probe[14..18].copy_from_slice(&((self.intended / SHORT_UNIT) as u32).to_be_bytes());
-        let check = check(&probe[4..], len);
-        probe[2..4].copy_from_slice(&check);
-        rest.fill(0);
-        SHORT
+        let Some((probe, rest)) = payload.split_first_chunk_mut::<SHORT>() else { return (0, Delta::NONE) };
+        let late = lateness(self.departed.saturating_sub(self.intended));
+        let front = u64::from(self.run as u16) << 48
+            | u64::from(self.flow & 0x00ff_ffff) << 24
+            | u64::from(late) << 16
+            | u64::from(self.sequence as u32 >> 16);
+        let back = u64::from(self.sequence as u16) << 32 | u64::from((self.intended / SHORT_UNIT) as u32);
+        let head = head(SHORT_MAGIC, mix(mix(len ^ front) ^ (1 << 48 | back)));
+        probe[..4].copy_from_slice(&head.to_be_bytes());
+        probe[4..12].copy_from_slice(&front.to_be_bytes());
+        probe[12..].copy_from_slice(&back.to_be_bytes()[2..]);
+        if !rest.is_empty() {
+            rest.fill(0);
+        }
+        (SHORT, added(head, &[front, back]))
     }
 
     /// Reads a whole payload. `now` is the generator's clock at the time of arrival; only short probes need it.
@@ -115,7 +131,8 @@ impl Probe {
         };
         let Some((probe, rest)) = payload.split_at_checked(head) else { return Reading::Damaged };
         // No early end: the loop over zeros vectorises.
-        if probe[2..4] != check(&probe[4..], payload.len()) || rest.iter().fold(0, |or, byte| or | byte) != 0
+        if probe[2..4] != check(&probe[4..], payload.len()).to_be_bytes()
+            || rest.iter().fold(0, |or, byte| or | byte) != 0
         {
             return Reading::Damaged;
         }
@@ -163,13 +180,27 @@ impl Probe {
 
 /// 16 bits over the fields and the payload's length. A change is missed once in 65536.
 #[inline]
-fn check(fields: &[u8], len: usize) -> [u8; 2] {
+fn check(fields: &[u8], len: usize) -> u16 {
     let (words, rest) = fields.as_chunks::<8>();
     let mut sum = words.iter().fold(len as u64, |sum, word| mix(sum ^ u64::from_be_bytes(*word)));
     if !rest.is_empty() {
         sum = mix(sum ^ rest.iter().fold(1, |word, byte| word << 8 | u64::from(*byte)));
     }
-    ((sum >> 48) as u16).to_be_bytes()
+    (sum >> 48) as u16
+}
+
+/// The first four bytes: the magic, and the check that is the top of `sum`.
+#[inline]
+fn head(magic: [u8; 2], sum: u64) -> u32 {
+    u32::from(u16::from_be_bytes(magic)) << 16 | (sum >> 48) as u32
+}
+
+/// What the words add to a checksum, computed here because their bytes were only just stored in other pieces.
+#[inline]
+fn added(head: u32, words: &[u64]) -> Delta {
+    let sum = words.iter().fold(u64::from(head), |sum, word| sum + (word >> 32) + (word & 0xffff_ffff));
+    let sum = (sum >> 32) + (sum & 0xffff_ffff);
+    Delta::of_u32(0, ((sum >> 16) + (sum & 0xffff)) as u32)
 }
 
 /// A time in 8 bits: 5 of exponent, 3 of mantissa and a hidden one above it; rounded down, up to 16 s.

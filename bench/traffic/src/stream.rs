@@ -1,18 +1,18 @@
 //! A stream: one packet after the other, written into memory that the caller has; and what the sink makes of them.
 //!
 //! A packet costs a copy of the template, a few fields, and zeros for the rest: no allocation, no pass over the payload for
-//! checksums. A flow takes 8 bytes, its next sequence number: 80 MB for 10 million.
+//! checksums.
 
-use zsync_packet::checksum::Delta;
 use zsync_packet::header::{Ethernet, Icmp, Icmpv6, Ipv4, Ipv6, Tcp, Udp, ether_type, protocol};
 
 use crate::flows::{Choice, FlowError, Flows};
 use crate::pace::{Pace, PaceError, Shape};
-use crate::probe::{LONG, Probe, Reading, SHORT};
+use crate::probe::{Probe, Reading, SHORT};
 use crate::share::Share;
 use crate::size::{SizeError, SizeSequence, Sizes, in_memory};
 use crate::sweep::{Sweep, SweepError, Values};
-use crate::template::{Checks, Field, Layers, Template, TemplateError, VXLAN_PORT};
+use crate::template::{Checks, Field, Layers, Shaped, Template, TemplateError, VXLAN_PORT};
+use crate::turns::Turns;
 
 /// All that a stream's packets are made from.
 #[derive(Clone, Debug, PartialEq)]
@@ -72,10 +72,10 @@ pub struct NoRoom {
 #[derive(Clone, Debug)]
 pub struct Stream {
     template: Template,
+    shaped: Shaped,
     sweeps: Vec<Sweep>,
     sizes: SizeSequence,
-    flows: Flows,
-    sequences: Vec<u64>,
+    turns: Turns,
     run: u32,
     /// The next packet's bytes in memory.
     next_len: usize,
@@ -113,8 +113,8 @@ impl Stream {
             return Err(StreamError::Alike { told, flows: content.flows });
         }
         let next_len = in_memory(sizes.next_size());
-        let sequences = vec![0; share.flows() as usize];
-        Ok(Self { template, sweeps, sizes, flows, sequences, run: content.run, next_len })
+        let (shaped, turns) = (Shaped::new(&template), Turns::new(flows));
+        Ok(Self { template, shaped, sweeps, sizes, turns, run: content.run, next_len })
     }
 
     /// The next packet's length in memory (without FCS).
@@ -125,7 +125,7 @@ impl Stream {
 
     /// Which share of the whole stream it is.
     pub fn its_share(&self) -> Share {
-        self.flows.its_share()
+        self.turns.flows().its_share()
     }
 
     /// When its packets are to leave, if the whole stream has `rate` packets/s of that shape.
@@ -141,7 +141,7 @@ impl Stream {
         let share = self.its_share();
         let index =
             flow.checked_sub(share.part()).filter(|ahead| ahead.is_multiple_of(share.of()))? / share.of();
-        self.sequences.get(index as usize).copied()
+        self.turns.taken(index)
     }
 
     /// Writes the next packet to the front of `out`, and returns its length (without FCS).
@@ -154,38 +154,21 @@ impl Stream {
     pub fn write(&mut self, now: u64, departure: u64, out: &mut [u8]) -> Result<usize, NoRoom> {
         let (len, room) = (self.next_len, out.len());
         let Some(packet) = out.get_mut(..len) else { return Err(NoRoom { need: len, room }) };
-        let mut checks = Checks::default();
-        if !self.template.emit(packet, &mut checks) {
+        if !self.shaped.emit(&self.template, packet) {
             return Err(NoRoom { need: self.template.header_len(), room: len });
         }
-        let index = self.flows.next_index();
-        let flow = self.flows.its_share().flow(index);
+        let mut checks = Checks::default();
+        let (flow, sequence) = self.turns.take();
         let mut wheel = flow;
         for sweep in &self.sweeps {
             sweep.write(flow, &mut wheel, packet, &mut checks);
         }
-        let mut sequence = 0;
-        if let Some(next) = self.sequences.get_mut(index as usize) {
-            sequence = *next;
-            *next += 1;
-        }
         let probe = Probe { run: self.run, flow, sequence, intended: departure, departed: now, short: false };
-        let payload = &mut packet[self.template.header_len()..];
-        let written = probe.write(payload);
-        if self.template.covers_payload() {
-            let delta = if written == LONG { sum_of::<LONG>(payload) } else { sum_of::<SHORT>(payload) };
-            checks.payload(delta);
-        }
+        checks.payload(probe.put(&mut packet[self.template.header_len()..]).1);
         self.template.seal(packet, &checks);
         self.next_len = in_memory(self.sizes.next_size());
         Ok(len)
     }
-}
-
-/// What the front of a payload adds to a sum in which it was zeros.
-#[inline]
-fn sum_of<const N: usize>(payload: &[u8]) -> Delta {
-    payload.first_chunk::<N>().map_or(Delta::NONE, |bytes| Delta::of(&[0; N], bytes))
 }
 
 /// What a received packet is.

@@ -73,7 +73,7 @@ fn books_do_not_close_over_a_packet_that_was_never_sent() {
 #[test]
 fn a_flow_takes_the_memory_that_its_window_says() {
     assert_eq!(Window::Narrow.bytes_per_flow(), 64);
-    assert_eq!(Window::Wide.bytes_per_flow(), 184);
+    assert_eq!(Window::Wide.bytes_per_flow(), 192);
 }
 
 /// What a set of all sequences ever seen says, with the same window.

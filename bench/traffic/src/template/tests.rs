@@ -1,3 +1,5 @@
+use zsync_packet::header::{TcpFlags, VlanTag};
+
 use super::*;
 
 fn v4() -> Ip {
