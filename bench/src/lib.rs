@@ -9,6 +9,7 @@
 //!   gate, allocations       instructions against a committed baseline; none allocated per packet; the books balance
 //!   memory                  the engine's own worker between two null devices
 //!   veth, place, forwarder  a router between two veth pairs, and who forwards in it
+//!   live                    the kernel as the near end of trials, paced
 //!   search                  what a device carries: trials between both ends of its wire
 //!   kernel                  the kernel as a forwarder: its rules, and a program that redirects
 //!   peers                   what zsync is compared with, and how it is installed
@@ -35,6 +36,7 @@ pub mod generator;
 pub mod hugepages;
 pub mod interrupt;
 pub mod kernel;
+pub mod live;
 pub mod machine;
 pub mod memory;
 pub mod outcome;

@@ -50,7 +50,10 @@ pub struct Port {
 impl Port {
     /// Puts the calling thread on the port's core, ahead of whatever else runs there: an end that others hold up measures
     /// them.
-    pub(crate) fn pin(&self) -> anyhow::Result<()> {
+    ///
+    /// # Errors
+    /// There is no such core.
+    pub fn pin(&self) -> anyhow::Result<()> {
         // Not permitted, it is as any other thread, and what it does not reach is told.
         let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), FIRST);
         let Some(core) = self.core else { return Ok(()) };

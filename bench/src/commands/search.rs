@@ -10,8 +10,11 @@ use clap::{Args, ValueEnum};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
+use std::sync::Arc;
 use std::time::Duration;
 use zsync_bench::forwarder::{self, Forwarder};
+use zsync_bench::generator::Generator;
+use zsync_bench::live::{self, Live};
 use zsync_bench::machine;
 use zsync_bench::outcome::COMMIT;
 use zsync_bench::place::{self, Part};
@@ -23,11 +26,12 @@ use zsync_ends::far::FarEnd;
 use zsync_ends::pair::Pair;
 use zsync_ends::reader::Reader;
 use zsync_ends::remote::Remote;
-use zsync_ends::sender::Senders;
+use zsync_ends::sender::{NearEnd, Senders};
 use zsync_ends::{Enter, Port};
 use zsync_report::outcome::{Direction, Outcome, Series};
 use zsync_search::mlr::Goal;
 use zsync_search::trial::Record;
+use zsync_traffic::profile::Profile;
 
 /// Who forwards between the namespaces of `veth-route`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -56,6 +60,15 @@ impl Through {
     }
 }
 
+/// What sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Engine {
+    /// AF_XDP, by sockets that share no code with zsync's own.
+    Xsk,
+    /// The kernel itself.
+    Live,
+}
+
 #[derive(Args)]
 pub struct Search {
     /// What is searched for.
@@ -79,6 +92,10 @@ pub struct Search {
     /// Instead of ports: between two veth pairs in namespaces of its own, through this forwarder. Needs root and two cores.
     #[arg(long, value_enum, conflicts_with_all = ["from", "to", "remote"])]
     through: Option<Through>,
+    /// What sends where packets are counted only: xsk, or the kernel itself, which makes more of them, of one size and from
+    /// 20,000 a second on. Without it, the kernel with --through, and xsk else.
+    #[arg(long, value_enum)]
+    engine: Option<Engine>,
     /// Cores to send from, one for each queue of each device.
     #[arg(long, value_delimiter = ',')]
     cores: Vec<usize>,
@@ -186,6 +203,11 @@ fn between_ports(
     let profile = what.packets.profile(what.from.first().map(String::as_str))?;
     let ports = what.sockets.ports(&what.from, &what.cores)?;
     let senders = Senders::open(&ports, &what.sockets.options(), &here())?;
+    let live = match (what.engine, &what.from[..]) {
+        (Some(Engine::Live), [device]) => Some(live(&profile, device, ports[0].core, &here())?),
+        (Some(Engine::Live), _) => bail!("the live engine has one device: give one in --from"),
+        _ => None,
+    };
     let (packets, eyes) = (stream(&profile), Eyes(watch));
     let logs = what.measure.contains(&Kind::Reset);
     let mut ends = |read: bool| -> Result<Pair<'_>> {
@@ -198,7 +220,7 @@ fn between_ports(
             (None, Some(address)) => Box::new(Remote::reach(address, what.taking.marks(), read)?),
             (None, None) => bail!("where do packets come back? --to NETDEV, or --remote ADDRESS:PORT"),
         };
-        Ok(Pair::new(&senders, far, packets.clone(), profile.shape, &eyes))
+        Ok(Pair::new(near(&senders, live.as_ref(), read), far, packets.clone(), profile.shape, &eyes))
     };
     let mut reset = || reset(what.reset_command.as_deref());
     Ok((run(plan, &mut ends, Some(&mut reset), watch, each)?, senders.is_zero_copy()))
@@ -217,13 +239,19 @@ fn between_namespaces(
     let core = |cores: &[usize]| cores.first().copied().unwrap_or(0);
     let senders =
         Senders::open(&port(core(&what.cores)), &what.sockets.options(), &place::enter(Part::Source))?;
+    let kernel = what
+        .engine
+        .is_none_or(|engine| engine == Engine::Live)
+        .then(|| live(&profile, "eth0", Some(core(&what.cores)), &place::enter(Part::Source)));
+    let kernel = kernel.transpose()?;
     let forwarder = std::cell::RefCell::new(Some(Forwarder::start(through.forwarder())?));
     let (packets, eyes) = (stream(&profile), Eyes(watch));
     let logs = what.measure.contains(&Kind::Reset);
     let mut ends = |read: bool| -> Result<Pair<'_>> {
         let ports = port(core(&what.reader_cores));
         let far = local(ports, read || what.read, logs, what, &place::enter(Part::Sink))?;
-        Ok(Pair::new(&senders, far, packets.clone(), profile.shape, &eyes))
+        let near = near(&senders, kernel.as_ref(), read || what.read);
+        Ok(Pair::new(near, far, packets.clone(), profile.shape, &eyes))
     };
     // Without another command, the forwarder is ended and started anew.
     let mut reset = || match what.reset_command.as_deref() {
@@ -247,6 +275,28 @@ fn driver(device: &str) -> String {
         Some(links[0]["linkinfo"]["info_kind"].as_str()?.to_owned())
     })
     .unwrap_or_else(|| "unknown".to_owned())
+}
+
+/// Who sends: packets that are to be read have numbers and times, which sockets write.
+fn near<'a>(senders: &'a Senders, live: Option<&'a Live>, read: bool) -> &'a dyn NearEnd {
+    match live {
+        Some(live) if !read => live,
+        _ => senders,
+    }
+}
+
+fn live(profile: &Profile, device: &str, core: Option<usize>, enter: &Enter) -> Result<Live> {
+    let (entered, name) = (Enter::clone(enter), device.to_owned());
+    let ifindex = std::thread::spawn(move || {
+        entered()?;
+        let output = enclosure::execute(Command::new("ip").args(["-j", "link", "show", "dev", &name]))?;
+        let links: serde_json::Value = serde_json::from_str(&output)?;
+        let index = links[0]["ifindex"].as_u64().and_then(|index| index.try_into().ok());
+        index.with_context(|| format!("there is no device {name}"))
+    });
+    let ifindex = ifindex.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+    let generator = Generator::load(&live::traffic(profile, ifindex)?)?;
+    Ok(Live::new(Arc::new(generator), core.unwrap_or(0), Enter::clone(enter)))
 }
 
 fn local(ports: Vec<Port>, read: bool, log: bool, what: &Search, enter: &Enter) -> Result<Box<dyn FarEnd>> {
