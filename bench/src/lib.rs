@@ -9,6 +9,7 @@
 //!   gate, allocations       instructions against a committed baseline; none allocated per packet; the books balance
 //!   memory                  the engine's own worker between two null devices
 //!   veth, place, forwarder  a router between two veth pairs, and who forwards in it
+//!   tally                   its far end, counted
 //!   live                    the kernel as the near end of trials, paced
 //!   search                  what a device carries: trials between both ends of its wire
 //!   kernel                  the kernel as a forwarder: its rules, and a program that redirects
@@ -46,6 +47,7 @@ pub mod program;
 pub mod report;
 pub mod search;
 pub mod stages;
+pub mod tally;
 pub mod testpmd;
 pub mod tools;
 pub mod traffic;

@@ -64,6 +64,9 @@ impl NearEnd for Live {
                 return Ok(Sent { phases: vec![went], ..Sent::default() });
             };
             let asked = (rate as f64 * phase.duration.as_secs_f64()).round() as u64;
+            if asked == 0 {
+                return Ok(Sent { phases: vec![Went::default()], ..Sent::default() });
+            }
             let paced = generator.run_paced(rate, asked, PATIENCE)?;
             sent.store(asked, std::sync::atomic::Ordering::Relaxed);
             // One interval more than from the first to the last: each packet has its own.

@@ -17,6 +17,10 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::process::Command;
+use std::sync::Arc;
+use zsync_ends::Enter;
+use zsync_ends::source::What;
+use zsync_traffic::profile::Profile;
 
 /// MAC addresses: the source's, the router's to the left and to the right, and what the router
 /// takes for the sink's: another one, so that a packet ends right behind the counter that it is counted by.
@@ -129,9 +133,19 @@ impl Part {
     }
 }
 
+/// The packets of [`PROFILE`], of 64 bytes.
+///
+/// # Errors
+/// None, unless the profile above is wrong.
+pub fn packets() -> Result<What> {
+    let text: String = PROFILE.iter().map(|(key, value)| format!("{key}={value} ")).collect();
+    let profile: Profile = text.parse()?;
+    Ok(What::Stream { content: Arc::new(profile.content), seed: profile.seed })
+}
+
 /// What a thread does to be in that part.
-pub fn enter(part: Part) -> zsync_ends::Enter {
-    std::sync::Arc::new(move || part.enter())
+pub fn enter(part: Part) -> Enter {
+    Arc::new(move || part.enter())
 }
 
 /// Builds the place.
@@ -141,6 +155,10 @@ pub fn enter(part: Part) -> zsync_ends::Enter {
 pub fn build() -> Result<()> {
     for line in SET_UP.lines().map(str::trim).filter(|line| !line.is_empty()) {
         execute(Command::new("ip").args(line.split_whitespace()))?;
+    }
+    // Or neighbour discovery would be among what is counted.
+    for part in [Part::Source, Part::Router, Part::Sink] {
+        part.run(|| Ok(std::fs::write("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1")?))?;
     }
     Part::Router.run(|| Ok(std::fs::write("/proc/sys/net/ipv4/ip_forward", "1")?))?;
     // A veth drops what an XDP program sends into it, unless its end has a NAPI: GRO gives it one.
