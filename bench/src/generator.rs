@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use zsync_control::xdp::GENERATOR_OBJECT;
 use zsync_ebpf_common::{Pace, TEMPLATE_BYTES, Template, map};
 use zsync_packet::checksum::Delta;
-use zsync_traffic::probe::Probe;
+use zsync_traffic::probe::{LOAD_MAGIC, SHORT};
 
 /// Frames of the first call: short, to learn the rate.
 const FIRST: u32 = 1 << 18;
@@ -39,6 +39,15 @@ pub struct Paced {
     pub first_ns: u64,
     /// The last one.
     pub last_ns: u64,
+}
+
+/// Which of the packets have a probe; all others are load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Probes {
+    /// The first of each so many; 0: none.
+    pub every: u64,
+    /// The run that they are of.
+    pub run: u32,
 }
 
 /// What is sent: UDP packets, the same but for their flow.
@@ -63,6 +72,8 @@ pub struct Traffic {
 /// A loaded generator. See the module.
 pub struct Generator {
     program: Ebpf,
+    flows: u32,
+    numbers: bool,
     /// Held while packets are paced: there is one pace.
     paces: Mutex<PerCpuArray<MapData, Pace>>,
     frame: Vec<u8>,
@@ -75,6 +86,7 @@ impl Generator {
     /// Impossible traffic; the kernel refuses the program (which takes CAP_BPF and CAP_NET_ADMIN).
     pub fn load(traffic: &Traffic) -> Result<Self> {
         let (template, frame) = template(traffic)?;
+        let (flows, numbers) = (traffic.flows.max(1), template.payload_at != 0);
         let mut program =
             EbpfLoader::new().btf(None).load(GENERATOR_OBJECT).context("loading the generator")?;
         let map = program.map_mut(map::TEMPLATE).context("the generator has no template")?;
@@ -83,7 +95,7 @@ impl Generator {
         let xdp: &mut Xdp = program.program_mut("zsync_generator").context("no generator")?.try_into()?;
         xdp.load().context("the kernel refuses the generator")?;
         let paces = program.take_map(map::PACE).context("the generator has no pace")?;
-        Ok(Self { program, paces: Mutex::new(paces.try_into()?), frame })
+        Ok(Self { program, flows, numbers, paces: Mutex::new(paces.try_into()?), frame })
     }
 
     /// Sends for that long from the calling thread, whose network namespace the device is in; or until `stop`. Returns how
@@ -113,17 +125,35 @@ impl Generator {
         Ok(sent)
     }
 
+    /// Flows, between which probes take turns.
+    pub fn flows(&self) -> u32 {
+        self.flows
+    }
+
+    /// Whether it can write probes: UDP over IPv4, with room for them.
+    pub fn has_numbers(&self) -> bool {
+        self.numbers
+    }
+
     /// Sends that many packets, evenly spaced, `rate` a second, from the calling thread, which has to be on one core. A packet
     /// more than `patience` late moves the schedule: what was reached is told by the times. One call, so nothing ends it.
     ///
     /// # Errors
     /// As of [`Self::run`]; more packets than a call can make (2³² - 1).
-    pub fn run_paced(&self, rate: u64, packets: u64, patience: Duration) -> Result<Paced> {
+    pub fn run_paced(&self, rate: u64, packets: u64, patience: Duration, probes: Probes) -> Result<Paced> {
         let frames = u32::try_from(packets).ok().context("one call makes 4,294,967,295 packets at most")?;
         let mut paces = self.paces.lock().unwrap_or_else(PoisonError::into_inner);
         let cpus = aya::util::nr_cpus().map_err(|(_, error)| error)?;
         let all = |pace: Pace| PerCpuValues::try_from(vec![pace; cpus]);
-        paces.set(0, all(Pace::of(rate, patience.as_nanos() as u64))?, 0)?;
+        paces.set(
+            0,
+            all(Pace {
+                sample: probes.every,
+                run: probes.run.into(),
+                ..Pace::of(rate, patience.as_nanos() as u64)
+            })?,
+            0,
+        )?;
         let batch = (HELD_BACK.as_secs_f64() * rate as f64) as u32;
         let xdp: &Xdp = self.program.program("zsync_generator").context("no generator")?.try_into()?;
         let run = xdp.test_run(TestRunOptions {
@@ -217,7 +247,9 @@ fn template(traffic: &Traffic) -> Result<(Template, Vec<u8>)> {
         "{} bytes are too few: the headers are written in words, {length} bytes",
         traffic.size
     );
-    mark(&mut frame, l4 + 8, l4_checksum_at);
+    let payload = l4 + 8;
+    mark(&mut frame, payload, l4_checksum_at);
+    let has_room = traffic.size >= payload + SHORT;
     let mut bytes = [0; TEMPLATE_BYTES];
     bytes[..length].copy_from_slice(&frame[..length]);
     let template = Template {
@@ -229,18 +261,21 @@ fn template(traffic: &Traffic) -> Result<(Template, Vec<u8>)> {
         destination_at: 0,
         ip_checksum_at: ip_checksum_at as u32,
         l4_checksum_at: l4_checksum_at as u32,
+        // Numbers would have to be in the checksum, where there is one.
+        payload_at: if has_room && l4_checksum_at == 0 { payload as u32 } else { 0 },
+        payload_bytes: (traffic.size - payload) as u32,
         bytes,
     };
     Ok((template, frame))
 }
 
-/// Writes the mark of a probe at the payload's start, by which a far end tells the generator's packets from others'.
+/// Writes the mark of load at the payload's start, by which a far end tells the generator's packets from others'.
 fn mark(frame: &mut [u8], payload: usize, checksum_at: usize) {
-    let Some(mark) = Probe::mark_for(frame.len().saturating_sub(payload)) else { return };
-    frame[payload..payload + 2].copy_from_slice(&mark);
+    let Some(room) = frame.get_mut(payload..payload + 2) else { return };
+    room.copy_from_slice(&LOAD_MAGIC);
     if checksum_at != 0 {
         let old = u16::from_be_bytes([frame[checksum_at], frame[checksum_at + 1]]);
-        let new = Delta::of(&[0; 2], &mark).apply_udp(old);
+        let new = Delta::of(&[0; 2], &LOAD_MAGIC).apply_udp(old);
         frame[checksum_at..checksum_at + 2].copy_from_slice(&new.to_be_bytes());
     }
 }

@@ -103,7 +103,7 @@ fn sending_at_full_rate_beside_trafgen() {
         std::fs::write(&path, format!("{{ {} }}\n", bytes.join(", "))).unwrap();
         let packet = path.to_str().unwrap().to_owned();
         for far in ["bare", "gro", "count"] {
-            let ours = Match::Bytes { at: MAGIC_AT as u8, mask: [0xff; 8], value: MAGIC };
+            let ours = Match::Bytes { at: MAGIC_AT as u8, mask: [0xff; 8], value: MAGIC, load: None };
             let sink = (far == "count").then(|| Sink::attach("vb", Action::Count, ours).unwrap());
             if far == "gro" {
                 assert!(Command::new("ethtool").args(["-K", "vb", "gro", "on"]).status().unwrap().success());
