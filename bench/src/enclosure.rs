@@ -8,7 +8,7 @@
 //! The inner process is out of the terminal's reach: the outer one passes on what it is told, a byte for each interrupt, by
 //! the pipe that is the inner one's standard input. So everything in it has time to end in order.
 //!
-//! Needs root, and `unshare` and `setpriv` of util-linux.
+//! Needs root, `unshare` and `setpriv` of util-linux, and `env` of coreutils 8.31 or later.
 
 use crate::interrupt;
 use anyhow::{Context, Result, ensure};
@@ -20,8 +20,10 @@ use std::time::Duration;
 
 /// Set in the environment of the inner process.
 const MARK: &str = "ZSYNC_BENCH_ENCLOSED";
-/// `setpriv` ends `unshare` with this process, `unshare` ends the inner process with itself.
-const WRAPPER: &str = "setpriv --pdeathsig KILL unshare --mount --net --pid --mount-proc --kill-child=KILL";
+/// `setpriv` ends `unshare` with this process, `unshare` ends the inner process with itself. `env` lets it write to a terminal
+/// that stops background writers (`stty tostop`): the first process of a namespace would not stop, and try for ever.
+const WRAPPER: &str = "setpriv --pdeathsig KILL env --ignore-signal=TTOU \
+                       unshare --mount --net --pid --mount-proc --kill-child=KILL";
 
 /// Whether this is the inner process.
 pub fn is_inside() -> bool {
@@ -40,7 +42,7 @@ pub fn run() -> Result<ExitCode> {
     ensure!(is_possible(), "network namespaces of one's own take root");
     interrupt::listen();
     interrupt::hold();
-    let mut words = WRAPPER.split(' ');
+    let mut words = WRAPPER.split_whitespace();
     // In this thread, with which the inner process is to end.
     let mut child = Command::new(words.next().unwrap_or_default())
         .args(words)

@@ -11,7 +11,12 @@ use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use zsync_bench_xsk::{Options, Side};
 
 /// Where zsync's files are; in the enclosure's own `/run`.
 const FOLDER: &str = "/run/zsync-bench";
@@ -31,6 +36,8 @@ pub enum Kind {
     Nftables(Way),
     /// An XDP program that redirects to the other device.
     Redirect,
+    /// AF_XDP through xsk-rs: a forwarder without a table, of nobody's engine.
+    XskRs,
 }
 
 impl Kind {
@@ -44,6 +51,7 @@ impl Kind {
             Self::Nftables(Way::Masquerade) => "kernel, masquerade",
             Self::Nftables(Way::Filter) => "kernel, 1,000 nftables rules",
             Self::Redirect => "kernel, XDP redirect",
+            Self::XskRs => "xsk-rs",
         }
     }
 }
@@ -60,6 +68,8 @@ pub enum Forwarder {
     Nftables(Rules),
     /// See [`Kind::Redirect`].
     Redirect(Redirect),
+    /// See [`Kind::XskRs`].
+    XskRs(XskRs),
 }
 
 impl Forwarder {
@@ -75,6 +85,7 @@ impl Forwarder {
             Kind::Kernel => Self::Kernel,
             Kind::Nftables(way) => Self::Nftables(Rules::set(way)?),
             Kind::Redirect => Self::Redirect(Redirect::attach()?),
+            Kind::XskRs => Self::XskRs(XskRs::start()?),
         })
     }
 }
@@ -87,6 +98,55 @@ fn testpmd() -> Result<Testpmd> {
     let mut testpmd = Part::Router.run(|| Testpmd::start(&eal, &["--forward-mode=mac", &peer]))?;
     testpmd.forward(true)?;
     Ok(testpmd)
+}
+
+/// xsk-rs at work, in a thread on the measured core.
+pub struct XskRs {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<Result<()>>>,
+}
+
+impl XskRs {
+    fn start() -> Result<Self> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let (opened, open) = channel();
+        let thread = std::thread::spawn(move || {
+            let core = measured_core();
+            let start = || -> Result<zsync_bench_xsk::Forwarder> {
+                Part::Router.enter()?;
+                let pinned = core_affinity::set_for_current(core_affinity::CoreId { id: core });
+                ensure!(pinned, "a thread cannot be pinned to core {core}");
+                let side = |port: usize, source: usize, destination: usize| Side {
+                    device: PORTS[port].to_owned(),
+                    queue: 0,
+                    source: MACS[source],
+                    destination: MACS[destination],
+                };
+                Ok(zsync_bench_xsk::Forwarder::open([side(0, 1, 0), side(1, 2, 3)], &Options::default())?)
+            };
+            let mut forwarder = match start() {
+                Ok(forwarder) => forwarder,
+                // Told to whoever waits for it.
+                Err(error) => return Ok(drop(opened.send(Err(error)))),
+            };
+            let _ = opened.send(Ok(()));
+            forwarder.run(&stopped)?;
+            Ok(())
+        });
+        let this = Self { stop, thread: Some(thread) };
+        open.recv().context("xsk-rs ended early")??;
+        Ok(this)
+    }
+}
+
+impl Drop for XskRs {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(Ok(Err(error))) = self.thread.take().map(JoinHandle::join) {
+            eprintln!("xsk-rs: {error:#}");
+        }
+    }
 }
 
 /// Waits until no XDP program is on the router's devices.

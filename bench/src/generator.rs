@@ -12,15 +12,17 @@
 
 use crate::traffic::udp_frame;
 use anyhow::{Context, Result, ensure};
-use aya::maps::{Array, MapData};
+use aya::maps::{Array, MapData, PerCpuArray, PerCpuValues};
 use aya::programs::Xdp;
 use aya::{Ebpf, EbpfLoader, TestRun, TestRunAttrs, TestRunOptions};
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use zsync_control::xdp::GENERATOR_OBJECT;
-use zsync_ebpf_common::{TEMPLATE_BYTES, Template, map};
+use zsync_ebpf_common::{Pace, TEMPLATE_BYTES, Template, map};
+use zsync_packet::checksum::Delta;
+use zsync_traffic::probe::Probe;
 
 /// Frames of the first call: short, to learn the rate.
 const FIRST: u32 = 1 << 18;
@@ -33,6 +35,18 @@ const LEAST: i32 = 19;
 /// Pages that the kernel uses in turn, of one call.
 const PAGES: u32 = 64;
 const ETHERNET: usize = 14;
+
+/// For how long softirqs may wait for a paced batch.
+const HELD_BACK: Duration = Duration::from_micros(100);
+
+/// When paced packets went, nanoseconds of `CLOCK_MONOTONIC`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Paced {
+    /// The first one.
+    pub first_ns: u64,
+    /// The last one.
+    pub last_ns: u64,
+}
 
 /// What is sent: UDP packets, the same but for their flow.
 #[derive(Clone, Debug)]
@@ -56,6 +70,8 @@ pub struct Traffic {
 /// A loaded generator. See the module.
 pub struct Generator {
     program: Ebpf,
+    /// Held while packets are paced: there is one pace.
+    paces: Mutex<PerCpuArray<MapData, Pace>>,
     frame: Vec<u8>,
 }
 
@@ -73,7 +89,8 @@ impl Generator {
         templates.set(0, template, 0)?;
         let xdp: &mut Xdp = program.program_mut("zsync_generator").context("no generator")?.try_into()?;
         xdp.load().context("the kernel refuses the generator")?;
-        Ok(Self { program, frame })
+        let paces = program.take_map(map::PACE).context("the generator has no pace")?;
+        Ok(Self { program, paces: Mutex::new(paces.try_into()?), frame })
     }
 
     /// Sends for that long from the calling thread, whose network namespace the device is in; or until `stop`. Returns how
@@ -136,6 +153,34 @@ impl Generator {
             frames = (fit as u32).clamp(FIRST / 4, MOST);
         }
         Ok(sent)
+    }
+
+    /// Sends that many packets, evenly spaced, `rate` a second, from the calling thread, which has to be on one core. A packet
+    /// more than `patience` late moves the schedule: what was reached is told by the times. One call, so nothing ends it.
+    ///
+    /// # Errors
+    /// As of [`Self::run`]; more packets than a call can make (2³² - 1).
+    pub fn run_paced(&self, rate: u64, packets: u64, patience: Duration) -> Result<Paced> {
+        let frames = u32::try_from(packets).ok().context("one call makes 4,294,967,295 packets at most")?;
+        let mut paces = self.paces.lock().unwrap_or_else(PoisonError::into_inner);
+        let cpus = aya::util::nr_cpus().map_err(|(_, error)| error)?;
+        let all = |pace: Pace| PerCpuValues::try_from(vec![pace; cpus]);
+        paces.set(0, all(Pace::of(rate, patience.as_nanos() as u64))?, 0)?;
+        let batch = (HELD_BACK.as_secs_f64() * rate as f64) as u32;
+        let xdp: &Xdp = self.program.program("zsync_generator").context("no generator")?.try_into()?;
+        let run = xdp.test_run(TestRunOptions {
+            data_in: Some(&self.frame),
+            repeat: frames,
+            attrs: TestRunAttrs::new().xdp_live_frames(batch.clamp(1, PAGES)),
+            ..TestRunOptions::default()
+        });
+        let went = paces.get(&0, 0)?;
+        // At full rate again.
+        paces.set(0, all(Pace::default())?, 0)?;
+        run.context("the kernel cannot run the generator with live frames")?;
+        let went = went.iter().filter(|pace| pace.first > 0).max_by_key(|pace| pace.last);
+        let went = went.context("the generator made nothing")?;
+        Ok(Paced { first_ns: went.first, last_ns: went.last })
     }
 
     /// As [`Self::run`], in a thread of its own that is pinned to `core`, after `enter` (which may change its namespace).
@@ -214,6 +259,7 @@ fn template(traffic: &Traffic) -> Result<(Template, Vec<u8>)> {
         "{} bytes are too few: the headers are written in words, {length} bytes",
         traffic.size
     );
+    mark(&mut frame, l4 + 8, l4_checksum_at);
     let mut bytes = [0; TEMPLATE_BYTES];
     bytes[..length].copy_from_slice(&frame[..length]);
     let template = Template {
@@ -228,6 +274,17 @@ fn template(traffic: &Traffic) -> Result<(Template, Vec<u8>)> {
         bytes,
     };
     Ok((template, frame))
+}
+
+/// Writes the mark of a probe at the payload's start, by which a far end tells the generator's packets from others'.
+fn mark(frame: &mut [u8], payload: usize, checksum_at: usize) {
+    let Some(mark) = Probe::mark_for(frame.len().saturating_sub(payload)) else { return };
+    frame[payload..payload + 2].copy_from_slice(&mark);
+    if checksum_at != 0 {
+        let old = u16::from_be_bytes([frame[checksum_at], frame[checksum_at + 1]]);
+        let new = Delta::of(&[0; 2], &mark).apply_udp(old);
+        frame[checksum_at..checksum_at + 2].copy_from_slice(&new.to_be_bytes());
+    }
 }
 
 #[cfg(test)]

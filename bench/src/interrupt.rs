@@ -1,7 +1,7 @@
 //! Interrupts: SIGINT and SIGTERM, counted. The first asks the program to come to an end by itself, with what it has; the
 //! second ends it at once.
 //!
-//! In an [enclosure](crate::enclosure) they come through the pipe that is its standard input, a byte each, so that one that
+//! In an [enclosure] they come through the pipe that is its standard input, a byte each, so that one that
 //! comes before anybody listens is not lost. Keeps true: what comes twice for one key press (a terminal and `timeout` signal
 //! the whole process group) counts once.
 

@@ -9,6 +9,9 @@
 //!   gate, allocations       instructions against a committed baseline; none allocated per packet; the books balance
 //!   memory                  the engine's own worker between two null devices
 //!   veth, place, forwarder  a router between two veth pairs, and who forwards in it
+//!   tally                   its far end, counted
+//!   live                    the kernel as the near end of trials, paced
+//!   search                  what a device carries: trials between both ends of its wire
 //!   kernel                  the kernel as a forwarder: its rules, and a program that redirects
 //!   peers                   what zsync is compared with, and how it is installed
 //!   testpmd, hugepages      DPDK's forwarder, in the same run
@@ -34,6 +37,7 @@ pub mod generator;
 pub mod hugepages;
 pub mod interrupt;
 pub mod kernel;
+pub mod live;
 pub mod machine;
 pub mod memory;
 pub mod outcome;
@@ -41,7 +45,9 @@ pub mod peers;
 pub mod place;
 pub mod program;
 pub mod report;
+pub mod search;
 pub mod stages;
+pub mod tally;
 pub mod testpmd;
 pub mod tools;
 pub mod traffic;

@@ -6,7 +6,9 @@ mod commands;
 use clap::{Parser, Subcommand};
 use commands::gate::{self, Gate, Stage};
 use commands::generate::{self, Generate};
+use commands::receive::{self, Receive};
 use commands::run::{self, Compare, Run};
+use commands::search::{self, Search};
 use commands::{benchmarks, peers, report};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -46,8 +48,12 @@ enum Action {
         #[arg(long, value_name = "FILE")]
         html: Option<PathBuf>,
     },
-    /// Sends UDP packets as fast as one core can, by the kernel itself. Needs root.
-    Generate(Generate),
+    /// Sends packets, from one core or several, at a rate or as fast as they go. Needs root.
+    Generate(Box<Generate>),
+    /// Receives what `generate` sends: loss, order, damage and latency, with a line each second. Needs root.
+    Receive(Box<Receive>),
+    /// Searches for what a device carries: rates without loss, latency, bursts, recovery. Needs root.
+    Search(Box<Search>),
     /// Does one stage's work on so many packets, once, and measures nothing: to be run under callgrind.
     Stage(Stage),
     /// Fails when a packet costs more instructions than the baseline says, a worker allocates, or its books do not balance.
@@ -64,7 +70,9 @@ fn main() -> ExitCode {
         Action::Compare(what) => run::compare(&what),
         Action::Report { folder, html } => report::show(&folder, html.as_deref()).map(success),
         Action::Peers { install } => peers::show(install).map(success),
-        Action::Generate(what) => generate::generate(&what).map(success),
+        Action::Generate(what) => generate::generate(&what),
+        Action::Receive(what) => receive::receive(&what),
+        Action::Search(what) => search::search(&what),
         Action::Stage(what) => gate::stage(&what).map(success),
         Action::Gate(what) => gate::pass(&what),
     };

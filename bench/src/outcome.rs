@@ -2,7 +2,7 @@
 //!
 //! Keeps true: what was no measurement in the report is none in its outcome, with the reason.
 
-use crate::report::{Rate, Report};
+use crate::report::{Rate, Report, Searched};
 use zsync_report::outcome::{Absent, Direction, Outcome, Series};
 use zsync_report::spread::Spread;
 
@@ -74,13 +74,23 @@ impl Report {
         outcome.machine = self.machine.with_devices(driver, mode);
         outcome.commit = COMMIT.to_owned();
         outcome.notes.clone_from(&self.notes);
+        for Searched { name, found } in &self.searched {
+            outcome.loss.push(found.loss(name));
+            outcome.latency.extend(found.latency.iter().cloned().map(|curve| curve.of(name)));
+        }
+        let irregular = self.searched.iter().filter(|searched| searched.found.irregular.is_some());
+        outcome
+            .notes
+            .extend(irregular.map(|searched| format!("{}, without loss: {searched}", searched.name)));
         outcome
     }
 
     fn series(&self, rate: &Rate) -> Series {
         let cost = self.costs.iter().find(|cost| cost.name == rate.name);
         let whole = cost.and_then(|cost| Spread::of(&cost.whole)).map(|spread| spread.median);
-        Series { cpu_ns_per_packet: whole, ..Series::new(rate.name.clone(), rate.samples.clone()) }
+        let searched = self.searched.iter().find(|searched| searched.name == rate.name);
+        let ndr = searched.filter(|searched| searched.found.irregular.is_none()).and_then(|s| s.found.ndr);
+        Series { cpu_ns_per_packet: whole, ndr, ..Series::new(rate.name.clone(), rate.samples.clone()) }
     }
 }
 

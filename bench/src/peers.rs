@@ -10,17 +10,21 @@ use std::process::Command;
 pub struct Peer {
     /// As `--peer` names it.
     pub name: &'static str,
-    /// Debian's package; empty when it is the kernel that has it.
+    /// Debian's package; empty when it is the kernel that has it, or this program ([`BUILT_IN`]).
     pub package: &'static str,
     /// Benchmarks that it is in.
     pub benchmarks: &'static [&'static str],
 }
+
+/// The peer that is a library, built into this program.
+pub const BUILT_IN: &str = "xsk-rs";
 
 /// All of them.
 pub const PEERS: &[Peer] = &[
     Peer { name: "dpdk-testpmd", package: "dpdk-dev", benchmarks: &["memory-patch", "veth-route"] },
     Peer { name: "dpdk-test-fib", package: "dpdk-dev", benchmarks: &["fib"] },
     Peer { name: "dpdk-test-acl", package: "dpdk-dev", benchmarks: &["acl"] },
+    Peer { name: BUILT_IN, package: "", benchmarks: &["veth-route"] },
     Peer { name: "kernel", package: "", benchmarks: &["veth-route"] },
     Peer { name: "kernel-xdp", package: "", benchmarks: &["veth-route"] },
     Peer { name: "nft", package: "nftables", benchmarks: &["veth-track", "veth-nat", "veth-filter"] },
@@ -36,8 +40,11 @@ pub enum State {
 }
 
 impl Peer {
-    /// Whether it is here. What belongs to the kernel always is.
+    /// Whether it is here. What belongs to the kernel or to this program always is.
     pub fn state(&self) -> State {
+        if self.name == BUILT_IN {
+            return State::Here("built in".to_owned());
+        }
         if self.package.is_empty() {
             let release = rustix::system::uname().release().to_string_lossy().into_owned();
             return State::Here(format!("Linux {release}"));
@@ -55,7 +62,11 @@ impl Peer {
 
     /// One line of the list.
     fn line(&self) -> String {
-        let package = if self.package.is_empty() { "the kernel" } else { self.package };
+        let package = match self.package {
+            "" if self.name == BUILT_IN => "zsync-bench",
+            "" => "the kernel",
+            package => package,
+        };
         let state = match self.state() {
             State::Here(version) => format!("installed, {version}"),
             State::Missing => "missing: zsync-bench peers --install".to_owned(),
@@ -126,7 +137,10 @@ mod tests {
         assert_eq!(list.lines().count(), PEERS.len());
         for (peer, line) in PEERS.iter().zip(list.lines()) {
             assert!(line.starts_with(peer.name) && line.contains(peer.package), "{line}");
-            assert!(!peer.package.is_empty() || line.contains("installed, Linux"), "{line}");
+            assert!(
+                !peer.package.is_empty() || peer.name == BUILT_IN || line.contains("installed, Linux"),
+                "{line}"
+            );
         }
     }
 

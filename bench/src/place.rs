@@ -17,6 +17,10 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::process::Command;
+use std::sync::Arc;
+use zsync_ends::Enter;
+use zsync_ends::source::What;
+use zsync_traffic::profile::Profile;
 
 /// MAC addresses: the source's, the router's to the left and to the right, and what the router
 /// takes for the sink's: another one, so that a packet ends right behind the counter that it is counted by.
@@ -43,6 +47,16 @@ const SET_UP: &str = "
     -n router link set right up
     -n router neigh replace 10.1.0.2 lladdr 02:00:00:00:01:02 dev left nud permanent
     -n router neigh replace 10.2.0.2 lladdr 02:00:00:00:02:02 dev right nud permanent";
+
+/// What trials send from the source to the sink, as a profile's pairs.
+pub const PROFILE: &[(&str, &str)] = &[
+    ("src-mac", "02:00:00:00:01:02"),
+    ("dst-mac", "02:00:00:00:01:01"),
+    ("src", "10.1.0.2"),
+    ("dst", "10.2.0.2"),
+    ("sport", "1024..2023"),
+    ("flows", "1000"),
+];
 
 /// A namespace of the place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,6 +133,21 @@ impl Part {
     }
 }
 
+/// The packets of [`PROFILE`], of 64 bytes.
+///
+/// # Errors
+/// None, unless the profile above is wrong.
+pub fn packets() -> Result<What> {
+    let text: String = PROFILE.iter().map(|(key, value)| format!("{key}={value} ")).collect();
+    let profile: Profile = text.parse()?;
+    Ok(What::Stream { content: Arc::new(profile.content), seed: profile.seed })
+}
+
+/// What a thread does to be in that part.
+pub fn enter(part: Part) -> Enter {
+    Arc::new(move || part.enter())
+}
+
 /// Builds the place.
 ///
 /// # Errors
@@ -126,6 +155,10 @@ impl Part {
 pub fn build() -> Result<()> {
     for line in SET_UP.lines().map(str::trim).filter(|line| !line.is_empty()) {
         execute(Command::new("ip").args(line.split_whitespace()))?;
+    }
+    // Or neighbour discovery would be among what is counted.
+    for part in [Part::Source, Part::Router, Part::Sink] {
+        part.run(|| Ok(std::fs::write("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1")?))?;
     }
     Part::Router.run(|| Ok(std::fs::write("/proc/sys/net/ipv4/ip_forward", "1")?))?;
     // A veth drops what an XDP program sends into it, unless its end has a NAPI: GRO gives it one.

@@ -3,6 +3,7 @@
 //! Keeps true: nothing is averaged away. A figure has its minimum, median and maximum, and [outcomes](Report::outcomes) have every sample.
 
 use crate::machine;
+use crate::search::Findings;
 use std::fmt;
 use zsync_report::machine::Machine;
 use zsync_report::spread::Spread;
@@ -30,6 +31,8 @@ pub struct Report {
     pub absent: Option<String>,
     /// What a packet cost of processor time, where that was measured besides.
     pub costs: Vec<Cost>,
+    /// What was found of the rates without loss, where they were searched.
+    pub searched: Vec<Searched>,
     /// Names of rates that are no measurement of what they are called: something else was the limit.
     pub unmeasured: Vec<String>,
 }
@@ -43,6 +46,26 @@ pub struct Cost {
     pub whole: Vec<f64>,
     /// Of the core that forwards.
     pub own: Vec<f64>,
+}
+
+/// What a search found of one thing.
+#[derive(Clone, Debug)]
+pub struct Searched {
+    /// Of which rate.
+    pub name: String,
+    /// What it found.
+    pub found: Findings,
+}
+
+impl fmt::Display for Searched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.found.ndr, &self.found.irregular) {
+            (Some(ndr), None) => write!(f, "{:.3} M packets/s", ndr.rate / 1e6),
+            (Some(ndr), Some(why)) => write!(f, "at least {:.3} M packets/s: {why}", ndr.rate / 1e6),
+            (None, Some(why)) => write!(f, "not found: {why}"),
+            (None, None) => f.write_str("not found"),
+        }
+    }
 }
 
 /// Packets per second of one thing, round by round.
@@ -85,6 +108,7 @@ impl Report {
             failure: None,
             absent: None,
             costs: vec![],
+            searched: vec![],
             unmeasured: vec![],
         }
     }
@@ -139,6 +163,9 @@ impl fmt::Display for Report {
                 f,
                 "{name:width$}  ns of processor time a packet: {whole:.0}, {own:.0} of them on the forwarder's core"
             )?;
+        }
+        for searched in &self.searched {
+            writeln!(f, "{:width$}  without loss (NDR): {searched}", searched.name)?;
         }
         if let Some(why) = &self.absent {
             writeln!(f, "no figure of zsync's: {why}")?;

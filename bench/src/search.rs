@@ -242,8 +242,7 @@ pub fn run(
     }
     if wants(Kind::Recovery) && !watch.is_cancelled() {
         let mut reading = ends(true)?;
-        let result =
-            recovery::measure_within(&mut reading, known()?, maximum, plan.repeats, plan.trial)?;
+        let result = recovery::measure_within(&mut reading, known()?, maximum, plan.repeats, plan.trial)?;
         found.texts.push(result.to_string());
     }
     if wants(Kind::Reset) && !watch.is_cancelled() {

@@ -8,15 +8,20 @@
 use crate::forwarder::{Forwarder, Kind};
 use crate::generator::{Generator, Traffic};
 use crate::kernel::Way;
+use crate::live::{self, Live};
 use crate::machine::{busy_time, measured_core};
 use crate::place::{self, MACS, Part};
-use crate::report::{Cost, Rate, Ratio, Report};
+use crate::report::{Cost, Rate, Ratio, Report, Searched};
+use crate::search::{self, Eyes, Findings, Plan};
+use crate::tally::Tally;
 use crate::watch::Watch;
 use anyhow::{Result, bail, ensure};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use zsync_ends::pair::Pair;
 use zsync_report::spread::Spread;
+use zsync_traffic::pace::Shape;
 
 /// From the generator's first packet to the start of the measurement.
 const WARM_UP: Duration = Duration::from_millis(500);
@@ -25,6 +30,8 @@ const OVERHEAD: Duration = Duration::from_millis(2500);
 /// Bytes of a frame, without its check sequence.
 const SIZE: usize = 60;
 const FLOWS: u32 = 1000;
+/// Trials of a search are not shorter: the generator takes 18 ms to end.
+const SHORTEST_TRIAL: Duration = Duration::from_millis(100);
 /// As many as source ports tell apart.
 const TRACKED_FLOWS: u32 = 65_536;
 const GENERATOR_CORE: usize = 0;
@@ -36,7 +43,7 @@ const MARGIN: f64 = 1.05;
 /// # Errors
 /// The place cannot be built, or the generator not be loaded. A peer that does not forward is a note, zsync a failure.
 pub fn route(rounds: usize, budget: Duration, watch: &Watch) -> Result<Report> {
-    let kinds = [Kind::Zsync, Kind::Testpmd, Kind::Kernel, Kind::Redirect];
+    let kinds = [Kind::Zsync, Kind::Testpmd, Kind::XskRs, Kind::Kernel, Kind::Redirect];
     compare(Report::new("veth-route"), &kinds, FLOWS, (rounds, budget), watch)
 }
 
@@ -49,6 +56,7 @@ pub fn route_beside(peer: &str, rounds: usize, budget: Duration, watch: &Watch) 
         "dpdk-testpmd" => Kind::Testpmd,
         "kernel" => Kind::Kernel,
         "kernel-xdp" => Kind::Redirect,
+        "xsk-rs" => Kind::XskRs,
         _ => bail!("veth-route has no peer {peer}"),
     };
     compare(Report::new("veth-route"), &[Kind::Zsync, kind], FLOWS, (rounds, budget), watch)
@@ -152,13 +160,38 @@ fn compare(
         Ok(())
     })?;
     report.notes.extend(done.note);
+    // As long as the rounds took, all of them together.
+    let trial = (budget / (40 * kinds.len() as u32)).clamp(SHORTEST_TRIAL, Duration::from_secs(1));
+    let near = Live::new(Arc::clone(&generator), GENERATOR_CORE, place::enter(Part::Source));
+    for (number, turns) in all.iter().enumerate().filter(|(_, turns)| !turns.gone) {
+        if watch.is_cancelled() {
+            break;
+        }
+        let name = turns.kind.name();
+        watch.step(number, kinds.len(), &format!("rate without loss, {name}"));
+        match search(turns.kind, &near, trial, watch) {
+            Ok(found) => report.searched.push(Searched { name: name.to_owned(), found }),
+            Err(_) if watch.is_cancelled() => break,
+            Err(error) => {
+                report.notes.push(format!("{name}: no search for the rate without loss: {error:#}"))
+            }
+        }
+    }
+    if let Some(first) = report.searched.first() {
+        let rule = first.found.texts.concat();
+        let rule = rule.lines().last().unwrap_or_default().to_owned();
+        report.notes.push(format!(
+            "NDR: trials of {:.2} s, three of each rate, of which one may lose packets. {rule}",
+            trial.as_secs_f64()
+        ));
+    }
     all.iter_mut().for_each(|turns| turns.keep(done.done));
     all.retain(|turns| !turns.rate.samples.is_empty());
     for turns in &all {
         let median = |samples: &[f64]| Spread::of(samples).map_or(0.0, |spread| spread.median);
         let generated = median(&turns.generated);
         // The kernel forwards on the generator's core, in its time: the two are one there, and the sum is what is measured.
-        let on_its_own_core = matches!(turns.kind, Kind::Zsync | Kind::Testpmd);
+        let on_its_own_core = matches!(turns.kind, Kind::Zsync | Kind::Testpmd | Kind::XskRs);
         if !on_its_own_core {
             report
                 .notes
@@ -226,6 +259,15 @@ impl Turns {
             samples.truncate(rounds);
         }
     }
+}
+
+/// The rate without loss.
+fn search(kind: Kind, near: &Live, trial: Duration, watch: &Watch) -> Result<Findings> {
+    let _forwarder = Forwarder::start(kind)?;
+    let (packets, eyes) = (place::packets()?, Eyes(watch));
+    let plan = Plan { minimum: live::LEAST as f64, ..Plan::quick(trial) };
+    let mut ends = |_| Ok(Pair::new(near, Tally::default(), packets.clone(), Shape::Constant, &eyes));
+    search::run(&plan, &mut ends, None, watch, &|_| ())
 }
 
 fn measure(kind: Kind, generator: &Arc<Generator>, round: Duration, watch: &Watch) -> Result<Sample> {

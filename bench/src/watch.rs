@@ -75,6 +75,15 @@ impl Watch {
         line.say(self.start.elapsed());
     }
 
+    /// Says a line of the run's own, such as what arrives, in the progress line's place.
+    pub fn say(&self, text: &str) {
+        let elapsed = self.start.elapsed();
+        let mut line = self.line();
+        if let Some(progress) = &mut line.progress {
+            let _ = progress.line(elapsed, text);
+        }
+    }
+
     /// Whether the run is to stop: it was interrupted, or [cancelled](Self::cancel). Costs two loads.
     pub fn is_cancelled(&self) -> bool {
         self.cancelled.load(Ordering::Relaxed) || self.listens && interrupt::number() > 0

@@ -14,7 +14,6 @@ use zsync_bench_xsk::{Action, Counts, Match, Sink};
 use zsync_sink::clock::Step;
 use zsync_traffic::probe::Probe;
 use zsync_traffic::size::{Sizes, in_memory};
-use zsync_traffic::stream::Content;
 use zsync_traffic::template::Template;
 
 /// By what the far end tells the packets of a trial from others'.
@@ -35,23 +34,18 @@ impl Marks {
         let (Self::Probes, What::Stream { content, .. }) = (self, what) else { return Ok(Match::All) };
         let at = Template::new(&content.layers)?.header_len();
         let Ok(at) = u8::try_from(at) else { bail!("headers of {at} bytes: marks can be found up to 255") };
+        let payload = in_memory(content.sizes.least()).saturating_sub(usize::from(at));
+        let Some([first, second]) = Probe::mark_for(payload) else {
+            bail!("the packets have no room for marks")
+        };
         // The two layouts of a probe begin alike; of packets that all have the same size the second byte is known too.
         let (mut mask, mut value) = ([0; 8], [0; 8]);
-        (mask[0], value[0]) = (0xff, probe_start(content)[0]);
+        (mask[0], value[0]) = (0xff, first);
         if matches!(content.sizes, Sizes::Fixed(_)) {
-            (mask[1], value[1]) = (0xff, probe_start(content)[1]);
+            (mask[1], value[1]) = (0xff, second);
         }
         Ok(Match::Bytes { at, mask, value })
     }
-}
-
-/// How the probes of the shortest packets begin.
-fn probe_start(content: &Content) -> [u8; 2] {
-    let headers = Template::new(&content.layers).map_or(0, |template| template.header_len());
-    let mut payload = vec![0; in_memory(content.sizes.least()).saturating_sub(headers)];
-    let probe = Probe { run: 0, flow: 0, sequence: 0, intended: 0, departed: 0, short: false };
-    probe.write(&mut payload);
-    payload.first_chunk().copied().unwrap_or_default()
 }
 
 /// Counts. See the module.

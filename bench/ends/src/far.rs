@@ -33,7 +33,7 @@ pub trait FarEnd {
     fn end(&mut self, sent: &Sent, steps: &[Step]) -> Result<Seen>;
 }
 
-impl<F: FarEnd + ?Sized> FarEnd for &mut F {
+impl<F: FarEnd + ?Sized> FarEnd for Box<F> {
     fn begin(&mut self, order: &Order) -> Result<()> {
         (**self).begin(order)
     }

@@ -6,7 +6,7 @@
 
 use crate::far::{FarEnd, Seen};
 use crate::order::{Order, Phase, Rate, Sent};
-use crate::sender::Senders;
+use crate::sender::NearEnd;
 use crate::source::What;
 use anyhow::{Context, Result, ensure};
 use rustix::time::{ClockId, clock_gettime};
@@ -70,7 +70,7 @@ pub type Act<'a> = (Duration, &'a mut dyn FnMut() -> Result<()>);
 
 /// Both ends. See the module.
 pub struct Pair<'a> {
-    senders: &'a Senders,
+    near: &'a dyn NearEnd,
     far: Box<dyn FarEnd + 'a>,
     what: What,
     shape: Shape,
@@ -89,7 +89,7 @@ pub struct Pair<'a> {
 impl<'a> Pair<'a> {
     /// Trials of `what`, its packets lying in time as `shape` says.
     pub fn new(
-        senders: &'a Senders,
+        near: &'a dyn NearEnd,
         far: impl FarEnd + 'a,
         what: What,
         shape: Shape,
@@ -99,18 +99,7 @@ impl<'a> Pair<'a> {
         let run = (clock::now() / 1_000_000) as u32 & 0x00ff_ffff;
         let far = Box::new(far);
         let (timed, verdicts) = (vec![], vec![]);
-        Self {
-            senders,
-            far,
-            what,
-            shape,
-            look,
-            run,
-            lenient: false,
-            patience: Some(PATIENCE),
-            timed,
-            verdicts,
-        }
+        Self { near, far, what, shape, look, run, lenient: false, patience: Some(PATIENCE), timed, verdicts }
     }
 
     /// One trial; what was sent, and what came.
@@ -129,7 +118,7 @@ impl<'a> Pair<'a> {
         self.far.begin(&order)?;
         let mut watch = Watch::new(Host::Sender, STEP_NS);
         watch.observe(&clocks());
-        let mut running = self.senders.start(&order)?;
+        let mut running = self.near.start(&order)?;
         let (start, mut said) = (Instant::now(), Instant::now());
         let sent = loop {
             if let Some(sent) = running.wait(LOOK)? {

@@ -25,6 +25,15 @@ const GRACE_NS: u64 = 100_000_000;
 /// Bytes of the Ethernet header, and of two tags: what a frame may have beyond the MTU.
 const BEYOND_MTU: usize = 14 + 8;
 
+/// Who sends orders.
+pub trait NearEnd {
+    /// Begins an order.
+    ///
+    /// # Errors
+    /// An order that cannot be.
+    fn start(&self, order: &Arc<Order>) -> Result<Running>;
+}
+
 /// What packets are handed to.
 pub(crate) trait Wire {
     /// As [`Transmitter::send`].
@@ -120,12 +129,11 @@ impl Senders {
     pub fn is_zero_copy(&self) -> bool {
         self.is_zero_copy
     }
+}
 
-    /// Begins an order, once every sender has made its share.
-    ///
-    /// # Errors
-    /// An order that cannot be: its packets do not fit the profile's rules, the device's MTU or a frame.
-    pub fn start(&self, order: &Arc<Order>) -> Result<Running> {
+impl NearEnd for Senders {
+    /// Once every sender has made its share. Refuses packets that do not fit the device's MTU or a frame.
+    fn start(&self, order: &Arc<Order>) -> Result<Running> {
         let stop = Arc::new(AtomicBool::new(false));
         let of = self.threads.len() as u32;
         let (mut shares, mut sent, mut waiting) = (vec![], vec![], vec![]);
@@ -171,6 +179,15 @@ impl Drop for Senders {
 }
 
 impl Running {
+    /// One share, in a thread of its own. `work` is given what tells it to stop, and what it counts its packets with.
+    pub fn spawn(work: impl FnOnce(&AtomicBool, &AtomicU64) -> Result<Sent> + Send + 'static) -> Self {
+        let (stop, sent) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
+        let (done, share) = channel();
+        let (stopped, count) = (Arc::clone(&stop), Arc::clone(&sent));
+        std::thread::spawn(move || done.send(work(&stopped, &count)));
+        Self { shares: vec![share], sent: vec![sent], stop }
+    }
+
     /// Waits until the order is done, at most that long; what became of it, or `None` when it goes on.
     ///
     /// # Errors

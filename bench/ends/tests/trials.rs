@@ -185,8 +185,8 @@ fn a_far_end_on_another_host_tells_the_same_and_the_time_within_its_bound() {
             let bound = seen.text.lines().find(|line| line.starts_with("latency")).unwrap();
             assert_eq!(bound.contains("± 0 ns"), clock.is_none(), "{bound}");
         }
-        let mut counting = Remote::reach(address, Marks::Probes, false).unwrap();
-        let mut pair = Pair::new(&senders, &mut counting, what("size=64"), Shape::Constant, &Blind);
+        let counting = Remote::reach(address, Marks::Probes, false).unwrap();
+        let mut pair = Pair::new(&senders, counting, what("size=64"), Shape::Constant, &Blind);
         pair.patience = None;
         let (sent, seen) = pair.run(steady(1000, 100), None, None).unwrap();
         assert_eq!((sent.packets(), seen.received), (100, 100), "{}", seen.text);

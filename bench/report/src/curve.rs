@@ -57,6 +57,11 @@ pub struct Percentile {
 }
 
 impl LatencyCurve {
+    /// The same, of a series of that name.
+    pub fn of(self, series: &str) -> Self {
+        Self { series: series.to_owned(), ..self }
+    }
+
     /// The points that can be drawn: quantile from 0 to 1, a time above nothing; by rising quantile.
     pub fn sound(&self) -> Vec<Percentile> {
         let sound = |p: &Percentile| {

@@ -65,6 +65,28 @@ impl<W: Write> Progress<W> {
         self.out.flush()
     }
 
+    /// Says a line of the run's own as often as it is asked to, from the first two seconds on: on a terminal in the progress
+    /// line's place.
+    ///
+    /// # Errors
+    /// As of the writer.
+    pub fn line(&mut self, elapsed: Duration, text: &str) -> io::Result<()> {
+        if elapsed < QUIET {
+            return Ok(());
+        }
+        self.said = Some(elapsed);
+        let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        if self.is_terminal {
+            let length = text.chars().count();
+            let stale = self.shown.saturating_sub(length);
+            self.shown = length;
+            write!(self.out, "\r{text}{:stale$}", "")?;
+        } else {
+            writeln!(self.out, "{text}")?;
+        }
+        self.out.flush()
+    }
+
     /// Wipes the terminal's line, so that results begin on a clean one.
     ///
     /// # Errors

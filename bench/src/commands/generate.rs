@@ -3,26 +3,21 @@
 use super::traffic::{Packets, Sockets, here, stream};
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
-use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-use zsync_bench::generator::{Generator, Traffic};
-use zsync_bench::interrupt;
+use zsync_bench::generator::Generator;
 use zsync_bench::watch::Watch;
+use zsync_bench::{interrupt, live};
 use zsync_ends::memory;
 use zsync_ends::order::{Order, Phase, Rate, Sent};
-use zsync_ends::sender::Senders;
+use zsync_ends::sender::{NearEnd, Senders};
 use zsync_ends::source::What;
 use zsync_search::trial::{Rate as Scaled, TOLERANCE};
-use zsync_traffic::pace::Shape;
 use zsync_traffic::profile::Profile;
 use zsync_traffic::replay::{FOR_EVER, Timing};
-use zsync_traffic::size::{Sizes, in_memory};
-use zsync_traffic::sweep::Values;
-use zsync_traffic::template::{Field, Transport};
 
 /// How often there is a live line.
 const LINE: Duration = Duration::from_secs(1);
@@ -84,7 +79,7 @@ pub fn generate(what: &Generate) -> Result<ExitCode> {
     );
     let profile = what.packets.profile(what.netdev.first().map(String::as_str))?;
     if what.engine == Engine::Live {
-        return live(what, &profile, time);
+        return from_the_kernel(what, &profile, time);
     }
     let packets = match &what.pcap {
         None => stream(&profile),
@@ -167,14 +162,17 @@ fn in_memory_only(what: &Generate, order: &Order) -> Result<ExitCode> {
     let watch = Watch::new("generate");
     let (sent, seen) = std::thread::scope(|scope| {
         let sending = scope.spawn(|| memory::run(order, &stop, &count));
-        let mut before = 0;
+        let (mut since, mut before) = (Instant::now(), 0);
         while !sending.is_finished() {
-            if watch.sleep(LINE.min(order.duration())).is_err() {
+            if watch.sleep(Duration::from_millis(50)).is_err() {
                 stop.store(true, Ordering::Relaxed);
             }
-            let now = count.load(Ordering::Relaxed);
-            watch.say(&format!("sent {now}  {}", Scaled((now - before) as f64 / LINE.as_secs_f64())));
-            before = now;
+            if since.elapsed() >= LINE {
+                let now = count.load(Ordering::Relaxed);
+                let rate = (now - before) as f64 / since.elapsed().as_secs_f64();
+                (since, before) = (Instant::now(), now);
+                watch.say(&format!("sent {now}  {}", Scaled(rate)));
+            }
         }
         sending.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })?;
@@ -188,7 +186,7 @@ fn in_memory_only(what: &Generate, order: &Order) -> Result<ExitCode> {
 }
 
 /// The kernel's own generator.
-fn live(what: &Generate, profile: &Profile, time: Duration) -> Result<ExitCode> {
+fn from_the_kernel(what: &Generate, profile: &Profile, time: Duration) -> Result<ExitCode> {
     ensure!(what.pcap.is_none(), "the live engine sends no captures: --engine xsk does");
     ensure!(what.full, "the live engine has one rate, as fast as it goes: say --full, or take --engine xsk");
     let [device] = &what.netdev[..] else { bail!("the live engine has one device: start it once for each") };
@@ -197,7 +195,7 @@ fn live(what: &Generate, profile: &Profile, time: Duration) -> Result<ExitCode> 
     )?;
     let links: serde_json::Value = serde_json::from_str(&output)?;
     let ifindex = links[0]["ifindex"].as_u64().and_then(|index| index.try_into().ok());
-    let traffic = plain(profile, ifindex.with_context(|| format!("there is no device {device}"))?)?;
+    let traffic = live::traffic(profile, ifindex.with_context(|| format!("there is no device {device}"))?)?;
     let generator = Arc::new(Generator::load(&traffic)?);
     let cores = if what.cores.is_empty() { vec![0] } else { what.cores.clone() };
     let (watch, start) = (Watch::new("generate"), Instant::now());
@@ -214,58 +212,4 @@ fn live(what: &Generate, profile: &Profile, time: Duration) -> Result<ExitCode> 
         println!("made by the kernel: what the device did not take is among them; count at the far end");
     }
     Ok(if stopped { ExitCode::from(interrupt::STATUS) } else { ExitCode::SUCCESS })
-}
-
-/// A profile's packets, as far as the kernel's generator can make them.
-fn plain(profile: &Profile, ifindex: u32) -> Result<Traffic> {
-    let content = &profile.content;
-    let layers = &content.layers;
-    let refuse = |what: &str| bail!("the live engine makes UDP of one size and no {what}: --engine xsk does");
-    let Transport::Udp { source, destination, .. } = layers.transport else {
-        return refuse("other protocol");
-    };
-    let Sizes::Fixed(size) = content.sizes else { return refuse("mixed sizes") };
-    if !layers.tags.is_empty() || layers.tunnel.is_some() {
-        return refuse("tags or tunnels");
-    }
-    let first = u128::from(source);
-    let by_source_port = |(field, values): &(Field, Values)| {
-        *field == Field::SourcePort
-            && matches!(values, Values::Step { start, step: 1, .. } if *start == first)
-    };
-    if !content.sweeps.iter().all(by_source_port) || profile.shape != Shape::Constant {
-        return refuse("sweeps but sport=FIRST..LAST, nor shapes");
-    }
-    let at = |address: IpAddr, port| SocketAddr::new(address, port);
-    Ok(Traffic {
-        ifindex,
-        source_mac: layers.source,
-        destination_mac: layers.destination,
-        source: at(layers.ip.source, source),
-        destination: at(layers.ip.destination, destination),
-        size: in_memory(size),
-        flows: content.flows,
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_live_engine_takes_what_it_can_make_and_names_what_it_cannot() {
-        let plain = |text: &str| plain(&text.parse().unwrap(), 3);
-        let traffic = plain("src=10.0.0.1 dst=10.0.0.2 sport=1024..1033 flows=10 size=64").unwrap();
-        assert_eq!((traffic.size, traffic.flows, traffic.source.port()), (60, 10, 1024));
-        for (profile, why) in [
-            ("proto=tcp size=128", "other protocol"),
-            ("size=imix", "mixed sizes"),
-            ("vlan=3 size=128", "tags"),
-            ("dport=1..9 flows=9", "sweeps"),
-            ("shape=poisson", "shapes"),
-        ] {
-            let error = plain(profile).unwrap_err().to_string();
-            assert!(error.contains(why), "{profile}: {error}");
-        }
-    }
 }

@@ -6,5 +6,8 @@ pub mod benchmarks;
 pub mod gate;
 pub mod generate;
 pub mod peers;
+pub mod receive;
 pub mod report;
 pub mod run;
+pub mod search;
+pub mod traffic;

@@ -116,4 +116,3 @@ fn expect(reader: &mut Reader, packets: &What, run: u32, taking: &Taking) -> Res
     ensure!(flows > 0, "there are no flows to expect");
     reader.expect(taking.marks().of(packets)?, run, flows, 0)
 }
-

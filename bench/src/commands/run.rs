@@ -151,7 +151,7 @@ fn interrupted(order: &[&String], last: &str) -> ExitCode {
 }
 
 /// As it was called, to be called again.
-fn command_line() -> String {
+pub fn command_line() -> String {
     let arguments: Vec<String> =
         std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned()).collect();
     format!("zsync-bench {}", arguments.join(" "))

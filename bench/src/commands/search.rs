@@ -10,8 +10,11 @@ use clap::{Args, ValueEnum};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
+use std::sync::Arc;
 use std::time::Duration;
 use zsync_bench::forwarder::{self, Forwarder};
+use zsync_bench::generator::Generator;
+use zsync_bench::live::{self, Live};
 use zsync_bench::machine;
 use zsync_bench::outcome::COMMIT;
 use zsync_bench::place::{self, Part};
@@ -23,11 +26,12 @@ use zsync_ends::far::FarEnd;
 use zsync_ends::pair::Pair;
 use zsync_ends::reader::Reader;
 use zsync_ends::remote::Remote;
-use zsync_ends::sender::Senders;
+use zsync_ends::sender::{NearEnd, Senders};
 use zsync_ends::{Enter, Port};
 use zsync_report::outcome::{Direction, Outcome, Series};
 use zsync_search::mlr::Goal;
 use zsync_search::trial::Record;
+use zsync_traffic::profile::Profile;
 
 /// Who forwards between the namespaces of `veth-route`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -56,6 +60,15 @@ impl Through {
     }
 }
 
+/// What sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Engine {
+    /// AF_XDP, by sockets that share no code with zsync's own.
+    Xsk,
+    /// The kernel itself.
+    Live,
+}
+
 #[derive(Args)]
 pub struct Search {
     /// What is searched for.
@@ -79,6 +92,10 @@ pub struct Search {
     /// Instead of ports: between two veth pairs in namespaces of its own, through this forwarder. Needs root and two cores.
     #[arg(long, value_enum, conflicts_with_all = ["from", "to", "remote"])]
     through: Option<Through>,
+    /// What sends where packets are counted only: xsk, or the kernel itself, which makes more of them, of one size and from
+    /// 20,000 a second on. Without it, the kernel with --through, and xsk else.
+    #[arg(long, value_enum)]
+    engine: Option<Engine>,
     /// Cores to send from, one for each queue of each device.
     #[arg(long, value_delimiter = ',')]
     cores: Vec<usize>,
@@ -137,12 +154,13 @@ pub fn search(what: &Search) -> Result<ExitCode> {
             println!("  {record}");
         }
     };
-    let found = match what.through {
+    let (found, is_zero_copy) = match what.through {
         Some(through) => between_namespaces(what, &plan, through, &watch, &each)?,
         None => between_ports(what, &plan, &watch, &each)?,
     };
     watch.clear();
-    let outcome = outcome(what, &found);
+    let mode = if is_zero_copy { "AF_XDP zero copy" } else { "AF_XDP copy" };
+    let outcome = outcome(what, &found, mode);
     if what.json {
         println!("{}", outcome.to_json());
     } else {
@@ -175,10 +193,21 @@ fn plan(what: &Search) -> Result<Plan> {
     })
 }
 
-fn between_ports(what: &Search, plan: &Plan, watch: &Watch, each: &dyn Fn(&Record)) -> Result<Findings> {
+/// What was found, and whether the senders copied nothing.
+fn between_ports(
+    what: &Search,
+    plan: &Plan,
+    watch: &Watch,
+    each: &dyn Fn(&Record),
+) -> Result<(Findings, bool)> {
     let profile = what.packets.profile(what.from.first().map(String::as_str))?;
     let ports = what.sockets.ports(&what.from, &what.cores)?;
     let senders = Senders::open(&ports, &what.sockets.options(), &here())?;
+    let live = match (what.engine, &what.from[..]) {
+        (Some(Engine::Live), [device]) => Some(live(&profile, device, ports[0].core, &here())?),
+        (Some(Engine::Live), _) => bail!("the live engine has one device: give one in --from"),
+        _ => None,
+    };
     let (packets, eyes) = (stream(&profile), Eyes(watch));
     let logs = what.measure.contains(&Kind::Reset);
     let mut ends = |read: bool| -> Result<Pair<'_>> {
@@ -191,10 +220,10 @@ fn between_ports(what: &Search, plan: &Plan, watch: &Watch, each: &dyn Fn(&Recor
             (None, Some(address)) => Box::new(Remote::reach(address, what.taking.marks(), read)?),
             (None, None) => bail!("where do packets come back? --to NETDEV, or --remote ADDRESS:PORT"),
         };
-        Ok(Pair::new(&senders, far, packets.clone(), profile.shape, &eyes))
+        Ok(Pair::new(near(&senders, live.as_ref(), read), far, packets.clone(), profile.shape, &eyes))
     };
     let mut reset = || reset(what.reset_command.as_deref());
-    run(plan, &mut ends, Some(&mut reset), watch, each)
+    Ok((run(plan, &mut ends, Some(&mut reset), watch, each)?, senders.is_zero_copy()))
 }
 
 fn between_namespaces(
@@ -203,19 +232,26 @@ fn between_namespaces(
     through: Through,
     watch: &Watch,
     each: &dyn Fn(&Record),
-) -> Result<Findings> {
+) -> Result<(Findings, bool)> {
     place::build()?;
     let profile = what.packets.profile_with(None, place::PROFILE)?;
     let port = |core: usize| vec![Port { device: "eth0".to_owned(), queue: 0, core: Some(core) }];
     let core = |cores: &[usize]| cores.first().copied().unwrap_or(0);
-    let senders = Senders::open(&port(core(&what.cores)), &what.sockets.options(), &place::enter(Part::Source))?;
+    let senders =
+        Senders::open(&port(core(&what.cores)), &what.sockets.options(), &place::enter(Part::Source))?;
+    let kernel = what
+        .engine
+        .is_none_or(|engine| engine == Engine::Live)
+        .then(|| live(&profile, "eth0", Some(core(&what.cores)), &place::enter(Part::Source)));
+    let kernel = kernel.transpose()?;
     let forwarder = std::cell::RefCell::new(Some(Forwarder::start(through.forwarder())?));
     let (packets, eyes) = (stream(&profile), Eyes(watch));
     let logs = what.measure.contains(&Kind::Reset);
     let mut ends = |read: bool| -> Result<Pair<'_>> {
         let ports = port(core(&what.reader_cores));
         let far = local(ports, read || what.read, logs, what, &place::enter(Part::Sink))?;
-        Ok(Pair::new(&senders, far, packets.clone(), profile.shape, &eyes))
+        let near = near(&senders, kernel.as_ref(), read || what.read);
+        Ok(Pair::new(near, far, packets.clone(), profile.shape, &eyes))
     };
     // Without another command, the forwarder is ended and started anew.
     let mut reset = || match what.reset_command.as_deref() {
@@ -226,7 +262,41 @@ fn between_namespaces(
             Ok(())
         }
     };
-    run(plan, &mut ends, Some(&mut reset), watch, each)
+    Ok((run(plan, &mut ends, Some(&mut reset), watch, each)?, senders.is_zero_copy()))
+}
+
+/// A device's driver, as far as it can be told.
+fn driver(device: &str) -> String {
+    let link = std::fs::read_link(format!("/sys/class/net/{device}/device/driver"));
+    let name = link.ok().and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
+    name.or_else(|| {
+        let output = enclosure::execute(Command::new("ip").args(["-d", "-j", "link", "show", "dev", device]));
+        let links: serde_json::Value = serde_json::from_str(&output.ok()?).ok()?;
+        Some(links[0]["linkinfo"]["info_kind"].as_str()?.to_owned())
+    })
+    .unwrap_or_else(|| "unknown".to_owned())
+}
+
+/// Who sends: packets that are to be read have numbers and times, which sockets write.
+fn near<'a>(senders: &'a Senders, live: Option<&'a Live>, read: bool) -> &'a dyn NearEnd {
+    match live {
+        Some(live) if !read => live,
+        _ => senders,
+    }
+}
+
+fn live(profile: &Profile, device: &str, core: Option<usize>, enter: &Enter) -> Result<Live> {
+    let (entered, name) = (Enter::clone(enter), device.to_owned());
+    let ifindex = std::thread::spawn(move || {
+        entered()?;
+        let output = enclosure::execute(Command::new("ip").args(["-j", "link", "show", "dev", &name]))?;
+        let links: serde_json::Value = serde_json::from_str(&output)?;
+        let index = links[0]["ifindex"].as_u64().and_then(|index| index.try_into().ok());
+        index.with_context(|| format!("there is no device {name}"))
+    });
+    let ifindex = ifindex.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+    let generator = Generator::load(&live::traffic(profile, ifindex)?)?;
+    Ok(Live::new(Arc::new(generator), core.unwrap_or(0), Enter::clone(enter)))
 }
 
 fn local(ports: Vec<Port>, read: bool, log: bool, what: &Search, enter: &Enter) -> Result<Box<dyn FarEnd>> {
@@ -243,19 +313,23 @@ fn reset(command: Option<&str>) -> Result<()> {
 }
 
 /// As `--json` prints it, and a page has it.
-fn outcome(what: &Search, found: &Findings) -> Outcome {
+fn outcome(what: &Search, found: &Findings, mode: &str) -> Outcome {
     let name = match what.through {
         Some(through) => through.forwarder().name().to_owned(),
         None => "device under test".to_owned(),
     };
     let ndr = found.ndr.filter(|_| found.irregular.is_none());
     let samples: Vec<f64> = ndr.map(|ndr| ndr.rate).into_iter().collect();
-    let mut outcome =
-        Outcome::new("search", "packets/s", Direction::More, Series { ndr, ..Series::new(name.clone(), samples) });
+    let mut outcome = Outcome::new(
+        "search",
+        "packets/s",
+        Direction::More,
+        Series { ndr, ..Series::new(name.clone(), samples) },
+    );
     outcome.title = "the greatest rate without loss".to_owned();
     outcome.command = command_line();
-    let (driver, mode) = if what.through.is_some() { ("veth", "AF_XDP copy") } else { ("", "AF_XDP") };
-    outcome.machine = machine::look().in_report(driver, mode);
+    let device = what.from.first().map(String::as_str);
+    outcome.machine = machine::look().with_devices(&device.map_or("veth".to_owned(), driver), mode);
     outcome.commit = COMMIT.to_owned();
     outcome.loss = vec![found.loss(&name)];
     outcome.latency = found.latency.iter().cloned().map(|curve| curve.of(&name)).collect();

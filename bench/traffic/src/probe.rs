@@ -68,6 +68,11 @@ pub enum Reading {
 }
 
 impl Probe {
+    /// The two bytes that the probe of a payload of `len` bytes begins with; `None` when there is no room for one.
+    pub fn mark_for(len: usize) -> Option<[u8; 2]> {
+        Self::len_for(len).map(|probe| if probe == LONG { LONG_MAGIC } else { SHORT_MAGIC })
+    }
+
     /// How long the probe of a payload of `len` bytes is; `None` when there is no room for one.
     #[inline]
     pub fn len_for(len: usize) -> Option<usize> {

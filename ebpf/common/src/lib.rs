@@ -37,6 +37,8 @@ pub mod map {
 
     /// The generator's one [`Template`](super::Template).
     pub const TEMPLATE: &str = "TEMPLATE";
+    /// Of the generator: a [`super::Pace`] for each CPU.
+    pub const PACE: &str = "PACE";
     /// The generator's per-CPU sequence number (`u64`).
     pub const SEQUENCE: &str = "SEQUENCE";
 }
@@ -212,7 +214,39 @@ pub struct Template {
     pub bytes: [u8; TEMPLATE_BYTES],
 }
 
+/// When `zsync_generator` lets its packets go, on one CPU: evenly, to the nanosecond on average.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pace {
+    /// Packets per second; 0 lets them go at once.
+    pub rate: u64,
+    /// Whole nanoseconds from packet to packet, and the rest of the division by `rate`.
+    pub whole: u64,
+    /// See `whole`.
+    pub part: u64,
+    /// How many nanoseconds late packets may be: what is later moves the schedule instead of being made up for.
+    pub patience: u64,
+    /// When the next one is due, by `bpf_ktime_get_ns`; 0 before the first one.
+    pub next: u64,
+    /// What is left over of the parts, below `rate`.
+    pub rest: u64,
+    /// When the first one went.
+    pub first: u64,
+    /// When the last one went.
+    pub last: u64,
+}
+
+impl Pace {
+    /// Of so many packets a second.
+    pub fn of(rate: u64, patience: u64) -> Self {
+        const SECOND: u64 = 1_000_000_000;
+        let (whole, part) = (SECOND.checked_div(rate).unwrap_or(0), SECOND.checked_rem(rate).unwrap_or(0));
+        Self { rate, whole, part, patience, ..Self::default() }
+    }
+}
+
 const _: () = {
+    assert!(size_of::<Pace>() == 64);
     assert!(size_of::<PortConfig>() == 8 && align_of::<PortConfig>() == 8);
     assert!(size_of::<PortKey>() == 4 && align_of::<PortKey>() == 1);
     assert!(size_of::<Count>() == 16);
@@ -228,7 +262,7 @@ const _: () = {
 mod pod {
     use aya::Pod;
 
-    use super::{Count, PortConfig, PortKey, Template};
+    use super::{Count, Pace, PortConfig, PortKey, Template};
 
     // SAFETY: `repr(C)` of integers and byte arrays, without padding (sizes asserted above): any bytes are a value.
     unsafe impl Pod for PortConfig {}
@@ -236,6 +270,8 @@ mod pod {
     unsafe impl Pod for PortKey {}
     // SAFETY: as above.
     unsafe impl Pod for Count {}
+    // SAFETY: as above.
+    unsafe impl Pod for Pace {}
     // SAFETY: as above.
     unsafe impl Pod for Template {}
 }

@@ -38,11 +38,17 @@ pub fn full_rate(lab: &Lab, cpu: u64, time: Duration) -> Result<Rates> {
     // Somebody must listen, or the server would answer with errors; nobody needs to read.
     let _listener = lab.server.run(|| UdpSocket::bind(lab.service(PORT)).context("the listener"))?;
     let mac = lab.router.mac("eth1")?.map(|byte| format!("{byte:02x}")).join(":");
-    let source = SocketAddr::new(lab.client_addresses[0], 1024);
+    let source = lab.client_addresses[0];
     let mut command = Command::new(binary("zsync-bench")?);
-    command.args(["generate", "--netdev", "eth0", "--dst-mac", &mac, "--size", "60", "--flows", "64"]);
-    command.args(["--src", &source.to_string(), "--dst", &lab.service(PORT).to_string()]);
-    command.args(["--seconds", &time.as_secs_f64().to_string(), "--cpu", &cpu.to_string()]);
+    let service = lab.service(PORT);
+    command.args(["generate", "--engine", "live", "--full", "--netdev", "eth0", "--json"]);
+    command.args(["--seconds", &time.as_secs_f64().to_string(), "--cores", &cpu.to_string()]);
+    command.args(["size=64", "flows=64", "sport=1024..1087", &format!("dst-mac={mac}")]);
+    command.args([
+        format!("src={source}"),
+        format!("dst={}", service.ip()),
+        format!("dport={}", service.port()),
+    ]);
     let mut generator = Process::start(&lab.client, &mut command, &lab.folder().join("generator.log"))?;
 
     thread::sleep(WARM_UP);
@@ -60,11 +66,10 @@ pub fn full_rate(lab: &Lab, cpu: u64, time: Duration) -> Result<Rates> {
     })
 }
 
-/// `1000 frames in 2.00 s: …`, as packets a second.
+/// Packets a second, as the generator's JSON has them.
 fn rate_said(text: &str) -> Option<f64> {
-    let (frames, rest) = text.lines().last()?.split_once(" frames in ")?;
-    let (seconds, _) = rest.split_once(" s")?;
-    Some(frames.parse::<f64>().ok()? / seconds.parse::<f64>().ok()?)
+    let said: serde_json::Value = text.lines().find_map(|line| serde_json::from_str(line).ok())?;
+    said["packets_per_second"].as_f64()
 }
 
 /// Packets that a device of that namespace has received.
@@ -113,7 +118,7 @@ mod tests {
 
     #[test]
     fn reads_what_the_generator_says() {
-        assert_eq!(rate_said("3000 frames in 1.50 s: 0.00 M/s\n"), Some(2000.0));
+        assert_eq!(rate_said("note\n{\"packets_per_second\":2000.0,\"sent\":3000}\n"), Some(2000.0));
         assert_eq!(rate_said("no device\n"), None);
     }
 
