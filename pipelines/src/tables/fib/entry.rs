@@ -4,7 +4,9 @@
 //!
 //! ```text
 //! leaf       0 │ depth:8 │ value:23        depth: length of the prefix that painted this entry
-//! pointer    1 │ level:4 │ group:27        level: which byte the group is indexed by (1 = bits 24..32)
+//! pointer    1 │ gap:1 │ level:4 │ group:26   level: which byte the group is indexed by (1 = bits 24..32)
+//!                                           gap: levels were skipped, the head must agree
+//! pointer    1 │ 0 │ 0:4 │ twig:26
 //! value      0 │ adjacency:22   or   1 │ next hop:22        0 = no route
 //! next hop   count:32 │ first member:32
 //! adjacency  kind:4 │ port:12 │ MAC:48
@@ -27,14 +29,16 @@ pub(super) const GROUP6: usize = HEAD + GROUP;
 /// Levels below the root that 128 bits have.
 pub(super) const LEVELS: u32 = 13;
 
-/// Most groups that a pointer can tell apart.
-pub(super) const GROUP_LIMIT: u32 = 1 << 27;
+/// Most groups, and most twigs, that a pointer can tell apart.
+pub(super) const GROUP_LIMIT: u32 = 1 << 26;
 /// Most next hops, and most adjacencies, that a value can tell apart.
 pub(super) const VALUE_LIMIT: u32 = 1 << 22;
 /// Ports are numbered below this.
 pub const PORT_LIMIT: u16 = 1 << 12;
 
 pub(super) const POINTER: u32 = 1 << 31;
+const GAP: u32 = 1 << 30;
+const LEVEL: u32 = 15 << 26;
 const VALUE: u32 = (1 << 23) - 1;
 const NEXT_HOP: u32 = 1 << 22;
 const MAC: u64 = (1 << 48) - 1;
@@ -99,16 +103,46 @@ pub(super) fn depth(leaf: u32) -> u8 {
     (leaf >> 23) as u8
 }
 
-/// A pointer to `group`, whose index is the byte of `level`.
-pub(super) fn pointer(group: u32, level: u32) -> u32 {
-    debug_assert!(group < GROUP_LIMIT && (1..=LEVELS).contains(&level));
-    POINTER | (level << 27) | group
+/// A pointer from an entry of level `from` to `group`, whose index is the byte of `level`.
+pub(super) fn pointer(group: u32, from: u32, level: u32) -> u32 {
+    debug_assert!(group < GROUP_LIMIT && from < level && level <= LEVELS);
+    POINTER | if level > from + 1 { GAP } else { 0 } | (level << 26) | group
 }
 
-/// Group and level, if `entry` is a pointer. The level is below 16, not always one that exists.
+/// A pointer to the twig `twig`.
+pub(super) fn twig_pointer(twig: u32) -> u32 {
+    debug_assert!(twig < GROUP_LIMIT);
+    POINTER | twig
+}
+
+/// Whether `entry` points to a group.
 #[inline]
-pub(super) fn group_of(entry: u32) -> Option<(usize, u32)> {
-    (entry & POINTER != 0).then_some(((entry & (GROUP_LIMIT - 1)) as usize, (entry >> 27) & 15))
+pub(super) fn is_group(entry: u32) -> bool {
+    entry & POINTER != 0 && entry & LEVEL != 0
+}
+
+/// Whether `entry` points to a twig.
+#[inline]
+pub(super) fn is_twig(entry: u32) -> bool {
+    entry & (POINTER | LEVEL) == POINTER
+}
+
+/// Whether levels were skipped between this pointer's entry and its group.
+#[inline]
+pub(super) fn has_gap(pointer: u32) -> bool {
+    pointer & GAP != 0
+}
+
+/// The number of the group or twig that `pointer` leads to.
+#[inline]
+pub(super) fn number_of(pointer: u32) -> usize {
+    (pointer & (GROUP_LIMIT - 1)) as usize
+}
+
+/// The level of the group that `pointer` leads to: below 16, not always one that exists.
+#[inline]
+pub(super) fn level_at(pointer: u32) -> u32 {
+    (pointer & LEVEL) >> 26
 }
 
 /// Level of the group that holds prefixes of `len` bits; 0 is the root.
@@ -123,9 +157,13 @@ pub(super) fn root_index(bits: u128) -> usize {
 }
 
 /// Where in a group of `level` `bits` lies; below [`GROUP`] whatever the level.
-#[inline]
 pub(super) fn group_index(bits: u128, level: u32) -> usize {
-    ((bits >> (128 - ROOT_BITS).saturating_sub(8 * level)) & 0xff) as usize
+    ((bits >> group_shift(level)) & 0xff) as usize
+}
+
+/// How far up the byte of `level` lies.
+pub(super) fn group_shift(level: u32) -> u32 {
+    (128 - ROOT_BITS).saturating_sub(8 * level)
 }
 
 /// Whether `bits` agrees with `key` in all bits above those that `level` is indexed by.
@@ -232,10 +270,19 @@ mod tests {
         for route in [Route::to_adjacency(VALUE_LIMIT - 1), Route::to_next_hop(0), Route::to_next_hop(77)] {
             for len in [1, 24, 128] {
                 let entry = leaf(route, len);
-                assert_eq!((Route::of_leaf(entry), depth(entry), group_of(entry)), (route, len, None));
+                assert_eq!((Route::of_leaf(entry), depth(entry)), (route, len));
+                assert!(!is_group(entry) && !is_twig(entry));
             }
         }
-        assert_eq!(group_of(pointer(GROUP_LIMIT - 1, 13)), Some((GROUP_LIMIT as usize - 1, 13)));
+        for (from, level) in [(0, 1), (0, 2), (11, 13), (12, 13)] {
+            let entry = pointer(GROUP_LIMIT - 1, from, level);
+            assert!(is_group(entry) && !is_twig(entry));
+            assert_eq!((number_of(entry), level_at(entry)), (GROUP_LIMIT as usize - 1, level));
+            assert_eq!(has_gap(entry), level > from + 1);
+        }
+        let entry = twig_pointer(GROUP_LIMIT - 1);
+        assert!(is_twig(entry) && !is_group(entry));
+        assert_eq!(number_of(entry), GROUP_LIMIT as usize - 1);
     }
 
     #[test]

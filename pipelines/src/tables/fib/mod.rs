@@ -43,6 +43,7 @@ mod rib;
 mod shares;
 mod slots;
 mod trie;
+mod twig;
 mod writer;
 
 pub use entry::{Adjacency, PORT_LIMIT, Route};

@@ -1,7 +1,7 @@
 //! The reading half of the FIB, for workers.
 //!
 //! Owns: a share in the region, and the places of its tables. Refuses: memory whose header is not that of a FIB of this build
-//! ([`Fib::open`]). Keeps true: a lookup allocates, locks and panics never, takes at most 14 steps, and only ever loads, so
+//! ([`Fib::open`]). Keeps true: a lookup allocates, locks and panics never, takes at most 15 steps, and only ever loads, so
 //! that the memory may be mapped read-only. (For that reason loads are relaxed and followed by a fence: only relaxed loads are
 //! promised to work on memory that cannot be written. A burst pays one fence for each level.)
 
@@ -11,11 +11,12 @@ use std::sync::atomic::{AtomicU32, AtomicU64, fence};
 use zsync_packet::region::Region;
 
 use super::entry::{
-    Adjacency, GROUP, GROUP6, HEAD, LEVELS, POINTER, Route, Way, agrees, group_index, group_of, key_of,
-    miss_of, root_index,
+    Adjacency, GROUP, GROUP6, HEAD, LEVELS, POINTER, Route, Way, agrees, has_gap, is_group, is_twig, key_of,
+    level_at, miss_of, number_of,
 };
 use super::error::FibError;
 use super::layout::{FibLayout, Map};
+use super::twig::{self, Words};
 
 /// Addresses that a burst lookup has in flight at once.
 const BURST: usize = 64;
@@ -58,7 +59,8 @@ impl Fib {
             root4: u32s(Map::ROOT4),
             root6: u32s(Map::ROOT6),
             groups4: u32s(self.map.groups4),
-            groups6: u32s(self.map.groups6),
+            groups6: u32s(self.map.groups6).as_chunks().0,
+            twigs: u64s(self.map.twigs).as_chunks().0,
             next_hops: u64s(self.map.next_hops),
             members: u32s(self.map.members),
             adjacencies: u64s(self.map.adjacencies),
@@ -103,7 +105,8 @@ pub struct FibTables<'a> {
     pub(super) root4: &'a [AtomicU32],
     pub(super) root6: &'a [AtomicU32],
     pub(super) groups4: &'a [AtomicU32],
-    pub(super) groups6: &'a [AtomicU32],
+    pub(super) groups6: &'a [[AtomicU32; GROUP6]],
+    pub(super) twigs: &'a [Words],
     pub(super) next_hops: &'a [AtomicU64],
     pub(super) members: &'a [AtomicU32],
     pub(super) adjacencies: &'a [AtomicU64],
@@ -136,15 +139,17 @@ impl FibTables<'_> {
     /// The route of the longest prefix that covers `dst` (network byte order).
     #[inline]
     pub fn route6(&self, dst: &[u8; 16]) -> Route {
-        let bits = u128::from_be_bytes(*dst);
-        let mut entry = word(self.root6, root_index(bits));
-        let mut level = 0;
+        let mut entry = word(self.root6, root_index(dst));
         for _ in 0..LEVELS {
-            if entry & POINTER == 0 {
+            if !is_group(entry) {
                 break;
             }
             fence(Acquire);
-            (entry, level) = self.below6(entry, level, bits);
+            entry = self.below6(entry, dst);
+        }
+        if is_twig(entry) {
+            fence(Acquire);
+            entry = self.end6(entry, dst);
         }
         let route = settle(entry, || word(self.defaults, 1));
         fence(Acquire);
@@ -178,23 +183,34 @@ impl FibTables<'_> {
 
     #[inline]
     fn burst6(&self, dst: &[[u8; 16]], routes: &mut [Route]) {
-        let mut levels = [0u8; BURST];
-        for (route, dst) in routes.iter_mut().zip(dst) {
-            route.0 = word(self.root6, root_index(u128::from_be_bytes(*dst)));
+        // Each step for all that need it: what is loaded in one is on its way at once.
+        let (mut groups, mut twigs) = (Line::default(), Line::default());
+        for (i, (route, dst)) in routes.iter_mut().zip(dst).enumerate() {
+            route.0 = word(self.root6, root_index(dst));
+            groups.join(i as u8, is_group(route.0));
+            twigs.join(i as u8, is_twig(route.0));
         }
         let default = word(self.defaults, 1);
         for _ in 0..LEVELS {
-            fence(Acquire);
-            let mut pointers = 0;
-            for ((route, dst), level) in routes.iter_mut().zip(dst).zip(&mut levels) {
-                if route.0 & POINTER != 0 {
-                    let (entry, below) = self.below6(route.0, u32::from(*level), u128::from_be_bytes(*dst));
-                    (route.0, *level) = (entry, below as u8);
-                    pointers |= entry & POINTER;
-                }
-            }
-            if pointers == 0 {
+            if groups.count == 0 {
                 break;
+            }
+            fence(Acquire);
+            let mut further = Line::default();
+            for &i in groups.all() {
+                let (Some(route), Some(dst)) = (routes.get_mut(usize::from(i)), dst.get(usize::from(i))) else {
+                    continue;
+                };
+                route.0 = self.below6(route.0, dst);
+                further.join(i, is_group(route.0));
+                twigs.join(i, is_twig(route.0));
+            }
+            groups = further;
+        }
+        fence(Acquire);
+        for &i in twigs.all() {
+            if let (Some(route), Some(dst)) = (routes.get_mut(usize::from(i)), dst.get(usize::from(i))) {
+                route.0 = self.end6(route.0, dst);
             }
         }
         for (route, _) in routes.iter_mut().zip(dst) {
@@ -222,21 +238,66 @@ impl FibTables<'_> {
 
     #[inline]
     fn below4(&self, pointer: u32, dst: u32) -> u32 {
-        let (group, _) = group_of(pointer).unwrap_or_default();
-        word(self.groups4, group * GROUP + (dst & 0xff) as usize)
+        word(self.groups4, number_of(pointer) * GROUP + (dst & 0xff) as usize)
     }
 
-    /// The entry that `pointer`, found at level `from`, leads `bits` to, and the level of its group.
+    /// The entry that `pointer`, which is one to a group, leads `dst` to.
     #[inline]
-    fn below6(&self, pointer: u32, from: u32, bits: u128) -> (u32, u32) {
-        let (group, level) = group_of(pointer).unwrap_or_default();
-        let words =
-            self.groups6.get(group * GROUP6..(group + 1) * GROUP6).and_then(<[_]>::split_first_chunk::<HEAD>);
-        let Some((head, entries)) = words else { return (0, level) };
-        if level > from + 1 && !agrees(bits, key_of(head), level) {
-            return (miss_of(head).load(Relaxed), level);
+    fn below6(&self, pointer: u32, dst: &[u8; 16]) -> u32 {
+        let Some((head, entries)) =
+            self.groups6.get(number_of(pointer)).and_then(|group| group.split_first_chunk::<HEAD>())
+        else {
+            return 0;
+        };
+        let level = level_at(pointer);
+        if has_gap(pointer) && !agrees(u128::from_be_bytes(*dst), key_of(head), level) {
+            return miss_of(head).load(Relaxed);
         }
-        (word(entries, group_index(bits, level)), level)
+        // Level 1 goes by the first byte behind the root's three.
+        let byte = dst.get(level as usize + 2).copied().unwrap_or(0);
+        word(entries, usize::from(byte))
+    }
+
+    /// The leaf that `pointer`, which is one to a twig, has for `dst`.
+    #[inline]
+    fn end6(&self, pointer: u32, dst: &[u8; 16]) -> u32 {
+        self.twigs.get(number_of(pointer)).map_or(0, |words| twig::end_of(words, dst))
+    }
+}
+
+/// Where in the root an IPv6 address lies.
+#[inline]
+fn root_index(dst: &[u8; 16]) -> usize {
+    let [a, b, c, ..] = *dst;
+    u32::from_be_bytes([0, a, b, c]) as usize
+}
+
+/// The places of a burst that wait for the same step.
+struct Line {
+    places: [u8; BURST],
+    count: usize,
+}
+
+impl Default for Line {
+    #[inline]
+    fn default() -> Self {
+        Self { places: [0; BURST], count: 0 }
+    }
+}
+
+impl Line {
+    /// Puts `place` in line if it `waits`; without a branch, as nothing tells which do.
+    #[inline]
+    fn join(&mut self, place: u8, waits: bool) {
+        if let Some(slot) = self.places.get_mut(self.count) {
+            *slot = place;
+            self.count += usize::from(waits);
+        }
+    }
+
+    #[inline]
+    fn all(&self) -> &[u8] {
+        self.places.get(..self.count).unwrap_or_default()
     }
 }
 

@@ -1,0 +1,103 @@
+//! Twigs: each is one IPv6 prefix that is alone below an entry.
+//!
+//! Owns: the words of a twig, for both halves. Keeps true: what they decode to never panics, whatever they are; only the
+//! word with the two leaves changes while readers know the twig, and in one store.
+//!
+//! ```text
+//! high:64 │ low:64 │ mask:64 │ beyond:1 miss:31 leaf:32
+//! leaf: for what the prefix covers      miss: for the other addresses that come to the entry
+//! mask: of the high half; of the low one if `beyond`, and then all of the high one counts
+//! ```
+
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{Relaxed, Release};
+
+use super::entry::depth;
+use super::rib::Prefix;
+
+/// Words of a twig: two in a cache line, and none in two.
+pub(super) const TWIG: usize = 4;
+const BEYOND: u64 = 1 << 63;
+
+/// The words of a twig.
+pub(super) type Words = [AtomicU64; TWIG];
+
+/// An address as two numbers, its first byte on top.
+#[inline]
+pub(super) fn halves(address: &[u8; 16]) -> (u64, u64) {
+    let bits = u128::from_be_bytes(*address);
+    ((bits >> 64) as u64, bits as u64)
+}
+
+/// The leaf for `address`.
+#[inline]
+pub(super) fn end_of([high, low, mask, leaves]: &Words, address: &[u8; 16]) -> u32 {
+    let leaves = leaves.load(Relaxed);
+    let mask = mask.load(Relaxed);
+    // Without a branch: on a router, prefixes on both sides of /64 come in turn.
+    let beyond = (leaves.cast_signed() >> 63).cast_unsigned();
+    let (a, b) = halves(address);
+    let differ = ((a ^ high.load(Relaxed)) & (mask | beyond)) | ((b ^ low.load(Relaxed)) & mask & beyond);
+    (if differ == 0 { leaves } else { leaves >> 32 }) as u32
+}
+
+/// Makes a twig, which no reader knows, one of `prefix`, which is longer than 24 bits.
+pub(super) fn write([high, low, mask, leaves]: &Words, prefix: Prefix, leaf: u32, miss: u32) {
+    let whole = Prefix::of(u128::MAX, prefix.len).bits;
+    let beyond = prefix.len > 64;
+    high.store((prefix.bits >> 64) as u64, Relaxed);
+    low.store(prefix.bits as u64, Relaxed);
+    mask.store(if beyond { whole as u64 } else { (whole >> 64) as u64 }, Relaxed);
+    leaves.store(if beyond { BEYOND } else { 0 } | u64::from(miss) << 32 | u64::from(leaf), Relaxed);
+}
+
+/// The prefix of a twig.
+pub(super) fn prefix_of([high, low, _, leaves]: &Words) -> Prefix {
+    let bits = u128::from(high.load(Relaxed)) << 64 | u128::from(low.load(Relaxed));
+    Prefix { bits, len: depth(leaves.load(Relaxed) as u32) }
+}
+
+/// The leaf for addresses that the prefix covers.
+pub(super) fn leaf_of([.., leaves]: &Words) -> u32 {
+    leaves.load(Relaxed) as u32
+}
+
+/// The leaf for addresses that the prefix does not cover.
+pub(super) fn miss_of([.., leaves]: &Words) -> u32 {
+    ((leaves.load(Relaxed) & !BEYOND) >> 32) as u32
+}
+
+pub(super) fn set_leaf([.., leaves]: &Words, leaf: u32) {
+    leaves.store(leaves.load(Relaxed) >> 32 << 32 | u64::from(leaf), Release);
+}
+
+pub(super) fn set_miss([.., leaves]: &Words, miss: u32) {
+    let old = leaves.load(Relaxed);
+    leaves.store(old & (BEYOND | 0xffff_ffff) | u64::from(miss) << 32, Release);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::entry::{Route, leaf};
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_twig_covers_what_its_prefix_covers(bits: u128, len in 25u8..=128, flip in 0u32..128) {
+            let prefix = Prefix::of(bits, len);
+            let (own, other) = (leaf(Route(7), len), leaf(Route(8), 24));
+            let words = Words::default();
+            write(&words, prefix, own, 0);
+            set_miss(&words, other);
+            prop_assert_eq!((prefix_of(&words), miss_of(&words)), (prefix, other));
+            let end = |bits: u128| end_of(&words, &bits.to_be_bytes()) & (BEYOND - 1) as u32 & !(1 << 31);
+            prop_assert_eq!(end(bits), own);
+            let changed = bits ^ 1 << (127 - flip);
+            prop_assert_eq!(end(changed), if flip < u32::from(len) { other } else { own });
+            set_leaf(&words, leaf(Route(9), len));
+            prop_assert_eq!((end(bits), miss_of(&words)), (leaf(Route(9), len), other));
+            prop_assert_eq!(prefix_of(&words), prefix);
+        }
+    }
+}
