@@ -4,9 +4,8 @@
 //!
 //! ```text
 //! leaf       0 │ depth:8 │ value:23        depth: length of the prefix that painted this entry
-//! pointer    1 │ gap:1 │ level:4 │ group:26   level: which byte the group is indexed by (1 = bits 24..32)
-//!                                           gap: levels were skipped, the head must agree
-//! pointer    1 │ 0 │ 0:4 │ twig:26
+//! group      1 │ 0 │ gap:1 │ level:4 │ group:25     level: which byte the group is indexed by (1 = bits 24..32)
+//! twig       1 │ 1 │ twig:30                        gap: levels were skipped, the head must agree
 //! value      0 │ adjacency:22   or   1 │ next hop:22        0 = no route
 //! next hop   count:32 │ first member:32
 //! adjacency  kind:4 │ port:12 │ MAC:48
@@ -30,15 +29,16 @@ pub(super) const GROUP6: usize = HEAD + GROUP;
 pub(super) const LEVELS: u32 = 13;
 
 /// Most groups, and most twigs, that a pointer can tell apart.
-pub(super) const GROUP_LIMIT: u32 = 1 << 26;
+pub(super) const GROUP_LIMIT: u32 = 1 << 25;
 /// Most next hops, and most adjacencies, that a value can tell apart.
 pub(super) const VALUE_LIMIT: u32 = 1 << 22;
 /// Ports are numbered below this.
 pub const PORT_LIMIT: u16 = 1 << 12;
 
 pub(super) const POINTER: u32 = 1 << 31;
-const GAP: u32 = 1 << 30;
-const LEVEL: u32 = 15 << 26;
+const TWIG: u32 = 1 << 30;
+const GAP: u32 = 1 << 29;
+const LEVEL: u32 = 25;
 const VALUE: u32 = (1 << 23) - 1;
 const NEXT_HOP: u32 = 1 << 22;
 const MAC: u64 = (1 << 48) - 1;
@@ -106,25 +106,25 @@ pub(super) fn depth(leaf: u32) -> u8 {
 /// A pointer from an entry of level `from` to `group`, whose index is the byte of `level`.
 pub(super) fn pointer(group: u32, from: u32, level: u32) -> u32 {
     debug_assert!(group < GROUP_LIMIT && from < level && level <= LEVELS);
-    POINTER | if level > from + 1 { GAP } else { 0 } | (level << 26) | group
+    POINTER | if level > from + 1 { GAP } else { 0 } | (level << LEVEL) | group
 }
 
 /// A pointer to the twig `twig`.
 pub(super) fn twig_pointer(twig: u32) -> u32 {
     debug_assert!(twig < GROUP_LIMIT);
-    POINTER | twig
+    POINTER | TWIG | twig
 }
 
 /// Whether `entry` points to a group.
 #[inline]
 pub(super) fn is_group(entry: u32) -> bool {
-    entry & POINTER != 0 && entry & LEVEL != 0
+    entry & (POINTER | TWIG) == POINTER
 }
 
 /// Whether `entry` points to a twig.
 #[inline]
 pub(super) fn is_twig(entry: u32) -> bool {
-    entry & (POINTER | LEVEL) == POINTER
+    entry >= POINTER | TWIG
 }
 
 /// Whether levels were skipped between this pointer's entry and its group.
@@ -142,7 +142,7 @@ pub(super) fn number_of(pointer: u32) -> usize {
 /// The level of the group that `pointer` leads to: below 16, not always one that exists.
 #[inline]
 pub(super) fn level_at(pointer: u32) -> u32 {
-    (pointer & LEVEL) >> 26
+    (pointer >> LEVEL) & 15
 }
 
 /// Level of the group that holds prefixes of `len` bits; 0 is the root.

@@ -183,35 +183,32 @@ impl FibTables<'_> {
 
     #[inline]
     fn burst6(&self, dst: &[[u8; 16]], routes: &mut [Route]) {
-        // Each step for all that need it: what is loaded in one is on its way at once.
-        let (mut groups, mut twigs) = (Line::default(), Line::default());
+        // Each step for all that need it, so that what they load is on its way at once. Who does is noted without a branch,
+        // as nothing foretells it: a bit for each place.
+        let (mut groups, mut twigs) = (0u64, 0u64);
         for (i, (route, dst)) in routes.iter_mut().zip(dst).enumerate() {
             route.0 = word(self.root6, root_index(dst));
-            groups.join(i as u8, is_group(route.0));
-            twigs.join(i as u8, is_twig(route.0));
+            groups |= u64::from(is_group(route.0)) << i;
+            twigs |= u64::from(is_twig(route.0)) << i;
         }
         let default = word(self.defaults, 1);
         for _ in 0..LEVELS {
-            if groups.count == 0 {
+            if groups == 0 {
                 break;
             }
             fence(Acquire);
-            let mut further = Line::default();
-            for &i in groups.all() {
-                let (Some(route), Some(dst)) = (routes.get_mut(usize::from(i)), dst.get(usize::from(i))) else {
-                    continue;
-                };
+            let here = std::mem::take(&mut groups);
+            for i in places(here) {
+                let (Some(route), Some(dst)) = (routes.get_mut(i), dst.get(i)) else { break };
                 route.0 = self.below6(route.0, dst);
-                further.join(i, is_group(route.0));
-                twigs.join(i, is_twig(route.0));
+                groups |= u64::from(is_group(route.0)) << i;
+                twigs |= u64::from(is_twig(route.0)) << i;
             }
-            groups = further;
         }
         fence(Acquire);
-        for &i in twigs.all() {
-            if let (Some(route), Some(dst)) = (routes.get_mut(usize::from(i)), dst.get(usize::from(i))) {
-                route.0 = self.end6(route.0, dst);
-            }
+        for i in places(twigs) {
+            let (Some(route), Some(dst)) = (routes.get_mut(i), dst.get(i)) else { break };
+            route.0 = self.end6(route.0, dst);
         }
         for (route, _) in routes.iter_mut().zip(dst) {
             *route = settle(route.0, || default);
@@ -272,33 +269,14 @@ fn root_index(dst: &[u8; 16]) -> usize {
     u32::from_be_bytes([0, a, b, c]) as usize
 }
 
-/// The places of a burst that wait for the same step.
-struct Line {
-    places: [u8; BURST],
-    count: usize,
-}
-
-impl Default for Line {
-    #[inline]
-    fn default() -> Self {
-        Self { places: [0; BURST], count: 0 }
-    }
-}
-
-impl Line {
-    /// Puts `place` in line if it `waits`; without a branch, as nothing tells which do.
-    #[inline]
-    fn join(&mut self, place: u8, waits: bool) {
-        if let Some(slot) = self.places.get_mut(self.count) {
-            *slot = place;
-            self.count += usize::from(waits);
-        }
-    }
-
-    #[inline]
-    fn all(&self) -> &[u8] {
-        self.places.get(..self.count).unwrap_or_default()
-    }
+/// The places whose bits are set, in order.
+#[inline]
+fn places(mut bits: u64) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let place = (bits != 0).then(|| bits.trailing_zeros() as usize)?;
+        bits &= bits - 1;
+        Some(place)
+    })
 }
 
 /// The route of the leaf at the end of a walk, or the default route.
