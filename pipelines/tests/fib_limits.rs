@@ -180,6 +180,32 @@ fn without_twigs_ipv6_routes_take_groups_until_those_are_full_too() {
 }
 
 #[test]
+fn a_burst_of_any_length_stops_at_the_shorter_list() {
+    let (mut writer, fib) = make(FibLayout::SMALL);
+    // One of each way down: none, a leaf in the root, a twig, a group across a gap, a group and a twig.
+    for (bits, len) in
+        [(1u128 << 120, 24), (2 << 120, 64), (3 << 120, 64), ((3 << 120) + (1 << 64), 64), (3 << 120, 80)]
+    {
+        writer.insert(v6(bits), len, Target::Local).unwrap();
+    }
+    let all: Vec<[u8; 16]> =
+        (0..200u128).map(|n| ((n * 7 % 5) << 120 | (n % 2) << 64).to_be_bytes()).collect();
+    let single: Vec<Route> = all.iter().map(|dst| fib.route6(dst)).collect();
+    writer.insert(v6(5 << 120), 24, Target::Blackhole).unwrap();
+    let rest = fib.route6(&(5u128 << 120).to_be_bytes());
+    assert_eq!(single.iter().filter(|route| route.is_none()).count(), 100, "half of them");
+    for dst in 0..all.len() {
+        for places in [dst, dst + 1, dst + 70, dst / 2, dst.saturating_sub(1)] {
+            let mut routes = vec![rest; places];
+            fib.routes6(&all[..dst], &mut routes);
+            let done = dst.min(places);
+            assert_eq!(routes[..done], single[..done]);
+            assert!(routes[done..].iter().all(|route| *route == rest));
+        }
+    }
+}
+
+#[test]
 fn flows_are_shared_by_weight_and_stay() {
     let (mut writer, fib) = make(FibLayout::SMALL);
     let weights = [(1u16, 1u8), (2, 3), (3, 255), (4, 60)];

@@ -115,6 +115,12 @@ pub(super) fn twig_pointer(twig: u32) -> u32 {
     POINTER | TWIG | twig
 }
 
+/// What `entry` is, in two bits: 2 for a pointer to a group, 3 for one to a twig, less for a leaf.
+#[inline]
+pub(super) fn tag_of(entry: u32) -> u8 {
+    (entry >> 30) as u8
+}
+
 /// Whether `entry` points to a group.
 #[inline]
 pub(super) fn is_group(entry: u32) -> bool {
@@ -175,7 +181,8 @@ pub(super) fn agrees(bits: u128, key: u128, level: u32) -> bool {
 /// A group's first address, from its head.
 #[inline]
 pub(super) fn key_of(head: &[AtomicU32; HEAD]) -> u128 {
-    let [a, b, c, d, ..] = head.each_ref().map(|word| u128::from(word.load(Relaxed)));
+    let [a, b, c, d, ..] = head;
+    let [a, b, c, d] = [a, b, c, d].map(|word| u128::from(word.load(Relaxed)));
     (a << 96) | (b << 64) | (c << 32) | d
 }
 

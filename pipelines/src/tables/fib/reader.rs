@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, fence};
 use zsync_packet::region::Region;
 
 use super::entry::{
-    Adjacency, GROUP, GROUP6, HEAD, LEVELS, POINTER, Route, Way, agrees, has_gap, is_group, is_twig, key_of,
-    level_at, miss_of, number_of,
+    Adjacency, GROUP, GROUP6, HEAD, LEVELS, POINTER, ROOT_BITS, Route, Way, agrees, has_gap, is_group,
+    is_twig, key_of, level_at, miss_of, number_of, tag_of,
 };
 use super::error::FibError;
 use super::layout::{FibLayout, Map};
@@ -183,14 +183,13 @@ impl FibTables<'_> {
 
     #[inline]
     fn burst6(&self, dst: &[[u8; 16]], routes: &mut [Route]) {
-        // Each step for all that need it, so that what they load is on its way at once. Who does is noted without a branch,
-        // as nothing foretells it: a bit for each place.
-        let (mut groups, mut twigs) = (0u64, 0u64);
-        for (i, (route, dst)) in routes.iter_mut().zip(dst).enumerate() {
+        let (routes, _) = routes.split_at_mut(routes.len().min(dst.len()));
+        // Each step for all that need it, so that what they load is on its way at once. Who needs it is a bit for each
+        // place, found without a branch, as nothing foretells it.
+        for (route, dst) in routes.iter_mut().zip(dst) {
             route.0 = word(self.root6, root_index(dst));
-            groups |= u64::from(is_group(route.0)) << i;
-            twigs |= u64::from(is_twig(route.0)) << i;
         }
+        let (mut groups, mut twigs) = pointers(routes);
         let default = word(self.defaults, 1);
         for _ in 0..LEVELS {
             if groups == 0 {
@@ -210,7 +209,7 @@ impl FibTables<'_> {
             let (Some(route), Some(dst)) = (routes.get_mut(i), dst.get(i)) else { break };
             route.0 = self.end6(route.0, dst);
         }
-        for (route, _) in routes.iter_mut().zip(dst) {
+        for route in routes {
             *route = settle(route.0, || default);
         }
         fence(Acquire);
@@ -265,8 +264,31 @@ impl FibTables<'_> {
 /// Where in the root an IPv6 address lies.
 #[inline]
 fn root_index(dst: &[u8; 16]) -> usize {
-    let [a, b, c, ..] = *dst;
-    u32::from_be_bytes([0, a, b, c]) as usize
+    let [a, b, c, d, ..] = *dst;
+    (u32::from_be_bytes([a, b, c, d]) >> (32 - ROOT_BITS)) as usize
+}
+
+/// A bit for each place of a burst that points to a group, and one for each that points to a twig.
+#[inline]
+fn pointers(routes: &[Route]) -> (u64, u64) {
+    let mut tags = [0u8; BURST];
+    for (tag, route) in tags.iter_mut().zip(routes) {
+        *tag = tag_of(route.0);
+    }
+    let (mut pointers, mut twigs) = (0, 0);
+    for (tags, place) in tags.as_chunks().0.iter().zip((0..routes.len()).step_by(8)) {
+        let high = u64::from_le_bytes(*tags) >> 1;
+        pointers |= lowest_bits(high) << place;
+        twigs |= lowest_bits(high & u64::from_le_bytes(*tags)) << place;
+    }
+    (pointers & !twigs, twigs)
+}
+
+/// The lowest bit of each of eight bytes, the first byte's lowest.
+#[inline]
+fn lowest_bits(bytes: u64) -> u64 {
+    // Each bit that counts goes to its own bit of the top byte, and nothing is carried there.
+    (bytes & 0x0101_0101_0101_0101).wrapping_mul(0x0102_0408_1020_4080) >> 56
 }
 
 /// The places whose bits are set, in order.

@@ -242,14 +242,7 @@ impl Trie {
 
     /// Paints `prefix` with `leaf`. `fresh`: it was not there before, and [`afford`](Self::afford) said yes. What that
     /// unlinks is retired with `stamp`.
-    pub(super) fn insert(
-        &mut self,
-        arrays: Arrays<'_>,
-        prefix: Prefix,
-        leaf: u32,
-        fresh: bool,
-        stamp: u64,
-    ) {
+    pub(super) fn insert(&mut self, arrays: Arrays<'_>, prefix: Prefix, leaf: u32, fresh: bool, stamp: u64) {
         if prefix.len == 0 {
             arrays.default.inspect(|word| word.store(leaf, Release));
             return;

@@ -8,6 +8,8 @@
 //! leaf: for what the prefix covers      miss: for the other addresses that come to the entry
 //! mask: of the high half; of the low one if `beyond`, and then all of the high one counts
 //! ```
+//!
+//! The halves and the mask are in network byte order, as the address in a packet is.
 
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Relaxed, Release};
@@ -22,13 +24,6 @@ const BEYOND: u64 = 1 << 63;
 /// The words of a twig.
 pub(super) type Words = [AtomicU64; TWIG];
 
-/// An address as two numbers, its first byte on top.
-#[inline]
-pub(super) fn halves(address: &[u8; 16]) -> (u64, u64) {
-    let bits = u128::from_be_bytes(*address);
-    ((bits >> 64) as u64, bits as u64)
-}
-
 /// The leaf for `address`.
 #[inline]
 pub(super) fn end_of([high, low, mask, leaves]: &Words, address: &[u8; 16]) -> u32 {
@@ -36,25 +31,32 @@ pub(super) fn end_of([high, low, mask, leaves]: &Words, address: &[u8; 16]) -> u
     let mask = mask.load(Relaxed);
     // Without a branch: on a router, prefixes on both sides of /64 come in turn.
     let beyond = (leaves.cast_signed() >> 63).cast_unsigned();
-    let (a, b) = halves(address);
+    let [a, b] = halves(u128::from_be_bytes(*address));
     let differ = ((a ^ high.load(Relaxed)) & (mask | beyond)) | ((b ^ low.load(Relaxed)) & mask & beyond);
     (if differ == 0 { leaves } else { leaves >> 32 }) as u32
 }
 
+/// Both halves, in network byte order.
+#[inline]
+fn halves(bits: u128) -> [u64; 2] {
+    [((bits >> 64) as u64).to_be(), (bits as u64).to_be()]
+}
+
 /// Makes a twig, which no reader knows, one of `prefix`, which is longer than 24 bits.
 pub(super) fn write([high, low, mask, leaves]: &Words, prefix: Prefix, leaf: u32, miss: u32) {
-    let whole = Prefix::of(u128::MAX, prefix.len).bits;
     let beyond = prefix.len > 64;
-    high.store((prefix.bits >> 64) as u64, Relaxed);
-    low.store(prefix.bits as u64, Relaxed);
-    mask.store(if beyond { whole as u64 } else { (whole >> 64) as u64 }, Relaxed);
+    let key = halves(prefix.bits);
+    let masks = halves(Prefix::of(u128::MAX, prefix.len).bits);
+    high.store(key[0], Relaxed);
+    low.store(key[1], Relaxed);
+    mask.store(masks[usize::from(beyond)], Relaxed);
     leaves.store(if beyond { BEYOND } else { 0 } | u64::from(miss) << 32 | u64::from(leaf), Relaxed);
 }
 
 /// The prefix of a twig.
 pub(super) fn prefix_of([high, low, _, leaves]: &Words) -> Prefix {
-    let bits = u128::from(high.load(Relaxed)) << 64 | u128::from(low.load(Relaxed));
-    Prefix { bits, len: depth(leaves.load(Relaxed) as u32) }
+    let [high, low] = [high, low].map(|half| u128::from(u64::from_be(half.load(Relaxed))));
+    Prefix { bits: high << 64 | low, len: depth(leaves.load(Relaxed) as u32) }
 }
 
 /// The leaf for addresses that the prefix covers.
