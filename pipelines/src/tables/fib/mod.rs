@@ -37,6 +37,7 @@
 //!
 //! `cargo bench -p zsync-pipelines --bench fib` prints what a lookup costs.
 
+mod arrays;
 mod entry;
 mod error;
 mod hops;

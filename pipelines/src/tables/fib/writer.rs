@@ -15,6 +15,7 @@ use std::net::IpAddr;
 
 use zsync_packet::region::Region;
 
+use super::arrays::Arrays;
 use super::entry::{Adjacency, HEAD, Route, leaf};
 use super::error::{Capacity, FibError};
 use super::hops::{AdjacencyId, Hops, Target};
@@ -22,7 +23,7 @@ use super::layout::FibLayout;
 use super::reader::{Fib, FibTables};
 use super::rib::{Bits, Prefix, Rib};
 use super::slots::Usage;
-use super::trie::{Arrays, Trie};
+use super::trie::Trie;
 
 /// A route, as it was asked for. Hops are in the FIB's order, equal ones merged; a single one has weight 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
