@@ -70,7 +70,7 @@ impl Child<'_> {
     pub(super) fn pointer(self, from: u32) -> u32 {
         match self {
             Self::Group(group, level) => pointer(group, from, level),
-            Self::Twig(number, _) => twig_pointer(number),
+            Self::Twig(number, words) => twig_pointer(number, twig::prefix_of(words).len),
         }
     }
 }

@@ -5,7 +5,8 @@
 //! ```text
 //! leaf       0 │ depth:8 │ value:23        depth: length of the prefix that painted this entry
 //! group      1 │ 0 │ gap:1 │ level:4 │ group:25     level: which byte the group is indexed by (1 = bits 24..32)
-//! twig       1 │ 1 │ twig:30                        gap: levels were skipped, the head must agree
+//! twig       1 │ 1 │ long:1 │ twig:29              gap: levels were skipped, the head must agree
+//!                                                 long: its prefix is longer than 64 bits
 //! value      0 │ adjacency:22   or   1 │ next hop:22        0 = no route
 //! next hop   count:32 │ first member:32
 //! adjacency  kind:4 │ port:12 │ MAC:48
@@ -38,6 +39,7 @@ pub const PORT_LIMIT: u16 = 1 << 12;
 pub(super) const POINTER: u32 = 1 << 31;
 const TWIG: u32 = 1 << 30;
 const GAP: u32 = 1 << 29;
+const LONG: u32 = 1 << 29;
 const LEVEL: u32 = 25;
 const VALUE: u32 = (1 << 23) - 1;
 const NEXT_HOP: u32 = 1 << 22;
@@ -109,16 +111,17 @@ pub(super) fn pointer(group: u32, from: u32, level: u32) -> u32 {
     POINTER | if level > from + 1 { GAP } else { 0 } | (level << LEVEL) | group
 }
 
-/// A pointer to the twig `twig`.
-pub(super) fn twig_pointer(twig: u32) -> u32 {
+/// A pointer to the twig `twig`, whose prefix has `len` bits.
+pub(super) fn twig_pointer(twig: u32, len: u8) -> u32 {
     debug_assert!(twig < GROUP_LIMIT);
-    POINTER | TWIG | twig
+    POINTER | TWIG | if len > 64 { LONG } else { 0 } | twig
 }
 
-/// What `entry` is, in two bits: 2 for a pointer to a group, 3 for one to a twig, less for a leaf.
+/// What `entry` is, in three bits: 4 and 5 for a pointer to a group, 6 for one to a twig, 7 for one to a long twig, less for
+/// a leaf.
 #[inline]
 pub(super) fn tag_of(entry: u32) -> u8 {
-    (entry >> 30) as u8
+    (entry >> 29) as u8
 }
 
 /// Whether `entry` points to a group.
@@ -131,6 +134,12 @@ pub(super) fn is_group(entry: u32) -> bool {
 #[inline]
 pub(super) fn is_twig(entry: u32) -> bool {
     entry >= POINTER | TWIG
+}
+
+/// Whether `entry` points to a long twig.
+#[inline]
+pub(super) fn is_long(entry: u32) -> bool {
+    entry >= POINTER | TWIG | LONG
 }
 
 /// Whether levels were skipped between this pointer's entry and its group.
@@ -287,9 +296,12 @@ mod tests {
             assert_eq!((number_of(entry), level_at(entry)), (GROUP_LIMIT as usize - 1, level));
             assert_eq!(has_gap(entry), level > from + 1);
         }
-        let entry = twig_pointer(GROUP_LIMIT - 1);
-        assert!(is_twig(entry) && !is_group(entry));
-        assert_eq!(number_of(entry), GROUP_LIMIT as usize - 1);
+        for (len, tag) in [(25, 6), (64, 6), (65, 7), (128, 7)] {
+            let entry = twig_pointer(GROUP_LIMIT - 1, len);
+            assert!(is_twig(entry) && !is_group(entry));
+            assert_eq!((is_long(entry), tag_of(entry)), (tag == 7, tag));
+            assert_eq!(number_of(entry), GROUP_LIMIT as usize - 1);
+        }
     }
 
     #[test]

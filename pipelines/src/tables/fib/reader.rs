@@ -12,7 +12,7 @@ use zsync_packet::region::Region;
 
 use super::entry::{
     Adjacency, GROUP, GROUP6, HEAD, LEVELS, POINTER, ROOT_BITS, Route, Way, agrees, has_gap, is_group,
-    is_twig, key_of, level_at, miss_of, number_of, tag_of,
+    is_long, is_twig, key_of, level_at, miss_of, number_of, tag_of,
 };
 use super::error::FibError;
 use super::layout::{FibLayout, Map};
@@ -149,7 +149,8 @@ impl FibTables<'_> {
         }
         if is_twig(entry) {
             fence(Acquire);
-            entry = self.end6(entry, dst);
+            let end = if is_long(entry) { twig::end_of_long } else { twig::end_of };
+            entry = self.twig(entry).map_or(0, |words| end(words, dst));
         }
         let route = settle(entry, || word(self.defaults, 1));
         fence(Acquire);
@@ -176,6 +177,10 @@ impl FibTables<'_> {
     /// Stops at the shorter of the two.
     #[inline]
     pub fn routes6(&self, dst: &[[u8; 16]], routes: &mut [Route]) {
+        if let ([dst], [route, ..]) = (dst, &mut *routes) {
+            *route = self.route6(dst);
+            return;
+        }
         for (dst, routes) in dst.chunks(BURST).zip(routes.chunks_mut(BURST)) {
             self.burst6(dst, routes);
         }
@@ -189,7 +194,7 @@ impl FibTables<'_> {
         for (route, dst) in routes.iter_mut().zip(dst) {
             route.0 = word(self.root6, root_index(dst));
         }
-        let (mut groups, mut twigs) = pointers(routes);
+        let [mut groups, mut twigs, mut long] = pointers(routes);
         let default = word(self.defaults, 1);
         for _ in 0..LEVELS {
             if groups == 0 {
@@ -202,12 +207,17 @@ impl FibTables<'_> {
                 route.0 = self.below6(route.0, dst);
                 groups |= u64::from(is_group(route.0)) << i;
                 twigs |= u64::from(is_twig(route.0)) << i;
+                long |= u64::from(is_long(route.0)) << i;
             }
         }
         fence(Acquire);
-        for i in places(twigs) {
+        for i in places(twigs & !long) {
             let (Some(route), Some(dst)) = (routes.get_mut(i), dst.get(i)) else { break };
-            route.0 = self.end6(route.0, dst);
+            route.0 = self.twig(route.0).map_or(0, |words| twig::end_of(words, dst));
+        }
+        for i in places(long) {
+            let (Some(route), Some(dst)) = (routes.get_mut(i), dst.get(i)) else { break };
+            route.0 = self.twig(route.0).map_or(0, |words| twig::end_of_long(words, dst));
         }
         for route in routes {
             *route = settle(route.0, || default);
@@ -254,10 +264,10 @@ impl FibTables<'_> {
         word(entries, usize::from(byte))
     }
 
-    /// The leaf that `pointer`, which is one to a twig, has for `dst`.
+    /// The twig that `pointer`, which is one to a twig, leads to.
     #[inline]
-    fn end6(&self, pointer: u32, dst: &[u8; 16]) -> u32 {
-        self.twigs.get(number_of(pointer)).map_or(0, |words| twig::end_of(words, dst))
+    fn twig(&self, pointer: u32) -> Option<&Words> {
+        self.twigs.get(number_of(pointer))
     }
 }
 
@@ -268,20 +278,22 @@ fn root_index(dst: &[u8; 16]) -> usize {
     (u32::from_be_bytes([a, b, c, d]) >> (32 - ROOT_BITS)) as usize
 }
 
-/// A bit for each place of a burst that points to a group, and one for each that points to a twig.
+/// A bit for each place of a burst that points to a group, to a twig, and to a long one.
 #[inline]
-fn pointers(routes: &[Route]) -> (u64, u64) {
+fn pointers(routes: &[Route]) -> [u64; 3] {
     let mut tags = [0u8; BURST];
     for (tag, route) in tags.iter_mut().zip(routes) {
         *tag = tag_of(route.0);
     }
-    let (mut pointers, mut twigs) = (0, 0);
+    let [mut pointers, mut twigs, mut long] = [0; 3];
     for (tags, place) in tags.as_chunks().0.iter().zip((0..routes.len()).step_by(8)) {
-        let high = u64::from_le_bytes(*tags) >> 1;
-        pointers |= lowest_bits(high) << place;
-        twigs |= lowest_bits(high & u64::from_le_bytes(*tags)) << place;
+        let third = u64::from_le_bytes(*tags);
+        let (first, second) = (third >> 2, third >> 1);
+        pointers |= lowest_bits(first) << place;
+        twigs |= lowest_bits(first & second) << place;
+        long |= lowest_bits(first & second & third) << place;
     }
-    (pointers & !twigs, twigs)
+    [pointers & !twigs, twigs, long]
 }
 
 /// The lowest bit of each of eight bytes, the first byte's lowest.

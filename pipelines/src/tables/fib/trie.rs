@@ -136,7 +136,7 @@ impl Trie {
         let Some(words) = arrays.twigs.get(number as usize) else { return false };
         twig::write(words, prefix, leaf, miss);
         self.count(node, |tally| tally.children += 1);
-        slot.store(twig_pointer(number), Release);
+        slot.store(twig_pointer(number, prefix.len), Release);
         true
     }
 
@@ -209,7 +209,7 @@ impl Trie {
                     let Some(number) = self.twigs.take() else { return };
                     let Some(words) = arrays.twigs.get(number as usize) else { return };
                     twig::write(words, prefix, leaf, miss);
-                    slot.store(twig_pointer(number), Release);
+                    slot.store(twig_pointer(number, prefix.len), Release);
                 }
                 _ => return,
             }

@@ -4,12 +4,13 @@
 //! word with the two leaves changes while readers know the twig, and in one store.
 //!
 //! ```text
-//! high:64 │ low:64 │ mask:64 │ beyond:1 miss:31 leaf:32
+//! high:64 │ low:64 │ mask:64 │ miss:32 leaf:32
 //! leaf: for what the prefix covers      miss: for the other addresses that come to the entry
-//! mask: of the high half; of the low one if `beyond`, and then all of the high one counts
+//! mask: of the high half; of the low one in a long twig, where all of the high one counts
 //! ```
 //!
-//! The halves and the mask are in network byte order, as the address in a packet is.
+//! The halves and the mask are in network byte order, as the address in a packet is. Which twigs are long is said by the
+//! pointers to them, so that a burst can tell before it looks.
 
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Relaxed, Release};
@@ -19,20 +20,27 @@ use super::rib::Prefix;
 
 /// Words of a twig: two in a cache line, and none in two.
 pub(super) const TWIG: usize = 4;
-const BEYOND: u64 = 1 << 63;
 
 /// The words of a twig.
 pub(super) type Words = [AtomicU64; TWIG];
 
-/// The leaf for `address`.
+/// The leaf for `address`, of a twig that is not long.
 #[inline]
-pub(super) fn end_of([high, low, mask, leaves]: &Words, address: &[u8; 16]) -> u32 {
-    let leaves = leaves.load(Relaxed);
-    let mask = mask.load(Relaxed);
-    // Without a branch: on a router, prefixes on both sides of /64 come in turn.
-    let beyond = (leaves.cast_signed() >> 63).cast_unsigned();
+pub(super) fn end_of([high, _, mask, leaves]: &Words, address: &[u8; 16]) -> u32 {
+    let [a, _] = halves(u128::from_be_bytes(*address));
+    choose(leaves, (a ^ high.load(Relaxed)) & mask.load(Relaxed))
+}
+
+/// The leaf for `address`, of a long twig.
+#[inline]
+pub(super) fn end_of_long([high, low, mask, leaves]: &Words, address: &[u8; 16]) -> u32 {
     let [a, b] = halves(u128::from_be_bytes(*address));
-    let differ = ((a ^ high.load(Relaxed)) & (mask | beyond)) | ((b ^ low.load(Relaxed)) & mask & beyond);
+    choose(leaves, (a ^ high.load(Relaxed)) | ((b ^ low.load(Relaxed)) & mask.load(Relaxed)))
+}
+
+#[inline]
+fn choose(leaves: &AtomicU64, differ: u64) -> u32 {
+    let leaves = leaves.load(Relaxed);
     (if differ == 0 { leaves } else { leaves >> 32 }) as u32
 }
 
@@ -44,13 +52,12 @@ fn halves(bits: u128) -> [u64; 2] {
 
 /// Makes a twig, which no reader knows, one of `prefix`, which is longer than 24 bits.
 pub(super) fn write([high, low, mask, leaves]: &Words, prefix: Prefix, leaf: u32, miss: u32) {
-    let beyond = prefix.len > 64;
     let key = halves(prefix.bits);
     let masks = halves(Prefix::of(u128::MAX, prefix.len).bits);
     high.store(key[0], Relaxed);
     low.store(key[1], Relaxed);
-    mask.store(masks[usize::from(beyond)], Relaxed);
-    leaves.store(if beyond { BEYOND } else { 0 } | u64::from(miss) << 32 | u64::from(leaf), Relaxed);
+    mask.store(masks[usize::from(prefix.len > 64)], Relaxed);
+    leaves.store(u64::from(miss) << 32 | u64::from(leaf), Relaxed);
 }
 
 /// The prefix of a twig.
@@ -66,7 +73,7 @@ pub(super) fn leaf_of([.., leaves]: &Words) -> u32 {
 
 /// The leaf for addresses that the prefix does not cover.
 pub(super) fn miss_of([.., leaves]: &Words) -> u32 {
-    ((leaves.load(Relaxed) & !BEYOND) >> 32) as u32
+    (leaves.load(Relaxed) >> 32) as u32
 }
 
 pub(super) fn set_leaf([.., leaves]: &Words, leaf: u32) {
@@ -74,8 +81,7 @@ pub(super) fn set_leaf([.., leaves]: &Words, leaf: u32) {
 }
 
 pub(super) fn set_miss([.., leaves]: &Words, miss: u32) {
-    let old = leaves.load(Relaxed);
-    leaves.store(old & (BEYOND | 0xffff_ffff) | u64::from(miss) << 32, Release);
+    leaves.store(leaves.load(Relaxed) & 0xffff_ffff | u64::from(miss) << 32, Release);
 }
 
 #[cfg(test)]
@@ -93,7 +99,11 @@ mod tests {
             write(&words, prefix, own, 0);
             set_miss(&words, other);
             prop_assert_eq!((prefix_of(&words), miss_of(&words)), (prefix, other));
-            let end = |bits: u128| end_of(&words, &bits.to_be_bytes()) & (BEYOND - 1) as u32 & !(1 << 31);
+            let end = |bits: u128| if len > 64 {
+                end_of_long(&words, &bits.to_be_bytes())
+            } else {
+                end_of(&words, &bits.to_be_bytes())
+            };
             prop_assert_eq!(end(bits), own);
             let changed = bits ^ 1 << (127 - flip);
             prop_assert_eq!(end(changed), if flip < u32::from(len) { other } else { own });
