@@ -301,9 +301,10 @@ fn garbage_never_panics_a_reader() {
         for _ in 0..200_000 {
             let (a, b) = (numbers.next().unwrap(), numbers.next().unwrap());
             let dst = ((u128::from(a) << 64) | u128::from(b)).to_be_bytes();
-            let mut routes = [Route::NONE; 3];
-            fib.routes6(&[dst, dst, [0; 16]], &mut routes);
-            assert_eq!(routes[0], fib.route6(&dst));
+            // Enough to be looked up as a burst.
+            let mut routes = [Route::NONE; 9];
+            fib.routes6(&[dst; 9], &mut routes);
+            assert_eq!(routes, [fib.route6(&dst); 9]);
             fib.adjacency(routes[0], a as u32);
             fib.routes4(&[a as u32, b as u32], &mut routes[..2]);
             assert_eq!(routes[0], fib.route4(a as u32));

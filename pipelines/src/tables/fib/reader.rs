@@ -20,6 +20,9 @@ use super::twig::{self, Words};
 
 /// Addresses that a burst lookup has in flight at once.
 const BURST: usize = 64;
+/// Fewer IPv6 addresses than this are looked up one after the other: to find who waits for what costs more than the waiting
+/// (`zsync-bench run lookups`, warm caches).
+const FEW: usize = 8;
 
 /// A FIB to look up in. Cloning shares it.
 #[derive(Clone, Debug)]
@@ -177,8 +180,8 @@ impl FibTables<'_> {
     /// Stops at the shorter of the two.
     #[inline]
     pub fn routes6(&self, dst: &[[u8; 16]], routes: &mut [Route]) {
-        if let ([dst], [route, ..]) = (dst, &mut *routes) {
-            *route = self.route6(dst);
+        if dst.len() < FEW {
+            routes.iter_mut().zip(dst).for_each(|(route, dst)| *route = self.route6(dst));
             return;
         }
         for (dst, routes) in dst.chunks(BURST).zip(routes.chunks_mut(BURST)) {
