@@ -93,7 +93,7 @@ pub struct Search {
     #[arg(long, value_enum, conflicts_with_all = ["from", "to", "remote"])]
     through: Option<Through>,
     /// What sends where packets are counted only: xsk, or the kernel itself, which makes more of them, of one size and from
-    /// 20,000 a second on. Without it, the kernel with --through, and xsk else.
+    /// 2,000 a second on. Without it, the kernel with --through, and xsk else.
     #[arg(long, value_enum)]
     engine: Option<Engine>,
     /// Cores to send from, one for each queue of each device.
@@ -169,7 +169,7 @@ pub fn search(what: &Search) -> Result<ExitCode> {
     if let Some(path) = &what.html {
         write_page(path, std::slice::from_ref(&outcome))?;
     }
-    Ok(match (found.interrupted, found.texts.is_empty()) {
+    Ok(match (found.interrupted, found.texts.is_empty() || !found.failed.is_empty()) {
         (true, _) => ExitCode::from(interrupt::STATUS),
         (_, true) => ExitCode::FAILURE,
         _ => ExitCode::SUCCESS,
