@@ -15,16 +15,17 @@ mod place;
 use command::Command;
 use document::Document;
 use place::Place;
-use rustix::process::{Pid, Signal, kill_process};
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{self, Output};
 use std::time::Instant;
 use zsync_bench::folder::Folder;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_zsync-bench");
+/// How often a command is run on a machine that is too busy for it.
+const TRIES: u32 = 5;
 /// Where figures stand.
 const FIGURES: &[&str] = &["README.md", "bench/RESULTS.md", "bench/README.md"];
 /// Where commands stand, too.
@@ -100,11 +101,21 @@ fn run(of: Family) {
         }
         let _turn = common::turn();
         let start = Instant::now();
-        let output = perform(&command);
+        let output = (0..TRIES).map(|_| perform(&command)).find(|output| !was_busy(output));
         eprintln!("{:5.1} s  {command}", start.elapsed().as_secs_f64());
+        let Some(output) = output else {
+            assert!(!common::is_ci(), "skipped in CI: {command}: the machine is too busy");
+            eprintln!("SKIPPED: {command}: the machine is too busy");
+            continue;
+        };
         let [printed, said] = [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text));
         assert!(output.status.success(), "{command}: {}\n{printed}\n{said}", output.status);
-        assert!(has_figure(&printed), "{command}: there is no figure in what it printed:\n{printed}\n{said}");
+        // These two list what there is.
+        let is_list = matches!(command.action(), "list" | "peers") && !printed.is_empty();
+        assert!(
+            is_list || has_figure(&printed),
+            "{command}: there is no figure in what it printed:\n{printed}\n{said}"
+        );
     }
 }
 
@@ -118,6 +129,14 @@ fn obstacle(command: &Command) -> Option<String> {
     of_each
         .or_else(|| common::obstacle("", on_devices || veth))
         .or_else(|| common::not_built().filter(|_| ours).map(|name| format!("{name} is not built")))
+}
+
+/// Whether it failed since others had the cores: it could not send, or not read, what it was to. It says so, which is what
+/// it must do then; but that the command works is not seen by it.
+fn was_busy(output: &Output) -> bool {
+    let text = [&output.stdout[..], &output.stderr[..]].map(String::from_utf8_lossy).concat();
+    let reasons = ["the generator fell short", "the generator was the bottleneck", "NO MEASUREMENT"];
+    output.status.code() == Some(1) && reasons.iter().any(|reason| text.contains(reason))
 }
 
 fn has_figure(printed: &str) -> bool {
@@ -197,14 +216,17 @@ fn receive(command: &Command) -> Output {
 fn search_remote(search: &Command, lent: &Command) -> Output {
     let place = Place::make();
     let mut lender = place.start(&mut program(&lent.clone().with("--listen", "127.0.0.1:0").words[1..]));
+    // Kept open: it says more, later.
+    let mut said = BufReader::new(lender.stderr.take().unwrap());
     let mut line = String::new();
-    BufReader::new(lender.stderr.take().unwrap()).read_line(&mut line).unwrap();
+    said.read_line(&mut line).unwrap();
     let address = line.rsplit(' ').next().unwrap().trim();
     let output =
         place.run(&mut program(&search.clone().with("--from", "va").with("--remote", address).words[1..]));
     let ended = lender.try_wait().unwrap();
-    kill_process(Pid::from_child(&lender), Signal::KILL).unwrap();
+    lender.kill().unwrap();
     lender.wait().unwrap();
+    said.read_to_string(&mut line).unwrap();
     assert!(ended.is_none(), "{lent}: it ended by itself: {line}");
     output
 }
