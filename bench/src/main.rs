@@ -13,10 +13,14 @@ use commands::{benchmarks, peers, report};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use zsync_bench::allocations::Counting;
+use zsync_bench::folder;
 
 /// Counts for the gate; a counter of the thread's own costs the others nothing that they measure: they do not allocate.
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
+
+/// Exit status when nobody reads what is printed: 128 and the number of SIGPIPE, as shells have it.
+const UNREAD: i32 = 141;
 
 /// Measures zsync, beside its peers, on this machine.
 #[derive(Parser)]
@@ -61,6 +65,7 @@ enum Action {
 }
 
 fn main() -> ExitCode {
+    end_with_the_reader();
     let outcome = match Arguments::parse().action {
         Action::List => {
             benchmarks::list();
@@ -80,6 +85,20 @@ fn main() -> ExitCode {
         eprintln!("zsync-bench: {error:#}");
         ExitCode::FAILURE
     })
+}
+
+/// A reader of standard output that goes away (`| head`) ends the program without a word, as it ends others by SIGPIPE. That
+/// signal is ignored in Rust's programs, and `print!` panics instead.
+fn end_with_the_reader() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let text = panic.payload_as_str().unwrap_or_default();
+        if text.starts_with("failed printing to stdout") && text.contains("Broken pipe") {
+            folder::remove_all();
+            std::process::exit(UNREAD);
+        }
+        report(panic);
+    }));
 }
 
 fn success((): ()) -> ExitCode {

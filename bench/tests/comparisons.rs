@@ -2,38 +2,19 @@
 //!
 //! Skipped where there is no root or no peer; with `CI=true` a peer that is missing is a failure.
 
-use std::fs::File;
-use std::path::Path;
+mod common;
+
 use std::process::Command;
-use zsync_bench::peers::{PEERS, State};
 use zsync_report::outcome::Outcome;
 use zsync_report::spread::Spread;
 
-/// Why this machine cannot run it, if it cannot.
-fn obstacle(benchmark: &str, needs_root: bool) -> Option<String> {
-    let missing = PEERS
-        .iter()
-        .find(|peer| peer.benchmarks.contains(&benchmark) && peer.state() == State::Missing)
-        .map(|peer| format!("{} is missing (package {})", peer.name, peer.package));
-    if missing.is_some() && std::env::var("CI").is_ok_and(|ci| ci == "true") {
-        panic!("{}", missing.unwrap_or_default());
-    }
-    let root = rustix::process::geteuid().is_root();
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    missing
-        .or_else(|| (needs_root && !root).then(|| "it takes root".to_owned()))
-        .or_else(|| (needs_root && cores < 2).then(|| "it takes two cores".to_owned()))
-}
-
 /// Its lines, or `None` where it cannot run.
 fn report(benchmark: &str, needs_root: bool) -> Option<Vec<Outcome>> {
-    if let Some(why) = obstacle(benchmark, needs_root) {
+    if let Some(why) = common::obstacle(benchmark, needs_root) {
         eprintln!("SKIPPED: {benchmark}: {why}");
         return None;
     }
-    // One at a time: they share the huge pages and both cores.
-    let turn = File::create(concat!(env!("CARGO_TARGET_TMPDIR"), "/comparisons.lock")).unwrap();
-    turn.lock().unwrap();
+    let _turn = common::turn();
     let output = Command::new(env!("CARGO_BIN_EXE_zsync-bench"))
         .args(["run", benchmark, "--json", "--rounds", "1", "--seconds", "1"])
         .output()
@@ -91,11 +72,7 @@ fn the_kernel_forwards_through_each_of_its_ways() {
 
 #[test]
 fn a_router_is_compared_with_the_kernels_redirect() {
-    let beside = Path::new(env!("CARGO_BIN_EXE_zsync-bench"));
-    let missing = ["zsync-control", "zsync-dataplane", "zsyncctl"]
-        .into_iter()
-        .find(|name| !beside.with_file_name(name).is_file());
-    if let Some(name) = missing {
+    if let Some(name) = common::not_built() {
         eprintln!("SKIPPED: veth-route: {name} is not built");
         return;
     }

@@ -1,5 +1,7 @@
 //! Runs that are interrupted: what they have measured so far comes out, as pairs, and nothing of them stays.
 
+mod common;
+
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -23,8 +25,7 @@ struct Run {
 
 impl Run {
     fn start(arguments: &[&str], seconds: &str) -> Self {
-        let turn = File::create(concat!(env!("CARGO_TARGET_TMPDIR"), "/comparisons.lock")).unwrap();
-        turn.lock().unwrap();
+        let turn = common::turn();
         let mut child = Command::new(env!("CARGO_BIN_EXE_zsync-bench"))
             .args(arguments)
             .args(["--rounds", ROUNDS, "--seconds", seconds])
