@@ -128,7 +128,10 @@ impl XskRs {
             let mut forwarder = match start() {
                 Ok(forwarder) => forwarder,
                 // Told to whoever waits for it.
-                Err(error) => return Ok(drop(opened.send(Err(error)))),
+                Err(error) => {
+                    let _ = opened.send(Err(error));
+                    return Ok(());
+                }
             };
             let _ = opened.send(Ok(()));
             forwarder.run(&stopped)?;
