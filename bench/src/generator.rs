@@ -4,8 +4,11 @@
 //! pool and has them transmitted by the device, from inside of the system call. Owns: the loaded program. Refuses: frames
 //! too short for their headers, and addresses of two families.
 //!
-//! A call costs some 18 ms at its end, when nothing is sent (an RCU grace period, net/bpf/test_run.c), so a call is of
-//! millions of frames: this is a source for full rate, not for paced traffic.
+//! A call on its own costs some 18 ms at its end, when nothing is sent: the kernel takes the program out of the dispatcher
+//! of XDP programs, and waits for an RCU grace period (`bpf_prog_test_run_xdp` in net/bpf/test_run.c, kernel/bpf/dispatcher.c).
+//! As long as another call has the program there, nothing is taken out and nobody waits. So a second thread on the same core,
+//! of the least priority, is always within a call: it takes one or two hundredths of the core, and its frames count too.
+//! Calls are of many frames all the same: this is a source for full rate, not for paced traffic.
 
 use crate::traffic::udp_frame;
 use anyhow::{Context, Result, ensure};
@@ -19,12 +22,16 @@ use std::time::{Duration, Instant};
 use zsync_control::xdp::GENERATOR_OBJECT;
 use zsync_ebpf_common::{Pace, TEMPLATE_BYTES, Template, map};
 use zsync_packet::checksum::Delta;
-use zsync_traffic::probe::Probe;
+use zsync_traffic::probe::{LOAD_MAGIC, SHORT};
 
 /// Frames of the first call: short, to learn the rate.
 const FIRST: u32 = 1 << 18;
-/// Most frames of a call: 1 to 4 s, so that its end costs 1 or 2 %.
+/// Most frames of a call: 1 to 4 s, so that its end costs little where it does wait.
 const MOST: u32 = 1 << 22;
+/// Frames of a call of the second thread, which it makes alone when the first is done: about a millisecond's.
+const HELD: u32 = 1 << 12;
+/// The least priority (a nice value): a hundredth of the core, or two, beside a thread that wants all of it.
+const LEAST: i32 = 19;
 /// Pages that the kernel uses in turn, of one call.
 const PAGES: u32 = 64;
 const ETHERNET: usize = 14;
@@ -39,6 +46,15 @@ pub struct Paced {
     pub first_ns: u64,
     /// The last one.
     pub last_ns: u64,
+}
+
+/// Which of the packets have a probe; all others are load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Probes {
+    /// The first of each so many; 0: none.
+    pub every: u64,
+    /// The run that they are of.
+    pub run: u32,
 }
 
 /// What is sent: UDP packets, the same but for their flow.
@@ -63,6 +79,8 @@ pub struct Traffic {
 /// A loaded generator. See the module.
 pub struct Generator {
     program: Ebpf,
+    flows: u32,
+    numbers: bool,
     /// Held while packets are paced: there is one pace.
     paces: Mutex<PerCpuArray<MapData, Pace>>,
     frame: Vec<u8>,
@@ -75,6 +93,7 @@ impl Generator {
     /// Impossible traffic; the kernel refuses the program (which takes CAP_BPF and CAP_NET_ADMIN).
     pub fn load(traffic: &Traffic) -> Result<Self> {
         let (template, frame) = template(traffic)?;
+        let (flows, numbers) = (traffic.flows.max(1), template.payload_at != 0);
         let mut program =
             EbpfLoader::new().btf(None).load(GENERATOR_OBJECT).context("loading the generator")?;
         let map = program.map_mut(map::TEMPLATE).context("the generator has no template")?;
@@ -83,27 +102,62 @@ impl Generator {
         let xdp: &mut Xdp = program.program_mut("zsync_generator").context("no generator")?.try_into()?;
         xdp.load().context("the kernel refuses the generator")?;
         let paces = program.take_map(map::PACE).context("the generator has no pace")?;
-        Ok(Self { program, paces: Mutex::new(paces.try_into()?), frame })
+        Ok(Self { program, flows, numbers, paces: Mutex::new(paces.try_into()?), frame })
     }
 
     /// Sends for that long from the calling thread, whose network namespace the device is in; or until `stop`. Returns how
     /// many frames were made: what the other end does not take, the device drops.
     ///
+    /// Without gaps if the thread is pinned to one core; otherwise there is one at the end of each call (see the module),
+    /// because the second thread could not be kept from sending on another core.
+    ///
     /// # Errors
     /// The kernel cannot run it: live frames are in Linux since 5.18.
     pub fn run(&self, time: Duration, stop: &AtomicBool) -> Result<u64> {
+        if rustix::thread::sched_getaffinity(None)?.count() != 1 {
+            return self.send(time, stop);
+        }
+        let done = AtomicBool::new(false);
+        std::thread::scope(|threads| {
+            // It has this thread's core and namespace.
+            let held = threads.spawn(|| self.hold(&done));
+            let sent = self.send(time, stop);
+            done.store(true, Ordering::Relaxed);
+            let held = held.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            Ok(sent? + held?)
+        })
+    }
+
+    /// Has the program in a call until `done`, at the least priority. Returns how many frames were made.
+    fn hold(&self, done: &AtomicBool) -> Result<u64> {
+        rustix::process::setpriority_process(None, LEAST).context("lowering a thread's priority")?;
+        let mut sent = 0;
+        while !done.load(Ordering::Relaxed) {
+            self.call(HELD)?;
+            sent += u64::from(HELD);
+        }
+        Ok(sent)
+    }
+
+    /// One call.
+    fn call(&self, frames: u32) -> Result<()> {
         let xdp: &Xdp = self.program.program("zsync_generator").context("no generator")?.try_into()?;
+        xdp.test_run(TestRunOptions {
+            data_in: Some(&self.frame),
+            repeat: frames,
+            attrs: TestRunAttrs::new().xdp_live_frames(PAGES),
+            ..TestRunOptions::default()
+        })
+        .context("the kernel cannot run the generator with live frames")?;
+        Ok(())
+    }
+
+    fn send(&self, time: Duration, stop: &AtomicBool) -> Result<u64> {
         let start = Instant::now();
         let (mut sent, mut frames) = (0, FIRST);
         while start.elapsed() < time && !stop.load(Ordering::Relaxed) {
             let before = Instant::now();
-            xdp.test_run(TestRunOptions {
-                data_in: Some(&self.frame),
-                repeat: frames,
-                attrs: TestRunAttrs::new().xdp_live_frames(PAGES),
-                ..TestRunOptions::default()
-            })
-            .context("the kernel cannot run the generator with live frames")?;
+            self.call(frames)?;
             sent += u64::from(frames);
             // As many as the time that is left has room for, at the rate of this call.
             let left = time.saturating_sub(start.elapsed()).as_secs_f64();
@@ -113,17 +167,35 @@ impl Generator {
         Ok(sent)
     }
 
+    /// Flows, between which probes take turns.
+    pub fn flows(&self) -> u32 {
+        self.flows
+    }
+
+    /// Whether it can write probes: UDP over IPv4, with room for them.
+    pub fn has_numbers(&self) -> bool {
+        self.numbers
+    }
+
     /// Sends that many packets, evenly spaced, `rate` a second, from the calling thread, which has to be on one core. A packet
     /// more than `patience` late moves the schedule: what was reached is told by the times. One call, so nothing ends it.
     ///
     /// # Errors
     /// As of [`Self::run`]; more packets than a call can make (2³² - 1).
-    pub fn run_paced(&self, rate: u64, packets: u64, patience: Duration) -> Result<Paced> {
+    pub fn run_paced(&self, rate: u64, packets: u64, patience: Duration, probes: Probes) -> Result<Paced> {
         let frames = u32::try_from(packets).ok().context("one call makes 4,294,967,295 packets at most")?;
         let mut paces = self.paces.lock().unwrap_or_else(PoisonError::into_inner);
         let cpus = aya::util::nr_cpus().map_err(|(_, error)| error)?;
         let all = |pace: Pace| PerCpuValues::try_from(vec![pace; cpus]);
-        paces.set(0, all(Pace::of(rate, patience.as_nanos() as u64))?, 0)?;
+        paces.set(
+            0,
+            all(Pace {
+                sample: probes.every,
+                run: probes.run.into(),
+                ..Pace::of(rate, patience.as_nanos() as u64)
+            })?,
+            0,
+        )?;
         let batch = (HELD_BACK.as_secs_f64() * rate as f64) as u32;
         let xdp: &Xdp = self.program.program("zsync_generator").context("no generator")?.try_into()?;
         let run = xdp.test_run(TestRunOptions {
@@ -217,7 +289,9 @@ fn template(traffic: &Traffic) -> Result<(Template, Vec<u8>)> {
         "{} bytes are too few: the headers are written in words, {length} bytes",
         traffic.size
     );
-    mark(&mut frame, l4 + 8, l4_checksum_at);
+    let payload = l4 + 8;
+    mark(&mut frame, payload, l4_checksum_at);
+    let has_room = traffic.size >= payload + SHORT;
     let mut bytes = [0; TEMPLATE_BYTES];
     bytes[..length].copy_from_slice(&frame[..length]);
     let template = Template {
@@ -229,18 +303,21 @@ fn template(traffic: &Traffic) -> Result<(Template, Vec<u8>)> {
         destination_at: 0,
         ip_checksum_at: ip_checksum_at as u32,
         l4_checksum_at: l4_checksum_at as u32,
+        // Numbers would have to be in the checksum, where there is one.
+        payload_at: if has_room && l4_checksum_at == 0 { payload as u32 } else { 0 },
+        payload_bytes: (traffic.size - payload) as u32,
         bytes,
     };
     Ok((template, frame))
 }
 
-/// Writes the mark of a probe at the payload's start, by which a far end tells the generator's packets from others'.
+/// Writes the mark of load at the payload's start, by which a far end tells the generator's packets from others'.
 fn mark(frame: &mut [u8], payload: usize, checksum_at: usize) {
-    let Some(mark) = Probe::mark_for(frame.len().saturating_sub(payload)) else { return };
-    frame[payload..payload + 2].copy_from_slice(&mark);
+    let Some(room) = frame.get_mut(payload..payload + 2) else { return };
+    room.copy_from_slice(&LOAD_MAGIC);
     if checksum_at != 0 {
         let old = u16::from_be_bytes([frame[checksum_at], frame[checksum_at + 1]]);
-        let new = Delta::of(&[0; 2], &mark).apply_udp(old);
+        let new = Delta::of(&[0; 2], &LOAD_MAGIC).apply_udp(old);
         frame[checksum_at..checksum_at + 2].copy_from_slice(&new.to_be_bytes());
     }
 }
@@ -269,6 +346,74 @@ mod tests {
         assert_eq!(&v4.bytes[40..42], [0, 0], "no checksum to keep up");
         let (v6, _) = template(&traffic("[2001:db8::1]:1024", "[2001:db8::2]:9", 78)).unwrap();
         assert_eq!((v6.length, v6.source_port_at, v6.ip_checksum_at, v6.l4_checksum_at), (64, 54, 0, 60));
+    }
+
+    /// Times over a millisecond without a packet, and the longest, in which the counter was read and stood still: so what
+    /// kept the reader from its core is no gap.
+    fn gaps(counted: &[(Duration, u64)]) -> (usize, Duration) {
+        let still =
+            counted.chunk_by(|one, next| one.1 == next.1).map(|same| same[same.len() - 1].0 - same[0].0);
+        let long: Vec<_> = still.filter(|time| *time > Duration::from_millis(1)).collect();
+        (long.len(), long.into_iter().max().unwrap_or_default())
+    }
+
+    #[test]
+    #[ignore = "a measurement of a quiet machine with two cores, in a network namespace: unshare -n"]
+    fn the_far_end_of_a_veth_sees_no_gaps() {
+        let run = |line: &str| {
+            let mut words = line.split(' ');
+            let mut command = std::process::Command::new(words.next().unwrap());
+            assert!(command.args(words).status().unwrap().success(), "{line}");
+        };
+        let devices = || std::fs::read_to_string("/proc/thread-self/net/dev").unwrap();
+        assert!(devices().lines().count() <= 4, "not in a namespace of its own");
+        // A veth takes redirected frames only when its peer has a NAPI: an XDP program, or GRO.
+        for line in [
+            "ip link add ga type veth peer name gb",
+            "ip link set gb addrgenmode none",
+            "ip link set ga up",
+            "ip link set gb up",
+            "ethtool -K gb gro on",
+        ] {
+            run(line);
+        }
+        // Not from /sys, which may be another namespace's.
+        let shown = std::process::Command::new("ip").args(["-o", "link", "show", "ga"]).output().unwrap();
+        let ifindex = String::from_utf8_lossy(&shown.stdout).split(':').next().unwrap().parse().unwrap();
+        let traffic = Traffic { ifindex, ..traffic("192.0.2.1:1024", "198.18.0.1:9", 60) };
+        let generator = Arc::new(Generator::load(&traffic).unwrap());
+        let received = || {
+            let text = devices();
+            let line = text.lines().find_map(|line| line.trim().strip_prefix("gb:")).unwrap();
+            line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()
+        };
+        core_affinity::set_for_current(core_affinity::CoreId { id: 1 });
+        for alone in [true, false, true, false] {
+            let (before, start) = (received(), Instant::now());
+            let stop = Arc::new(AtomicBool::new(false));
+            let (sender, stopped) = (Arc::clone(&generator), Arc::clone(&stop));
+            let sending = std::thread::spawn(move || {
+                core_affinity::set_for_current(core_affinity::CoreId { id: 0 });
+                let time = Duration::from_secs(4);
+                if alone { sender.send(time, &stopped) } else { sender.run(time, &stopped) }
+            });
+            while received() == before {}
+            let mut counted = Vec::new();
+            while start.elapsed() < Duration::from_millis(3500) {
+                counted.push((start.elapsed(), received()));
+            }
+            stop.store(true, Ordering::Relaxed);
+            sending.join().unwrap().unwrap();
+            let ((from, first), (to, last)) = (counted[0], counted[counted.len() - 1]);
+            let rate = (last - first) as f64 / (to - from).as_secs_f64();
+            let (gaps, longest) = gaps(&counted);
+            println!(
+                "{}: {rate:.0} packets/s in {} ms; {gaps} gaps of more than 1 ms, the longest {longest:?}",
+                if alone { "one thread" } else { "two threads" },
+                (to - from).as_millis(),
+            );
+        }
+        run("ip link del ga");
     }
 
     #[test]

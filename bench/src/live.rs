@@ -2,10 +2,10 @@
 //! shares the machine with it.
 //!
 //! Owns: the loaded program. Keeps true: the rate that it reports is of the times at which the first and the last packet went.
-//! Refuses: rates that it would have to hold softirqs back for too long for, captures, and shapes but constant ones. Its
-//! packets have the mark of a probe and no numbers, so a far end can count them, and not read them.
+//! Refuses: rates that it would have to hold softirqs back for too long for, captures, and shapes but constant ones. As
+//! many of its packets as the order wants to be readable have a probe, the others are load, marked as such.
 
-use crate::generator::{Generator, Traffic};
+use crate::generator::{Generator, Probes, Traffic};
 use anyhow::{Result, bail, ensure};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -38,6 +38,13 @@ impl Live {
     }
 }
 
+impl Live {
+    /// Whether its packets can be read, and not only counted.
+    pub fn has_numbers(&self) -> bool {
+        self.generator.has_numbers()
+    }
+}
+
 impl NearEnd for Live {
     fn start(&self, order: &Arc<Order>) -> Result<Running> {
         let [phase] = order.phases[..] else { bail!("the live engine knows one rate at a time") };
@@ -52,6 +59,17 @@ impl NearEnd for Live {
                 "the live engine sends at least {LEAST} packets/s, and {rate} were asked for"
             );
         }
+        // The first of each so many, so that no more than are readable have numbers.
+        let every = match (order.readable, rate) {
+            (Some(0), _) | (_, None) => 0,
+            (None, Some(_)) => 1,
+            (Some(most), Some(rate)) => rate.div_ceil(most),
+        };
+        ensure!(
+            every == 0 || self.generator.has_numbers(),
+            "the live engine writes numbers into UDP over IPv4 of 64 bytes and more: --engine xsk does into all"
+        );
+        let (run, flows) = (order.run, u64::from(self.generator.flows()));
         let (generator, enter, core) = (Arc::clone(&self.generator), Enter::clone(&self.enter), self.core);
         Ok(Running::spawn(move |stop, sent| {
             enter()?;
@@ -67,12 +85,15 @@ impl NearEnd for Live {
             if asked == 0 {
                 return Ok(Sent { phases: vec![Went::default()], ..Sent::default() });
             }
-            let paced = generator.run_paced(rate, asked, PATIENCE)?;
+            let paced = generator.run_paced(rate, asked, PATIENCE, Probes { every, run })?;
             sent.store(asked, std::sync::atomic::Ordering::Relaxed);
+            let probes = if every == 0 { 0 } else { asked.div_ceil(every) };
+            let of = |flow| probes / flows + u64::from(flow < probes % flows);
             // One interval more than from the first to the last: each packet has its own.
             let to_ns = paced.last_ns + 1_000_000_000 / rate;
-            let went = Went { asked, packets: asked, from_ns: paced.first_ns, to_ns };
-            Ok(Sent { phases: vec![went], ..Sent::default() })
+            let went = Went { asked: probes, packets: probes, from_ns: paced.first_ns, to_ns };
+            let flows = (0..flows).map(of).collect();
+            Ok(Sent { phases: vec![went], flows, load: asked - probes, ..Sent::default() })
         }))
     }
 }

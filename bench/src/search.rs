@@ -148,8 +148,22 @@ impl Look for Eyes<'_> {
     }
 }
 
-/// Makes a pair of both ends; whether its far end is to read every packet, or to count.
-pub type Ends<'a> = dyn FnMut(bool) -> Result<Pair<'a>> + 'a;
+/// What a pair's far end is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// Count.
+    Counts,
+    /// Read some of the packets, as many as [`SAMPLES`], and count the others.
+    Samples,
+    /// Read all of them.
+    All,
+}
+
+/// Packets per second that are read where not all have to be.
+pub const SAMPLES: u64 = 2000;
+
+/// Makes a pair of both ends.
+pub type Ends<'a> = dyn FnMut(Wanted) -> Result<Pair<'a>> + 'a;
 
 /// What is to be done to reset the device under test.
 pub type ResetAct<'a> = dyn FnMut() -> Result<()> + 'a;
@@ -175,7 +189,8 @@ pub fn run(
     };
     let reins = Reins { cancelled: &cancelled, progress: &progress };
     // One pair at a time: a device has room for one far end.
-    let mut counting = ends(false)?;
+    let mut counting = ends(Wanted::Counts)?;
+    counting.readable = Some(0);
     let (maximum, note) = match plan.maximum {
         Some(maximum) => (maximum, None),
         None => {
@@ -230,7 +245,8 @@ pub fn run(
     found.notes.extend(counting.verdicts.iter().cloned());
     drop(counting);
     if wants(Kind::Latency) && !watch.is_cancelled() {
-        let mut reading = ends(true)?;
+        let mut reading = ends(Wanted::Samples)?;
+        reading.readable = Some(SAMPLES);
         // A reader that lost packets of its own has no latency to tell, and says so.
         reading.lenient = true;
         // A late packet is late: its latency counts from when it was to leave.
@@ -252,13 +268,13 @@ pub fn run(
         found.texts.push(result.to_string());
     }
     if wants(Kind::Recovery) && !watch.is_cancelled() {
-        let mut reading = ends(true)?;
+        let mut reading = ends(Wanted::All)?;
         let result = recovery::measure_within(&mut reading, known()?, maximum, plan.repeats, plan.trial)?;
         found.texts.push(result.to_string());
     }
     if wants(Kind::Reset) && !watch.is_cancelled() {
         let act = act.as_mut().context("a reset needs --reset-command: what resets the device")?;
-        let mut reading = ends(true)?;
+        let mut reading = ends(Wanted::All)?;
         reading.patience = None;
         let mut trials = Vec::new();
         for _ in 0..plan.repeats {

@@ -12,14 +12,19 @@ use crate::live::{self, Live};
 use crate::machine::{busy_time, measured_core};
 use crate::place::{self, MACS, Part};
 use crate::report::{Cost, Rate, Ratio, Report, Searched};
-use crate::search::{self, Eyes, Findings, Plan};
+use crate::search::{self, Eyes, Findings, Plan, Wanted};
 use crate::tally::Tally;
 use crate::watch::Watch;
 use anyhow::{Result, bail, ensure};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use zsync_bench_xsk::Options;
+use zsync_ends::Port;
+use zsync_ends::counter::Marks;
+use zsync_ends::far::FarEnd;
 use zsync_ends::pair::Pair;
+use zsync_ends::reader::{Manner, Reader};
 use zsync_report::spread::Spread;
 use zsync_traffic::pace::Shape;
 
@@ -265,8 +270,26 @@ impl Turns {
 fn search(kind: Kind, near: &Live, trial: Duration, watch: &Watch) -> Result<Findings> {
     let _forwarder = Forwarder::start(kind)?;
     let (packets, eyes) = (place::packets()?, Eyes(watch));
-    let plan = Plan { minimum: live::LEAST as f64, ..Plan::quick(trial) };
-    let mut ends = |_| Ok(Pair::new(near, Tally::default(), packets.clone(), Shape::Constant, &eyes));
+    let options = Options::default();
+    let manner = Manner { marks: Marks::Probes, stamped: true, log: false, options };
+    let quick = Plan::quick(trial);
+    let plan = Plan {
+        kinds: vec![search::Kind::Ndr, search::Kind::Latency],
+        minimum: live::LEAST as f64,
+        repeats: 1,
+        ..quick
+    };
+    let mut ends = |wanted| {
+        let far: Box<dyn FarEnd> = match wanted {
+            Wanted::Counts => Box::new(Tally::default()),
+            _ => Box::new(Reader::new(
+                vec![Port { device: "eth0".to_owned(), queue: 0, core: Some(GENERATOR_CORE) }],
+                manner,
+                &place::enter(Part::Sink),
+            )?),
+        };
+        Ok(Pair::new(near, far, packets.clone(), Shape::Constant, &eyes))
+    };
     search::run(&plan, &mut ends, None, watch, &|_| ())
 }
 

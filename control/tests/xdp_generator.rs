@@ -50,6 +50,8 @@ fn template(frame: &[u8], ip_checksum_at: u32, destination_at: u32, l4_at: u32) 
         destination_at,
         ip_checksum_at,
         l4_checksum_at: l4_at + 6,
+        payload_at: 0,
+        payload_bytes: 0,
         bytes,
     }
 }

@@ -101,14 +101,20 @@ fn a_full_table_says_which_capacity_and_stays_as_it_was() {
     writer.insert(v4(0x101), 32, hops(&[1])).expect("a second route in a group needs none");
     writer.insert(v4(0x200), 24, hops(&[1])).expect("nor does a /24");
 
-    // Its own group; then one to part in and its own; then neither is left.
-    writer.insert(v6(1), 128, Target::Local).unwrap();
-    writer.insert(v6(1 << 64), 128, Target::Local).unwrap();
+    // Three twigs, and a group for each parting; then groups of their own, until none is left either.
+    let full_v6 = full(Capacity::V6Groups, 3, 0);
+    for bit in [0, 64, 32] {
+        writer.insert(v6(1 << bit), 128, Target::Local).unwrap();
+    }
+    assert_eq!(writer.usage().v6_groups.used, 2);
     let before: Vec<Route> = (0..128).map(|bit| fib.route6(&(1u128 << bit).to_be_bytes())).collect();
-    assert_eq!(writer.insert(v6(1 << 32), 128, Target::Local).err(), full(Capacity::V6Groups, 3, 0));
-    assert!(writer.insert(v6(1 << 100), 48, Target::Local).is_err());
+    assert_eq!(writer.insert(v6(1 << 48), 128, Target::Local).err(), full_v6, "to part in, and to be in");
+    writer.insert(v6(1 << 120), 48, Target::Local).expect("alone below its entry");
+    assert_eq!(writer.insert(v6(1 << 121), 48, Target::Local).err(), full_v6);
+    writer.insert(v6(1 << 121), 24, Target::Local).expect("in the root");
+    assert!(writer.remove(v6(1 << 120), 48) && writer.remove(v6(1 << 121), 24));
     let after: Vec<Route> = (0..128).map(|bit| fib.route6(&(1u128 << bit).to_be_bytes())).collect();
-    assert_eq!((writer.usage().v6_routes, before), (2, after));
+    assert_eq!((writer.usage().v6_routes, before), (3, after));
 
     assert_eq!(writer.insert(v4(0), 8, hops(&[1, 2, 3])).err(), full(Capacity::Members, 5, 0));
     writer.insert(v4(0), 8, hops(&[1, 4])).unwrap();
@@ -135,7 +141,7 @@ fn a_full_table_says_which_capacity_and_stays_as_it_was() {
 }
 
 #[test]
-fn any_ipv6_routes_take_less_than_two_groups_each() {
+fn any_ipv6_routes_take_less_than_one_group_each() {
     let (mut writer, fib) = make(FibLayout::SMALL);
     let mut routes = Vec::new();
     for (number, id) in numbers().zip(0u128..).take(512) {
@@ -145,6 +151,58 @@ fn any_ipv6_routes_take_less_than_two_groups_each() {
     }
     assert!(routes.iter().all(|bits| fib.adjacency(fib.route6(&bits.to_be_bytes()), 0) == Adjacency::Local));
     assert!(routes.iter().all(|bits| fib.route6(&(bits ^ 1).to_be_bytes()).is_none()));
+    let used = writer.usage().v6_groups.used;
+    assert!(used < 512, "{used} groups");
+    routes.iter().for_each(|bits| assert!(writer.remove(v6(*bits), 128)));
+    assert_eq!(writer.usage().v6_groups.used, 0);
+}
+
+#[test]
+fn without_twigs_ipv6_routes_take_groups_until_those_are_full_too() {
+    let layout = FibLayout { v6_groups: 40, ..FibLayout::SMALL };
+    let (mut writer, fib) = make(layout);
+    // In entries of the root that are their own: no two part in a group.
+    let bits = |n: u128| (n + 1) << 104 | n << 3;
+    for n in 0..80 {
+        writer.insert(v6(bits(n)), 128, Target::Local).unwrap();
+        assert_eq!(u128::from(writer.usage().v6_groups.used), (n + 1).saturating_sub(40));
+    }
+    assert!(writer.insert(v6(bits(80)), 128, Target::Local).is_err());
+    // Removed in another order, with twigs coming back on the way.
+    for n in (0..80).map(|n| n * 7 % 80) {
+        assert_eq!(fib.adjacency(fib.route6(&bits(n).to_be_bytes()), 0), Adjacency::Local);
+        assert!(fib.route6(&(bits(n) ^ 1).to_be_bytes()).is_none());
+        assert!(writer.remove(v6(bits(n)), 128));
+        assert!(fib.route6(&bits(n).to_be_bytes()).is_none());
+        writer.reclaim(u64::MAX);
+    }
+    assert_eq!(writer.usage().v6_groups.used, 0);
+}
+
+#[test]
+fn a_burst_of_any_length_stops_at_the_shorter_list() {
+    let (mut writer, fib) = make(FibLayout::SMALL);
+    // One of each way down: none, a leaf in the root, a twig, a group across a gap, a group and a twig.
+    for (bits, len) in
+        [(1u128 << 120, 24), (2 << 120, 64), (3 << 120, 64), ((3 << 120) + (1 << 64), 64), (3 << 120, 80)]
+    {
+        writer.insert(v6(bits), len, Target::Local).unwrap();
+    }
+    let all: Vec<[u8; 16]> =
+        (0..200u128).map(|n| ((n * 7 % 5) << 120 | (n % 2) << 64).to_be_bytes()).collect();
+    let single: Vec<Route> = all.iter().map(|dst| fib.route6(dst)).collect();
+    writer.insert(v6(5 << 120), 24, Target::Blackhole).unwrap();
+    let rest = fib.route6(&(5u128 << 120).to_be_bytes());
+    assert_eq!(single.iter().filter(|route| route.is_none()).count(), 100, "half of them");
+    for dst in 0..all.len() {
+        for places in [dst, dst + 1, dst + 70, dst / 2, dst.saturating_sub(1)] {
+            let mut routes = vec![rest; places];
+            fib.routes6(&all[..dst], &mut routes);
+            let done = dst.min(places);
+            assert_eq!(routes[..done], single[..done]);
+            assert!(routes[done..].iter().all(|route| *route == rest));
+        }
+    }
 }
 
 #[test]
@@ -243,9 +301,10 @@ fn garbage_never_panics_a_reader() {
         for _ in 0..200_000 {
             let (a, b) = (numbers.next().unwrap(), numbers.next().unwrap());
             let dst = ((u128::from(a) << 64) | u128::from(b)).to_be_bytes();
-            let mut routes = [Route::NONE; 3];
-            fib.routes6(&[dst, dst, [0; 16]], &mut routes);
-            assert_eq!(routes[0], fib.route6(&dst));
+            // Enough to be looked up as a burst.
+            let mut routes = [Route::NONE; 9];
+            fib.routes6(&[dst; 9], &mut routes);
+            assert_eq!(routes, [fib.route6(&dst); 9]);
             fib.adjacency(routes[0], a as u32);
             fib.routes4(&[a as u32, b as u32], &mut routes[..2]);
             assert_eq!(routes[0], fib.route4(a as u32));

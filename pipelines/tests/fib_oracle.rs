@@ -216,7 +216,7 @@ impl Bench {
         let usage = self.writer.usage();
         let groups = if family == Family::V4 { usage.v4_groups } else { usage.v6_groups };
         let long = oracle.iter().filter(|(_, len, _)| *len > 24).count() as u32;
-        let bound = if family == Family::V4 { long } else { (2 * long).saturating_sub(1) };
+        let bound = if family == Family::V4 { long } else { long.saturating_sub(1) };
         prop_assert!(groups.used <= bound, "{} groups for {} long routes", groups.used, long);
         prop_assert_eq!(self.writer.iter().count(), oracle.len());
         Ok(())

@@ -92,7 +92,7 @@ fn read(fib: &Fib, seen: &AtomicU64, stamp: &AtomicU64, stop: &AtomicBool) -> u6
 #[test]
 fn readers_see_old_or_new_while_everything_is_reused() {
     // Hardly more room than routes, so that what is freed is reused at once.
-    let layout = FibLayout { v4_groups: 6, v6_groups: 36, next_hops: 24, members: 128, adjacencies: 62 };
+    let layout = FibLayout { v4_groups: 6, v6_groups: 20, next_hops: 24, members: 128, adjacencies: 62 };
     let region = Region::heap(layout.bytes());
     let mut writer = FibWriter::create(region.clone(), layout).unwrap();
     for index in 0..NETS {

@@ -133,7 +133,8 @@ impl<'a> Opener<'a> {
         let content = Arc::new(Content { flows, ..self.content.clone() });
         let what = What::Stream { content, seed: self.seed };
         let (run, phases) = (self.run, vec![phase]);
-        let order = Arc::new(Order { what, run, phases, packets: Some(count), patience: None });
+        let order =
+            Arc::new(Order { what, run, phases, packets: Some(count), readable: None, patience: None });
         let listening = self.responder.listen(Table::new(run, flows))?;
         let mut running = self.initiator.start(&order)?;
         let sent = loop {

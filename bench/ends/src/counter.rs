@@ -12,8 +12,7 @@ use anyhow::{Result, bail};
 use std::time::Duration;
 use zsync_bench_xsk::{Action, Counts, Match, Sink};
 use zsync_sink::clock::Step;
-use zsync_traffic::probe::Probe;
-use zsync_traffic::size::{Sizes, in_memory};
+use zsync_traffic::probe::{LOAD_MAGIC, SHORT_MAGIC};
 use zsync_traffic::template::Template;
 
 /// By what the far end tells the packets of a trial from others'.
@@ -34,17 +33,11 @@ impl Marks {
         let (Self::Probes, What::Stream { content, .. }) = (self, what) else { return Ok(Match::All) };
         let at = Template::new(&content.layers)?.header_len();
         let Ok(at) = u8::try_from(at) else { bail!("headers of {at} bytes: marks can be found up to 255") };
-        let payload = in_memory(content.sizes.least()).saturating_sub(usize::from(at));
-        let Some([first, second]) = Probe::mark_for(payload) else {
-            bail!("the packets have no room for marks")
-        };
-        // The two layouts of a probe begin alike; of packets that all have the same size the second byte is known too.
-        let (mut mask, mut value) = ([0; 8], [0; 8]);
-        (mask[0], value[0]) = (0xff, first);
-        if matches!(content.sizes, Sizes::Fixed(_)) {
-            (mask[1], value[1]) = (0xff, second);
-        }
-        Ok(Match::Bytes { at, mask, value })
+        // The two layouts of a probe, and the mark of what is only load, differ in the upper bits of the second byte.
+        let (mut mask, mut value, mut load) = ([0; 8], [0; 8], [0; 8]);
+        (mask[0], value[0], load[0]) = (0xff, SHORT_MAGIC[0], LOAD_MAGIC[0]);
+        (mask[1], value[1], load[1]) = (0xc0, SHORT_MAGIC[1] & 0xc0, LOAD_MAGIC[1] & 0xc0);
+        Ok(Match::Bytes { at, mask, value, load: Some(load) })
     }
 }
 
@@ -106,7 +99,7 @@ impl FarEnd for Counter {
     }
 
     fn counted(&mut self) -> Result<u64> {
-        Ok(self.counts()?.matched - self.before.matched)
+        Ok(self.counts()?.taken() - self.before.taken())
     }
 
     fn line(&mut self, took: Duration) -> Result<String> {
@@ -118,13 +111,13 @@ impl FarEnd for Counter {
 
     fn end(&mut self, sent: &Sent, _: &[Step]) -> Result<Seen> {
         let counts = self.counts()?;
-        let received = counts.matched - self.before.matched;
+        let received = counts.taken() - self.before.taken();
         let foreign = counts.foreign - self.before.foreign;
         let mut verdicts = Vec::new();
         if received == 0 {
             verdicts.push("no packet arrived: look at the link, the filters and the addresses".to_owned());
         }
-        let (rate, offered) = (zsync_sink::live::Rate, sent.packets());
+        let (rate, offered) = (zsync_sink::live::Rate, sent.all());
         let seconds = sent.duration().as_secs_f64().max(1e-9);
         let lost = offered.saturating_sub(received);
         let text = format!(
@@ -144,6 +137,7 @@ impl FarEnd for Counter {
 mod tests {
     use super::*;
     use std::sync::Arc;
+    use zsync_traffic::probe::Probe;
     use zsync_traffic::profile::Profile;
 
     fn marks(profile: &str) -> Match {
@@ -153,21 +147,20 @@ mod tests {
     }
 
     #[test]
-    fn the_marks_are_where_the_headers_end_and_of_mixed_sizes_the_first_byte_alone() {
-        let short = Match::Bytes {
-            at: 42,
-            mask: [255, 255, 0, 0, 0, 0, 0, 0],
-            value: [0x5a, 0x73, 0, 0, 0, 0, 0, 0],
+    fn the_marks_are_where_the_headers_end_and_tell_probes_from_load() {
+        let bytes = |first, second| [first, second, 0, 0, 0, 0, 0, 0];
+        let at = |at| Match::Bytes {
+            at,
+            mask: bytes(0xff, 0xc0),
+            value: bytes(0x5a, 0x40),
+            load: Some(bytes(0x5a, 0x80)),
         };
-        assert_eq!(marks("size=64"), short);
-        let long = Match::Bytes {
-            at: 66,
-            mask: [255, 255, 0, 0, 0, 0, 0, 0],
-            value: [0x5a, 0x4c, 0, 0, 0, 0, 0, 0],
-        };
-        assert_eq!(marks("vlan=7 src=2001:db8::1 dst=2001:db8::2 size=1518"), long);
-        let mixed =
-            Match::Bytes { at: 42, mask: [255, 0, 0, 0, 0, 0, 0, 0], value: [0x5a, 0, 0, 0, 0, 0, 0, 0] };
-        assert_eq!(marks("size=imix"), mixed);
+        assert_eq!(marks("size=64"), at(42));
+        assert_eq!(marks("vlan=7 src=2001:db8::1 dst=2001:db8::2 size=1518"), at(66));
+        assert_eq!(marks("size=imix"), at(42));
+        for len in [18, 36] {
+            let [first, second] = Probe::mark_for(len).unwrap();
+            assert_eq!((first, second & 0xc0), (0x5a, 0x40));
+        }
     }
 }

@@ -79,6 +79,8 @@ impl From<Latency> for zsync_search::trial::Latency {
 pub struct Seen {
     /// Packets that came, copies not counted where they can be told apart.
     pub received: u64,
+    /// Packets that were only load and came.
+    pub load: u64,
     /// Packets of others, which the order's were among.
     pub foreign: u64,
     /// Packets that this end's own host lost.

@@ -68,7 +68,7 @@ pub fn run(order: &Order, stop: &AtomicBool, sent: &AtomicU64) -> Result<(Sent, 
     let share = Share { order, part: (0, 1), stop, sent };
     let sent = share.send(&mut wire, &mut source, clock::now())?;
     let seen = match wire.books {
-        Some(books) => books.close(Some(&sent), &[], 0, 0)?,
+        Some(books) => books.close(Some(&sent), &[], 0)?,
         None => Seen { received: sent.packets(), counts_valid: true, ..Seen::default() },
     };
     Ok((sent, seen))
@@ -87,7 +87,7 @@ mod tests {
         let profile: Profile = profile.parse().unwrap();
         let what = What::Stream { content: Arc::new(profile.content), seed: 3 };
         let phases = vec![Phase { rate, duration: Duration::from_secs(600) }];
-        Order { what, run: 5, phases, packets: Some(packets), patience: None }
+        Order { what, run: 5, phases, packets: Some(packets), readable: None, patience: None }
     }
 
     #[test]

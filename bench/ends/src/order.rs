@@ -33,6 +33,9 @@ pub struct Order {
     pub phases: Vec<Phase>,
     /// The trial ends after as many packets, of all senders together.
     pub packets: Option<u64>,
+    /// At most that many packets a second have to be readable; the others may be only load, where the sender can tell them
+    /// apart. `None`: all have to be.
+    pub readable: Option<u64>,
     /// How late a packet may leave. Those that would leave later are left out: a sender that was held up does not make up
     /// for it with a storm. Without it every packet leaves, as late as it may be, and its latency counts from when it
     /// was to leave.
@@ -96,6 +99,8 @@ pub struct Sent {
     pub phases: Vec<Went>,
     /// Packets of each flow; empty for a capture, which has none.
     pub flows: Vec<u64>,
+    /// Packets besides those, which are only load: they are counted at the far end, and not read.
+    pub load: u64,
     /// Packets that were left out, as they were too late.
     pub skipped: u64,
     /// Packets that the device refused. They are among the sent ones of the phases, and of their flows.
@@ -117,6 +122,11 @@ impl Sent {
         self.phases.iter().map(|phase| phase.packets).sum()
     }
 
+    /// Packets that were handed to the device, load among them.
+    pub fn all(&self) -> u64 {
+        self.packets() + self.load
+    }
+
     /// From the first phase's begin to the last one's end.
     pub fn duration(&self) -> Duration {
         let ends = self.phases.first().zip(self.phases.last());
@@ -126,13 +136,14 @@ impl Sent {
     /// Packets per second that were reached, over all phases.
     pub fn rate(&self) -> f64 {
         let seconds = self.duration().as_secs_f64();
-        if seconds > 0.0 { self.packets() as f64 / seconds } else { 0.0 }
+        if seconds > 0.0 { self.all() as f64 / seconds } else { 0.0 }
     }
 
     /// Takes in what another sender did of the same order.
     pub(crate) fn join(&mut self, other: Self) {
         self.phases.iter_mut().zip(&other.phases).for_each(|(ours, theirs)| ours.join(theirs));
         self.flows.iter_mut().zip(other.flows).for_each(|(ours, theirs)| *ours += theirs);
+        self.load += other.load;
         self.skipped += other.skipped;
         self.refused += other.refused;
         self.pending += other.pending;

@@ -78,6 +78,8 @@ pub struct Pair<'a> {
     run: u32,
     /// Whether a trial that this side spoiled is passed on without its latency.
     pub lenient: bool,
+    /// See [`Order::readable`].
+    pub readable: Option<u64>,
     /// How late packets may leave; see [`Order::patience`].
     pub patience: Option<Duration>,
     /// The latencies of the trials that had any.
@@ -99,7 +101,8 @@ impl<'a> Pair<'a> {
         let run = (clock::now() / 1_000_000) as u32 & 0x00ff_ffff;
         let far = Box::new(far);
         let (timed, verdicts) = (vec![], vec![]);
-        Self { near, far, what, shape, look, run, lenient: false, patience: Some(PATIENCE), timed, verdicts }
+        let (lenient, readable, patience) = (false, None, Some(PATIENCE));
+        Self { near, far, what, shape, look, run, lenient, readable, patience, timed, verdicts }
     }
 
     /// One trial; what was sent, and what came.
@@ -114,7 +117,14 @@ impl<'a> Pair<'a> {
     ) -> Result<(Sent, Seen)> {
         self.run = self.run.wrapping_add(1);
         let what = self.what.clone();
-        let order = Arc::new(Order { what, run: self.run, phases, packets, patience: self.patience });
+        let order = Arc::new(Order {
+            what,
+            run: self.run,
+            phases,
+            packets,
+            readable: self.readable,
+            patience: self.patience,
+        });
         self.far.begin(&order)?;
         let mut watch = Watch::new(Host::Sender, STEP_NS);
         watch.observe(&clocks());
@@ -223,8 +233,8 @@ impl Trial for Pair<'_> {
         Ok(Measured {
             asked: rate,
             offered: sent.rate(),
-            sent: sent.packets(),
-            received: seen.received,
+            sent: sent.all(),
+            received: seen.received + seen.load,
             duration: sent.duration(),
             latency: seen.latency.map(Into::into),
         })

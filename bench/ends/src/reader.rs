@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
-use zsync_bench_xsk::{Action, Arrival, Match, Options, Receiver, Sink as Program};
+use zsync_bench_xsk::{Action, Arrival, Counts, Match, Options, Receiver, Sink as Program};
 use zsync_sink::clock::{Relation, Step};
 use zsync_sink::live::Interval;
 use zsync_sink::sequence::{Seen as Place, Window};
@@ -94,15 +94,9 @@ impl Books {
         }
     }
 
-    /// What they say; without word of the sender what was known to have been sent is what was sent. `left` packets were left
-    /// to the kernel.
-    pub(crate) fn close(
-        self,
-        sent: Option<&Sent>,
-        steps: &[Step],
-        dropped_here: u64,
-        left: u64,
-    ) -> Result<Seen> {
+    /// What they say; without word of the sender what was known to have been sent is what was sent. `dropped_here` packets
+    /// were lost by this host.
+    pub(crate) fn close(self, sent: Option<&Sent>, steps: &[Step], dropped_here: u64) -> Result<Seen> {
         let Self { sink, last_lost_ns, log, .. } = self;
         let known: Vec<u64>;
         let told = match sent {
@@ -126,7 +120,7 @@ impl Books {
         let latency = Latency { min: p.min, p50: p.p50, p90: p.p90, p99: p.p99, p999: p.p99_9, max: p.max };
         Ok(Seen {
             received: summary.books.counts.received,
-            foreign: summary.foreign.packets + left,
+            foreign: summary.foreign.packets,
             dropped_here,
             latency: timed.then_some(latency),
             curve: if timed { curve(sink.intended()) } else { vec![] },
@@ -135,6 +129,7 @@ impl Books {
             verdicts: summary.verdicts.iter().map(ToString::to_string).collect(),
             counts_valid: summary.counts_valid(),
             text: summary.to_string(),
+            load: 0,
         })
     }
 }
@@ -242,7 +237,7 @@ pub struct Reader {
     relation: Relation,
     interval: Interval,
     missed: u64,
-    left: u64,
+    before: Counts,
 }
 
 impl Reader {
@@ -259,7 +254,7 @@ impl Reader {
             relation: Relation::SAME,
             interval: Interval::new()?,
             missed: 0,
-            left: 0,
+            before: Counts::default(),
         })
     }
 
@@ -289,7 +284,7 @@ impl Reader {
             *desk.books() = Some(Books::new(run, flows, self.relation, log)?);
         }
         self.missed = open.missed();
-        self.left = open.program.counts()?.foreign;
+        self.before = open.program.counts()?;
         self.interval = Interval::new()?;
         Ok(())
     }
@@ -323,8 +318,11 @@ impl Reader {
             }
         }
         let dropped_here = open.missed() - self.missed;
-        let left = open.program.counts()?.foreign - self.left;
-        first.close(sent, steps, dropped_here, left)
+        let counts = open.program.counts()?;
+        let mut seen = first.close(sent, steps, dropped_here)?;
+        seen.foreign += counts.foreign - self.before.foreign;
+        seen.load = counts.load - self.before.load;
+        Ok(seen)
     }
 }
 

@@ -82,7 +82,7 @@ impl FarEnd for Remote {
         ensure!(flows > 0 || !self.read, "a capture has no probes to read: count its packets instead");
         let marks = match self.marks.of(&order.what)? {
             Match::All => None,
-            Match::Bytes { at, mask, value } => Some((at, mask, value)),
+            Match::Bytes { at, mask, value, load: _ } => Some((at, mask, value)),
         };
         self.ask(&Ask::Begin { run: order.run, flows, marks, most: order.most(), read: self.read }).map(drop)
     }
@@ -189,7 +189,12 @@ impl Session {
             Ask::Begin { run, flows, marks, most, read } => {
                 ensure!(flows <= MOST, "{flows} flows: there can be {MOST}");
                 self.reads = read;
-                self.marks = marks.map_or(Match::All, |(at, mask, value)| Match::Bytes { at, mask, value });
+                self.marks = marks.map_or(Match::All, |(at, mask, value)| Match::Bytes {
+                    at,
+                    mask,
+                    value,
+                    load: None,
+                });
                 self.watch = Watch::new(Host::Sink, 1_000);
                 self.watch.observe(&clocks());
                 self.relate(FIRST)?;

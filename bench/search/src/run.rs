@@ -10,7 +10,7 @@ use thiserror::Error;
 
 /// Trials in a row in which the generator must fall short at a rate, until the best of them counts as its limit: something
 /// else may have held it up once.
-const SHORT_TRIALS: u32 = 2;
+const SHORT_TRIALS: u32 = 4;
 
 /// Between what a search stays.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -20,7 +20,7 @@ use zsync_bench::live::{self, Live};
 use zsync_bench::machine;
 use zsync_bench::outcome::COMMIT;
 use zsync_bench::place::{self, Part};
-use zsync_bench::search::{Eyes, Findings, Kind, Plan, run};
+use zsync_bench::search::{Eyes, Findings, Kind, Plan, Wanted, run};
 use zsync_bench::watch::Watch;
 use zsync_bench::{enclosure, interrupt};
 use zsync_ends::counter::Counter;
@@ -247,8 +247,9 @@ fn between_ports(
     };
     let (packets, eyes) = (stream(&profile), Eyes(watch));
     let logs = what.measure.contains(&Kind::Reset);
-    let mut ends = |read: bool| -> Result<Pair<'_>> {
-        let read = read || what.read;
+    let mut ends = |wanted: Wanted| -> Result<Pair<'_>> {
+        let wanted = if what.read { Wanted::All } else { wanted };
+        let read = wanted != Wanted::Counts;
         let far: Box<dyn FarEnd> = match (&what.to, what.remote) {
             (Some(device), _) => {
                 let ports = what.sockets.ports(std::slice::from_ref(device), &what.reader_cores)?;
@@ -257,7 +258,7 @@ fn between_ports(
             (None, Some(address)) => Box::new(Remote::reach(address, what.taking.marks(), read)?),
             (None, None) => bail!("where do packets come back? --to NETDEV, or --remote ADDRESS:PORT"),
         };
-        Ok(Pair::new(near(&senders, live.as_ref(), read), far, packets.clone(), profile.shape, &eyes))
+        Ok(Pair::new(near(&senders, live.as_ref(), wanted), far, packets.clone(), profile.shape, &eyes))
     };
     let mut reset = || reset(what.reset_command.as_deref());
     Ok((run(plan, &mut ends, Some(&mut reset), watch, each)?, senders.is_zero_copy()))
@@ -283,10 +284,11 @@ fn between_namespaces(
     let forwarder = std::cell::RefCell::new(Some(Forwarder::start(through.forwarder())?));
     let (packets, eyes) = (stream(&profile), Eyes(watch));
     let logs = what.measure.contains(&Kind::Reset);
-    let mut ends = |read: bool| -> Result<Pair<'_>> {
+    let mut ends = |wanted: Wanted| -> Result<Pair<'_>> {
+        let wanted = if what.read { Wanted::All } else { wanted };
         let ports = port(core(&what.reader_cores));
-        let far = local(ports, read || what.read, logs, what, &place::enter(Part::Sink))?;
-        let near = near(&senders, kernel.as_ref(), read || what.read);
+        let far = local(ports, wanted != Wanted::Counts, logs, what, &place::enter(Part::Sink))?;
+        let near = near(&senders, kernel.as_ref(), wanted);
         Ok(Pair::new(near, far, packets.clone(), profile.shape, &eyes))
     };
     // Without another command, the forwarder is ended and started anew.
@@ -338,10 +340,10 @@ fn driver(device: &str) -> String {
     .unwrap_or_else(|| "unknown".to_owned())
 }
 
-/// Who sends: packets that are to be read have numbers and times, which sockets write.
-fn near<'a>(senders: &'a Senders, live: Option<&'a Live>, read: bool) -> &'a dyn NearEnd {
+/// Who sends. Sockets send all that is to be read: also several rates one after the other.
+fn near<'a>(senders: &'a Senders, live: Option<&'a Live>, wanted: Wanted) -> &'a dyn NearEnd {
     match live {
-        Some(live) if !read => live,
+        Some(live) if wanted == Wanted::Counts || wanted == Wanted::Samples && live.has_numbers() => live,
         _ => senders,
     }
 }

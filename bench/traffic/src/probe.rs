@@ -23,18 +23,13 @@
 
 use zsync_packet::checksum::Delta;
 
-use crate::random::mix;
+pub use zsync_ebpf_common::probe::{LOAD_MAGIC, SHORT, SHORT_MAGIC, SHORT_UNIT};
+use zsync_ebpf_common::probe::{Short, head, mix};
 
-/// Bytes of a short probe.
-pub const SHORT: usize = 18;
 /// Bytes of a long probe.
 pub const LONG: usize = 36;
 /// The most flows that a short probe can tell apart.
 pub const SHORT_FLOWS: u32 = 1 << 24;
-/// Nanoseconds that a short probe's clock counts in.
-pub const SHORT_UNIT: u64 = 8;
-
-const SHORT_MAGIC: [u8; 2] = [0x5a, 0x73];
 const LONG_MAGIC: [u8; 2] = [0x5a, 0x4c];
 /// Clocks of two machines or cores may differ a little, so a packet may seem to come before it left: by 1 s at most.
 const AHEAD: u64 = 1_000_000_000;
@@ -109,13 +104,9 @@ impl Probe {
             return (LONG, added(head, &words));
         }
         let Some((probe, rest)) = payload.split_first_chunk_mut::<SHORT>() else { return (0, Delta::NONE) };
-        let late = lateness(self.departed.saturating_sub(self.intended));
-        let front = u64::from(self.run as u16) << 48
-            | u64::from(self.flow & 0x00ff_ffff) << 24
-            | u64::from(late) << 16
-            | u64::from(self.sequence as u32 >> 16);
-        let back = u64::from(self.sequence as u16) << 32 | u64::from((self.intended / SHORT_UNIT) as u32);
-        let head = head(SHORT_MAGIC, mix(mix(len ^ front) ^ (1 << 48 | back)));
+        let &Self { run, flow, sequence, intended, departed, .. } = self;
+        let short = Short { run: run as u16, flow, sequence: sequence as u32, intended, departed };
+        let (head, front, back) = short.words(len);
         probe[..4].copy_from_slice(&head.to_be_bytes());
         probe[4..12].copy_from_slice(&front.to_be_bytes());
         probe[12..].copy_from_slice(&back.to_be_bytes()[2..]);
@@ -194,12 +185,6 @@ fn check(fields: &[u8], len: usize) -> u16 {
     (sum >> 48) as u16
 }
 
-/// The first four bytes: the magic, and the check that is the top of `sum`.
-#[inline]
-fn head(magic: [u8; 2], sum: u64) -> u32 {
-    u32::from(u16::from_be_bytes(magic)) << 16 | (sum >> 48) as u32
-}
-
 /// What the words add to a checksum, computed here because their bytes were only just stored in other pieces.
 #[inline]
 fn added(head: u32, words: &[u64]) -> Delta {
@@ -208,17 +193,7 @@ fn added(head: u32, words: &[u64]) -> Delta {
     Delta::of_u32(0, ((sum >> 16) + (sum & 0xffff)) as u32)
 }
 
-/// A time in 8 bits: 5 of exponent, 3 of mantissa and a hidden one above it; rounded down, up to 16 s.
-#[inline]
-fn lateness(ns: u64) -> u8 {
-    let exponent = (64 - ns.leading_zeros()).saturating_sub(4);
-    match exponent {
-        0 if ns < 8 => ns as u8,
-        0..=30 => ((exponent + 1) << 3) as u8 | (ns >> exponent) as u8 & 7,
-        _ => u8::MAX,
-    }
-}
-
+/// The time that [`lateness`](zsync_ebpf_common::probe::lateness) wrote.
 #[inline]
 fn lateness_of(code: u8) -> u64 {
     match u64::from(code >> 3) {
@@ -232,6 +207,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use zsync_ebpf_common::probe::lateness;
 
     const PROBE: Probe = Probe {
         run: 0x0102_0304,

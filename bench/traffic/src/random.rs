@@ -48,13 +48,7 @@ impl Random {
 
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// Scatters a number: inputs that differ give outputs that differ, in about half of the bits.
-#[inline]
-pub fn mix(number: u64) -> u64 {
-    let z = (number ^ number >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ z >> 31
-}
+pub use zsync_ebpf_common::probe::mix;
 
 /// Brings 64 random bits below `limit` (Lemire 2019, without the rejection).
 #[inline]

@@ -43,6 +43,8 @@ pub enum Match {
         mask: [u8; 8],
         /// What they are to be.
         value: [u8; 8],
+        /// What they are in packets that are only load: counted and dropped, also where the others are handed to sockets.
+        load: Option<[u8; 8]>,
     },
 }
 
@@ -58,6 +60,15 @@ pub struct Counts {
     pub foreign: u64,
     /// Packets of the run that no socket was there for, or that had no room for their time: dropped.
     pub lost: u64,
+    /// Packets that are only load: dropped, and in no other count.
+    pub load: u64,
+}
+
+impl Counts {
+    /// Packets of the run and load: everything that the sender sent.
+    pub fn taken(&self) -> u64 {
+        self.matched + self.load
+    }
 }
 
 /// The program at work. See the module.
@@ -78,7 +89,7 @@ impl Sink {
         let mut program =
             EbpfLoader::new().btf(None).load(OBJECT).map_err(|e| XskError::Load(Box::new(e)))?;
         let map = program.map_mut("SINK").ok_or_else(|| missing("the map SINK"))?;
-        let mut config: Array<&mut MapData, [u64; 3]> = map.try_into()?;
+        let mut config: Array<&mut MapData, [u64; 4]> = map.try_into()?;
         config.set(0, words(action, packets), 0)?;
         let xdp: &mut Xdp = program
             .program_mut("zsync_sink")
@@ -118,13 +129,14 @@ impl Sink {
     /// The map cannot be read.
     pub fn counts(&self) -> Result<Counts, XskError> {
         let map = self.program.map("COUNTS").ok_or_else(|| missing("the map COUNTS"))?;
-        let counts: PerCpuArray<&MapData, [u64; 4]> = map.try_into()?;
+        let counts: PerCpuArray<&MapData, [u64; 5]> = map.try_into()?;
         let mut all = Counts::default();
-        for &[matched, bytes, foreign, lost] in counts.get(&0, 0)?.iter() {
+        for &[matched, bytes, foreign, lost, load] in counts.get(&0, 0)?.iter() {
             all.matched += matched;
             all.bytes += bytes;
             all.foreign += foreign;
             all.lost += lost;
+            all.load += load;
         }
         Ok(all)
     }
@@ -141,17 +153,19 @@ impl Sink {
 }
 
 /// The program's `Sink`, in words: it is read on the machine that wrote it.
-fn words(action: Action, packets: Match) -> [u64; 3] {
+fn words(action: Action, packets: Match) -> [u64; 4] {
     let number = match action {
         Action::Count => 0,
         Action::Receive => 1,
         Action::ReceiveStamped => 2,
     };
     match packets {
-        Match::All => [number, 0, 0],
-        Match::Bytes { at, mask, value } => {
+        Match::All => [number, 0, 0, 0],
+        Match::Bytes { at, mask, value, load } => {
             let mask = u64::from_ne_bytes(mask);
-            [number | u64::from(at) << 32, mask, u64::from_ne_bytes(value) & mask]
+            let [value, load] =
+                [value, load.unwrap_or_default()].map(|bytes| u64::from_ne_bytes(bytes) & mask);
+            [number | u64::from(at) << 32, mask, value, load]
         }
     }
 }
@@ -191,12 +205,13 @@ mod tests {
 
     #[test]
     fn the_program_gets_the_value_under_its_mask() {
-        let packets =
-            Match::Bytes { at: 36, mask: [0xff, 0xff, 0, 0, 0, 0, 0, 0], value: [0, 9, 7, 7, 7, 7, 7, 7] };
-        let [first, mask, value] = words(Action::ReceiveStamped, packets);
+        let (mask, value) = ([0xff, 0xff, 0, 0, 0, 0, 0, 0], [0, 9, 7, 7, 7, 7, 7, 7]);
+        let packets = Match::Bytes { at: 36, mask, value, load: Some([3; 8]) };
+        let [first, mask, value, load] = words(Action::ReceiveStamped, packets);
         assert_eq!((first as u32, first >> 32), (2, 36));
         assert_eq!(mask.to_ne_bytes(), [0xff, 0xff, 0, 0, 0, 0, 0, 0]);
         assert_eq!(value.to_ne_bytes(), [0, 9, 0, 0, 0, 0, 0, 0]);
-        assert_eq!(words(Action::Count, Match::All), [0, 0, 0]);
+        assert_eq!(load.to_ne_bytes(), [3, 3, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(words(Action::Count, Match::All), [0; 4]);
     }
 }

@@ -18,7 +18,7 @@ use zsync_bench_xsk::{
     clock, spawn_pinned,
 };
 
-const OURS: Match = Match::Bytes { at: MAGIC_AT as u8, mask: [0xff; 8], value: MAGIC };
+const OURS: Match = Match::Bytes { at: MAGIC_AT as u8, mask: [0xff; 8], value: MAGIC, load: None };
 
 /// Receives until `packets` came or nothing came for two seconds: their sequence numbers, and the times.
 fn collect(receiver: &mut Receiver, packets: usize) -> (Vec<u64>, Vec<Arrival>) {

@@ -4,10 +4,12 @@
 //! here, for both sides are compiled from this file and by different compilers. Addresses and port numbers are in network
 //! byte order (arrays of bytes), so that a key is what lies in the packet.
 //!
-//! Refuses: code. What a field means to the program is said here; what is done about it is in `zsync_ingress`.
+//! Refuses: code, but for the [probe] that two generators write. What a field means to the program is said here; what is done about it is in `zsync_ingress`.
 //!
 //! The only `unsafe` is the feature `user`: `aya::Pod` for these types, which holds by the invariant above.
 #![no_std]
+
+pub mod probe;
 
 /// Names of the maps, as the loader and the pins see them (at most 15 bytes, the kernel's `BPF_OBJ_NAME_LEN`).
 pub mod map {
@@ -210,6 +212,10 @@ pub struct Template {
     pub ip_checksum_at: u32,
     /// Offset of the transport checksum; 0 when the template has none (UDP over IPv4).
     pub l4_checksum_at: u32,
+    /// Offset of the payload, which has a mark or a probe; 0 for none.
+    pub payload_at: u32,
+    /// Bytes of the payload.
+    pub payload_bytes: u32,
     /// The headers of packet 0.
     pub bytes: [u8; TEMPLATE_BYTES],
 }
@@ -230,6 +236,12 @@ pub struct Pace {
     pub next: u64,
     /// What is left over of the parts, below `rate`.
     pub rest: u64,
+    /// Every so many packets one has a probe; 0: none has. All others are load.
+    pub sample: u64,
+    /// The probes' run.
+    pub run: u64,
+    /// Packets so far.
+    pub made: u64,
     /// When the first one went.
     pub first: u64,
     /// When the last one went.
@@ -246,11 +258,11 @@ impl Pace {
 }
 
 const _: () = {
-    assert!(size_of::<Pace>() == 64);
+    assert!(size_of::<Pace>() == 88);
     assert!(size_of::<PortConfig>() == 8 && align_of::<PortConfig>() == 8);
     assert!(size_of::<PortKey>() == 4 && align_of::<PortKey>() == 1);
     assert!(size_of::<Count>() == 16);
-    assert!(size_of::<Template>() == 32 + TEMPLATE_BYTES);
+    assert!(size_of::<Template>() == 40 + TEMPLATE_BYTES);
     let mut i = 0;
     while i < XdpReason::ALL.len() {
         assert!(XdpReason::ALL[i] as usize == i);

@@ -15,8 +15,12 @@ use aya_ebpf::{
     maps::{Array, PerCpuArray},
     programs::XdpContext,
 };
-use zsync_ebpf_common::{Pace, TEMPLATE_BYTES, Template};
+use zsync_ebpf_common::{
+    Pace, TEMPLATE_BYTES, Template,
+    probe::{LOAD_MAGIC, Short},
+};
 
+const NO_PROBE: Short = Short { run: 0, flow: 0, sequence: 0, intended: 0, departed: 0 };
 /// Looks at the clock before a packet goes in any case.
 const WAIT: u32 = 4096;
 
@@ -38,7 +42,7 @@ pub fn zsync_generator(ctx: XdpContext) -> u32 {
 fn generate(ctx: &XdpContext) -> Option<u32> {
     let template = TEMPLATE.get(0)?;
     let n = next()?;
-    pace()?;
+    let (has_probe, probe) = pace(template.flows.max(1))?;
     for i in 0..TEMPLATE_BYTES / 8 {
         if i * 8 >= template.length as usize {
             break;
@@ -63,20 +67,32 @@ fn generate(ctx: &XdpContext) -> Option<u32> {
             amend(ctx, at, old as u16, new as u16)?;
         }
     }
+    if template.payload_at != 0 {
+        if has_probe {
+            let (head, front, back) = probe.words(u64::from(template.payload_bytes));
+            let at = template.payload_at;
+            *field::<4>(ctx, at)? = head.to_be_bytes();
+            *field::<8>(ctx, at + 4)? = front.to_be_bytes();
+            *field::<2>(ctx, at + 12)? = ((back >> 32) as u16).to_be_bytes();
+            *field::<4>(ctx, at + 14)? = (back as u32).to_be_bytes();
+        } else {
+            *field::<2>(ctx, template.payload_at)? = LOAD_MAGIC;
+        }
+    }
     // SAFETY: a helper without pointers.
     Some(unsafe { bpf_redirect(template.ifindex, 0) } as u32)
 }
 
-/// Waits until the next packet is due, if this CPU has a pace.
+/// Waits until the next packet is due, if this CPU has a pace; the packet's probe, if it is to have one.
 ///
 /// Softirqs wait meanwhile, so whoever sets a pace below some 100,000 packets a second makes the runner's batches smaller.
 #[inline(always)]
-fn pace() -> Option<()> {
+fn pace(flows: u32) -> Option<(bool, Short)> {
     let pace = PACE.get_ptr_mut(0)?;
     // SAFETY: this CPU's own element, and a test run does not nest.
     let pace = unsafe { &mut *pace };
     if pace.rate == 0 {
-        return Some(());
+        return Some((false, NO_PROBE));
     }
     // SAFETY: a helper without pointers.
     let clock = || unsafe { bpf_ktime_get_ns() };
@@ -93,6 +109,16 @@ fn pace() -> Option<()> {
         now = clock();
     }
     pace.last = now;
+    let made = pace.made;
+    pace.made += 1;
+    // The program has all of it in any case: the verifier wants every word to have a value.
+    let mut probe = (false, NO_PROBE);
+    if pace.sample != 0 && made % pace.sample == 0 {
+        let nth = made / pace.sample;
+        let (flow, sequence) = ((nth % u64::from(flows)) as u32, (nth / u64::from(flows)) as u32);
+        let (run, intended) = (pace.run as u16, pace.next);
+        probe = (true, Short { run, flow, sequence, intended, departed: now });
+    }
     if now > pace.next + pace.patience {
         pace.next = now;
     }
@@ -102,7 +128,7 @@ fn pace() -> Option<()> {
         pace.rest -= pace.rate;
         pace.next += 1;
     }
-    Some(())
+    Some(probe)
 }
 
 /// This CPU's next number.

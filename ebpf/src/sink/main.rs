@@ -7,7 +7,7 @@
 //! header. In front, not in the metadata area: a reader then needs nothing but the packet, and whether there is a time
 //! cannot be in doubt (a driver without metadata leaves the frame's old bytes there).
 //!
-//! Invariant: each packet counts under exactly one of matched, foreign, lost.
+//! Invariant: each packet counts under exactly one of matched, load, foreign, lost.
 #![no_std]
 #![no_main]
 
@@ -37,6 +37,9 @@ struct Sink {
     /// The bits that count, in the packet's order of bytes. Zero: all packets are of the run.
     mask: u64,
     value: u64,
+    /// Under the same mask: packets that are only load, which are counted and dropped, whatever is done with the others.
+    /// Zero: there is none.
+    load: u64,
 }
 
 /// What user space reads.
@@ -50,6 +53,8 @@ struct Count {
     foreign: u64,
     /// Of the run, but without a socket on their queue, or without room for the time: dropped.
     lost: u64,
+    /// Load.
+    load: u64,
 }
 
 #[map]
@@ -66,9 +71,16 @@ pub fn zsync_sink(ctx: XdpContext) -> u32 {
     };
     // SAFETY: this CPU's own element; XDP runs with bottom halves off and does not nest, so nobody else writes it.
     let count = unsafe { &mut *count };
-    if !is_of_run(&ctx, sink) {
-        count.foreign += 1;
-        return xdp_action::XDP_PASS;
+    match kind(&ctx, sink) {
+        Kind::Run => {}
+        Kind::Load => {
+            count.load += 1;
+            return xdp_action::XDP_DROP;
+        }
+        Kind::Foreign => {
+            count.foreign += 1;
+            return xdp_action::XDP_PASS;
+        }
     }
     // By the helper: the difference of two packet pointers takes CAP_PERFMON.
     // SAFETY: the context is the one that the kernel handed in.
@@ -90,18 +102,30 @@ pub fn zsync_sink(ctx: XdpContext) -> u32 {
     action
 }
 
+enum Kind {
+    Run,
+    Load,
+    Foreign,
+}
+
 #[inline(always)]
-fn is_of_run(ctx: &XdpContext, sink: &Sink) -> bool {
+fn kind(ctx: &XdpContext, sink: &Sink) -> Kind {
     if sink.mask == 0 {
-        return true;
+        return Kind::Run;
     }
     let start = ctx.data() + (sink.at & (OFFSETS - 1)) as usize;
     if start + 8 > ctx.data_end() {
-        return false;
+        return Kind::Foreign;
     }
     // SAFETY: within the packet by the check above.
-    let word = unsafe { (start as *const u64).read_unaligned() };
-    word & sink.mask == sink.value
+    let word = unsafe { (start as *const u64).read_unaligned() } & sink.mask;
+    if word == sink.value {
+        Kind::Run
+    } else if sink.load != 0 && word == sink.load {
+        Kind::Load
+    } else {
+        Kind::Foreign
+    }
 }
 
 /// Puts the time in front of the packet; false when there is no headroom.

@@ -1,7 +1,7 @@
 //! Traffic at full rate: the kernel itself sends (`zsync-bench generate`), and what arrives is counted at the far end.
 
 use std::fs;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::UdpSocket;
 use std::path::Path;
 use std::process::Command;
 use std::thread;

@@ -4,7 +4,9 @@
 //!
 //! ```text
 //! leaf       0 │ depth:8 │ value:23        depth: length of the prefix that painted this entry
-//! pointer    1 │ level:4 │ group:27        level: which byte the group is indexed by (1 = bits 24..32)
+//! group      1 │ 0 │ gap:1 │ level:4 │ group:25     level: which byte the group is indexed by (1 = bits 24..32)
+//! twig       1 │ 1 │ long:1 │ twig:29              gap: levels were skipped, the head must agree
+//!                                                 long: its prefix is longer than 64 bits
 //! value      0 │ adjacency:22   or   1 │ next hop:22        0 = no route
 //! next hop   count:32 │ first member:32
 //! adjacency  kind:4 │ port:12 │ MAC:48
@@ -27,14 +29,18 @@ pub(super) const GROUP6: usize = HEAD + GROUP;
 /// Levels below the root that 128 bits have.
 pub(super) const LEVELS: u32 = 13;
 
-/// Most groups that a pointer can tell apart.
-pub(super) const GROUP_LIMIT: u32 = 1 << 27;
+/// Most groups, and most twigs, that a pointer can tell apart.
+pub(super) const GROUP_LIMIT: u32 = 1 << 25;
 /// Most next hops, and most adjacencies, that a value can tell apart.
 pub(super) const VALUE_LIMIT: u32 = 1 << 22;
 /// Ports are numbered below this.
 pub const PORT_LIMIT: u16 = 1 << 12;
 
 pub(super) const POINTER: u32 = 1 << 31;
+const TWIG: u32 = 1 << 30;
+const GAP: u32 = 1 << 29;
+const LONG: u32 = 1 << 29;
+const LEVEL: u32 = 25;
 const VALUE: u32 = (1 << 23) - 1;
 const NEXT_HOP: u32 = 1 << 22;
 const MAC: u64 = (1 << 48) - 1;
@@ -99,16 +105,59 @@ pub(super) fn depth(leaf: u32) -> u8 {
     (leaf >> 23) as u8
 }
 
-/// A pointer to `group`, whose index is the byte of `level`.
-pub(super) fn pointer(group: u32, level: u32) -> u32 {
-    debug_assert!(group < GROUP_LIMIT && (1..=LEVELS).contains(&level));
-    POINTER | (level << 27) | group
+/// A pointer from an entry of level `from` to `group`, whose index is the byte of `level`.
+pub(super) fn pointer(group: u32, from: u32, level: u32) -> u32 {
+    debug_assert!(group < GROUP_LIMIT && from < level && level <= LEVELS);
+    POINTER | if level > from + 1 { GAP } else { 0 } | (level << LEVEL) | group
 }
 
-/// Group and level, if `entry` is a pointer. The level is below 16, not always one that exists.
+/// A pointer to the twig `twig`, whose prefix has `len` bits.
+pub(super) fn twig_pointer(twig: u32, len: u8) -> u32 {
+    debug_assert!(twig < GROUP_LIMIT);
+    POINTER | TWIG | if len > 64 { LONG } else { 0 } | twig
+}
+
+/// What `entry` is, in three bits: 4 and 5 for a pointer to a group, 6 for one to a twig, 7 for one to a long twig, less for
+/// a leaf.
 #[inline]
-pub(super) fn group_of(entry: u32) -> Option<(usize, u32)> {
-    (entry & POINTER != 0).then_some(((entry & (GROUP_LIMIT - 1)) as usize, (entry >> 27) & 15))
+pub(super) fn tag_of(entry: u32) -> u8 {
+    (entry >> 29) as u8
+}
+
+/// Whether `entry` points to a group.
+#[inline]
+pub(super) fn is_group(entry: u32) -> bool {
+    entry & (POINTER | TWIG) == POINTER
+}
+
+/// Whether `entry` points to a twig.
+#[inline]
+pub(super) fn is_twig(entry: u32) -> bool {
+    entry >= POINTER | TWIG
+}
+
+/// Whether `entry` points to a long twig.
+#[inline]
+pub(super) fn is_long(entry: u32) -> bool {
+    entry >= POINTER | TWIG | LONG
+}
+
+/// Whether levels were skipped between this pointer's entry and its group.
+#[inline]
+pub(super) fn has_gap(pointer: u32) -> bool {
+    pointer & GAP != 0
+}
+
+/// The number of the group or twig that `pointer` leads to.
+#[inline]
+pub(super) fn number_of(pointer: u32) -> usize {
+    (pointer & (GROUP_LIMIT - 1)) as usize
+}
+
+/// The level of the group that `pointer` leads to: below 16, not always one that exists.
+#[inline]
+pub(super) fn level_at(pointer: u32) -> u32 {
+    (pointer >> LEVEL) & 15
 }
 
 /// Level of the group that holds prefixes of `len` bits; 0 is the root.
@@ -123,9 +172,13 @@ pub(super) fn root_index(bits: u128) -> usize {
 }
 
 /// Where in a group of `level` `bits` lies; below [`GROUP`] whatever the level.
-#[inline]
 pub(super) fn group_index(bits: u128, level: u32) -> usize {
-    ((bits >> (128 - ROOT_BITS).saturating_sub(8 * level)) & 0xff) as usize
+    ((bits >> group_shift(level)) & 0xff) as usize
+}
+
+/// How far up the byte of `level` lies.
+pub(super) fn group_shift(level: u32) -> u32 {
+    (128 - ROOT_BITS).saturating_sub(8 * level)
 }
 
 /// Whether `bits` agrees with `key` in all bits above those that `level` is indexed by.
@@ -137,7 +190,8 @@ pub(super) fn agrees(bits: u128, key: u128, level: u32) -> bool {
 /// A group's first address, from its head.
 #[inline]
 pub(super) fn key_of(head: &[AtomicU32; HEAD]) -> u128 {
-    let [a, b, c, d, ..] = head.each_ref().map(|word| u128::from(word.load(Relaxed)));
+    let [a, b, c, d, ..] = head;
+    let [a, b, c, d] = [a, b, c, d].map(|word| u128::from(word.load(Relaxed)));
     (a << 96) | (b << 64) | (c << 32) | d
 }
 
@@ -232,10 +286,22 @@ mod tests {
         for route in [Route::to_adjacency(VALUE_LIMIT - 1), Route::to_next_hop(0), Route::to_next_hop(77)] {
             for len in [1, 24, 128] {
                 let entry = leaf(route, len);
-                assert_eq!((Route::of_leaf(entry), depth(entry), group_of(entry)), (route, len, None));
+                assert_eq!((Route::of_leaf(entry), depth(entry)), (route, len));
+                assert!(!is_group(entry) && !is_twig(entry));
             }
         }
-        assert_eq!(group_of(pointer(GROUP_LIMIT - 1, 13)), Some((GROUP_LIMIT as usize - 1, 13)));
+        for (from, level) in [(0, 1), (0, 2), (11, 13), (12, 13)] {
+            let entry = pointer(GROUP_LIMIT - 1, from, level);
+            assert!(is_group(entry) && !is_twig(entry));
+            assert_eq!((number_of(entry), level_at(entry)), (GROUP_LIMIT as usize - 1, level));
+            assert_eq!(has_gap(entry), level > from + 1);
+        }
+        for (len, tag) in [(25, 6), (64, 6), (65, 7), (128, 7)] {
+            let entry = twig_pointer(GROUP_LIMIT - 1, len);
+            assert!(is_twig(entry) && !is_group(entry));
+            assert_eq!((is_long(entry), tag_of(entry)), (tag == 7, tag));
+            assert_eq!(number_of(entry), GROUP_LIMIT as usize - 1);
+        }
     }
 
     #[test]

@@ -9,11 +9,12 @@ use zsync_packet::region::{PAGE, Region};
 
 use super::entry::{GROUP, GROUP_LIMIT, GROUP6, ROOT, VALUE_LIMIT};
 use super::error::{Capacity, FibError};
+use super::twig::TWIG;
 
 /// "zsyncfib", as the first word says it once the header is complete.
 const MAGIC: u64 = u64::from_be_bytes(*b"zsyncfib");
 /// Raised with every change of the words or of their places.
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
 
 const DEFAULTS: usize = 128;
 const ROOT4: usize = PAGE;
@@ -28,7 +29,8 @@ pub(super) const FIXED: u32 = 6;
 pub struct FibLayout {
     /// Different /24s that have longer IPv4 routes in them. 1 KiB each.
     pub v4_groups: u32,
-    /// Groups for IPv6 routes longer than /24; twice the number of routes always suffices. 1056 bytes each.
+    /// Groups for IPv6 routes longer than /24, and as many twigs for those that are alone; twice the number of routes always
+    /// suffices. 1056 bytes each, and 32 for the twig.
     pub v6_groups: u32,
     /// Different sets of two hops or more.
     pub next_hops: u32,
@@ -143,6 +145,7 @@ type Place = (usize, usize);
 pub(super) struct Map {
     pub(super) groups4: Place,
     pub(super) groups6: Place,
+    pub(super) twigs: Place,
     pub(super) next_hops: Place,
     pub(super) adjacencies: Place,
     pub(super) members: Place,
@@ -164,10 +167,11 @@ impl Map {
         };
         let groups4 = place(layout.v4_groups as usize * GROUP, 4);
         let groups6 = place(layout.v6_groups as usize * GROUP6, 4);
+        let twigs = place(layout.v6_groups as usize * TWIG, 8);
         let next_hops = place(layout.next_hops as usize, 8);
         let adjacencies = place(layout.adjacencies as usize + FIXED as usize, 8);
         let members = place(layout.members as usize, 4);
-        Self { groups4, groups6, next_hops, adjacencies, members, bytes }
+        Self { groups4, groups6, twigs, next_hops, adjacencies, members, bytes }
     }
 }
 
@@ -207,6 +211,7 @@ mod tests {
             (Map::ROOT6, 4),
             (map.groups4, 4),
             (map.groups6, 4),
+            (map.twigs, 8),
             (map.next_hops, 8),
             (map.adjacencies, 8),
             (map.members, 4),

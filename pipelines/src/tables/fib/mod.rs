@@ -16,24 +16,28 @@
 //! # Structure
 //!
 //! ```text
-//! address ─ top 24 bits ─► root ─► [group of 256 ─►]* ─► route ─► adjacency {kind, port, MAC}
-//!                                                          └────► next hop {first, count} ─► member ─► adjacency
+//! address ─ top 24 bits ─► root ─► [group of 256 ─►]* [twig ─►] ─► route ─► adjacency {kind, port, MAC}
+//!                                                                    └────► next hop {first, count} ─► member ─► adjacency
 //! ```
 //!
 //! IPv4 is DIR-24-8: one memory reference for what is no longer than /24, two for the rest.
 //!
 //! IPv6 has the same root and the same groups, one level a byte, but *levels that no route needs are skipped*: a pointer
 //! carries the level of the group that it leads to, and a group that was reached across a gap has a head with the bits that
-//! must agree and the route for addresses that don't. That bounds both costs. Memory: a route makes at most two groups (its
-//! own, and one where it parts from what was there), so `2 × routes` groups hold any table, where a plain chain takes up to
-//! 13 a route. Time: one reference for each level at which the table really branches above the destination, plus one for
-//! each gap, not one per byte. A /48 of the Internet's table takes 2 to 4, a neighbour's /128 in a connected /64 about as
-//! many, where the plain chain takes 4 and 14. Binary search over hashed lengths would take log₂ 128 probes for everything
-//! and rewrites markers on update; poptrie is denser, but each change rebuilds a node and its sisters. Here a change is
-//! stores in place, which is what readers without locks need.
+//! must agree and the route for addresses that don't. And *a prefix that is alone below an entry has no group but a twig*:
+//! 32 bytes that say it whole, with the route for addresses that it does not cover. That bounds both costs. Memory: a route
+//! makes a twig, and one group where it parts from what was there; a group that is left with one route turns into its twig
+//! again; so there are fewer groups than routes, where a plain chain takes up to 13 a route. Time: one reference for each
+//! level at which the table really branches above the destination, one for each gap, and one for the twig, not one per
+//! byte. And twigs lie close together, 128 in a page, so that the processor still knows where the pages of a hundred thousand
+//! are, which it does not of as many groups. A /48 of the Internet's table takes 2 to 4 references, a neighbour's /128 in a
+//! connected /64 about as many, where the plain chain takes 4 and 14. Binary search over hashed lengths would take log₂ 128
+//! probes for everything and rewrites markers on update; poptrie is denser, but each change rebuilds a node and its sisters.
+//! Here a change is stores in place, which is what readers without locks need.
 //!
 //! `cargo bench -p zsync-pipelines --bench fib` prints what a lookup costs.
 
+mod arrays;
 mod entry;
 mod error;
 mod hops;
@@ -43,6 +47,7 @@ mod rib;
 mod shares;
 mod slots;
 mod trie;
+mod twig;
 mod writer;
 
 pub use entry::{Adjacency, PORT_LIMIT, Route};

@@ -1,7 +1,7 @@
 //! The reading half of the FIB, for workers.
 //!
 //! Owns: a share in the region, and the places of its tables. Refuses: memory whose header is not that of a FIB of this build
-//! ([`Fib::open`]). Keeps true: a lookup allocates, locks and panics never, takes at most 14 steps, and only ever loads, so
+//! ([`Fib::open`]). Keeps true: a lookup allocates, locks and panics never, takes at most 15 steps, and only ever loads, so
 //! that the memory may be mapped read-only. (For that reason loads are relaxed and followed by a fence: only relaxed loads are
 //! promised to work on memory that cannot be written. A burst pays one fence for each level.)
 
@@ -11,14 +11,18 @@ use std::sync::atomic::{AtomicU32, AtomicU64, fence};
 use zsync_packet::region::Region;
 
 use super::entry::{
-    Adjacency, GROUP, GROUP6, HEAD, LEVELS, POINTER, Route, Way, agrees, group_index, group_of, key_of,
-    miss_of, root_index,
+    Adjacency, GROUP, GROUP6, HEAD, LEVELS, POINTER, ROOT_BITS, Route, Way, agrees, has_gap, is_group,
+    is_long, is_twig, key_of, level_at, miss_of, number_of, tag_of,
 };
 use super::error::FibError;
 use super::layout::{FibLayout, Map};
+use super::twig::{self, Words};
 
 /// Addresses that a burst lookup has in flight at once.
 const BURST: usize = 64;
+/// Fewer IPv6 addresses than this are looked up one after the other: to find who waits for what costs more than the waiting
+/// (`zsync-bench run lookups`, warm caches).
+const FEW: usize = 8;
 
 /// A FIB to look up in. Cloning shares it.
 #[derive(Clone, Debug)]
@@ -58,7 +62,8 @@ impl Fib {
             root4: u32s(Map::ROOT4),
             root6: u32s(Map::ROOT6),
             groups4: u32s(self.map.groups4),
-            groups6: u32s(self.map.groups6),
+            groups6: u32s(self.map.groups6).as_chunks().0,
+            twigs: u64s(self.map.twigs).as_chunks().0,
             next_hops: u64s(self.map.next_hops),
             members: u32s(self.map.members),
             adjacencies: u64s(self.map.adjacencies),
@@ -103,7 +108,8 @@ pub struct FibTables<'a> {
     pub(super) root4: &'a [AtomicU32],
     pub(super) root6: &'a [AtomicU32],
     pub(super) groups4: &'a [AtomicU32],
-    pub(super) groups6: &'a [AtomicU32],
+    pub(super) groups6: &'a [[AtomicU32; GROUP6]],
+    pub(super) twigs: &'a [Words],
     pub(super) next_hops: &'a [AtomicU64],
     pub(super) members: &'a [AtomicU32],
     pub(super) adjacencies: &'a [AtomicU64],
@@ -136,15 +142,18 @@ impl FibTables<'_> {
     /// The route of the longest prefix that covers `dst` (network byte order).
     #[inline]
     pub fn route6(&self, dst: &[u8; 16]) -> Route {
-        let bits = u128::from_be_bytes(*dst);
-        let mut entry = word(self.root6, root_index(bits));
-        let mut level = 0;
+        let mut entry = word(self.root6, root_index(dst));
         for _ in 0..LEVELS {
-            if entry & POINTER == 0 {
+            if !is_group(entry) {
                 break;
             }
             fence(Acquire);
-            (entry, level) = self.below6(entry, level, bits);
+            entry = self.below6(entry, dst);
+        }
+        if is_twig(entry) {
+            fence(Acquire);
+            let end = if is_long(entry) { twig::end_of_long } else { twig::end_of };
+            entry = self.twig(entry).map_or(0, |words| end(words, dst));
         }
         let route = settle(entry, || word(self.defaults, 1));
         fence(Acquire);
@@ -171,6 +180,10 @@ impl FibTables<'_> {
     /// Stops at the shorter of the two.
     #[inline]
     pub fn routes6(&self, dst: &[[u8; 16]], routes: &mut [Route]) {
+        if dst.len() < FEW {
+            routes.iter_mut().zip(dst).for_each(|(route, dst)| *route = self.route6(dst));
+            return;
+        }
         for (dst, routes) in dst.chunks(BURST).zip(routes.chunks_mut(BURST)) {
             self.burst6(dst, routes);
         }
@@ -178,26 +191,38 @@ impl FibTables<'_> {
 
     #[inline]
     fn burst6(&self, dst: &[[u8; 16]], routes: &mut [Route]) {
-        let mut levels = [0u8; BURST];
+        let (routes, _) = routes.split_at_mut(routes.len().min(dst.len()));
+        // Each step for all that need it, so that what they load is on its way at once. Who needs it is a bit for each
+        // place, found without a branch, as nothing foretells it.
         for (route, dst) in routes.iter_mut().zip(dst) {
-            route.0 = word(self.root6, root_index(u128::from_be_bytes(*dst)));
+            route.0 = word(self.root6, root_index(dst));
         }
+        let [mut groups, mut twigs, mut long] = pointers(routes);
         let default = word(self.defaults, 1);
         for _ in 0..LEVELS {
-            fence(Acquire);
-            let mut pointers = 0;
-            for ((route, dst), level) in routes.iter_mut().zip(dst).zip(&mut levels) {
-                if route.0 & POINTER != 0 {
-                    let (entry, below) = self.below6(route.0, u32::from(*level), u128::from_be_bytes(*dst));
-                    (route.0, *level) = (entry, below as u8);
-                    pointers |= entry & POINTER;
-                }
-            }
-            if pointers == 0 {
+            if groups == 0 {
                 break;
             }
+            fence(Acquire);
+            let here = std::mem::take(&mut groups);
+            for i in places(here) {
+                let (Some(route), Some(dst)) = (routes.get_mut(i), dst.get(i)) else { break };
+                route.0 = self.below6(route.0, dst);
+                groups |= u64::from(is_group(route.0)) << i;
+                twigs |= u64::from(is_twig(route.0)) << i;
+                long |= u64::from(is_long(route.0)) << i;
+            }
         }
-        for (route, _) in routes.iter_mut().zip(dst) {
+        fence(Acquire);
+        for i in places(twigs & !long) {
+            let (Some(route), Some(dst)) = (routes.get_mut(i), dst.get(i)) else { break };
+            route.0 = self.twig(route.0).map_or(0, |words| twig::end_of(words, dst));
+        }
+        for i in places(long) {
+            let (Some(route), Some(dst)) = (routes.get_mut(i), dst.get(i)) else { break };
+            route.0 = self.twig(route.0).map_or(0, |words| twig::end_of_long(words, dst));
+        }
+        for route in routes {
             *route = settle(route.0, || default);
         }
         fence(Acquire);
@@ -222,22 +247,73 @@ impl FibTables<'_> {
 
     #[inline]
     fn below4(&self, pointer: u32, dst: u32) -> u32 {
-        let (group, _) = group_of(pointer).unwrap_or_default();
-        word(self.groups4, group * GROUP + (dst & 0xff) as usize)
+        word(self.groups4, number_of(pointer) * GROUP + (dst & 0xff) as usize)
     }
 
-    /// The entry that `pointer`, found at level `from`, leads `bits` to, and the level of its group.
+    /// The entry that `pointer`, which is one to a group, leads `dst` to.
     #[inline]
-    fn below6(&self, pointer: u32, from: u32, bits: u128) -> (u32, u32) {
-        let (group, level) = group_of(pointer).unwrap_or_default();
-        let words =
-            self.groups6.get(group * GROUP6..(group + 1) * GROUP6).and_then(<[_]>::split_first_chunk::<HEAD>);
-        let Some((head, entries)) = words else { return (0, level) };
-        if level > from + 1 && !agrees(bits, key_of(head), level) {
-            return (miss_of(head).load(Relaxed), level);
+    fn below6(&self, pointer: u32, dst: &[u8; 16]) -> u32 {
+        let Some((head, entries)) =
+            self.groups6.get(number_of(pointer)).and_then(|group| group.split_first_chunk::<HEAD>())
+        else {
+            return 0;
+        };
+        let level = level_at(pointer);
+        if has_gap(pointer) && !agrees(u128::from_be_bytes(*dst), key_of(head), level) {
+            return miss_of(head).load(Relaxed);
         }
-        (word(entries, group_index(bits, level)), level)
+        // Level 1 goes by the first byte behind the root's three.
+        let byte = dst.get(level as usize + 2).copied().unwrap_or(0);
+        word(entries, usize::from(byte))
     }
+
+    /// The twig that `pointer`, which is one to a twig, leads to.
+    #[inline]
+    fn twig(&self, pointer: u32) -> Option<&Words> {
+        self.twigs.get(number_of(pointer))
+    }
+}
+
+/// Where in the root an IPv6 address lies.
+#[inline]
+fn root_index(dst: &[u8; 16]) -> usize {
+    let [a, b, c, d, ..] = *dst;
+    (u32::from_be_bytes([a, b, c, d]) >> (32 - ROOT_BITS)) as usize
+}
+
+/// A bit for each place of a burst that points to a group, to a twig, and to a long one.
+#[inline]
+fn pointers(routes: &[Route]) -> [u64; 3] {
+    let mut tags = [0u8; BURST];
+    for (tag, route) in tags.iter_mut().zip(routes) {
+        *tag = tag_of(route.0);
+    }
+    let [mut pointers, mut twigs, mut long] = [0; 3];
+    for (tags, place) in tags.as_chunks().0.iter().zip((0..routes.len()).step_by(8)) {
+        let third = u64::from_le_bytes(*tags);
+        let (first, second) = (third >> 2, third >> 1);
+        pointers |= lowest_bits(first) << place;
+        twigs |= lowest_bits(first & second) << place;
+        long |= lowest_bits(first & second & third) << place;
+    }
+    [pointers & !twigs, twigs, long]
+}
+
+/// The lowest bit of each of eight bytes, the first byte's lowest.
+#[inline]
+fn lowest_bits(bytes: u64) -> u64 {
+    // Each bit that counts goes to its own bit of the top byte, and nothing is carried there.
+    (bytes & 0x0101_0101_0101_0101).wrapping_mul(0x0102_0408_1020_4080) >> 56
+}
+
+/// The places whose bits are set, in order.
+#[inline]
+fn places(mut bits: u64) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let place = (bits != 0).then(|| bits.trailing_zeros() as usize)?;
+        bits &= bits - 1;
+        Some(place)
+    })
 }
 
 /// The route of the leaf at the end of a walk, or the default route.

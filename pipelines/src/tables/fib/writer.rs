@@ -15,6 +15,7 @@ use std::net::IpAddr;
 
 use zsync_packet::region::Region;
 
+use super::arrays::Arrays;
 use super::entry::{Adjacency, HEAD, Route, leaf};
 use super::error::{Capacity, FibError};
 use super::hops::{AdjacencyId, Hops, Target};
@@ -22,7 +23,7 @@ use super::layout::FibLayout;
 use super::reader::{Fib, FibTables};
 use super::rib::{Bits, Prefix, Rib};
 use super::slots::Usage;
-use super::trie::{Arrays, Trie};
+use super::trie::Trie;
 
 /// A route, as it was asked for. Hops are in the FIB's order, equal ones merged; a single one has weight 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,8 +85,11 @@ impl FibWriter {
         Ok(Self {
             fib,
             hops,
-            v4: Family { rib: Rib::new(), trie: Trie::new(Capacity::V4Groups, layout.v4_groups) },
-            v6: Family { rib: Rib::new(), trie: Trie::new(Capacity::V6Groups, layout.v6_groups) },
+            v4: Family { rib: Rib::new(), trie: Trie::new(Capacity::V4Groups, layout.v4_groups, 0) },
+            v6: Family {
+                rib: Rib::new(),
+                trie: Trie::new(Capacity::V6Groups, layout.v6_groups, layout.v6_groups),
+            },
             stamp: 0,
         })
     }
@@ -213,11 +217,14 @@ impl FibWriter {
 }
 
 fn arrays4<'a>(tables: &FibTables<'a>) -> Arrays<'a> {
-    Arrays { default: tables.defaults.first(), root: tables.root4, groups: tables.groups4, head: 0 }
+    let default = tables.defaults.first();
+    Arrays { default, root: tables.root4, groups: tables.groups4, head: 0, twigs: &[] }
 }
 
 fn arrays6<'a>(tables: &FibTables<'a>) -> Arrays<'a> {
-    Arrays { default: tables.defaults.get(1), root: tables.root6, groups: tables.groups6, head: HEAD }
+    let groups = tables.groups6.as_flattened();
+    let default = tables.defaults.get(1);
+    Arrays { default, root: tables.root6, groups, head: HEAD, twigs: tables.twigs }
 }
 
 /// The address from the top of 128 bits.
@@ -258,7 +265,7 @@ impl<B: Bits> Family<B> {
         // Nothing can fail from here on.
         self.rib.set(prefix, route);
         if known != Some(route) {
-            self.trie.insert(arrays, prefix, leaf(route, prefix.len), known.is_none());
+            self.trie.insert(arrays, prefix, leaf(route, prefix.len), known.is_none(), stamp);
         }
         if let Some(old) = known {
             hops.discharge(old, stamp);
