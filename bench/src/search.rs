@@ -35,6 +35,17 @@ pub enum Kind {
     Recovery,
     /// How long nothing comes while the device is reset (RFC 6201).
     Reset,
+    /// How many connections a second are opened (after RFC 9693); see [`crate::connections`].
+    ConnectionRate,
+    /// How many connections the device's table holds, and the rate before.
+    TableCapacity,
+}
+
+impl Kind {
+    /// Whether it is a search for connections, and not for packets.
+    pub fn is_of_connections(self) -> bool {
+        matches!(self, Self::ConnectionRate | Self::TableCapacity)
+    }
 }
 
 impl Kind {
@@ -48,6 +59,8 @@ impl Kind {
             Self::BackToBack => "back-to-back",
             Self::Recovery => "recovery",
             Self::Reset => "reset",
+            Self::ConnectionRate => "connection-rate",
+            Self::TableCapacity => "table-capacity",
         }
     }
 }
