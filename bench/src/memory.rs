@@ -156,7 +156,8 @@ fn beside(
 
 /// What a rate in memory means.
 const OF_CORE_TIME: &str = "packets per second that the forwarding thread was running (the kernel's account of its core \
-                            time), so what else the machine does costs only what it does to the caches";
+                            time), so what else the machine does costs only what it does to the caches; between null devices \
+                            nothing can be lost, so the rate is the rate without loss, too";
 
 /// `memory-route`: two ports, and the `route` pipeline over tables of [`ROUTES`] prefixes of both families.
 ///

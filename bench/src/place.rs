@@ -143,13 +143,15 @@ impl Part {
     }
 }
 
-/// The packets of [`PROFILE`], of 64 bytes.
+/// The packets of [`PROFILE`], of 64 bytes, and up to 65,536 flows.
 ///
 /// # Errors
 /// None, unless the profile above is wrong.
-pub fn packets() -> Result<What> {
-    let text: String = PROFILE.iter().map(|(key, value)| format!("{key}={value} ")).collect();
-    let profile: Profile = text.parse()?;
+pub fn packets(flows: u32) -> Result<What> {
+    let kept = PROFILE.iter().filter(|(key, _)| !["sport", "flows"].contains(key));
+    let text: String = kept.map(|(key, value)| format!("{key}={value} ")).collect();
+    let ports = flows.clamp(1, 65_536) - 1;
+    let profile: Profile = format!("{text} sport=0..{ports} flows={flows}").parse()?;
     Ok(What::Stream { content: Arc::new(profile.content), seed: profile.seed })
 }
 
@@ -163,6 +165,10 @@ pub fn enter(part: Part) -> Enter {
 /// # Errors
 /// What `ip` or `ethtool` refuses.
 pub fn build() -> Result<()> {
+    // Another benchmark of this run has built it, and left it as it was.
+    if std::path::Path::new("/run/netns/sink").exists() {
+        return Ok(());
+    }
     for line in SET_UP.lines().map(str::trim).filter(|line| !line.is_empty()) {
         execute(Command::new("ip").args(line.split_whitespace()))?;
     }

@@ -174,7 +174,7 @@ fn compare(
         }
         let name = turns.kind.name();
         watch.step(number, kinds.len(), &format!("rate without loss, {name}"));
-        match search(turns.kind, &near, trial, watch) {
+        match search(turns.kind, &near, flows, trial, watch) {
             Ok(found) => {
                 let aside = found.failed.iter().chain(found.notes.iter().skip(1));
                 report.notes.extend(aside.map(|note| format!("{name}: {note}")));
@@ -271,9 +271,9 @@ impl Turns {
 }
 
 /// The rate without loss.
-fn search(kind: Kind, near: &Live, trial: Duration, watch: &Watch) -> Result<Findings> {
+fn search(kind: Kind, near: &Live, flows: u32, trial: Duration, watch: &Watch) -> Result<Findings> {
     let _forwarder = Forwarder::start(kind)?;
-    let (packets, eyes) = (place::packets()?, Eyes(watch));
+    let (packets, eyes) = (place::packets(flows)?, Eyes(watch));
     let options = Options::default();
     let manner = Manner { marks: Marks::Probes, stamped: true, log: false, options };
     let quick = Plan::quick(trial);
