@@ -2,6 +2,7 @@
 //!
 //! Keeps true: what was set up for it goes when it goes, and a program or a rule that the kernel refuses is an error.
 
+use crate::conntrack;
 use crate::place::{MACS, PORTS, Part};
 use anyhow::{Context, Result, ensure};
 use aya::maps::{Array, MapData, xdp::DevMap};
@@ -74,9 +75,7 @@ impl Rules {
         if self.0 == Way::Filter {
             return Ok(None);
         }
-        let count = Part::Router
-            .run(|| Ok(std::fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_count")?))?;
-        let count = count.trim().parse().with_context(|| format!("{count:?} connections"))?;
+        let count = Part::Router.run(conntrack::count)?.unwrap_or(0);
         ensure!(count > 0, "the kernel tracks no connection");
         Ok(Some(count))
     }

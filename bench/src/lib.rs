@@ -12,6 +12,8 @@
 //!   tally                   its far end, counted
 //!   live                    the kernel as the near end of trials, paced
 //!   search                  what a device carries: trials between both ends of its wire
+//!   connections             how many connections a device opens, and holds
+//!   conntrack               the kernel's table of connections, emptied
 //!   kernel                  the kernel as a forwarder: its rules, and a program that redirects
 //!   peers                   what zsync is compared with, and how it is installed
 //!   testpmd, hugepages      DPDK's forwarder, in the same run
@@ -27,6 +29,8 @@
 
 pub mod acl;
 pub mod allocations;
+pub mod connections;
+pub mod conntrack;
 pub mod dpdk;
 pub mod enclosure;
 pub mod fib;

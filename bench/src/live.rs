@@ -19,8 +19,8 @@ use zsync_traffic::size::{Sizes, in_memory};
 use zsync_traffic::sweep::Values;
 use zsync_traffic::template::{Field, Transport};
 
-/// The least rate, packets per second: a packet's wait ends after 4,096 looks at the clock.
-pub const LEAST: u64 = 20_000;
+/// The least rate, packets per second: a packet's wait ends after 32,768 looks at the clock, of some 20 ns.
+pub const LEAST: u64 = 2000;
 /// How late packets may be; see [`zsync_ends::order::Order::patience`].
 const PATIENCE: Duration = Duration::from_micros(500);
 

@@ -3,6 +3,7 @@
 //! Keeps true: what was no measurement in the report is none in its outcome, with the reason.
 
 use crate::report::{Rate, Report, Searched};
+use zsync_report::curve::LatencyCurve;
 use zsync_report::outcome::{Absent, Direction, Outcome, Series};
 use zsync_report::spread::Spread;
 
@@ -76,7 +77,12 @@ impl Report {
         outcome.notes.clone_from(&self.notes);
         for Searched { name, found } in &self.searched {
             outcome.loss.push(found.loss(name));
-            outcome.latency.extend(found.latency.iter().cloned().map(|curve| curve.of(name)));
+            // Of several things one curve each, at about half of what it carries; else they are too many to be read.
+            let half = found.ndr.map(|ndr| ndr.rate / 2.0);
+            let is_half = |curve: &&LatencyCurve| {
+                half.zip(curve.offered).is_some_and(|(half, rate)| (rate / half - 1.0).abs() < 0.2)
+            };
+            outcome.latency.extend(found.latency.iter().find(is_half).cloned().map(|curve| curve.of(name)));
         }
         let irregular = self.searched.iter().filter(|searched| searched.found.irregular.is_some());
         outcome

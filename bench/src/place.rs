@@ -58,6 +58,16 @@ pub const PROFILE: &[(&str, &str)] = &[
     ("flows", "1000"),
 ];
 
+/// What opens connections from the source to the sink: ports tell 10 million apart.
+pub const CONNECTIONS: &[(&str, &str)] = &[
+    ("src-mac", "02:00:00:00:01:02"),
+    ("dst-mac", "02:00:00:00:01:01"),
+    ("src", "10.1.0.2"),
+    ("dst", "10.2.0.2"),
+    ("sport", "1024..65535"),
+    ("dport", "1..1000"),
+];
+
 /// A namespace of the place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {

@@ -5,7 +5,7 @@
 //! it is none.
 
 use crate::watch::Watch;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, anyhow, ensure};
 use std::cell::RefCell;
 use std::fmt;
 use std::time::Duration;
@@ -35,6 +35,34 @@ pub enum Kind {
     Recovery,
     /// How long nothing comes while the device is reset (RFC 6201).
     Reset,
+    /// How many connections a second are opened (after RFC 9693); see [`crate::connections`].
+    ConnectionRate,
+    /// How many connections the device's table holds, and the rate before.
+    TableCapacity,
+}
+
+impl Kind {
+    /// Whether it is a search for connections, and not for packets.
+    pub fn is_of_connections(self) -> bool {
+        matches!(self, Self::ConnectionRate | Self::TableCapacity)
+    }
+}
+
+impl Kind {
+    /// As the command line names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ndr => "ndr",
+            Self::Rfc2544 => "rfc2544",
+            Self::Mrr => "mrr",
+            Self::Latency => "latency",
+            Self::BackToBack => "back-to-back",
+            Self::Recovery => "recovery",
+            Self::Reset => "reset",
+            Self::ConnectionRate => "connection-rate",
+            Self::TableCapacity => "table-capacity",
+        }
+    }
 }
 
 /// How searches go.
@@ -95,6 +123,8 @@ pub struct Findings {
     pub trials: Vec<Trial>,
     /// Latency by percentile, rate by rate.
     pub latency: Vec<LatencyCurve>,
+    /// Searches that failed, and why.
+    pub failed: Vec<String>,
     /// What a reader must know.
     pub notes: Vec<String>,
     /// Whether it was interrupted.
@@ -120,6 +150,7 @@ impl Findings {
 impl fmt::Display for Findings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.texts.iter().try_for_each(|text| writeln!(f, "{}", text.trim_end()))?;
+        self.failed.iter().try_for_each(|why| writeln!(f, "FAILED: {why}"))?;
         self.notes.iter().try_for_each(|note| writeln!(f, "note: {note}"))
     }
 }
@@ -219,61 +250,104 @@ pub fn run(
         found.mrr.clone_from(&result.received);
         found.texts.push(result.to_string());
     }
-    let throughput = found.ndr.map(|ndr| ndr.rate);
-    let known = || throughput.context("no rate without loss was found, which this search is at a part of");
-    if wants(Kind::BackToBack) && !watch.is_cancelled() {
-        let settings = back_to_back::Settings {
-            rate: maximum,
-            throughput: known()?.min(maximum * 0.999),
-            longest: (maximum * plan.trial.as_secs_f64()) as u64,
-            repeats: plan.repeats,
-        };
-        let result = back_to_back::measure(&mut counting, settings, &cancelled)?;
-        found.texts.push(result.to_string());
-    }
     found.notes.extend(counting.verdicts.iter().cloned());
-    drop(counting);
-    if wants(Kind::Latency) && !watch.is_cancelled() {
-        let mut reading = ends(Wanted::Samples)?;
-        reading.readable = Some(SAMPLES);
-        // A reader that lost packets of its own has no latency to tell, and says so.
-        reading.lenient = true;
-        // A late packet is late: its latency counts from when it was to leave.
-        reading.patience = None;
-        let (rate, times) = (known()?, (plan.repeats, plan.trial));
-        let result = latency::measure(&mut reading, rate, &latency::PARTS, times, limits, reins)?;
-        for timed in &reading.timed {
-            let points = timed.curve.iter();
-            found.latency.push(LatencyCurve {
-                series: String::new(),
-                offered: Some(timed.offered),
-                packets: Some(timed.packets),
-                points: points
-                    .map(|&(quantile, time)| Percentile { quantile, nanoseconds: time as f64 })
-                    .collect(),
-            });
+    let throughput = found.ndr.map(|ndr| ndr.rate);
+    let rest = [Kind::BackToBack, Kind::Latency, Kind::Recovery, Kind::Reset];
+    let mut counting = Some(counting);
+    for kind in rest.into_iter().filter(|&kind| wants(kind)) {
+        if watch.is_cancelled() {
+            break;
         }
-        found.notes.extend(reading.verdicts.iter().map(|verdict| format!("latency: {verdict}")));
-        found.texts.push(result.to_string());
-    }
-    if wants(Kind::Recovery) && !watch.is_cancelled() {
-        let mut reading = ends(Wanted::All)?;
-        let result = recovery::measure_within(&mut reading, known()?, maximum, plan.repeats, plan.trial)?;
-        found.texts.push(result.to_string());
-    }
-    if wants(Kind::Reset) && !watch.is_cancelled() {
-        let act = act.as_mut().context("a reset needs --reset-command: what resets the device")?;
-        let mut reading = ends(Wanted::All)?;
-        reading.patience = None;
-        let mut trials = Vec::new();
-        for _ in 0..plan.repeats {
-            // Half of what the device carries, so that only the reset is to blame.
-            trials.push(reading.reset(known()? / 2.0, plan.trial, act)?);
+        let Some(throughput) = throughput else {
+            found
+                .notes
+                .push(format!("{}: no rate without loss was found, of which it is at a part", kind.name()));
+            continue;
+        };
+        let at = At { plan, throughput, maximum };
+        let done = match (kind, counting.take()) {
+            (Kind::BackToBack, Some(mut counting)) => at.bursts(&mut counting, &cancelled),
+            (Kind::Latency, _) => {
+                ends(Wanted::Samples).and_then(|pair| at.latency(pair, limits, reins, &mut found))
+            }
+            (Kind::Recovery, _) => ends(Wanted::All).and_then(|mut pair| at.recovery(&mut pair)),
+            (_, _) => match act.as_mut() {
+                Some(act) => ends(Wanted::All).and_then(|mut pair| at.reset(&mut pair, act)),
+                None => Err(anyhow!("nobody said what resets the device")),
+            },
+        };
+        match done {
+            Ok(text) => found.texts.push(text),
+            // What was found before is worth telling.
+            Err(error) => found.failed.push(format!("{}: {error:#}", kind.name())),
         }
-        found.texts.push(reset::Resets { trials }.to_string());
     }
     found.interrupted = watch.is_cancelled();
     Ok(found)
+}
+
+/// Searches at parts of a rate.
+struct At<'a> {
+    plan: &'a Plan,
+    throughput: f64,
+    maximum: f64,
+}
+
+impl At<'_> {
+    fn bursts(&self, pair: &mut Pair<'_>, cancelled: &dyn Fn() -> bool) -> Result<String> {
+        let settings = back_to_back::Settings {
+            rate: self.maximum,
+            throughput: self.throughput.min(self.maximum * 0.999),
+            longest: (self.maximum * self.plan.trial.as_secs_f64()) as u64,
+            repeats: self.plan.repeats,
+        };
+        Ok(back_to_back::measure(pair, settings, cancelled)?.to_string())
+    }
+
+    fn latency(
+        &self,
+        mut pair: Pair<'_>,
+        limits: Limits,
+        reins: Reins<'_>,
+        found: &mut Findings,
+    ) -> Result<String> {
+        pair.readable = Some(SAMPLES);
+        // A reader that lost packets of its own has no latency to tell, and says so.
+        pair.lenient = true;
+        // A late packet is late: its latency counts from when it was to leave.
+        pair.patience = None;
+        let times = (self.plan.repeats, self.plan.trial);
+        let result = latency::measure(&mut pair, self.throughput, &latency::PARTS, times, limits, reins);
+        found.latency.extend(pair.timed.iter().map(|timed| {
+            LatencyCurve {
+                series: String::new(),
+                offered: Some(timed.offered),
+                packets: Some(timed.packets),
+                points: timed
+                    .curve
+                    .iter()
+                    .map(|&(quantile, time)| Percentile { quantile, nanoseconds: time as f64 })
+                    .collect(),
+            }
+        }));
+        found.notes.extend(pair.verdicts.iter().map(|verdict| format!("latency: {verdict}")));
+        Ok(result?.to_string())
+    }
+
+    fn recovery(&self, pair: &mut Pair<'_>) -> Result<String> {
+        let (count, duration) = (self.plan.repeats, self.plan.trial);
+        Ok(recovery::measure_within(pair, self.throughput, self.maximum, count, duration)?.to_string())
+    }
+
+    fn reset(&self, pair: &mut Pair<'_>, act: &mut ResetAct<'_>) -> Result<String> {
+        pair.patience = None;
+        let mut trials = Vec::new();
+        for _ in 0..self.plan.repeats {
+            // Half of what the device carries, so that only the reset is to blame.
+            trials.push(pair.reset(self.throughput / 2.0, self.plan.trial, act)?);
+        }
+        Ok(reset::Resets { trials }.to_string())
+    }
 }
 
 /// What the generator reaches by itself, packets per second.

@@ -175,7 +175,11 @@ fn compare(
         let name = turns.kind.name();
         watch.step(number, kinds.len(), &format!("rate without loss, {name}"));
         match search(turns.kind, &near, trial, watch) {
-            Ok(found) => report.searched.push(Searched { name: name.to_owned(), found }),
+            Ok(found) => {
+                let aside = found.failed.iter().chain(found.notes.iter().skip(1));
+                report.notes.extend(aside.map(|note| format!("{name}: {note}")));
+                report.searched.push(Searched { name: name.to_owned(), found });
+            }
             Err(_) if watch.is_cancelled() => break,
             Err(error) => {
                 report.notes.push(format!("{name}: no search for the rate without loss: {error:#}"))
@@ -183,7 +187,7 @@ fn compare(
         }
     }
     if let Some(first) = report.searched.first() {
-        let rule = first.found.texts.concat();
+        let rule = first.found.texts.first().cloned().unwrap_or_default();
         let rule = rule.lines().last().unwrap_or_default().to_owned();
         report.notes.push(format!(
             "NDR: trials of {:.2} s, three of each rate, of which one may lose packets. {rule}",

@@ -149,6 +149,9 @@ impl Snapshot {
                     break;
                 }
                 placed.stage.process(burst, cx);
+                if burst.live() == 0 {
+                    burst.agree();
+                }
                 let decided = before & !burst.live();
                 if let Some(count) = counts.get_mut(placed.number) {
                     count.packets += u64::from(before.count_ones());

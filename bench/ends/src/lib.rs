@@ -4,6 +4,7 @@
 //!   order     what one trial sends: packets, phases with their rates
 //!   source    packets one after the other, as a profile or a capture has them
 //!   sender    threads on their cores, a queue each, which send an order
+//!   share     what one of them sends of it
 //!   far       the far end, wherever it is: begin, count, end
 //!   counter   a far end that counts in the driver, and no more
 //!   reader    a far end that reads every packet: sequence, latency, damage
@@ -11,6 +12,9 @@
 //!   channel   what two hosts say to each other
 //!   remote    a far end on another host, and the host that lends it
 //!   pair      both ends: makes the trials of a search
+//!   end       an end that sends and receives: threads with a socket for both
+//!   table     the connections that came through a device, and a packet back over each
+//!   connections  both ends of a device that keeps connections
 //! ```
 //!
 //! Keeps true: what was sent is what was counted when it was handed over, never what was asked for; nothing is received
@@ -18,7 +22,9 @@
 #![forbid(unsafe_code)]
 
 pub mod channel;
+pub mod connections;
 pub mod counter;
+mod end;
 pub mod far;
 pub mod memory;
 pub mod order;
@@ -26,7 +32,9 @@ pub mod pair;
 pub mod reader;
 pub mod remote;
 pub mod sender;
+mod share;
 pub mod source;
+mod table;
 
 use std::sync::Arc;
 

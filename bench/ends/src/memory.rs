@@ -6,7 +6,7 @@
 use crate::far::Seen;
 use crate::order::{Order, Sent};
 use crate::reader::Books;
-use crate::sender::{Share, Wire};
+use crate::share::{Share, Wire};
 use crate::source::Source;
 use anyhow::{Result, ensure};
 use std::sync::atomic::{AtomicBool, AtomicU64};

@@ -3,7 +3,8 @@
 //! Owns: the sockets, for as long as it lives, since opening one takes a real NIC's link down for a moment. Keeps true: all
 //! shares of an order begin at the same time, after all of them have been made; each flow leaves from one queue only.
 
-use crate::order::{Order, Phase, Sent, Went};
+use crate::order::{Order, Sent};
+use crate::share::{Share, Wire};
 use crate::source::Source;
 use crate::{Enter, Port};
 use anyhow::{Context, Result, anyhow, ensure};
@@ -12,16 +13,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
-use zsync_bench_xsk::{BURST, Handed, Options, Transmitter, clock};
+use zsync_bench_xsk::{Options, Transmitter, clock};
 
 /// From "all are ready" to the first departure: a sleeping thread is up by then.
 const LEAD_NS: u64 = 2_000_000;
-/// How long the kernel is given to send what it has taken.
-const DRAIN: Duration = Duration::from_secs(1);
-/// A wait is never longer, so that a stop is seen.
-const LOOK_NS: u64 = 20_000_000;
-/// For how long after its end a phase may send what was to leave before.
-const GRACE_NS: u64 = 100_000_000;
 /// Bytes of the Ethernet header, and of two tags: what a frame may have beyond the MTU.
 const BEYOND_MTU: usize = 14 + 8;
 
@@ -34,32 +29,8 @@ pub trait NearEnd {
     fn start(&self, order: &Arc<Order>) -> Result<Running>;
 }
 
-/// What packets are handed to.
-pub(crate) trait Wire {
-    /// As [`Transmitter::send`].
-    fn send(&mut self, most: usize, fill: impl FnMut(&mut [u8]) -> usize) -> Result<usize>;
-    /// As [`Transmitter::handed`].
-    fn handed(&self) -> Handed;
-    /// Waits until everything has left, but not for ever.
-    fn drain(&mut self) -> Result<()>;
-}
-
-impl Wire for Transmitter {
-    fn send(&mut self, most: usize, fill: impl FnMut(&mut [u8]) -> usize) -> Result<usize> {
-        Ok(Self::send(self, most, fill)?)
-    }
-
-    fn handed(&self) -> Handed {
-        Self::handed(self)
-    }
-
-    fn drain(&mut self) -> Result<()> {
-        Self::drain(self, DRAIN)?;
-        Ok(())
-    }
-}
-
-struct Job {
+/// A share of an order, for whoever has a wire; see [`begin`].
+pub(crate) struct Job {
     order: Arc<Order>,
     share: (u32, u32),
     ready: Sender<Result<()>>,
@@ -70,11 +41,72 @@ struct Job {
     sent: Arc<AtomicU64>,
 }
 
+impl Job {
+    /// Makes the share, waits until all are made, and sends it. `mtu` is the port's.
+    pub(crate) fn work(self, wire: &mut impl Wire, port: &Port, mtu: usize) {
+        let Self { order, share, ready, go, done, stop, sent } = self;
+        let made = Source::new(&order.what, order.run, share).and_then(|source| {
+            let longest = order.what.longest().max(source.longest());
+            let limit = mtu + BEYOND_MTU;
+            ensure!(
+                longest <= limit,
+                "{} takes frames of at most {limit} bytes (MTU {mtu}), and the longest packet has {longest}: \
+                 raise the MTU or send shorter ones",
+                port.device
+            );
+            Ok(source)
+        });
+        let mut source = match made {
+            Ok(source) => source,
+            Err(error) => return drop(ready.send(Err(error))),
+        };
+        let _ = ready.send(Ok(()));
+        // Another share could not be made.
+        let Ok(start) = go.recv() else { return };
+        let share = Share { order: &order, part: share, stop: &stop, sent: &sent };
+        let result = share.send(wire, &mut source, start);
+        let _ = done.send(result.with_context(|| format!("{}, queue {}", port.device, port.queue)));
+    }
+}
+
+/// Begins an order that `of` threads send: `give` hands a thread its share. Returns once all have made theirs.
+pub(crate) fn begin(
+    order: &Arc<Order>,
+    of: usize,
+    mut give: impl FnMut(usize, Job) -> Result<()>,
+) -> Result<Running> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let (mut shares, mut counts, mut waiting) = (vec![], vec![], vec![]);
+    for part in 0..of {
+        let ((ready, is_ready), (go, goes), (done, share)) = (channel(), channel(), channel());
+        let sent = Arc::<AtomicU64>::default();
+        let job = Job {
+            order: Arc::clone(order),
+            share: (part as u32, of as u32),
+            ready,
+            go: goes,
+            done,
+            stop: Arc::clone(&stop),
+            sent: Arc::clone(&sent),
+        };
+        give(part, job)?;
+        waiting.push((is_ready, go));
+        shares.push(share);
+        counts.push(sent);
+    }
+    for (ready, _) in &waiting {
+        ready.recv().map_err(|_| gone())??;
+    }
+    let start = clock::now() + LEAD_NS;
+    for (_, go) in &waiting {
+        go.send(start).map_err(|_| gone())?;
+    }
+    Ok(Running { shares, sent: counts, stop })
+}
+
 struct Thread {
     jobs: Option<Sender<Job>>,
     handle: Option<JoinHandle<()>>,
-    /// Packets of the present order so far.
-    sent: Arc<AtomicU64>,
 }
 
 /// Who sends. See the module.
@@ -120,7 +152,7 @@ impl Senders {
                 }
             });
             is_zero_copy &= open.recv().context("a sender's thread ended early")??;
-            threads.push(Thread { jobs: Some(jobs), handle: Some(handle), sent: Arc::default() });
+            threads.push(Thread { jobs: Some(jobs), handle: Some(handle) });
         }
         Ok(Self { threads, is_zero_copy })
     }
@@ -134,35 +166,10 @@ impl Senders {
 impl NearEnd for Senders {
     /// Once every sender has made its share. Refuses packets that do not fit the device's MTU or a frame.
     fn start(&self, order: &Arc<Order>) -> Result<Running> {
-        let stop = Arc::new(AtomicBool::new(false));
-        let of = self.threads.len() as u32;
-        let (mut shares, mut sent, mut waiting) = (vec![], vec![], vec![]);
-        for (part, thread) in (0..).zip(&self.threads) {
-            let ((ready, is_ready), (go, goes), (done, share)) = (channel(), channel(), channel());
-            thread.sent.store(0, Ordering::Relaxed);
-            let job = Job {
-                order: Arc::clone(order),
-                share: (part, of),
-                ready,
-                go: goes,
-                done,
-                stop: Arc::clone(&stop),
-                sent: Arc::clone(&thread.sent),
-            };
-            let jobs = thread.jobs.as_ref().ok_or_else(gone)?;
-            jobs.send(job).map_err(|_| gone())?;
-            waiting.push((is_ready, go));
-            shares.push(share);
-            sent.push(Arc::clone(&thread.sent));
-        }
-        for (ready, _) in &waiting {
-            ready.recv().map_err(|_| gone())??;
-        }
-        let start = clock::now() + LEAD_NS;
-        for (_, go) in &waiting {
-            go.send(start).map_err(|_| gone())?;
-        }
-        Ok(Running { shares, sent, stop })
+        begin(order, self.threads.len(), |part, job| {
+            let jobs = self.threads.get(part).and_then(|thread| thread.jobs.as_ref());
+            jobs.ok_or_else(gone)?.send(job).map_err(|_| gone())
+        })
     }
 }
 
@@ -217,12 +224,12 @@ impl Running {
     }
 }
 
-fn gone() -> anyhow::Error {
+pub(crate) fn gone() -> anyhow::Error {
     anyhow!("a sender's thread has ended")
 }
 
 /// The greatest payload of the device's frames.
-fn mtu(device: &str) -> Result<usize> {
+pub(crate) fn mtu(device: &str) -> Result<usize> {
     let output = std::process::Command::new("ip").args(["-j", "link", "show", "dev", device]).output()?;
     let links: serde_json::Value = serde_json::from_slice(&output.stdout).context(device.to_owned())?;
     let mtu = links[0]["mtu"].as_u64().and_then(|mtu| mtu.try_into().ok());
@@ -231,159 +238,6 @@ fn mtu(device: &str) -> Result<usize> {
 
 fn serve(transmitter: &mut Transmitter, port: &Port, mtu: usize, jobs: &Receiver<Job>) {
     while let Ok(job) = jobs.recv() {
-        let Job { order, share, ready, go, done, stop, sent } = job;
-        let made = Source::new(&order.what, order.run, share).and_then(|source| {
-            let longest = order.what.longest().max(source.longest());
-            let limit = mtu + BEYOND_MTU;
-            ensure!(
-                longest <= limit,
-                "{} takes frames of at most {limit} bytes (MTU {mtu}), and the longest packet has {longest}: \
-                 raise the MTU or send shorter ones",
-                port.device
-            );
-            Ok(source)
-        });
-        let mut source = match made {
-            Ok(source) => source,
-            Err(error) => {
-                let _ = ready.send(Err(error));
-                continue;
-            }
-        };
-        let _ = ready.send(Ok(()));
-        // Another share could not be made.
-        let Ok(start) = go.recv() else { continue };
-        let result = Share { order: &order, part: share, stop: &stop, sent: &sent }.send(
-            transmitter,
-            &mut source,
-            start,
-        );
-        let _ = done.send(result.with_context(|| format!("{}, queue {}", port.device, port.queue)));
-    }
-}
-
-/// One sender's part of an order.
-pub(crate) struct Share<'a> {
-    pub order: &'a Order,
-    pub part: (u32, u32),
-    pub stop: &'a AtomicBool,
-    pub sent: &'a AtomicU64,
-}
-
-impl Share<'_> {
-    /// Packets that this part may send.
-    fn most(&self) -> u64 {
-        let (part, of) = (u64::from(self.part.0), u64::from(self.part.1));
-        self.order.packets.map_or(u64::MAX, |all| all / of + u64::from(part < all % of))
-    }
-
-    pub(crate) fn send(&self, wire: &mut impl Wire, source: &mut Source, start: u64) -> Result<Sent> {
-        let before = wire.handed();
-        let mut sent = Sent::default();
-        let mut left = self.most();
-        let mut from = start;
-        for phase in &self.order.phases {
-            source.phase(phase.rate)?;
-            let went = self.phase(wire, source, phase, from, &mut left, &mut sent)?;
-            sent.phases.push(went);
-            // The next one begins when this one was to end, even if it is late: phases have no gap.
-            from = went.to_ns;
-        }
-        wire.drain()?;
-        let after = wire.handed();
-        sent.refused = after.refused - before.refused;
-        sent.pending = after.handed - after.completed;
-        sent.flows = source.written(self.order.what.flows());
-        Ok(sent)
-    }
-
-    fn phase(
-        &self,
-        wire: &mut impl Wire,
-        source: &mut Source,
-        phase: &Phase,
-        start: u64,
-        left: &mut u64,
-        sent: &mut Sent,
-    ) -> Result<Went> {
-        let length = phase.duration.as_nanos() as u64;
-        let end = start.saturating_add(length);
-        let patience = self.order.patience.map_or(u64::MAX, |time| time.as_nanos() as u64);
-        let mut went = Went { from_ns: start, ..Went::default() };
-        let skipped = sent.skipped;
-        let is_full = source.is_full();
-        clock::wait_until(start);
-        while *left > 0 && !self.stop.load(Ordering::Relaxed) {
-            let now = clock::now();
-            let elapsed = now.saturating_sub(start);
-            let Some(next) = source.next() else { break };
-            // What was to leave in time may leave a little late.
-            if next >= length || now >= if is_full { end } else { end.saturating_add(GRACE_NS) } {
-                break;
-            }
-            if !is_full && elapsed.saturating_sub(next) > patience {
-                while source.next().is_some_and(|next| elapsed.saturating_sub(next) > patience) {
-                    source.skip();
-                    sent.skipped += 1;
-                }
-                continue;
-            }
-            let due = source.due(elapsed.min(length.saturating_sub(1)));
-            if due == 0 {
-                clock::wait_until((start + next).min(end).min(now + LOOK_NS));
-                continue;
-            }
-            if !is_full {
-                sent.late_ns = sent.late_ns.max(elapsed - next.min(elapsed));
-            }
-            let most = due.min(BURST).min(usize::try_from(*left).unwrap_or(usize::MAX));
-            let count = wire.send(most, |frame| source.write(start, now, frame))? as u64;
-            went.packets += count;
-            *left -= count;
-            self.sent.fetch_add(count, Ordering::Relaxed);
-        }
-        let now = clock::now();
-        // A phase ends when it was to, unless something else ended it, or it ran over.
-        let early = *left == 0 || self.stop.load(Ordering::Relaxed) || source.next().is_none();
-        went.to_ns = if early { now } else { now.max(end) };
-        let is_short = !is_full && *left > 0;
-        let missed = if is_short { missed(source, length.min(went.to_ns.saturating_sub(start))) } else { 0 };
-        went.asked = went.packets + (sent.skipped - skipped) + missed;
-        Ok(went)
-    }
-}
-
-/// Packets that were to leave before `elapsed` and did not; they are taken from the source.
-fn missed(source: &mut Source, elapsed: u64) -> u64 {
-    let mut missed = 0;
-    while source.next().is_some_and(|next| next < elapsed) {
-        source.skip();
-        missed += 1;
-    }
-    missed
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::order::Rate;
-
-    #[test]
-    fn parts_share_the_packets_to_the_last_one() {
-        let order = Order {
-            what: crate::source::What::Capture {
-                path: "".into(),
-                timing: zsync_traffic::replay::Timing::Original,
-                rounds: 1,
-            },
-            run: 1,
-            phases: vec![Phase { rate: Rate::Full, duration: Duration::from_secs(1) }],
-            packets: Some(11),
-            readable: None,
-            patience: None,
-        };
-        let (stop, sent) = (AtomicBool::new(false), AtomicU64::new(0));
-        let most = |part| Share { order: &order, part: (part, 4), stop: &stop, sent: &sent }.most();
-        assert_eq!([0, 1, 2, 3].map(most), [3, 3, 3, 2]);
+        job.work(transmitter, port, mtu);
     }
 }

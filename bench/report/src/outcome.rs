@@ -104,6 +104,17 @@ pub struct Ndr {
     pub loss_limit: f64,
 }
 
+impl Ndr {
+    /// How much loss counts as none, in words.
+    pub fn limit(&self) -> String {
+        if self.loss_limit == 0.0 {
+            "without loss".to_owned()
+        } else {
+            format!("at loss up to {:e}", self.loss_limit)
+        }
+    }
+}
+
 /// A peer that was not measured.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Absent {

@@ -47,11 +47,7 @@ fn one(outcome: &Outcome) -> String {
         if let Some(ndr) = series.ndr {
             let rate = Unit::suiting(ndr.rate, "packets/s");
             let (name, rate, unit) = (&series.name, rate.text(ndr.rate), &rate.name);
-            wrap(
-                &mut out,
-                "  no-drop rate: ",
-                &format!("{name}: {rate} {unit} at loss up to {:e}", ndr.loss_limit),
-            );
+            wrap(&mut out, "  no-drop rate: ", &format!("{name}: {rate} {unit} {}", ndr.limit()));
         }
     }
     outcome

@@ -3,6 +3,7 @@
 //! Refuses: to measure anything itself; that is the library's.
 
 pub mod benchmarks;
+pub mod connections;
 pub mod gate;
 pub mod generate;
 pub mod peers;

@@ -1,6 +1,7 @@
 //! `search`: what a device under test carries, between two ports of this host, or with another host as its far end, or
 //! between the namespaces of `veth-route`.
 
+use super::connections::{self, Opening, Wires};
 use super::receive::Taking;
 use super::report::write_page;
 use super::run::command_line;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use zsync_bench::forwarder::{self, Forwarder};
 use zsync_bench::generator::Generator;
+use zsync_bench::kernel::Way;
 use zsync_bench::live::{self, Live};
 use zsync_bench::machine;
 use zsync_bench::outcome::COMMIT;
@@ -29,6 +31,7 @@ use zsync_ends::remote::Remote;
 use zsync_ends::sender::{NearEnd, Senders};
 use zsync_ends::{Enter, Port};
 use zsync_report::outcome::{Direction, Outcome, Series};
+use zsync_search::connections::Attempt;
 use zsync_search::mlr::Goal;
 use zsync_search::trial::Record;
 use zsync_traffic::profile::Profile;
@@ -46,6 +49,10 @@ pub enum Through {
     KernelXdp,
     /// A forwarder of xsk-rs.
     XskRs,
+    /// The kernel's connection tracking.
+    KernelTrack,
+    /// The kernel's masquerading.
+    KernelNat,
 }
 
 impl Through {
@@ -56,6 +63,8 @@ impl Through {
             Self::Kernel => forwarder::Kind::Kernel,
             Self::KernelXdp => forwarder::Kind::Redirect,
             Self::XskRs => forwarder::Kind::XskRs,
+            Self::KernelTrack => forwarder::Kind::Nftables(Way::Track),
+            Self::KernelNat => forwarder::Kind::Nftables(Way::Masquerade),
         }
     }
 }
@@ -80,6 +89,8 @@ pub struct Search {
     sockets: Sockets,
     #[command(flatten)]
     taking: Taking,
+    #[command(flatten)]
+    opening: Opening,
     /// Device that packets leave by; several share the packets.
     #[arg(long, value_delimiter = ',', value_name = "NETDEV", required_unless_present = "through")]
     from: Vec<String>,
@@ -93,7 +104,7 @@ pub struct Search {
     #[arg(long, value_enum, conflicts_with_all = ["from", "to", "remote"])]
     through: Option<Through>,
     /// What sends where packets are counted only: xsk, or the kernel itself, which makes more of them, of one size and from
-    /// 20,000 a second on. Without it, the kernel with --through, and xsk else.
+    /// 2,000 a second on. Without it, the kernel with --through, and xsk else.
     #[arg(long, value_enum)]
     engine: Option<Engine>,
     /// Cores to send from, one for each queue of each device.
@@ -154,24 +165,50 @@ pub fn search(what: &Search) -> Result<ExitCode> {
             println!("  {record}");
         }
     };
-    let (found, is_zero_copy) = match what.through {
-        Some(through) => between_namespaces(what, &plan, through, &watch, &each)?,
-        None => between_ports(what, &plan, &watch, &each)?,
-    };
-    watch.clear();
-    let mode = if is_zero_copy { "AF_XDP zero copy" } else { "AF_XDP copy" };
-    let outcome = outcome(what, &found, mode);
+    if what.through.is_some() {
+        place::build()?;
+    }
+    let of_connections = |kind: &&Kind| kind.is_of_connections();
+    let mut outcomes = Vec::new();
+    let mut is_found = true;
+    if what.measure.iter().any(|kind| !kind.is_of_connections()) {
+        let (found, is_zero_copy) = match what.through {
+            Some(through) => between_namespaces(what, &plan, through, &watch, &each)?,
+            None => between_ports(what, &plan, &watch, &each)?,
+        };
+        watch.clear();
+        if !what.json {
+            print!("{found}");
+        }
+        is_found = !found.texts.is_empty() && found.failed.is_empty();
+        outcomes.push(outcome(what, &found, if is_zero_copy { "AF_XDP zero copy" } else { "AF_XDP copy" }));
+    }
+    if what.measure.iter().find(of_connections).is_some() && !watch.is_cancelled() {
+        let each = |attempt: &Attempt| {
+            if !what.json {
+                watch.clear();
+                println!("  {attempt}");
+            }
+        };
+        let found = connections(what, &plan, &watch, &each)?;
+        watch.clear();
+        if !what.json {
+            print!("{found}");
+        }
+        is_found &= found.rate.is_some();
+        let wants_capacity = what.measure.contains(&Kind::TableCapacity);
+        let of = connections::outcomes(&found, &what.name(), wants_capacity);
+        outcomes.extend(of.into_iter().map(|outcome| located(what, outcome, "AF_XDP")));
+    }
     if what.json {
-        println!("{}", outcome.to_json());
-    } else {
-        print!("{found}");
+        outcomes.iter().for_each(|outcome| println!("{}", outcome.to_json()));
     }
     if let Some(path) = &what.html {
-        write_page(path, std::slice::from_ref(&outcome))?;
+        write_page(path, &outcomes)?;
     }
-    Ok(match (found.interrupted, found.texts.is_empty()) {
+    Ok(match (watch.is_cancelled(), is_found) {
         (true, _) => ExitCode::from(interrupt::STATUS),
-        (_, true) => ExitCode::FAILURE,
+        (_, false) => ExitCode::FAILURE,
         _ => ExitCode::SUCCESS,
     })
 }
@@ -234,7 +271,6 @@ fn between_namespaces(
     watch: &Watch,
     each: &dyn Fn(&Record),
 ) -> Result<(Findings, bool)> {
-    place::build()?;
     let profile = what.packets.profile_with(None, place::PROFILE)?;
     let port = |core: usize| vec![Port { device: "eth0".to_owned(), queue: 0, core: Some(core) }];
     let core = |cores: &[usize]| cores.first().copied().unwrap_or(0);
@@ -265,6 +301,31 @@ fn between_namespaces(
         }
     };
     Ok((run(plan, &mut ends, Some(&mut reset), watch, each)?, senders.is_zero_copy()))
+}
+
+fn connections(
+    what: &Search,
+    plan: &Plan,
+    watch: &Watch,
+    each: &dyn Fn(&Attempt),
+) -> Result<zsync_bench::connections::Findings> {
+    let (count, most) = what.opening.counts()?;
+    let (kinds, minimum, maximum, time) = (plan.kinds.clone(), plan.minimum, plan.maximum, plan.time);
+    let wires = Wires {
+        packets: &what.packets,
+        sockets: &what.sockets,
+        marks: what.taking.marks(),
+        opening: &what.opening,
+        plan: zsync_bench::connections::Plan { kinds, count, most, minimum, maximum, time },
+    };
+    let Some(through) = what.through else {
+        let to = what.to.as_ref().map(|device| (device, &what.reader_cores[..]));
+        return wires.between_ports((&what.from, &what.cores), to, watch, each);
+    };
+    let core = |cores: &[usize], otherwise| cores.first().copied().unwrap_or(otherwise);
+    // Where the forwarder is on the initiator's core, the responder is not in its way on the other one.
+    let cores = [core(&what.cores, 0), core(&what.reader_cores, machine::measured_core())];
+    wires.between_namespaces(through.forwarder(), cores, watch, each)
 }
 
 /// A device's driver, as far as it can be told.
@@ -314,12 +375,16 @@ fn reset(command: Option<&str>) -> Result<()> {
     enclosure::execute(Command::new("sh").args(["-c", command])).map(drop)
 }
 
+impl Search {
+    /// What is measured, as a report names it.
+    fn name(&self) -> String {
+        self.through.map_or("device under test", |through| through.forwarder().name()).to_owned()
+    }
+}
+
 /// As `--json` prints it, and a page has it.
 fn outcome(what: &Search, found: &Findings, mode: &str) -> Outcome {
-    let name = match what.through {
-        Some(through) => through.forwarder().name().to_owned(),
-        None => "device under test".to_owned(),
-    };
+    let name = what.name();
     let ndr = found.ndr.filter(|_| found.irregular.is_none());
     let samples: Vec<f64> = ndr.map(|ndr| ndr.rate).into_iter().collect();
     let mut outcome = Outcome::new(
@@ -329,13 +394,16 @@ fn outcome(what: &Search, found: &Findings, mode: &str) -> Outcome {
         Series { ndr, ..Series::new(name.clone(), samples) },
     );
     outcome.title = "the greatest rate without loss".to_owned();
-    outcome.command = command_line();
-    let device = what.from.first().map(String::as_str);
-    outcome.machine = machine::look().with_devices(&device.map_or("veth".to_owned(), driver), mode);
-    outcome.commit = COMMIT.to_owned();
     outcome.loss = vec![found.loss(&name)];
     outcome.latency = found.latency.iter().cloned().map(|curve| curve.of(&name)).collect();
     outcome.notes = found.texts.iter().chain(&found.notes).cloned().collect();
     outcome.invalid = found.irregular.iter().map(|why| format!("no regular result: {why}")).collect();
-    outcome
+    located(what, outcome, mode)
+}
+
+/// With where it was measured, and how.
+fn located(what: &Search, outcome: Outcome, mode: &str) -> Outcome {
+    let device = what.from.first().map(String::as_str);
+    let machine = machine::look().with_devices(&device.map_or("veth".to_owned(), driver), mode);
+    Outcome { command: command_line(), machine, commit: COMMIT.to_owned(), ..outcome }
 }

@@ -23,7 +23,7 @@ const KICKS: u32 = 8;
 
 /// Sends by one queue of a device. See the module.
 pub struct Transmitter {
-    socket: Socket,
+    pub(crate) socket: Socket,
     device: String,
     queue: u32,
     burst: usize,
@@ -107,6 +107,11 @@ impl Transmitter {
     /// # Errors
     /// Options that cannot be, no such device or queue, a queue that stays taken for a second, missing capabilities.
     pub fn open(device: &str, queue: u32, options: &Options) -> Result<Self, XskError> {
+        Self::with(device, queue, options, options.ring)
+    }
+
+    /// As [`Self::open`], with so many frames.
+    pub(crate) fn with(device: &str, queue: u32, options: &Options, frames: u32) -> Result<Self, XskError> {
         if !(1..=BURST).contains(&options.burst) {
             return Err(XskError::Option {
                 what: "burst",
@@ -115,8 +120,8 @@ impl Transmitter {
             });
         }
         let socket = once_free(|| {
-            let mut memory = Memory::new(device, queue, options, options.ring)?;
-            Socket::bind(&mut memory, options.ring as usize, device, queue, options)
+            let mut memory = Memory::new(device, queue, options, frames)?;
+            Socket::bind(&mut memory, frames as usize, device, queue, options)
         })?;
         Ok(Self { socket, device: device.to_owned(), queue, burst: options.burst, handed: 0, completed: 0 })
     }
@@ -221,6 +226,16 @@ impl Transmitter {
             self.push()?;
             std::thread::yield_now();
         }
+    }
+
+    /// Gives the kernel frames to receive into.
+    pub(crate) fn refill(&mut self) -> Result<(), XskError> {
+        self.socket.refill().map_err(|errno| XskError::Socket {
+            device: self.device.clone(),
+            queue: self.queue,
+            what: "receiving",
+            source: errno.into(),
+        })
     }
 
     /// Kicks until the kernel has taken everything, or takes no more for now.

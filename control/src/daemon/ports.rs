@@ -196,26 +196,31 @@ fn open_queues(
         if may_zero_copy(port) && xdp == XdpMode::Native { Copying::ZeroCopy } else { Copying::Copy };
     for plan in plans {
         let first = free[usize::from(plan.worker)];
-        let socket = SocketPlan {
-            netdev: &port.netdev,
-            ifindex,
-            queue: plan.queue,
-            ring: port.ring_size,
-            fill: plan.fill,
-            worker: plan.worker,
-            frames: first..first + plan.fill,
-            busy_poll: port.busy_poll,
-        };
         let share = queues.first().map(|queue| queue.socket.as_fd());
-        let opened = match sockets::open(&socket, memory, share, copying) {
+        let open = |copying: Copying| {
+            // What would lie in the NIC lies nowhere when the kernel copies.
+            let fill = if copying == Copying::Copy { port.ring_size } else { plan.fill };
+            let socket = SocketPlan {
+                netdev: &port.netdev,
+                ifindex,
+                queue: plan.queue,
+                ring: port.ring_size,
+                fill,
+                worker: plan.worker,
+                frames: first..first + fill,
+                busy_poll: port.busy_poll,
+            };
+            sockets::open(&socket, memory, share, copying).map(|opened| (opened, fill))
+        };
+        let (opened, fill) = match open(copying) {
             Err(error) if share.is_none() && copying == Copying::ZeroCopy && port.mode == Mode::Auto => {
                 warnings.push(format!("runs in copy mode: {error}"));
                 copying = Copying::Copy;
-                sockets::open(&socket, memory, share, copying)
+                open(copying)
             }
             opened => opened,
         }?;
-        free[usize::from(plan.worker)] += plan.fill;
+        free[usize::from(plan.worker)] += fill;
         queues.push(OpenQueue {
             message: ToDataplane::Queue {
                 port: port.id.0,
@@ -223,8 +228,8 @@ fn open_queues(
                 worker: plan.worker,
                 rx: port.ring_size,
                 tx: port.ring_size,
-                fill: plan.fill,
-                completion: plan.fill,
+                fill,
+                completion: fill,
                 zero_copy: copying == Copying::ZeroCopy,
                 busy_poll: port.busy_poll,
             },

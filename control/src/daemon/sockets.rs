@@ -168,7 +168,7 @@ fn try_open(
     sockopt::set_xdp_rx_ring_size(&socket, plan.ring).map_err(failed("sizing the RX ring"))?;
     sockopt::set_xdp_tx_ring_size(&socket, plan.ring).map_err(failed("sizing the TX ring"))?;
     // An older kernel sends 32 a call; the worker then calls twice.
-    let _ = raw::set_tx_budget(&socket, TX_BUDGET);
+    let _ = raw::set_tx_budget(&socket, TX_BUDGET.min(plan.ring));
     if plan.busy_poll {
         raw::prefer_busy_poll(&socket, BUSY_POLL_MICROSECONDS, BUSY_POLL_BUDGET)
             .map_err(failed("asking for preferred busy polling"))?;

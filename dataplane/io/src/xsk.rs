@@ -19,7 +19,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use zsync_packet::burst::{BURST, Burst, Packet};
-use zsync_packet::frame::Frame;
+use zsync_packet::frame::{Arena, Frame};
 use zsync_packet::ledger::Owner;
 use zsync_packet::pool::Pool;
 use zsync_packet::verdict::PortId;
@@ -135,6 +135,10 @@ pub struct Xsk {
     waiting_since: u64,
     /// The pool was empty when the fill ring had room.
     fill_short: bool,
+    /// Packets in the RX ring whose first lines were asked for already.
+    expected: u32,
+    /// Frames on their way between pool and ring, within a call; has room for a burst.
+    moving: Vec<Frame>,
     counters: DeviceCounters,
 }
 
@@ -186,6 +190,8 @@ impl Xsk {
             waiting_since: 0,
             // A predecessor may have left the ring dry.
             fill_short: true,
+            expected: 0,
+            moving: Vec::with_capacity(BURST),
             counters: DeviceCounters::default(),
         })
     }
@@ -229,31 +235,29 @@ impl Xsk {
         Ok(word.load(Ordering::Acquire))
     }
 
-    /// Gives the kernel frames to receive into, as many as the fill ring has room for.
+    /// Gives the kernel frames to receive into: with those in the RX ring, as many as the fill ring has entries. More would
+    /// hold no more packets, and would all go round through the caches.
     fn refill(&mut self, pool: &mut Pool, want: u32) {
-        let room = self.fill.reserve(want);
+        let with_kernel = self.fill.index_after(0).wrapping_sub(self.rx.index());
+        let room = self.fill.reserve(want).min(self.config.fill.saturating_sub(with_kernel));
         // The ring may have room for more than this.
         self.fill_short = room == want;
         if room == 0 {
             return;
         }
-        let mut frames: [Option<Frame>; BURST] = [const { None }; BURST];
-        let mut count = 0;
-        for slot in frames.iter_mut().take(room as usize) {
-            let Some(frame) = pool.alloc() else {
-                self.counters.fill_starved += 1;
-                self.fill_short = true;
-                break;
-            };
-            self.fill.write(count, pool.arena().address(&frame));
-            *slot = Some(frame);
-            count += 1;
+        let moving = &mut self.moving;
+        let count = pool.alloc_many(room as usize, |frame| moving.push(frame)) as u32;
+        for (ahead, frame) in moving.iter().enumerate() {
+            self.fill.write(ahead as u32, pool.arena().address(frame));
+        }
+        if count < room {
+            self.counters.fill_starved += 1;
+            self.fill_short = true;
         }
         set_mark(pool.mark(self.config.mark), self.fill.index_after(count));
-        for frame in frames.iter_mut().take(count as usize).filter_map(Option::take) {
-            pool.give(frame, Owner::Fill);
-        }
+        pool.give_many(self.moving.drain(..), Owner::Fill);
         self.fill.submit(count);
+        self.fill.expect(BURST as u32);
     }
 
     /// Takes the frame of a received descriptor, if it is one of ours and the packet lies inside of it.
@@ -274,9 +278,17 @@ impl Xsk {
             pool.free(frame);
             return None;
         }
-        let packet = Packet { frame, start, len: descriptor.len as u16, port: self.config.port };
-        prefetch(pool.arena().bytes(&packet.frame, packet.start, packet.len));
-        Some(packet)
+        Some(Packet { frame, start, len: descriptor.len as u16, port: self.config.port })
+    }
+
+    /// Has the first lines of packets that wait in the RX ring come nearer, a burst at most: the next one's come while this
+    /// one is worked on and sent.
+    fn expect(&mut self, pool: &Pool) {
+        let there = self.rx.peek(BURST as u32);
+        for ahead in self.expected..there {
+            prefetch(pool.arena(), self.rx.read(ahead).address);
+        }
+        self.expected = self.expected.max(there);
     }
 
     #[cold]
@@ -299,17 +311,20 @@ impl Xsk {
     }
 }
 
-/// Has the first line of `bytes` come into the second-level cache, while others are asked for: another core wrote it. (Frames are a
-/// power of two apart, so a burst of first lines does not fit the first level's sets.)
+/// Has the line at a UMEM address come into the second-level cache, while others are asked for: another core wrote it. (Frames are
+/// a power of two apart, so a burst of first lines does not fit the first level's sets; nor would much more than a burst
+/// fit the second's, so it is one that is asked for ahead.)
 #[inline]
-fn prefetch(bytes: &[u8]) {
+fn prefetch(arena: &Arena, address: u64) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: every x86-64 processor has the instruction, and it faults at no address.
     unsafe {
-        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T1 }>(bytes.as_ptr().cast());
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T1 }>(
+            arena.region().base().as_ptr().wrapping_add(address as usize).cast(),
+        );
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = bytes;
+    let _ = (arena, address);
 }
 
 fn set_mark(mark: Option<&AtomicU32>, index: u32) {
@@ -324,17 +339,10 @@ impl Device for Xsk {
         if count == 0 {
             return 0;
         }
-        let mut frames: [Option<Frame>; BURST] = [const { None }; BURST];
-        let mut came = 0;
         for ahead in 0..count {
             let number = pool.arena().locate(self.completion.read(ahead)).map(|(number, _)| number);
             match number.map(|number| pool.take(number, Owner::Tx)) {
-                Some(Ok(frame)) => {
-                    if let Some(slot) = frames.get_mut(came) {
-                        *slot = Some(frame);
-                    }
-                    came += 1;
-                }
+                Some(Ok(frame)) => self.moving.push(frame),
                 Some(Err(_)) => self.counters.double_completed += 1,
                 None => self.counters.bad_descriptors += 1,
             }
@@ -342,9 +350,8 @@ impl Device for Xsk {
         self.completion.release(count);
         // Not before: a frame that is free may be given away again at once, by another worker too, and must then not be found
         // in this ring by a successor.
-        for frame in frames.iter_mut().take(came).filter_map(Option::take) {
-            pool.free(frame);
-        }
+        let came = self.moving.len();
+        pool.free_many(self.moving.drain(..));
         came
     }
 
@@ -360,6 +367,7 @@ impl Device for Xsk {
             }
             return 0;
         }
+        self.expect(pool);
         let mut received = 0;
         for ahead in 0..count {
             let descriptor = self.rx.read(ahead);
@@ -373,7 +381,9 @@ impl Device for Xsk {
             }
         }
         self.rx.release(count);
+        self.expected -= count;
         self.refill(pool, BURST as u32);
+        self.expect(pool);
         received
     }
 
@@ -390,9 +400,7 @@ impl Device for Xsk {
             self.tx.write(ahead as u32, Descriptor { address, len, options: 0 });
         }
         set_mark(pool.mark(self.config.mark + 1), self.tx.index_after(room));
-        for packet in packets.drain(..room as usize) {
-            pool.give(packet.frame, Owner::Tx);
-        }
+        pool.give_many(packets.drain(..room as usize).map(|packet| packet.frame), Owner::Tx);
         self.tx.submit(room);
         self.waiting += room;
         room as usize

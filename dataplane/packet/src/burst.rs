@@ -47,7 +47,7 @@ pub struct Burst {
     arena: Arena,
     len: usize,
     live: u64,
-    /// The verdict of every packet, when one call decided about them all.
+    /// The verdict of every packet, when it is known to be the same for all.
     whole: Option<Verdict>,
     /// Raw frames: those below `len` are owned.
     frames: [u32; BURST],
@@ -223,7 +223,8 @@ impl Burst {
         (differences == 0).then_some(first)
     }
 
-    /// The verdict of all packets, when one [`Self::decide_all`] gave it to every one of them.
+    /// The verdict of all packets, when one [`Self::decide_all`] gave it to every one of them, or they were found to
+    /// [agree](Self::agree).
     #[inline]
     pub fn unanimous(&self) -> Option<Verdict> {
         self.whole
@@ -269,6 +270,19 @@ impl Burst {
             self.whole = None;
         }
         self.live = 0;
+    }
+
+    /// Notes it when every packet has the same verdict, whoever gave it: what follows is then cheaper.
+    #[inline]
+    pub fn agree(&mut self) {
+        let verdicts = &self.verdicts[..self.len.min(BURST)];
+        if self.whole.is_none()
+            && let Some(&first) = verdicts.first()
+            && first != Verdict::Next
+            && verdicts.iter().all(|verdict| *verdict == first)
+        {
+            self.whole = Some(first);
+        }
     }
 
     /// Leaves only these of the packets without a verdict to the next stage, until [`Self::widen`].

@@ -244,6 +244,19 @@ impl Pool {
         let _ = frame.into_raw();
     }
 
+    /// Gives frames to the kernel, as [`Self::give`] does with each.
+    #[inline]
+    pub fn give_many(&mut self, frames: impl Iterator<Item = Frame>, to: Owner) {
+        let owners = self.ledger.owners();
+        let mut count = 0;
+        for frame in frames {
+            owners.set(&frame, to);
+            let _ = frame.into_raw();
+            count += 1;
+        }
+        self.given[to as usize] += count;
+    }
+
     /// Takes the frame with this number back from the kernel, which had it as `from`.
     ///
     /// # Errors

@@ -16,6 +16,10 @@ pub fn complete(packet: &mut [u8]) {
     let (end, field) = (place.end, place.field);
     let Some(transport) = packet.get_mut(place.transport..end) else { return };
     let Some(&stored) = transport.get(field..).and_then(|rest| rest.first_chunk::<2>()) else { return };
+    // No sum of addresses and a protocol comes to 0: that is UDP without a checksum (RFC 768).
+    if stored == [0, 0] {
+        return;
+    }
     let pseudo = !place.pseudo.finish();
     if u16::from_be_bytes(stored) != pseudo {
         return;

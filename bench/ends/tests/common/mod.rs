@@ -2,6 +2,8 @@
 #![allow(dead_code, reason = "no test file uses all of it")]
 #![allow(unsafe_code, reason = "unshare")]
 
+pub mod nat;
+
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 use std::process::Command;
 use std::sync::Arc;

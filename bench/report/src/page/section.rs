@@ -105,10 +105,10 @@ fn figures(out: &mut String, outcome: &Outcome, is_valid: bool) {
                 ndr.map(|ndr| {
                     let unit = Unit::suiting(ndr.rate, "packets/s");
                     format!(
-                        "{} {} <span class=\"range\">at loss ≤ {:e}</span>",
+                        "{} {} <span class=\"range\">{}</span>",
                         unit.text(ndr.rate),
                         unit.name,
-                        ndr.loss_limit
+                        ndr.limit()
                     )
                 }),
             );

@@ -28,11 +28,11 @@ pub fn plot(curves: &[LatencyCurve], order: &[&str], size: Size) -> Option<Strin
 
     let mut canvas = Canvas::new(size, 0.0);
     let left = 62.0;
-    let names: Vec<(usize, String)> = drawn
-        .iter()
-        .enumerate()
-        .map(|(i, (curve, _))| (style(&curve.series, order, i), named(curve)))
-        .collect();
+    // One thing at several rates: then rates are told apart, not things.
+    let alone = drawn.iter().all(|(curve, _)| curve.series == drawn[0].0.series);
+    let style = |series: &str, index: usize| if alone { index } else { style(series, order, index) };
+    let names: Vec<(usize, String)> =
+        drawn.iter().enumerate().map(|(i, (curve, _))| (style(&curve.series, i), named(curve))).collect();
     let top = canvas.legend(left, &names) + 12.0;
     canvas.height = top + PLOT + 46.0;
     let right = canvas.width - 22.0;
@@ -74,7 +74,7 @@ pub fn plot(curves: &[LatencyCurve], order: &[&str], size: Size) -> Option<Strin
 
     let mut told = vec![];
     for (index, (curve, points)) in drawn.iter().enumerate() {
-        let style = style(&curve.series, order, index);
+        let style = style(&curve.series, index);
         let place = |quantile: f64| x.place(if quantile >= 1.0 { end } else { rarity(quantile) });
         let at: Vec<(f64, f64)> =
             points.iter().map(|p| (place(p.quantile), y.place(p.nanoseconds))).collect();

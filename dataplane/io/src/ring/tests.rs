@@ -47,6 +47,16 @@ fn a_lying_producer_index_yields_at_most_the_ring() {
 }
 
 #[test]
+fn to_expect_entries_submits_none() {
+    let (mut producer, mut consumer, _) = wired(8, u32::MAX - 3);
+    producer.write(0, 7);
+    producer.expect(64);
+    assert_eq!((consumer.peek(8), producer.pending()), (0, 0));
+    producer.submit(1);
+    assert_eq!((consumer.peek(8), consumer.read(0), consumer.index()), (1, 7, u32::MAX - 3));
+}
+
+#[test]
 fn leftovers_are_what_was_submitted_and_what_was_only_marked() {
     let (mut producer, mut consumer, _) = wired(8, u32::MAX - 1);
     for i in 0..3 {

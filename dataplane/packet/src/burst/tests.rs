@@ -38,6 +38,28 @@ fn refuses_frames_of_another_arena_and_ranges_that_leave_the_frame() {
 }
 
 #[test]
+fn packets_agree_when_every_one_has_the_same_verdict() {
+    let mut pool = pool();
+    let mut burst = Burst::new(pool.arena().clone());
+    burst.agree();
+    assert_eq!(burst.unanimous(), None, "nobody is there to agree");
+    for i in 0..3 {
+        burst.push(packet(&mut pool, 60)).unwrap();
+        burst.decide(i, Verdict::Transmit(PortId(2)));
+    }
+    assert_eq!(burst.unanimous(), None, "decided one by one");
+    burst.agree();
+    assert_eq!(burst.unanimous(), Some(Verdict::Transmit(PortId(2))));
+    burst.decide(1, Verdict::Transmit(PortId(3)));
+    burst.agree();
+    assert_eq!(burst.unanimous(), None, "to another port");
+    (0..3).for_each(|i| burst.decide(i, Verdict::Next));
+    burst.agree();
+    assert_eq!((burst.unanimous(), burst.live()), (None, 0b111), "undecided is no verdict");
+    burst.free_into(&mut pool);
+}
+
+#[test]
 fn verdicts_steer_which_packets_the_next_stage_sees() {
     let mut pool = pool();
     let mut burst = Burst::new(pool.arena().clone());

@@ -36,6 +36,21 @@ fn a_completion_that_comes_twice_is_counted_and_not_used() {
 }
 
 #[test]
+fn frames_given_together_are_with_the_kernel_one_by_one() {
+    let mut pool = pools(1).remove(0);
+    let frames: Vec<Frame> = std::iter::from_fn(|| pool.alloc()).take(5).collect();
+    let numbers: Vec<u32> = frames.iter().map(Frame::number).collect();
+    pool.give_many(frames.into_iter(), Owner::Fill);
+    assert_eq!(pool.given(Owner::Fill), 5);
+    assert_eq!(pool.audit(0, 0), Audit { pool: 59, fill: 5, ..Audit::default() });
+    for number in numbers {
+        let frame = pool.take(number, Owner::Fill).unwrap();
+        pool.free(frame);
+    }
+    assert_eq!(pool.audit(0, 0), Audit { pool: 64, ..Audit::default() });
+}
+
+#[test]
 fn a_lost_frame_shows_in_the_audit() {
     let mut pool = pools(1).remove(0);
     let _ = pool.alloc().unwrap().into_raw();
