@@ -14,12 +14,13 @@ pub struct Command {
 /// What is short of a run: each takes a moment, and is a whole one.
 const ROUNDS: &[(&str, &str)] = &[("--rounds", "1"), ("--seconds", "1")];
 const PACKETS: &[(&str, &str)] = &[("--seconds", "1")];
-/// Rates that every machine makes, so that no trial waits for more than is there.
+/// Rates that every machine makes, so that no trial waits for more than is there; and that both engines make, of which one
+/// has a least rate.
 const SEARCH: &[(&str, &str)] = &[
     ("--trial", "0.1"),
     ("--repeats", "1"),
     ("--time", "5"),
-    ("--min-rate", "20000"),
+    ("--min-rate", "25000"),
     ("--max-rate", "40000"),
 ];
 /// Packets per second that every machine makes.
