@@ -96,7 +96,12 @@ impl Wires<'_> {
             Some(command) => by_command(command),
             None => Part::Router.run(conntrack::clear),
         };
-        self.search(sides, &stream(&profile), &mut clear, watch, each)
+        let mut found = self.search(sides, &stream(&profile), &mut clear, watch, each)?;
+        if of_kernel || matches!(through, Way::Kernel | Way::Redirect) {
+            let note = "the kernel forwards on the initiator's core, in its time: the rate is what both reach together";
+            found.notes.push(note.to_owned());
+        }
+        Ok(found)
     }
 
     fn search(
@@ -125,7 +130,7 @@ impl Opening {
     /// How many the rate is searched with, and how many are tried for the capacity.
     ///
     /// # Errors
-    /// None at all.
+    /// Either is 0.
     pub fn counts(&self) -> Result<(u64, u64)> {
         ensure!(self.connections > 0 && self.most_connections > 0, "there must be connections");
         Ok((self.connections, self.most_connections))
