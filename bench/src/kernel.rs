@@ -20,7 +20,7 @@ const TABLE: &str = "zsync_bench";
 /// What stands in the way of a packet that the kernel forwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
-    /// Connection tracking: new and established ones pass, all else is dropped.
+    /// Connection tracking: established ones pass, and new ones from the left; all else is dropped.
     Track,
     /// Masquerading behind the right device's address.
     Masquerade,
@@ -32,9 +32,13 @@ impl Way {
     /// As `nft` reads it.
     fn rules(self) -> String {
         let forward = "type filter hook forward priority filter; policy drop;";
-        let right = PORTS[1];
+        let [left, right] = PORTS;
         let chains = match self {
-            Self::Track => format!("chain forward {{ {forward} ct state new,established,related accept; }}"),
+            // From the right nothing is new: a packet back over a connection that was forgotten is dropped.
+            Self::Track => format!(
+                "chain forward {{ {forward} iifname \"{left}\" ct state new,established,related accept; \
+                 ct state established,related accept; }}"
+            ),
             Self::Masquerade => format!(
                 "chain out {{ type nat hook postrouting priority srcnat; oifname \"{right}\" masquerade; }}"
             ),
