@@ -10,7 +10,11 @@ use thiserror::Error;
 
 /// Trials in a row in which the generator must fall short at a rate, until the best of them counts as its limit: something
 /// else may have held it up once.
-const SHORT_TRIALS: u32 = 4;
+const SHORT_TRIALS: u32 = 2;
+/// As many of trials below [`LONG`], which a moment's hold-up spoils.
+const SHORT_TRIALS_IF_BRIEF: u32 = 4;
+/// What held a trial of this length up for a hundredth of it was no moment.
+const LONG: Duration = Duration::from_secs(5);
 
 /// Between what a search stays.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -210,7 +214,8 @@ impl<'a, T: Trial> Run<'a, T> {
         }
         let (_, best, times) = Some(self.short).filter(|short| short.0 == rate).unwrap_or((rate, 0.0, 0));
         self.short = (rate, best.max(measured.reached()), times + 1);
-        if self.short.2 >= SHORT_TRIALS {
+        let enough = if duration < LONG { SHORT_TRIALS_IF_BRIEF } else { SHORT_TRIALS };
+        if self.short.2 >= enough {
             self.ceiling = self.ceiling.min(self.short.1);
             self.short = (0.0, 0.0, 0);
         }
