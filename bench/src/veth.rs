@@ -275,7 +275,7 @@ fn search(kind: Kind, near: &Live, flows: u32, trial: Duration, watch: &Watch) -
     let _forwarder = Forwarder::start(kind)?;
     let (packets, eyes) = (place::packets(flows)?, Eyes(watch));
     let options = Options::default();
-    let manner = Manner { marks: Marks::Probes, stamped: true, log: false, options };
+    let manner = Manner { marks: Marks::Probes, stamped: true, options };
     let quick = Plan::quick(trial);
     let plan = Plan {
         kinds: vec![search::Kind::Ndr, search::Kind::Latency],

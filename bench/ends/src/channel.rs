@@ -4,7 +4,7 @@
 //! asks, since its clock is the one that all is told by. Nothing secret is said and nobody proves who he is: whoever reaches
 //! the far end's address can have it count on the port that it was started for, and nothing else.
 //!
-//! Refuses: lines above 16 MiB, and numbers beyond the flows that there can be.
+//! Refuses: lines above 64 MiB, and numbers beyond the flows that there can be.
 
 use crate::far::Seen;
 use crate::order::Went;
@@ -16,9 +16,9 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 /// Goes up when the words change.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Bytes of a line at most. A curve of latencies takes some 10 KiB.
-const LONGEST: u64 = 1 << 24;
+const LONGEST: u64 = 1 << 26;
 /// How long the other host may be silent.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -41,8 +41,8 @@ pub enum Ask {
         flows: u32,
         /// By what its packets are told: offset, mask, value; none: all are taken.
         marks: Option<(u8, [u8; 8], [u8; 8])>,
-        /// Packets at most.
-        most: u64,
+        /// Arrivals that are to be written down at most; `None`: none are.
+        log: Option<u64>,
         /// Whether every packet is to be read, or counted only.
         read: bool,
     },
@@ -102,6 +102,9 @@ impl Channel {
     /// The connection's.
     pub fn new(stream: TcpStream) -> Result<Self> {
         stream.set_nodelay(true)?;
+        // A host that has gone without a word is noticed: the port is not lent to it for ever.
+        rustix::net::sockopt::set_socket_keepalive(&stream, true)?;
+        rustix::net::sockopt::set_tcp_keepidle(&stream, PATIENCE)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         Ok(Self { from: BufReader::new(stream.try_clone()?), to: stream })

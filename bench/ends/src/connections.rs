@@ -133,8 +133,15 @@ impl<'a> Opener<'a> {
         let content = Arc::new(Content { flows, ..self.content.clone() });
         let what = What::Stream { content, seed: self.seed };
         let (run, phases) = (self.run, vec![phase]);
-        let order =
-            Arc::new(Order { what, run, phases, packets: Some(count), readable: None, patience: None });
+        let order = Arc::new(Order {
+            what,
+            run,
+            phases,
+            packets: Some(count),
+            log: false,
+            readable: None,
+            patience: None,
+        });
         let listening = self.responder.listen(Table::new(run, flows))?;
         let mut running = self.initiator.start(&order)?;
         let sent = loop {

@@ -87,7 +87,7 @@ mod tests {
         let profile: Profile = profile.parse().unwrap();
         let what = What::Stream { content: Arc::new(profile.content), seed: 3 };
         let phases = vec![Phase { rate, duration: Duration::from_secs(600) }];
-        Order { what, run: 5, phases, packets: Some(packets), readable: None, patience: None }
+        Order { what, run: 5, phases, packets: Some(packets), log: false, readable: None, patience: None }
     }
 
     #[test]

@@ -33,6 +33,8 @@ pub struct Order {
     pub phases: Vec<Phase>,
     /// The trial ends after as many packets, of all senders together.
     pub packets: Option<u64>,
+    /// Whether the arrivals of a single flow are written down, packet by packet: 16 bytes each.
+    pub log: bool,
     /// At most that many packets a second have to be readable; the others may be only load, where the sender can tell them
     /// apart. `None`: all have to be.
     pub readable: Option<u64>,

@@ -122,6 +122,7 @@ impl<'a> Pair<'a> {
             run: self.run,
             phases,
             packets,
+            log: act.is_some(),
             readable: self.readable,
             patience: self.patience,
         });

@@ -36,8 +36,6 @@ pub struct Manner {
     pub marks: Marks,
     /// Whether the kernel's XDP program stamps each packet; else its time is that of reading its burst.
     pub stamped: bool,
-    /// Whether the arrivals of a single flow are written down, packet by packet: 16 bytes each.
-    pub log: bool,
     /// The sockets' rings.
     pub options: Options,
 }
@@ -268,11 +266,11 @@ impl Reader {
         }
     }
 
-    /// Ready for packets of a run, `flows` flows of it, told by `packets`; `most` packets may be logged.
+    /// Ready for packets of a run, `flows` flows of it, told by `packets`; up to `log` arrivals are written down.
     ///
     /// # Errors
     /// The device is another's, or is gone; no memory for so many flows.
-    pub fn expect(&mut self, packets: Match, run: u32, flows: u32, most: u64) -> Result<()> {
+    pub fn expect(&mut self, packets: Match, run: u32, flows: u32, log: Option<u64>) -> Result<()> {
         if self.open.as_ref().is_none_or(|open| open.packets != packets) {
             // The old one goes first: a device has room for one.
             self.open = None;
@@ -280,7 +278,7 @@ impl Reader {
         }
         let Some(open) = &self.open else { bail!("no socket is open") };
         for desk in &open.desks {
-            let log = (self.manner.log && flows == 1).then_some(most);
+            let log = log.filter(|_| flows == 1);
             *desk.books() = Some(Books::new(run, flows, self.relation, log)?);
         }
         self.missed = open.missed();
@@ -331,7 +329,7 @@ impl FarEnd for Reader {
         let packets = self.manner.marks.of(&order.what)?;
         let flows = order.what.flows();
         ensure!(flows > 0, "a capture has no probes to read: count its packets instead");
-        self.expect(packets, order.run, flows, order.most())
+        self.expect(packets, order.run, flows, order.log.then(|| order.most()))
     }
 
     fn counted(&mut self) -> Result<u64> {

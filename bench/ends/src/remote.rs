@@ -84,7 +84,14 @@ impl FarEnd for Remote {
             Match::All => None,
             Match::Bytes { at, mask, value, load: _ } => Some((at, mask, value)),
         };
-        self.ask(&Ask::Begin { run: order.run, flows, marks, most: order.most(), read: self.read }).map(drop)
+        self.ask(&Ask::Begin {
+            run: order.run,
+            flows,
+            marks,
+            log: order.log.then(|| order.most()),
+            read: self.read,
+        })
+        .map(drop)
     }
 
     fn counted(&mut self) -> Result<u64> {
@@ -186,7 +193,7 @@ impl Session {
                 self.exchanges = (clock != which_clock()).then(|| Exchanges::new(ROUND));
                 Ok(Answer::Done)
             }
-            Ask::Begin { run, flows, marks, most, read } => {
+            Ask::Begin { run, flows, marks, log, read } => {
                 ensure!(flows <= MOST, "{flows} flows: there can be {MOST}");
                 self.reads = read;
                 self.marks = marks.map_or(Match::All, |(at, mask, value)| Match::Bytes {
@@ -200,7 +207,7 @@ impl Session {
                 self.relate(FIRST)?;
                 if read {
                     self.counter.close();
-                    self.reader.expect(self.marks, run, flows, most)?;
+                    self.reader.expect(self.marks, run, flows, log)?;
                 } else {
                     self.reader.give_up();
                     self.counter.expect(self.marks)?;

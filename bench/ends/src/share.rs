@@ -174,6 +174,7 @@ mod tests {
             run: 1,
             phases: vec![Phase { rate: Rate::Full, duration: Duration::from_secs(1) }],
             packets: Some(11),
+            log: false,
             readable: None,
             patience: None,
         };

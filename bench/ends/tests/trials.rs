@@ -22,7 +22,7 @@ use zsync_traffic::replay::Timing;
 use zsync_traffic::stream::{Class, classify};
 
 const MANNER: Manner =
-    Manner { marks: Marks::Probes, stamped: true, log: false, options: Options { ring: 8192, burst: 64 } };
+    Manner { marks: Marks::Probes, stamped: true, options: Options { ring: 8192, burst: 64 } };
 
 fn senders(ports: &[zsync_ends::Port]) -> Senders {
     Senders::open(ports, &Options::default(), &here()).unwrap()
@@ -242,8 +242,7 @@ fn a_reset_is_told_by_loss_and_by_time() {
         let device =
             Device::start(|number, _| if (500..1000).contains(&number) { Fate::Drop } else { Fate::Pass });
         let senders = senders(&[port("va", 0)]);
-        let manner = Manner { log: true, ..MANNER };
-        let reader = Reader::new(vec![port("vd", 0), port("vd", 1)], manner, &here()).unwrap();
+        let reader = Reader::new(vec![port("vd", 0), port("vd", 1)], MANNER, &here()).unwrap();
         let mut pair = Pair::new(&senders, reader, what("size=64"), Shape::Constant, &Blind);
         pair.patience = None;
         let mut acted = false;

@@ -95,6 +95,7 @@ pub fn generate(what: &Generate) -> Result<ExitCode> {
         run: profile.content.run,
         phases: vec![Phase { rate, duration: time }],
         packets: what.count,
+        log: false,
         readable: None,
         patience: None,
     };

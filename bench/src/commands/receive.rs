@@ -4,8 +4,9 @@ use super::traffic::{Packets, Sockets, here, stream};
 use anyhow::{Result, ensure};
 use clap::{Args, ValueEnum};
 use std::net::{SocketAddr, TcpListener};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
+use zsync_bench::enclosure::execute;
 use zsync_bench::watch::Watch;
 use zsync_ends::counter::Marks;
 use zsync_ends::far::FarEnd;
@@ -41,14 +42,35 @@ pub struct Taking {
 }
 
 impl Taking {
+    /// Refuses to take everything from the device that this host is reached by.
+    ///
+    /// # Errors
+    /// It has a default route, and everything would be taken.
+    pub fn check(&self, device: &str) -> Result<()> {
+        if self.take != Take::All {
+            return Ok(());
+        }
+        for family in ["-4", "-6"] {
+            let output = execute(Command::new("ip").args([family, "-j", "route", "show", "default"]))?;
+            let routes: serde_json::Value = serde_json::from_str(&output).unwrap_or_default();
+            let mut devices =
+                routes.as_array().into_iter().flatten().filter_map(|route| route["dev"].as_str());
+            ensure!(
+                !devices.any(|name| name == device),
+                "--take all would cut this host off: its default route is by {device}; take marks, or another device"
+            );
+        }
+        Ok(())
+    }
+
     /// By what packets are told.
     pub fn marks(&self) -> Marks {
         if self.take == Take::All { Marks::All } else { Marks::Probes }
     }
 
     /// How a reader reads.
-    pub fn manner(&self, sockets: &Sockets, log: bool) -> Manner {
-        Manner { marks: self.marks(), stamped: self.stamp == Stamp::Kernel, log, options: sockets.options() }
+    pub fn manner(&self, sockets: &Sockets) -> Manner {
+        Manner { marks: self.marks(), stamped: self.stamp == Stamp::Kernel, options: sockets.options() }
     }
 }
 
@@ -78,7 +100,8 @@ pub struct Receive {
 /// Receives, until it is told to stop; fails when what came is no measurement.
 pub fn receive(what: &Receive) -> Result<ExitCode> {
     let ports = what.sockets.ports(std::slice::from_ref(&what.netdev), &what.cores)?;
-    let manner = what.taking.manner(&what.sockets, what.listen.is_some());
+    what.taking.check(&what.netdev)?;
+    let manner = what.taking.manner(&what.sockets);
     if let Some(address) = what.listen {
         let listener = TcpListener::bind(address)?;
         eprintln!("zsync-bench: {} is lent at {}", what.netdev, listener.local_addr()?);
@@ -114,5 +137,5 @@ pub fn receive(what: &Receive) -> Result<ExitCode> {
 fn expect(reader: &mut Reader, packets: &What, run: u32, taking: &Taking) -> Result<()> {
     let flows = packets.flows();
     ensure!(flows > 0, "there are no flows to expect");
-    reader.expect(taking.marks().of(packets)?, run, flows, 0)
+    reader.expect(taking.marks().of(packets)?, run, flows, None)
 }

@@ -237,6 +237,7 @@ fn between_ports(
     watch: &Watch,
     each: &dyn Fn(&Record),
 ) -> Result<(Findings, bool)> {
+    what.to.iter().try_for_each(|device| what.taking.check(device))?;
     let profile = what.packets.profile(what.from.first().map(String::as_str))?;
     let ports = what.sockets.ports(&what.from, &what.cores)?;
     let senders = Senders::open(&ports, &what.sockets.options(), &here())?;
@@ -246,14 +247,13 @@ fn between_ports(
         _ => None,
     };
     let (packets, eyes) = (stream(&profile), Eyes(watch));
-    let logs = what.measure.contains(&Kind::Reset);
     let mut ends = |wanted: Wanted| -> Result<Pair<'_>> {
         let wanted = if what.read { Wanted::All } else { wanted };
         let read = wanted != Wanted::Counts;
         let far: Box<dyn FarEnd> = match (&what.to, what.remote) {
             (Some(device), _) => {
                 let ports = what.sockets.ports(std::slice::from_ref(device), &what.reader_cores)?;
-                local(ports, read, logs, what, &here())?
+                local(ports, read, what, &here())?
             }
             (None, Some(address)) => Box::new(Remote::reach(address, what.taking.marks(), read)?),
             (None, None) => bail!("where do packets come back? --to NETDEV, or --remote ADDRESS:PORT"),
@@ -283,11 +283,10 @@ fn between_namespaces(
     let kernel = kernel.transpose()?;
     let forwarder = std::cell::RefCell::new(Some(Forwarder::start(through.forwarder())?));
     let (packets, eyes) = (stream(&profile), Eyes(watch));
-    let logs = what.measure.contains(&Kind::Reset);
     let mut ends = |wanted: Wanted| -> Result<Pair<'_>> {
         let wanted = if what.read { Wanted::All } else { wanted };
         let ports = port(core(&what.reader_cores));
-        let far = local(ports, wanted != Wanted::Counts, logs, what, &place::enter(Part::Sink))?;
+        let far = local(ports, wanted != Wanted::Counts, what, &place::enter(Part::Sink))?;
         let near = near(&senders, kernel.as_ref(), wanted);
         Ok(Pair::new(near, far, packets.clone(), profile.shape, &eyes))
     };
@@ -362,9 +361,9 @@ fn live(profile: &Profile, device: &str, core: Option<usize>, enter: &Enter) -> 
     Ok(Live::new(Arc::new(generator), core.unwrap_or(0), Enter::clone(enter)))
 }
 
-fn local(ports: Vec<Port>, read: bool, log: bool, what: &Search, enter: &Enter) -> Result<Box<dyn FarEnd>> {
+fn local(ports: Vec<Port>, read: bool, what: &Search, enter: &Enter) -> Result<Box<dyn FarEnd>> {
     if read {
-        return Ok(Box::new(Reader::new(ports, what.taking.manner(&what.sockets, log), enter)?));
+        return Ok(Box::new(Reader::new(ports, what.taking.manner(&what.sockets), enter)?));
     }
     let device = &ports.first().context("there is no port to count at")?.device;
     Ok(Box::new(Counter::new(device, what.taking.marks(), enter)))
