@@ -4,19 +4,22 @@
 //! is kept of their trials for tables and pages. Keeps true: the generator's own reach is measured first, and a result above
 //! it is none.
 
+mod parts;
+
 use crate::watch::Watch;
 use anyhow::{Result, anyhow, ensure};
+use parts::At;
 use std::cell::RefCell;
 use std::fmt;
 use std::time::Duration;
 use zsync_ends::order::{Phase, Rate};
 use zsync_ends::pair::{Look, Pair};
-use zsync_report::curve::{LatencyCurve, LossCurve, Percentile, Trial};
+use zsync_report::curve::{LatencyCurve, LossCurve, Trial};
 use zsync_report::outcome::Ndr;
 use zsync_search::mlr::{self, Goal};
 use zsync_search::run::{Limits, Watch as Reins};
 use zsync_search::trial::{Rate as Scaled, Record};
-use zsync_search::{back_to_back, latency, mrr, recovery, reset, rfc2544};
+use zsync_search::{mrr, rfc2544};
 
 /// One kind of search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -284,70 +287,6 @@ pub fn run(
     }
     found.interrupted = watch.is_cancelled();
     Ok(found)
-}
-
-/// Searches at parts of a rate.
-struct At<'a> {
-    plan: &'a Plan,
-    throughput: f64,
-    maximum: f64,
-}
-
-impl At<'_> {
-    fn bursts(&self, pair: &mut Pair<'_>, cancelled: &dyn Fn() -> bool) -> Result<String> {
-        let settings = back_to_back::Settings {
-            rate: self.maximum,
-            throughput: self.throughput.min(self.maximum * 0.999),
-            longest: (self.maximum * self.plan.trial.as_secs_f64()) as u64,
-            repeats: self.plan.repeats,
-        };
-        Ok(back_to_back::measure(pair, settings, cancelled)?.to_string())
-    }
-
-    fn latency(
-        &self,
-        mut pair: Pair<'_>,
-        limits: Limits,
-        reins: Reins<'_>,
-        found: &mut Findings,
-    ) -> Result<String> {
-        pair.readable = Some(SAMPLES);
-        // A reader that lost packets of its own has no latency to tell, and says so.
-        pair.lenient = true;
-        // A late packet is late: its latency counts from when it was to leave.
-        pair.patience = None;
-        let times = (self.plan.repeats, self.plan.trial);
-        let result = latency::measure(&mut pair, self.throughput, &latency::PARTS, times, limits, reins);
-        found.latency.extend(pair.timed.iter().map(|timed| {
-            LatencyCurve {
-                series: String::new(),
-                offered: Some(timed.offered),
-                packets: Some(timed.packets),
-                points: timed
-                    .curve
-                    .iter()
-                    .map(|&(quantile, time)| Percentile { quantile, nanoseconds: time as f64 })
-                    .collect(),
-            }
-        }));
-        found.notes.extend(pair.verdicts.iter().map(|verdict| format!("latency: {verdict}")));
-        Ok(result?.to_string())
-    }
-
-    fn recovery(&self, pair: &mut Pair<'_>) -> Result<String> {
-        let (count, duration) = (self.plan.repeats, self.plan.trial);
-        Ok(recovery::measure_within(pair, self.throughput, self.maximum, count, duration)?.to_string())
-    }
-
-    fn reset(&self, pair: &mut Pair<'_>, act: &mut ResetAct<'_>) -> Result<String> {
-        pair.patience = None;
-        let mut trials = Vec::new();
-        for _ in 0..self.plan.repeats {
-            // Half of what the device carries, so that only the reset is to blame.
-            trials.push(pair.reset(self.throughput / 2.0, self.plan.trial, act)?);
-        }
-        Ok(reset::Resets { trials }.to_string())
-    }
 }
 
 /// What the generator reaches by itself, packets per second.

@@ -9,6 +9,7 @@
 //!   counter   a far end that counts in the driver, and no more
 //!   reader    a far end that reads every packet: sequence, latency, damage
 //!   memory    both ends on one thread, with nothing between: what a host can do at best
+//!   books     what a reader's threads write down
 //!   channel   what two hosts say to each other
 //!   remote    a far end on another host, and the host that lends it
 //!   pair      both ends: makes the trials of a search
@@ -21,6 +22,7 @@
 //! in one trial that an earlier one sent; a host's own losses are no losses of the device under test.
 #![forbid(unsafe_code)]
 
+mod books;
 pub mod channel;
 pub mod connections;
 pub mod counter;

@@ -3,9 +3,9 @@
 //! What a host can make and read at best: no socket, no driver, no kernel. Keeps true: every packet is written and read
 //! whole, by the code that the other engines use.
 
+use crate::books::Books;
 use crate::far::Seen;
 use crate::order::{Order, Sent};
-use crate::reader::Books;
 use crate::share::{Share, Wire};
 use crate::source::Source;
 use anyhow::{Result, ensure};

@@ -4,6 +4,7 @@
 
 pub mod benchmarks;
 pub mod connections;
+pub mod ends;
 pub mod gate;
 pub mod generate;
 pub mod peers;

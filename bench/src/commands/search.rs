@@ -2,39 +2,34 @@
 //! between the namespaces of `veth-route`.
 
 use super::connections::{self, Opening, Wires};
+use super::ends::{driver, live, local, near, reset};
 use super::receive::Taking;
 use super::report::write_page;
 use super::run::command_line;
 use super::traffic::{Packets, Sockets, here, stream};
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{Command, ExitCode};
-use std::sync::Arc;
+use std::process::ExitCode;
 use std::time::Duration;
 use zsync_bench::forwarder::{self, Forwarder};
-use zsync_bench::generator::Generator;
 use zsync_bench::kernel::Way;
-use zsync_bench::live::{self, Live};
 use zsync_bench::machine;
 use zsync_bench::outcome::COMMIT;
 use zsync_bench::place::{self, Part};
 use zsync_bench::search::{Eyes, Findings, Kind, Plan, Wanted, run};
 use zsync_bench::watch::Watch;
 use zsync_bench::{enclosure, interrupt};
-use zsync_ends::counter::Counter;
+use zsync_ends::Port;
 use zsync_ends::far::FarEnd;
 use zsync_ends::pair::Pair;
-use zsync_ends::reader::Reader;
 use zsync_ends::remote::Remote;
-use zsync_ends::sender::{NearEnd, Senders};
-use zsync_ends::{Enter, Port};
+use zsync_ends::sender::Senders;
 use zsync_report::outcome::{Direction, Outcome, Series};
 use zsync_search::connections::Attempt;
 use zsync_search::mlr::Goal;
 use zsync_search::trial::Record;
-use zsync_traffic::profile::Profile;
 
 /// Who forwards between the namespaces of `veth-route`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -253,15 +248,15 @@ fn between_ports(
         let far: Box<dyn FarEnd> = match (&what.to, what.remote) {
             (Some(device), _) => {
                 let ports = what.sockets.ports(std::slice::from_ref(device), &what.reader_cores)?;
-                local(ports, read, what, &here())?
+                local(ports, read, (&what.taking, &what.sockets), &here())?
             }
             (None, Some(address)) => Box::new(Remote::reach(address, what.taking.marks(), read)?),
             (None, None) => bail!("where do packets come back? --to NETDEV, or --remote ADDRESS:PORT"),
         };
         Ok(Pair::new(near(&senders, live.as_ref(), wanted), far, packets.clone(), profile.shape, &eyes))
     };
-    let mut reset = || reset(what.reset_command.as_deref());
-    Ok((run(plan, &mut ends, Some(&mut reset), watch, each)?, senders.is_zero_copy()))
+    let mut act = || reset(what.reset_command.as_deref());
+    Ok((run(plan, &mut ends, Some(&mut act), watch, each)?, senders.is_zero_copy()))
 }
 
 fn between_namespaces(
@@ -276,22 +271,25 @@ fn between_namespaces(
     let core = |cores: &[usize]| cores.first().copied().unwrap_or(0);
     let senders =
         Senders::open(&port(core(&what.cores)), &what.sockets.options(), &place::enter(Part::Source))?;
-    let kernel = what
-        .engine
-        .is_none_or(|engine| engine == Engine::Live)
-        .then(|| live(&profile, "eth0", Some(core(&what.cores)), &place::enter(Part::Source)));
-    let kernel = kernel.transpose()?;
+    let kernel = || live(&profile, "eth0", Some(core(&what.cores)), &place::enter(Part::Source));
+    let kernel = match what.engine {
+        Some(Engine::Live) => Some(kernel()?),
+        // Packets that the kernel cannot make are sent by sockets.
+        None => kernel().ok(),
+        Some(Engine::Xsk) => None,
+    };
     let forwarder = std::cell::RefCell::new(Some(Forwarder::start(through.forwarder())?));
     let (packets, eyes) = (stream(&profile), Eyes(watch));
     let mut ends = |wanted: Wanted| -> Result<Pair<'_>> {
         let wanted = if what.read { Wanted::All } else { wanted };
         let ports = port(core(&what.reader_cores));
-        let far = local(ports, wanted != Wanted::Counts, what, &place::enter(Part::Sink))?;
+        let far =
+            local(ports, wanted != Wanted::Counts, (&what.taking, &what.sockets), &place::enter(Part::Sink))?;
         let near = near(&senders, kernel.as_ref(), wanted);
         Ok(Pair::new(near, far, packets.clone(), profile.shape, &eyes))
     };
     // Without another command, the forwarder is ended and started anew.
-    let mut reset = || match what.reset_command.as_deref() {
+    let mut act = || match what.reset_command.as_deref() {
         Some(command) => reset(Some(command)),
         None => {
             drop(forwarder.borrow_mut().take());
@@ -299,7 +297,7 @@ fn between_namespaces(
             Ok(())
         }
     };
-    Ok((run(plan, &mut ends, Some(&mut reset), watch, each)?, senders.is_zero_copy()))
+    Ok((run(plan, &mut ends, Some(&mut act), watch, each)?, senders.is_zero_copy()))
 }
 
 fn connections(
@@ -325,53 +323,6 @@ fn connections(
     // Where the forwarder is on the initiator's core, the responder is not in its way on the other one.
     let cores = [core(&what.cores, 0), core(&what.reader_cores, machine::measured_core())];
     wires.between_namespaces(through.forwarder(), cores, watch, each)
-}
-
-/// A device's driver, as far as it can be told.
-fn driver(device: &str) -> String {
-    let link = std::fs::read_link(format!("/sys/class/net/{device}/device/driver"));
-    let name = link.ok().and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
-    name.or_else(|| {
-        let output = enclosure::execute(Command::new("ip").args(["-d", "-j", "link", "show", "dev", device]));
-        let links: serde_json::Value = serde_json::from_str(&output.ok()?).ok()?;
-        Some(links[0]["linkinfo"]["info_kind"].as_str()?.to_owned())
-    })
-    .unwrap_or_else(|| "unknown".to_owned())
-}
-
-/// Who sends. Sockets send all that is to be read: also several rates one after the other.
-fn near<'a>(senders: &'a Senders, live: Option<&'a Live>, wanted: Wanted) -> &'a dyn NearEnd {
-    match live {
-        Some(live) if wanted == Wanted::Counts || wanted == Wanted::Samples && live.has_numbers() => live,
-        _ => senders,
-    }
-}
-
-fn live(profile: &Profile, device: &str, core: Option<usize>, enter: &Enter) -> Result<Live> {
-    let (entered, name) = (Enter::clone(enter), device.to_owned());
-    let ifindex = std::thread::spawn(move || {
-        entered()?;
-        let output = enclosure::execute(Command::new("ip").args(["-j", "link", "show", "dev", &name]))?;
-        let links: serde_json::Value = serde_json::from_str(&output)?;
-        let index = links[0]["ifindex"].as_u64().and_then(|index| index.try_into().ok());
-        index.with_context(|| format!("there is no device {name}"))
-    });
-    let ifindex = ifindex.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-    let generator = Generator::load(&live::traffic(profile, ifindex)?)?;
-    Ok(Live::new(Arc::new(generator), core.unwrap_or(0), Enter::clone(enter)))
-}
-
-fn local(ports: Vec<Port>, read: bool, what: &Search, enter: &Enter) -> Result<Box<dyn FarEnd>> {
-    if read {
-        return Ok(Box::new(Reader::new(ports, what.taking.manner(&what.sockets), enter)?));
-    }
-    let device = &ports.first().context("there is no port to count at")?.device;
-    Ok(Box::new(Counter::new(device, what.taking.marks(), enter)))
-}
-
-fn reset(command: Option<&str>) -> Result<()> {
-    let command = command.context("a reset needs --reset-command: what resets the device")?;
-    enclosure::execute(Command::new("sh").args(["-c", command])).map(drop)
 }
 
 impl Search {
