@@ -46,6 +46,8 @@ pub struct Paced {
     pub first_ns: u64,
     /// The last one.
     pub last_ns: u64,
+    /// How many there were.
+    pub made: u64,
 }
 
 /// Which of the packets have a probe; all others are load.
@@ -210,7 +212,7 @@ impl Generator {
         run.context("the kernel cannot run the generator with live frames")?;
         let went = went.iter().filter(|pace| pace.first > 0).max_by_key(|pace| pace.last);
         let went = went.context("the generator made nothing")?;
-        Ok(Paced { first_ns: went.first, last_ns: went.last })
+        Ok(Paced { first_ns: went.first, last_ns: went.last, made: went.made })
     }
 
     /// As [`Self::run`], in a thread of its own that is pinned to `core`, after `enter` (which may change its namespace).

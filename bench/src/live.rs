@@ -13,11 +13,12 @@ use std::time::Duration;
 use zsync_ends::Enter;
 use zsync_ends::order::{Order, Rate, Sent, Went};
 use zsync_ends::sender::{NearEnd, Running};
+use zsync_traffic::flows::Choice;
 use zsync_traffic::pace::Shape;
 use zsync_traffic::profile::Profile;
 use zsync_traffic::size::{Sizes, in_memory};
 use zsync_traffic::sweep::Values;
-use zsync_traffic::template::{Field, Transport};
+use zsync_traffic::template::{Field, Ip, Transport};
 
 /// The least rate, packets per second: a packet's wait ends after 32,768 looks at the clock, of some 20 ns.
 pub const LEAST: u64 = 2000;
@@ -59,6 +60,7 @@ impl NearEnd for Live {
                 "the live engine sends at least {LEAST} packets/s, and {rate} were asked for"
             );
         }
+        ensure!(order.packets.is_none(), "the live engine does not end at a packet: --engine xsk does");
         // The first of each so many, so that no more than are readable have numbers.
         let every = match (order.readable, rate) {
             (Some(0), _) | (_, None) => 0,
@@ -86,14 +88,15 @@ impl NearEnd for Live {
                 return Ok(Sent { phases: vec![Went::default()], ..Sent::default() });
             }
             let paced = generator.run_paced(rate, asked, PATIENCE, Probes { every, run })?;
-            sent.store(asked, std::sync::atomic::Ordering::Relaxed);
-            let probes = if every == 0 { 0 } else { asked.div_ceil(every) };
+            let made = paced.made;
+            sent.store(made, std::sync::atomic::Ordering::Relaxed);
+            let probes = if every == 0 { 0 } else { made.div_ceil(every) };
             let of = |flow| probes / flows + u64::from(flow < probes % flows);
             // One interval more than from the first to the last: each packet has its own.
             let to_ns = paced.last_ns + 1_000_000_000 / rate;
             let went = Went { asked: probes, packets: probes, from_ns: paced.first_ns, to_ns };
             let flows = (0..flows).map(of).collect();
-            Ok(Sent { phases: vec![went], flows, load: asked - probes, ..Sent::default() })
+            Ok(Sent { phases: vec![went], flows, load: made - probes, ..Sent::default() })
         }))
     }
 }
@@ -112,6 +115,12 @@ pub fn traffic(profile: &Profile, ifindex: u32) -> Result<Traffic> {
     let Sizes::Fixed(size) = content.sizes else { return refuse("mixed sizes") };
     if !layers.tags.is_empty() || layers.tunnel.is_some() {
         return refuse("tags or tunnels");
+    }
+    if layers.ip != Ip::new(layers.ip.source, layers.ip.destination) {
+        return refuse("other TTL, DSCP or flow label");
+    }
+    if content.flows > 1 && content.choice != Choice::RoundRobin {
+        return refuse("choice of flows");
     }
     let first = u128::from(source);
     let by_source_port = |(field, values): &(Field, Values)| {

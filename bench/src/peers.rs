@@ -21,11 +21,19 @@ pub const BUILT_IN: &str = "xsk-rs";
 
 /// All of them.
 pub const PEERS: &[Peer] = &[
-    Peer { name: "dpdk-testpmd", package: "dpdk-dev", benchmarks: &["memory-patch", "veth-route"] },
+    Peer {
+        name: "dpdk-testpmd",
+        package: "dpdk-dev",
+        benchmarks: &["memory-patch", "memory-macswap", "veth-route"],
+    },
     Peer { name: "dpdk-test-fib", package: "dpdk-dev", benchmarks: &["fib"] },
     Peer { name: "dpdk-test-acl", package: "dpdk-dev", benchmarks: &["acl"] },
     Peer { name: BUILT_IN, package: "", benchmarks: &["veth-route"] },
-    Peer { name: "kernel", package: "", benchmarks: &["veth-route"] },
+    Peer {
+        name: "kernel",
+        package: "",
+        benchmarks: &["veth-route", "veth-track", "veth-nat", "veth-filter"],
+    },
     Peer { name: "kernel-xdp", package: "", benchmarks: &["veth-route"] },
     Peer { name: "nft", package: "nftables", benchmarks: &["veth-track", "veth-nat", "veth-filter"] },
 ];
@@ -119,12 +127,14 @@ pub fn install() -> Result<Vec<&'static str>> {
 pub fn find(benchmark: &str, name: &str) -> Result<&'static Peer> {
     let of_it = || PEERS.iter().filter(|peer| peer.benchmarks.contains(&benchmark));
     let names: Vec<_> = of_it().map(|peer| peer.name).collect();
-    of_it().find(|peer| peer.name == name).with_context(|| {
-        format!(
-            "{benchmark} has no peer {name}; its peers: {}",
-            if names.is_empty() { "none".into() } else { names.join(", ") }
-        )
-    })
+    of_it().find(|peer| peer.name == name || peer.name.strip_prefix("dpdk-") == Some(name)).with_context(
+        || {
+            format!(
+                "{benchmark} has no peer {name}; its peers: {}",
+                if names.is_empty() { "none".into() } else { names.join(", ") }
+            )
+        },
+    )
 }
 
 #[cfg(test)]

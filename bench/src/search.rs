@@ -17,7 +17,7 @@ use zsync_ends::pair::{Look, Pair};
 use zsync_report::curve::{LatencyCurve, LossCurve, Trial};
 use zsync_report::outcome::Ndr;
 use zsync_search::mlr::{self, Goal};
-use zsync_search::run::{Limits, Watch as Reins};
+use zsync_search::run::{Ending, Limits, Watch as Reins};
 use zsync_search::trial::{Rate as Scaled, Record};
 use zsync_search::{mrr, rfc2544};
 
@@ -118,6 +118,8 @@ pub struct Findings {
     pub texts: Vec<String>,
     /// The first goal's rate, and its loss ratio.
     pub ndr: Option<Ndr>,
+    /// The second goal's rate, where it is regular.
+    pub pdr: Option<f64>,
     /// Why the first goal's result is irregular, if it is.
     pub irregular: Option<String>,
     /// Received packets per second at the greatest rate, trial by trial.
@@ -176,10 +178,19 @@ impl Look for Eyes<'_> {
 pub enum Wanted {
     /// Count.
     Counts,
+    /// Count what a sender sent that ends a burst at the packet.
+    Bursts,
     /// Read some of the packets, as many as [`SAMPLES`], and count the others.
     Samples,
     /// Read all of them.
     All,
+}
+
+impl Wanted {
+    /// Whether packets are to be read.
+    pub fn reads(self) -> bool {
+        matches!(self, Self::Samples | Self::All)
+    }
 }
 
 /// Packets per second that are read where not all have to be.
@@ -235,6 +246,7 @@ pub fn run(
         let result = mlr::search(&mut counting, &plan.goals, limits, reins)?;
         found.keep(&result.trials);
         if let Some(first) = result.goals.first() {
+            found.pdr = result.goals.get(1).filter(|goal| goal.is_regular()).and_then(|goal| goal.lower);
             found.ndr = first.lower.map(|rate| Ndr { rate, loss_limit: first.goal.loss_ratio });
             found.irregular = (!first.is_regular()).then(|| first.ending.to_string());
         }
@@ -242,21 +254,33 @@ pub fn run(
     }
     if wants(Kind::Rfc2544) {
         let settings = rfc2544::Settings { duration: plan.trial, ..rfc2544::Settings::default() };
-        let result = rfc2544::throughput(&mut counting, settings, limits, reins)?;
-        found.keep(&result.trials);
-        found.ndr = found.ndr.or(result.lower.map(|rate| Ndr { rate, loss_limit: settings.loss_ratio }));
-        found.texts.push(result.to_string());
+        match rfc2544::throughput(&mut counting, settings, limits, reins) {
+            Ok(result) => {
+                found.keep(&result.trials);
+                if found.ndr.is_none() {
+                    found.ndr = result.lower.map(|rate| Ndr { rate, loss_limit: settings.loss_ratio });
+                    found.irregular = (result.ending != Ending::Complete).then(|| result.ending.to_string());
+                }
+                found.texts.push(result.to_string());
+            }
+            Err(error) => found.failed.push(format!("rfc2544: {error:#}")),
+        }
     }
     if wants(Kind::Mrr) {
-        let result = mrr::measure(&mut counting, plan.repeats, plan.trial, limits, reins)?;
-        found.keep(&result.trials);
-        found.mrr.clone_from(&result.received);
-        found.texts.push(result.to_string());
+        match mrr::measure(&mut counting, plan.repeats, plan.trial, limits, reins) {
+            Ok(result) => {
+                found.keep(&result.trials);
+                found.mrr.clone_from(&result.received);
+                found.texts.push(result.to_string());
+            }
+            Err(error) => found.failed.push(format!("mrr: {error:#}")),
+        }
     }
     found.notes.extend(counting.verdicts.iter().cloned());
     let throughput = found.ndr.map(|ndr| ndr.rate);
     let rest = [Kind::BackToBack, Kind::Latency, Kind::Recovery, Kind::Reset];
-    let mut counting = Some(counting);
+    // A device has room for one far end.
+    drop(counting);
     for kind in rest.into_iter().filter(|&kind| wants(kind)) {
         if watch.is_cancelled() {
             break;
@@ -268,13 +292,13 @@ pub fn run(
             continue;
         };
         let at = At { plan, throughput, maximum };
-        let done = match (kind, counting.take()) {
-            (Kind::BackToBack, Some(mut counting)) => at.bursts(&mut counting, &cancelled),
-            (Kind::Latency, _) => {
+        let done = match kind {
+            Kind::BackToBack => ends(Wanted::Bursts).and_then(|mut pair| at.bursts(&mut pair, &cancelled)),
+            Kind::Latency => {
                 ends(Wanted::Samples).and_then(|pair| at.latency(pair, limits, reins, &mut found))
             }
-            (Kind::Recovery, _) => ends(Wanted::All).and_then(|mut pair| at.recovery(&mut pair)),
-            (_, _) => match act.as_mut() {
+            Kind::Recovery => ends(Wanted::All).and_then(|mut pair| at.recovery(&mut pair)),
+            _ => match act.as_mut() {
                 Some(act) => ends(Wanted::All).and_then(|mut pair| at.reset(&mut pair, act)),
                 None => Err(anyhow!("nobody said what resets the device")),
             },
@@ -290,7 +314,7 @@ pub fn run(
 }
 
 /// What the generator reaches by itself, packets per second.
-fn reach(pair: &mut Pair<'_>, trial: Duration) -> Result<f64> {
+pub(crate) fn reach(pair: &mut Pair<'_>, trial: Duration) -> Result<f64> {
     let (sent, _) = pair.run(vec![Phase { rate: Rate::Full, duration: trial }], None, None)?;
     let rate = sent.rate();
     ensure!(rate > 0.0, "the generator sent nothing: is the device up?");

@@ -20,7 +20,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("zsync-report", &[]),
     ("zsync-search", &[]),
     ("zsync-sink", &[]),
-    ("zsync-ends", &["zsync-bench-xsk", "zsync-search", "zsync-sink", "zsync-traffic"]),
+    ("zsync-ends", &["zsync-bench-xsk", "zsync-packet", "zsync-search", "zsync-sink", "zsync-traffic"]),
     // The probe, which the generator inside of the kernel writes too.
     ("zsync-traffic", &["zsync-packet", "zsync-ebpf-common"]),
     // It shares no code with the engine's rings, on purpose; its XDP program is built as the others are.

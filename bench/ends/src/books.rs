@@ -34,7 +34,12 @@ impl Books {
         let window = if flows > MANY_FLOWS { Window::Narrow } else { Window::Wide };
         let mut sink = Sink::new(Expect { run, flows: flows.max(1), window })?;
         sink.set_clock(relation);
-        let log = log.map(|most| Vec::with_capacity(most.min(LONGEST_LOG) as usize));
+        let log = log.map(|most| -> Result<_> {
+            let mut log = Vec::new();
+            log.try_reserve_exact(most.min(LONGEST_LOG) as usize)?;
+            Ok(log)
+        });
+        let log = log.transpose()?;
         Ok(Self { sink, run, ahead_ns: relation.ahead_ns, last_lost_ns: None, log })
     }
 
@@ -86,7 +91,7 @@ impl Books {
             None => {
                 let flows = (0..).map_while(|flow| sink.flow(flow));
                 known = flows.map(|(counts, _)| counts.known).collect();
-                let asked = known.iter().sum();
+                let asked = known.iter().copied().fold(0, u64::saturating_add);
                 Told { asked, sent: &known, duration_ns: sink.span_ns(), dropped_here, steps }
             }
         };

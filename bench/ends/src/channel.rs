@@ -39,8 +39,8 @@ pub enum Ask {
         run: u32,
         /// Its flows.
         flows: u32,
-        /// By what its packets are told: offset, mask, value; none: all are taken.
-        marks: Option<(u8, [u8; 8], [u8; 8])>,
+        /// Where its packets have their marks; none: all packets are taken.
+        marks: Option<u8>,
         /// Arrivals that are to be written down at most; `None`: none are.
         log: Option<u64>,
         /// Whether every packet is to be read, or counted only.
@@ -105,6 +105,9 @@ impl Channel {
         // A host that has gone without a word is noticed: the port is not lent to it for ever.
         rustix::net::sockopt::set_socket_keepalive(&stream, true)?;
         rustix::net::sockopt::set_tcp_keepidle(&stream, PATIENCE)?;
+        rustix::net::sockopt::set_tcp_keepintvl(&stream, Duration::from_secs(5))?;
+        rustix::net::sockopt::set_tcp_keepcnt(&stream, 3)?;
+        rustix::net::sockopt::set_tcp_user_timeout(&stream, PATIENCE.as_millis() as u32)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         Ok(Self { from: BufReader::new(stream.try_clone()?), to: stream })

@@ -33,12 +33,17 @@ impl Marks {
         let (Self::Probes, What::Stream { content, .. }) = (self, what) else { return Ok(Match::All) };
         let at = Template::new(&content.layers)?.header_len();
         let Ok(at) = u8::try_from(at) else { bail!("headers of {at} bytes: marks can be found up to 255") };
-        // The two layouts of a probe, and the mark of what is only load, differ in the upper bits of the second byte.
-        let (mut mask, mut value, mut load) = ([0; 8], [0; 8], [0; 8]);
-        (mask[0], value[0], load[0]) = (0xff, SHORT_MAGIC[0], LOAD_MAGIC[0]);
-        (mask[1], value[1], load[1]) = (0xc0, SHORT_MAGIC[1] & 0xc0, LOAD_MAGIC[1] & 0xc0);
-        Ok(Match::Bytes { at, mask, value, load: Some(load) })
+        Ok(probes_at(at))
     }
+}
+
+/// Packets that have the mark of a probe, or of load, `at` bytes behind the Ethernet header's start.
+pub(crate) fn probes_at(at: u8) -> Match {
+    // The two layouts of a probe, and the mark of what is only load, differ in the upper bits of the second byte.
+    let (mut mask, mut value, mut load) = ([0; 8], [0; 8], [0; 8]);
+    (mask[0], value[0], load[0]) = (0xff, SHORT_MAGIC[0], LOAD_MAGIC[0]);
+    (mask[1], value[1], load[1]) = (0xc0, SHORT_MAGIC[1] & 0xc0, LOAD_MAGIC[1] & 0xc0);
+    Match::Bytes { at, mask, value, load: Some(load) }
 }
 
 /// Counts. See the module.
@@ -72,7 +77,7 @@ impl Counter {
     pub fn expect(&mut self, packets: Match) -> Result<()> {
         if self.program.as_ref().is_none_or(|(is, _)| *is != packets) {
             // The old one goes first: a device has room for one.
-            self.program = None;
+            self.close();
             let (enter, device) = (Enter::clone(&self.enter), self.device.clone());
             let attach = move || -> Result<Sink> {
                 enter()?;
@@ -90,6 +95,7 @@ impl Counter {
     /// Leaves the device to others.
     pub fn close(&mut self) {
         self.program = None;
+        (self.before, self.last) = (Counts::default(), 0);
     }
 }
 
@@ -114,7 +120,12 @@ impl FarEnd for Counter {
         let received = counts.taken() - self.before.taken();
         let foreign = counts.foreign - self.before.foreign;
         let mut verdicts = Vec::new();
-        if received == 0 {
+        if received == 0 && foreign > 0 {
+            verdicts.push(format!(
+                "of {foreign} packets none had its marks where the sender wrote them: a device that adds or removes headers \
+                 takes --take all"
+            ));
+        } else if received == 0 {
             verdicts.push("no packet arrived: look at the link, the filters and the addresses".to_owned());
         }
         let (rate, offered) = (zsync_sink::live::Rate, sent.all());

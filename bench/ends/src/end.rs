@@ -223,11 +223,15 @@ impl Answers {
                 clock::wait_until(pace.next().min(now + LOOK_NS));
                 continue;
             }
+            let mut is_short = false;
             let sent = socket.send(due, |frame| {
                 let Some((flow, way)) = ways.next() else { return 0 };
                 let probe = Probe { run, flow, sequence: 0, intended: now, departed: now, short: false };
-                way.back(&probe, length, frame)
+                let written = way.back(&probe, length, frame);
+                is_short |= written == 0;
+                written
             })? as u64;
+            ensure!(!is_short, "{length} bytes have no room for the packet back: give a larger size");
             pace.sent(sent);
             left -= sent;
         }

@@ -20,6 +20,14 @@ pub trait FarEnd {
     /// They cannot be counted; another host cannot be reached.
     fn counted(&mut self) -> Result<u64>;
 
+    /// Called some 20 times a second during a trial: keeps two hosts' clocks related.
+    ///
+    /// # Errors
+    /// Another host cannot be reached.
+    fn keep(&mut self) -> Result<()> {
+        Ok(())
+    }
+
     /// What is to be seen meanwhile, for the time since the last line.
     ///
     /// # Errors
@@ -40,6 +48,10 @@ impl<F: FarEnd + ?Sized> FarEnd for Box<F> {
 
     fn counted(&mut self) -> Result<u64> {
         (**self).counted()
+    }
+
+    fn keep(&mut self) -> Result<()> {
+        (**self).keep()
     }
 
     fn line(&mut self, took: Duration) -> Result<String> {

@@ -116,17 +116,17 @@ pub struct Sent {
 impl Sent {
     /// Packets that were to leave.
     pub fn asked(&self) -> u64 {
-        self.phases.iter().map(|phase| phase.asked).sum()
+        self.phases.iter().map(|phase| phase.asked).fold(0, u64::saturating_add)
     }
 
     /// Packets that were handed to the device.
     pub fn packets(&self) -> u64 {
-        self.phases.iter().map(|phase| phase.packets).sum()
+        self.phases.iter().map(|phase| phase.packets).fold(0, u64::saturating_add)
     }
 
     /// Packets that were handed to the device, load among them.
     pub fn all(&self) -> u64 {
-        self.packets() + self.load
+        self.packets().saturating_add(self.load)
     }
 
     /// From the first phase's begin to the last one's end.

@@ -8,7 +8,7 @@ use crate::far::{FarEnd, Seen};
 use crate::order::{Order, Phase, Rate, Sent};
 use crate::sender::NearEnd;
 use crate::source::What;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use rustix::time::{ClockId, clock_gettime};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,6 +19,7 @@ use zsync_search::reset::{Arrival, Reset, reset_time};
 use zsync_search::trial::{Measured, Trial};
 use zsync_sink::clock::{Host, Pair as Clocks, Watch};
 use zsync_traffic::pace::Shape;
+use zsync_traffic::stream::Content;
 
 /// How often the clocks are looked at, and the far end is asked whether more has come.
 const LOOK: Duration = Duration::from_millis(50);
@@ -29,7 +30,7 @@ const STRAGGLE: Duration = Duration::from_secs(2);
 /// How often there is a live line.
 const LINE: Duration = Duration::from_secs(1);
 /// A clock set by more than this was set, nanoseconds.
-const STEP_NS: u64 = 1_000;
+pub const STEP_NS: u64 = 1_000;
 /// How late a packet of a throughput trial may leave: half of what the smallest usual ring holds at 1 M packets/s.
 pub const PATIENCE: Duration = Duration::from_micros(500);
 /// How long a relieved device is watched: several times what any buffer holds.
@@ -136,6 +137,7 @@ impl<'a> Pair<'a> {
                 break sent;
             }
             watch.observe(&clocks());
+            self.far.keep()?;
             if act.as_ref().is_some_and(|(when, _)| start.elapsed() >= *when)
                 && let Some((_, act)) = act.take()
             {
@@ -212,7 +214,15 @@ impl<'a> Pair<'a> {
         reset: &mut dyn FnMut() -> Result<()>,
     ) -> Result<Reset> {
         let phase = Phase { rate: self.shaped(rate), duration };
-        let (sent, seen) = self.run(vec![phase], None, Some((duration / 3, reset)))?;
+        // One flow: its numbers tell which packets the reset cost.
+        let What::Stream { content, seed } = self.what.clone() else {
+            bail!("a capture has no numbers to tell a reset by")
+        };
+        let content = Arc::new(Content { flows: 1, ..Content::clone(&content) });
+        let many = std::mem::replace(&mut self.what, What::Stream { content, seed });
+        let done = self.run(vec![phase], None, Some((duration / 3, reset)));
+        self.what = many;
+        let (sent, seen) = done?;
         self.sound(&sent, &seen)?;
         let first = seen.arrivals.iter().map(|(_, at)| *at).min().context("nothing arrived")?;
         let arrivals: Vec<Arrival> = seen
@@ -237,7 +247,7 @@ impl Trial for Pair<'_> {
             asked: rate,
             offered: if whole { sent.rate().min(rate) } else { sent.rate() },
             sent: sent.all(),
-            received: seen.received + seen.load,
+            received: seen.received.saturating_add(seen.load),
             duration: sent.duration(),
             latency: seen.latency.map(Into::into),
         })
@@ -278,7 +288,7 @@ impl Overload for Pair<'_> {
 }
 
 /// Both clocks of this host.
-pub(crate) fn clocks() -> Clocks {
+pub fn clocks() -> Clocks {
     let before = clock::now();
     let time = clock_gettime(ClockId::Realtime);
     let realtime_ns = time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64;

@@ -177,12 +177,14 @@ impl Reader {
             self.open = Some(Open::new(&self.ports, &self.manner, packets, &self.enter)?);
         }
         let Some(open) = &self.open else { bail!("no socket is open") };
+        self.missed = open.missed();
+        self.before = open.program.counts()?;
         for desk in &open.desks {
+            // The old ones' memory first: they may be large.
+            *desk.books() = None;
             let log = log.filter(|_| flows == 1);
             *desk.books() = Some(Books::new(run, flows, self.relation, log)?);
         }
-        self.missed = open.missed();
-        self.before = open.program.counts()?;
         self.interval = Interval::new()?;
         Ok(())
     }
@@ -215,9 +217,15 @@ impl Reader {
                 log.extend(others);
             }
         }
-        let dropped_here = open.missed() - self.missed;
         let counts = open.program.counts()?;
+        // What came on a queue that nobody reads is no loss of the device under test.
+        let unread = counts.lost - self.before.lost;
+        let dropped_here = open.missed() - self.missed + unread;
         let mut seen = first.close(sent, steps, dropped_here)?;
+        if unread > 0 {
+            seen.verdicts
+                .push(format!("{unread} packets came on queues that nobody reads: give all in --queues"));
+        }
         seen.foreign += counts.foreign - self.before.foreign;
         seen.load = counts.load - self.before.load;
         Ok(seen)
@@ -234,8 +242,10 @@ impl FarEnd for Reader {
 
     fn counted(&mut self) -> Result<u64> {
         self.failure()?;
-        let desks = self.open.iter().flat_map(|open| &open.desks);
-        Ok(desks.map(|desk| desk.books().as_ref().map_or(0, |books| books.sink.received())).sum())
+        let Some(open) = &self.open else { return Ok(0) };
+        let load = open.program.counts()?.load.saturating_sub(self.before.load);
+        let read = |desk: &Arc<Desk>| desk.books().as_ref().map_or(0, |books| books.sink.received());
+        Ok(open.desks.iter().map(read).fold(load, u64::saturating_add))
     }
 
     fn line(&mut self, took: Duration) -> Result<String> {

@@ -5,7 +5,7 @@
 //! trip, which is more than most devices take: for latencies, have both ends on one host, or measure there and back.
 
 use crate::channel::{Answer, Ask, Channel, VERSION, clock as which_clock, went, words};
-use crate::counter::{Counter, Marks};
+use crate::counter::{Counter, Marks, probes_at};
 use crate::far::{FarEnd, Seen};
 use crate::order::{Order, Sent};
 use crate::pair::clocks;
@@ -15,7 +15,7 @@ use anyhow::{Context, Result, bail, ensure};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 use zsync_bench_xsk::{Match, clock};
-use zsync_sink::clock::{Exchange, Exchanges, Host, Relation, Step, Watch};
+use zsync_sink::clock::{Exchange, Exchanges, Host, Relation, STEPS_KEPT, Step, Watch};
 use zsync_traffic::flows::MOST;
 
 /// How long a host is tried to be reached.
@@ -23,6 +23,8 @@ const REACH: Duration = Duration::from_secs(5);
 /// Exchanges before a trial, and with each question during it.
 const FIRST: usize = 64;
 const ALSO: usize = 8;
+/// Phases of an order at most.
+const PHASES: usize = 1024;
 /// Exchanges of which the quickest is kept.
 const ROUND: u32 = 8;
 
@@ -82,7 +84,7 @@ impl FarEnd for Remote {
         ensure!(flows > 0 || !self.read, "a capture has no probes to read: count its packets instead");
         let marks = match self.marks.of(&order.what)? {
             Match::All => None,
-            Match::Bytes { at, mask, value, load: _ } => Some((at, mask, value)),
+            Match::Bytes { at, .. } => Some(at),
         };
         self.ask(&Ask::Begin {
             run: order.run,
@@ -99,6 +101,11 @@ impl FarEnd for Remote {
             Answer::Counted(count) => Ok(count),
             other => bail!("the far end was asked for a count, and said {other:?}"),
         }
+    }
+
+    fn keep(&mut self) -> Result<()> {
+        // The far end asks for the time with each question.
+        self.counted().map(drop)
     }
 
     fn line(&mut self, took: Duration) -> Result<String> {
@@ -125,7 +132,7 @@ impl FarEnd for Remote {
 /// Lends the queues of a device to one driver after the other, for ever; `say` is told what goes on.
 ///
 /// # Errors
-/// The listener's. What goes wrong with one driver is told to it and to `say`, and ends its session only.
+/// None: what goes wrong with one driver is told to it and to `say`, and ends its session only.
 pub fn lend(
     listener: &TcpListener,
     ports: &[Port],
@@ -134,13 +141,26 @@ pub fn lend(
     say: &dyn Fn(&str),
 ) -> Result<()> {
     loop {
-        let (stream, driver) = listener.accept()?;
+        let (stream, driver) = match listener.accept() {
+            Ok(accepted) => accepted,
+            // It may pass, as a shortage of descriptors does.
+            Err(error) => {
+                say(&error.to_string());
+                std::thread::sleep(Duration::from_millis(100));
+                continue;
+            }
+        };
         say(&format!("{driver} drives"));
         match Session::new(stream, ports, manner, enter).and_then(|mut session| session.serve(say)) {
             Ok(()) => say(&format!("{driver} has hung up")),
-            Err(error) => say(&format!("{driver}: {error:#}")),
+            Err(error) => say(&format!("{driver}: {}", printable(&format!("{error:#}")))),
         }
     }
+}
+
+/// What another host said may be in it: nothing that a terminal takes for a command, and not too much.
+fn printable(text: &str) -> String {
+    text.chars().take(300).flat_map(char::escape_debug).collect()
 }
 
 /// A driver's time with the port.
@@ -152,6 +172,8 @@ struct Session {
     reads: bool,
     exchanges: Option<Exchanges>,
     watch: Watch,
+    /// Whether every packet may be taken.
+    takes_all: bool,
     /// The present order, as far as it is told here: for the counter, which needs no more.
     marks: Match,
 }
@@ -166,6 +188,7 @@ impl Session {
             reads: false,
             exchanges: None,
             watch: Watch::new(Host::Sink, 1_000),
+            takes_all: manner.marks == Marks::All,
             marks: Match::All,
         })
     }
@@ -174,7 +197,7 @@ impl Session {
         while self.channel.wait()? {
             let Some(ask) = self.channel.hear::<Ask>()? else { break };
             let answer = self.answer(ask).unwrap_or_else(|error| {
-                say(&format!("{error:#}"));
+                say(&printable(&format!("{error:#}")));
                 Answer::Failed(format!("{error:#}"))
             });
             self.channel.say(&answer)?;
@@ -196,12 +219,18 @@ impl Session {
             Ask::Begin { run, flows, marks, log, read } => {
                 ensure!(flows <= MOST, "{flows} flows: there can be {MOST}");
                 self.reads = read;
-                self.marks = marks.map_or(Match::All, |(at, mask, value)| Match::Bytes {
-                    at,
-                    mask,
-                    value,
-                    load: None,
-                });
+                // The driver says where marks are, and not what counts as one.
+                self.marks = match marks {
+                    Some(at) => probes_at(at),
+                    None => {
+                        ensure!(
+                            self.takes_all,
+                            "the port is lent for packets with marks, and all were asked for: \
+                             start `receive --take all` there"
+                        );
+                        Match::All
+                    }
+                };
                 self.watch = Watch::new(Host::Sink, 1_000);
                 self.watch.observe(&clocks());
                 self.relate(FIRST)?;
@@ -228,6 +257,10 @@ impl Session {
             Ask::End { phases, flows, steps } => {
                 ensure!(flows <= MOST, "{flows} flows: there can be {MOST}");
                 let flows = self.channel.hear_numbers(flows)?;
+                ensure!(
+                    phases.len() <= PHASES && steps.len() <= STEPS_KEPT,
+                    "more phases or steps than there can be"
+                );
                 let sent = Sent { phases: phases.into_iter().map(went).collect(), flows, ..Sent::default() };
                 let theirs =
                     steps.into_iter().map(|(at_ns, by_ns)| Step { host: Host::Sender, at_ns, by_ns });

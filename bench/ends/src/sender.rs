@@ -19,6 +19,8 @@ use zsync_bench_xsk::{Options, Transmitter, clock};
 const LEAD_NS: u64 = 2_000_000;
 /// Bytes of the Ethernet header, and of two tags: what a frame may have beyond the MTU.
 const BEYOND_MTU: usize = 14 + 8;
+/// Bytes that a socket's frame has for a packet: a page less the headroom.
+const FRAME: usize = 3840;
 
 /// Who sends orders.
 pub trait NearEnd {
@@ -47,7 +49,7 @@ impl Job {
         let Self { order, share, ready, go, done, stop, sent } = self;
         let made = Source::new(&order.what, order.run, share).and_then(|source| {
             let longest = order.what.longest().max(source.longest());
-            let limit = mtu + BEYOND_MTU;
+            let limit = (mtu + BEYOND_MTU).min(FRAME);
             ensure!(
                 longest <= limit,
                 "{} takes frames of at most {limit} bytes (MTU {mtu}), and the longest packet has {longest}: \
@@ -182,6 +184,12 @@ impl Drop for Senders {
             // A panic was told where it happened.
             let _ = thread.handle.take().map(JoinHandle::join);
         }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop();
     }
 }
 

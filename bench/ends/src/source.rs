@@ -3,7 +3,7 @@
 //! Times are nanoseconds since the start of the phase, of a capture since that of the order.
 
 use crate::order::Rate;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use std::path::PathBuf;
 use std::sync::Arc;
 use zsync_traffic::pace::{BURST, Pace};
@@ -61,6 +61,7 @@ impl Source {
                 Ok(Self::Stream { stream, pace: None, seed: *seed })
             }
             What::Capture { path, timing, rounds } => {
+                ensure!(of == 1, "a capture leaves by one queue of one device, and {of} were given");
                 let name = || path.display().to_string();
                 let file = std::fs::File::open(path).with_context(name)?;
                 let replay =
@@ -128,7 +129,7 @@ impl Source {
                 length
             }
             Self::Capture { next, packet, .. } => {
-                let due = next.is_some_and(|next| start + next <= now);
+                let due = next.is_some_and(|next| start.saturating_add(next) <= now);
                 let Some(room) = frame.get_mut(..packet.len()).filter(|_| due) else { return 0 };
                 room.copy_from_slice(packet);
                 let length = packet.len();

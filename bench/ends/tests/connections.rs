@@ -51,9 +51,8 @@ fn the_capacity_of_a_table_is_found_to_the_connection_whatever_it_does_when_full
                 let found = capacity(opener, filling, &|| false).unwrap();
                 let expected = (Ending::Complete, Some(room as u64), Some(room as u64 + 1));
                 assert_eq!((found.ending, found.fitted, found.failed), expected, "{profile}: {found}");
-                assert!(found.trials.iter().all(|trial| !trial.short()), "{found}");
                 // One that forgets has let every packet through in phase 1: it is phase 2 that tells.
-                let over = found.trials.iter().filter(|trial| trial.count > room as u64);
+                let over = found.trials.iter().filter(|trial| trial.count > room as u64 && !trial.short());
                 for trial in over {
                     let all = full == Full::Forgets;
                     assert_eq!(trial.phase1.established == trial.count, all, "{trial}");

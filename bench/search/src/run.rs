@@ -203,7 +203,11 @@ impl<'a, T: Trial> Run<'a, T> {
         let measured = self.trial.run(rate, duration).map_err(|error| SearchError::Trial { rate, error })?;
         // The generator's word on the rate asked is not needed: it is known here.
         let measured = Measured { asked: rate, ..measured };
-        check(&measured, duration)?;
+        if let Err(error) = check(&measured, duration) {
+            self.cancelled |= (self.watch.cancelled)();
+            // Whoever cancels cuts the trial short that is under way, and it says nothing.
+            return if self.cancelled { Ok(Attempt::Ended(Ending::Cancelled)) } else { Err(error) };
+        }
         self.spent = self.spent.saturating_add(measured.duration);
         let record = Record::from(measured);
         self.records.push(record);

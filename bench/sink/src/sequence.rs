@@ -130,8 +130,9 @@ impl Books {
 
     /// Adds another flow's.
     pub const fn add(&mut self, other: &Self) {
-        self.sent += other.sent;
-        self.lost += other.lost;
+        // What others say, and what is on the wire, may be any number.
+        self.sent = self.sent.saturating_add(other.sent);
+        self.lost = self.lost.saturating_add(other.lost);
         self.counts.add(&other.counts);
     }
 }

@@ -48,7 +48,7 @@ pub struct Generate {
     #[arg(long, value_delimiter = ',')]
     cores: Vec<usize>,
     /// As many as go, instead of the profile's rate.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "pcap")]
     full: bool,
     /// For how long.
     #[arg(long, default_value_t = 10.0)]

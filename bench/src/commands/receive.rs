@@ -10,9 +10,11 @@ use zsync_bench::enclosure::execute;
 use zsync_bench::watch::Watch;
 use zsync_ends::counter::Marks;
 use zsync_ends::far::FarEnd;
+use zsync_ends::pair::{STEP_NS, clocks as clocks_of_this_host};
 use zsync_ends::reader::{Manner, Reader};
 use zsync_ends::remote::lend;
 use zsync_ends::source::What;
+use zsync_sink::clock::{Host, Watch as Clocks};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Stamp {
@@ -42,6 +44,11 @@ pub struct Taking {
 }
 
 impl Taking {
+    /// Whether every packet is taken.
+    pub fn takes_all(&self) -> bool {
+        self.take == Take::All
+    }
+
     /// Refuses to take everything from the device that this host is reached by.
     ///
     /// # Errors
@@ -113,9 +120,11 @@ pub fn receive(what: &Receive) -> Result<ExitCode> {
     let mut reader = Reader::new(ports, manner, &here())?;
     expect(&mut reader, &packets, profile.content.run, &what.taking)?;
     let watch = Watch::new("receive");
+    let mut clocks = Clocks::new(Host::Sink, STEP_NS);
     let (start, mut said) = (Instant::now(), Instant::now());
     let time = what.seconds.map(Duration::try_from_secs_f64).transpose()?.unwrap_or(Duration::MAX);
     while start.elapsed() < time && watch.sleep(Duration::from_millis(100)).is_ok() {
+        clocks.observe(&clocks_of_this_host());
         if said.elapsed() >= Duration::from_secs(1) {
             let line = reader.line(said.elapsed())?;
             said = Instant::now();
@@ -123,11 +132,15 @@ pub fn receive(what: &Receive) -> Result<ExitCode> {
         }
     }
     watch.clear();
-    let seen = reader.close(None, &[])?;
+    let seen = reader.close(None, clocks.steps())?;
     print!("{}", seen.text);
     println!(
         "sent and lost are as the numbers in the packets tell: what was sent behind the last one that came is not known here"
     );
+    println!("the latencies hold if the generator runs on this host, by whose clock they are told");
+    if seen.load > 0 {
+        println!("{} packets of the kernel's generator came, which have no numbers", seen.load);
+    }
     if seen.foreign > 0 {
         println!("{} packets of others: left to the kernel, or none of this run", seen.foreign);
     }

@@ -15,6 +15,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 use zsync_bench::forwarder::{self, Forwarder};
 use zsync_bench::kernel::Way;
+use zsync_bench::live::LEAST;
 use zsync_bench::machine;
 use zsync_bench::outcome::COMMIT;
 use zsync_bench::place::{self, Part};
@@ -167,16 +168,36 @@ pub fn search(what: &Search) -> Result<ExitCode> {
     let mut outcomes = Vec::new();
     let mut is_found = true;
     if what.measure.iter().any(|kind| !kind.is_of_connections()) {
-        let (found, is_zero_copy) = match what.through {
+        let (mut found, is_zero_copy) = match what.through {
             Some(through) => between_namespaces(what, &plan, through, &watch, &each)?,
             None => between_ports(what, &plan, &watch, &each)?,
         };
         watch.clear();
+        if !what.read && !what.taking.takes_all() {
+            found
+                .notes
+                .push("counted, not read: copies would hide losses; --read tells them apart".to_owned());
+        }
         if !what.json {
             print!("{found}");
         }
         is_found = !found.texts.is_empty() && found.failed.is_empty();
-        outcomes.push(outcome(what, &found, if is_zero_copy { "AF_XDP zero copy" } else { "AF_XDP copy" }));
+        let mode = if is_zero_copy { "AF_XDP zero copy" } else { "AF_XDP copy" };
+        outcomes.push(outcome(what, &found, mode));
+        for (name, title, samples) in [
+            (
+                "search pdr",
+                "the greatest rate at which at most 0.5 % is lost",
+                found.pdr.into_iter().collect(),
+            ),
+            ("search mrr", "what comes through when all is sent that can be", found.mrr.clone()),
+        ] {
+            if !samples.is_empty() {
+                let ours = Series::new(what.name(), samples);
+                let other = Outcome::new(name, "packets/s", Direction::More, ours);
+                outcomes.push(located(what, Outcome { title: title.to_owned(), ..other }, mode));
+            }
+        }
     }
     if what.measure.iter().find(of_connections).is_some() && !watch.is_cancelled() {
         let each = |attempt: &Attempt| {
@@ -243,8 +264,8 @@ fn between_ports(
     };
     let (packets, eyes) = (stream(&profile), Eyes(watch));
     let mut ends = |wanted: Wanted| -> Result<Pair<'_>> {
-        let wanted = if what.read { Wanted::All } else { wanted };
-        let read = wanted != Wanted::Counts;
+        let wanted = what.wanted(wanted);
+        let read = wanted.reads();
         let far: Box<dyn FarEnd> = match (&what.to, what.remote) {
             (Some(device), _) => {
                 let ports = what.sockets.ports(std::slice::from_ref(device), &what.reader_cores)?;
@@ -267,6 +288,11 @@ fn between_namespaces(
     each: &dyn Fn(&Record),
 ) -> Result<(Findings, bool)> {
     let profile = what.packets.profile_with(None, place::PROFILE)?;
+    let layers = &profile.content.layers;
+    ensure!(
+        layers.ip.source.is_ipv4() && layers.tags.is_empty() && layers.tunnel.is_none(),
+        "the namespaces are joined by plain IPv4: other packets are searched with between ports (--from, --to)"
+    );
     let port = |core: usize| vec![Port { device: "eth0".to_owned(), queue: 0, core: Some(core) }];
     let core = |cores: &[usize]| cores.first().copied().unwrap_or(0);
     let senders =
@@ -278,13 +304,14 @@ fn between_namespaces(
         None => kernel().ok(),
         Some(Engine::Xsk) => None,
     };
+    let least = if kernel.is_some() { LEAST as f64 } else { 0.0 };
+    let plan = &Plan { minimum: plan.minimum.max(least), ..plan.clone() };
     let forwarder = std::cell::RefCell::new(Some(Forwarder::start(through.forwarder())?));
     let (packets, eyes) = (stream(&profile), Eyes(watch));
     let mut ends = |wanted: Wanted| -> Result<Pair<'_>> {
-        let wanted = if what.read { Wanted::All } else { wanted };
+        let wanted = what.wanted(wanted);
         let ports = port(core(&what.reader_cores));
-        let far =
-            local(ports, wanted != Wanted::Counts, (&what.taking, &what.sockets), &place::enter(Part::Sink))?;
+        let far = local(ports, wanted.reads(), (&what.taking, &what.sockets), &place::enter(Part::Sink))?;
         let near = near(&senders, kernel.as_ref(), wanted);
         Ok(Pair::new(near, far, packets.clone(), profile.shape, &eyes))
     };
@@ -292,6 +319,10 @@ fn between_namespaces(
     let mut act = || match what.reset_command.as_deref() {
         Some(command) => reset(Some(command)),
         None => {
+            ensure!(
+                through != Through::Kernel,
+                "nothing resets the kernel's forwarding: give --reset-command"
+            );
             drop(forwarder.borrow_mut().take());
             *forwarder.borrow_mut() = Some(Forwarder::start(through.forwarder())?);
             Ok(())
@@ -316,6 +347,7 @@ fn connections(
         plan: zsync_bench::connections::Plan { kinds, count, most, minimum, maximum, time },
     };
     let Some(through) = what.through else {
+        what.from.iter().chain(&what.to).try_for_each(|device| what.taking.check(device))?;
         let to = what.to.as_ref().map(|device| (device, &what.reader_cores[..]));
         return wires.between_ports((&what.from, &what.cores), to, watch, each);
     };
@@ -326,6 +358,11 @@ fn connections(
 }
 
 impl Search {
+    /// What the far end is to do: where everything is taken, only what was read is known to be the trial's.
+    fn wanted(&self, wanted: Wanted) -> Wanted {
+        if self.read || self.taking.takes_all() { Wanted::All } else { wanted }
+    }
+
     /// What is measured, as a report names it.
     fn name(&self) -> String {
         self.through.map_or("device under test", |through| through.forwarder().name()).to_owned()

@@ -79,7 +79,7 @@ pub struct Sockets {
     #[arg(long, value_delimiter = ',', default_value = "0")]
     queues: Vec<u32>,
     /// Entries of each ring: a power of two, 64 to 32768.
-    #[arg(long, default_value_t = 2048)]
+    #[arg(long, default_value_t = 2048, value_parser = clap::value_parser!(u32).range(64..=32768))]
     ring: u32,
 }
 

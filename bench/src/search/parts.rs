@@ -7,6 +7,9 @@ use zsync_report::curve::{LatencyCurve, Percentile};
 use zsync_search::run::{Limits, Watch as Reins};
 use zsync_search::{back_to_back, latency, recovery, reset};
 
+/// Part of what the sender reaches that counts as its full rate in bursts.
+const REACHED: f64 = 0.8;
+
 /// Searches at parts of a rate.
 pub(super) struct At<'a> {
     pub plan: &'a Plan,
@@ -16,10 +19,12 @@ pub(super) struct At<'a> {
 
 impl At<'_> {
     pub fn bursts(&self, pair: &mut Pair<'_>, cancelled: &dyn Fn() -> bool) -> Result<String> {
+        // Bursts of a few packets never quite reach what a trial does, and a slower one would end the search.
+        let rate = (super::reach(pair, self.plan.trial)? * REACHED).min(self.maximum);
         let settings = back_to_back::Settings {
-            rate: self.maximum,
-            throughput: self.throughput.min(self.maximum * 0.999),
-            longest: (self.maximum * self.plan.trial.as_secs_f64()) as u64,
+            rate,
+            throughput: self.throughput.min(rate * 0.999),
+            longest: (rate * self.plan.trial.as_secs_f64()) as u64,
             repeats: self.plan.repeats,
         };
         Ok(back_to_back::measure(pair, settings, cancelled)?.to_string())
