@@ -71,6 +71,7 @@ fn measure(names: &[String], peer: Option<&Peer>, what: &Settings) -> Result<Exi
     let (alone, others): (Vec<_>, Vec<_>) = names.iter().partition(|name| costs::find(name).is_some());
     let order = [&alone[..], &others[..]].concat();
     let chosen = others.into_iter().map(|name| benchmarks::find(name)).collect::<Result<Vec<_>>>()?;
+    let mut shown = Vec::new();
     if !enclosure::is_inside() {
         for (name, plan) in alone.into_iter().filter_map(|name| Some((name, costs::find(name)?))) {
             let budget = Duration::try_from_secs_f64(what.seconds)?;
@@ -83,9 +84,17 @@ fn measure(names: &[String], peer: Option<&Peer>, what: &Settings) -> Result<Exi
             } else {
                 print!("{costs}");
             }
+            shown.extend(outcomes);
+            // The inner process would write it anew, without these.
+            if let Some(path) = what.html.as_ref().filter(|_| chosen.is_empty()) {
+                write_page(path, &shown)?;
+            }
             if watch.is_cancelled() {
                 return Ok(interrupted(&order, name));
             }
+        }
+        if what.html.is_some() && !chosen.is_empty() && !shown.is_empty() {
+            eprintln!("zsync-bench: the page has the comparisons; run the others by themselves for theirs");
         }
     }
     if chosen.is_empty() {
@@ -100,7 +109,6 @@ fn measure(names: &[String], peer: Option<&Peer>, what: &Settings) -> Result<Exi
         let _pages = HugePages::reserve().inspect_err(|error| eprintln!("zsync-bench: {error:#}"));
         return enclosure::run();
     }
-    let mut shown = Vec::new();
     for benchmark in chosen {
         let rounds = what.rounds.unwrap_or(benchmark.rounds);
         let (rounds, budget) = (rounds as usize, Duration::try_from_secs_f64(what.seconds)?);

@@ -30,7 +30,8 @@ pub fn section(index: usize, outcome: &Outcome) -> String {
     }
     figures(&mut out, outcome, is_valid);
     let order: Vec<&str> = outcome.series().map(|series| series.name.as_str()).collect();
-    if is_valid {
+    // A search that is left open has trials all the same, each of which measured something.
+    if is_valid || ratios.is_empty() {
         both(&mut out, "Loss by offered rate", |size| loss::plot(&outcome.loss, &order, size));
         both(&mut out, "Latency by percentile", |size| latency::plot(&outcome.latency, &order, size));
     }
