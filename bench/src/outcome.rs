@@ -70,8 +70,11 @@ impl Report {
         let mut outcome = Outcome::new(name, format!("{}{unit}", self.unit), Direction::More, ours);
         outcome.title = about.to_owned();
         outcome.command = command.to_owned();
-        let (driver, mode) =
-            if self.name.starts_with("veth") { ("veth", "AF_XDP copy") } else { ("null", "in memory") };
+        let (driver, mode) = match self.name {
+            "veth-track" | "veth-nat" | "veth-filter" => ("veth", "the kernel's stack"),
+            name if name.starts_with("veth") => ("veth", "AF_XDP copy"),
+            _ => ("null", "in memory"),
+        };
         outcome.machine = self.machine.with_devices(driver, mode);
         outcome.commit = COMMIT.to_owned();
         outcome.notes.clone_from(&self.notes);

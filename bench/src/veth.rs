@@ -232,7 +232,7 @@ fn compare(
     }
     report.notes.push(format!(
         "{SIZE}-byte UDP, {flows} flows, packets per second of wall time at the far end, {:.1} s a round; processor time \
-         is that of both cores, the generator's and other programs' included; the kernel's ways are references: they \
+         is that of all cores, the generator's and other programs' included; the kernel's ways are references: they \
          neither copy packets nor leave the generator's core",
         round.as_secs_f64()
     ));
@@ -331,6 +331,6 @@ fn measure(kind: Kind, generator: &Arc<Generator>, round: Duration, watch: &Watc
         forwarded: packets / (to - from).as_secs_f64(),
         generated: generated as f64 / whole,
         tracked,
-        cost: [busy(GENERATOR_CORE) + busy(measured_core()), busy(measured_core())].map(|ns| ns / packets),
+        cost: [(0..busy_after.len()).map(busy).sum(), busy(measured_core())].map(|ns| ns / packets),
     })
 }

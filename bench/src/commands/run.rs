@@ -160,7 +160,15 @@ fn interrupted(order: &[&String], last: &str) -> ExitCode {
 
 /// As it was called, to be called again.
 pub fn command_line() -> String {
-    let arguments: Vec<String> =
-        std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned()).collect();
+    let quoted = |argument: std::ffi::OsString| {
+        let word = argument.to_string_lossy().into_owned();
+        let is_plain = |c: char| c.is_alphanumeric() || "-_=.,:/+@%".contains(c);
+        if !word.is_empty() && word.chars().all(is_plain) {
+            word
+        } else {
+            format!("'{}'", word.replace('\'', r"'\''"))
+        }
+    };
+    let arguments: Vec<String> = std::env::args_os().skip(1).map(quoted).collect();
     format!("zsync-bench {}", arguments.join(" "))
 }
