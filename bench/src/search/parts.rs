@@ -7,6 +7,8 @@ use zsync_report::curve::{LatencyCurve, Percentile};
 use zsync_search::run::{Limits, Watch as Reins};
 use zsync_search::{back_to_back, latency, recovery, reset};
 
+/// Packets per second that tell a reset to 50 µs.
+const RESET_RATE: f64 = 20_000.0;
 /// Part of what the sender reaches that counts as its full rate in bursts.
 const REACHED: f64 = 0.8;
 
@@ -69,8 +71,8 @@ impl At<'_> {
         pair.patience = None;
         let mut trials = Vec::new();
         for _ in 0..self.plan.repeats {
-            // Half of what the device carries, so that only the reset is to blame.
-            trials.push(pair.reset(self.throughput / 2.0, self.plan.trial, act)?);
+            // Half of what the device carries, so that only the reset is to blame, and no more than any host reads.
+            trials.push(pair.reset((self.throughput / 2.0).min(RESET_RATE), self.plan.trial, act)?);
         }
         Ok(reset::Resets { trials }.to_string())
     }
