@@ -278,7 +278,7 @@ impl<D: Device> Worker<D> {
                 }
                 Verdict::Drop(reason) => Err(reason),
                 // A snapshot leaves no packet without a decision; a stage that holds takes the frame itself.
-                Verdict::Next | Verdict::Goto(_) | Verdict::Hold => Err(DropReason::Undecided),
+                Verdict::Next | Verdict::Goto(_) | Verdict::Worker(_) => Err(DropReason::Undecided),
             };
             match dropped {
                 Ok(()) => counters.punted += 1,

@@ -27,8 +27,8 @@ pub enum Verdict {
     Punt,
     /// Nowhere; counted by reason.
     Drop(DropReason),
-    /// Kept by the stage, which has taken the frame.
-    Hold,
+    /// To this worker, which owns the packet's flow: it runs it through the pipelines from its input port on.
+    Worker(u8),
 }
 
 macro_rules! reasons {
@@ -107,11 +107,63 @@ reasons! {
     VlanTagged = 25, "vlan-tagged";
     /// Time to live, or hop limit, used up.
     TtlExpired = 26, "ttl-expired";
+    /// A filter's rule, or its default, says drop.
+    Filtered = 27, "filtered";
+    /// A filter's rule says reject, and no answer could be sent: its rate is used up, or the packet allows none (RFC 1122 §3.2.2).
+    Rejected = 28, "rejected";
+    /// No connection that it could belong to: outside the window, a wrong flag, an answer to nothing.
+    Invalid = 29, "invalid-state";
+    /// No room for another flow, and none that may be evicted.
+    FlowTableFull = 30, "flow-table-full";
+    /// Its source has as many flows as one may have.
+    SourceLimit = 31, "source-limit";
+    /// As many half-open connections as there may be.
+    SynLimit = 32, "syn-limit";
+    /// No external port left for it.
+    NatNoPort = 33, "nat-no-port";
+    /// To an external address, and no mapping or forward is there for it.
+    NatNoMapping = 34, "nat-no-mapping";
+    /// A mapping is there, but its filtering does not let this sender in (RFC 4787 §5).
+    NatFiltered = 35, "nat-filtered";
+    /// A fragment that overlaps another (RFC 5722).
+    FragmentOverlap = 36, "fragment-overlap";
+    /// A fragment whose first fragment did not come in time.
+    FragmentTimeout = 37, "fragment-timeout";
+    /// As many datagrams in fragments as there may be.
+    FragmentTableFull = 38, "fragment-table-full";
+    /// A fragment that cannot be one: too small, beyond 65,535 bytes, of a wrong length.
+    FragmentMalformed = 39, "fragment-malformed";
+    /// Beyond its rate.
+    Policed = 40, "policed";
+    /// It would have to wait longer than its shaper may hold it.
+    ShapeFull = 41, "shape-full";
+    /// No backend is up.
+    NoBackend = 42, "no-backend";
+    /// No room ahead of the packet for another header.
+    NoHeadroom = 43, "no-headroom";
+    /// What a tunnel carries is cut or not a packet.
+    TunnelMalformed = 44, "tunnel-malformed";
+    /// A tunnel packet from a peer, or for a network, that is not configured.
+    TunnelUnknown = 45, "tunnel-unknown";
+    /// A VLAN that is no port.
+    VlanUnknown = 46, "vlan-unknown";
+    /// An ICMP error about a packet of no flow that is known.
+    IcmpUnrelated = 47, "icmp-unrelated";
+    /// No free frame for a copy, an answer or a fragment.
+    NoFrame = 48, "no-frame";
+    /// Shorter than its transport header.
+    TransportTruncated = 49, "transport-truncated";
+    /// TCP flags that no connection has.
+    TcpInvalid = 50, "tcp-invalid";
+    /// An address that a translation between prefixes cannot map (RFC 6296).
+    NatPrefix = 51, "nat-prefix";
+    /// A kind of packet that a translation cannot carry.
+    NatUntranslatable = 52, "nat-untranslatable";
 }
 
 impl DropReason {
     /// Counters that the shared-memory layout reserves for reasons.
-    pub const SLOTS: usize = 64;
+    pub const SLOTS: usize = 128;
 
     /// The reason with this number.
     pub fn from_number(number: usize) -> Option<Self> {
