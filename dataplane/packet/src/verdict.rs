@@ -163,7 +163,7 @@ reasons! {
 
 impl DropReason {
     /// Counters that the shared-memory layout reserves for reasons.
-    pub const SLOTS: usize = 128;
+    pub const SLOTS: usize = 64;
 
     /// The reason with this number.
     pub fn from_number(number: usize) -> Option<Self> {
