@@ -15,4 +15,5 @@ pub mod snapshot;
 pub mod spec;
 pub mod stage;
 pub mod stages;
+pub mod state;
 pub mod tables;
