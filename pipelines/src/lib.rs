@@ -17,3 +17,4 @@ pub mod stage;
 pub mod stages;
 pub mod state;
 pub mod tables;
+pub mod trace;
