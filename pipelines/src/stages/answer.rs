@@ -1,8 +1,8 @@
 //! A packet turned, where it lies, into what its sender is told of it: an ICMP error or a TCP reset.
 //!
 //! Owns the rules of RFC 792, 1122 §3.2.2, 1812 §4.3.2, 4443 §2.4 and 9293 §3.5.2. Refuses what none may be sent for: ICMP
-//! errors and ICMP of unknown kinds, resets, later fragments, whatever went to or came from a group or nobody. So **no answer
-//! is ever answered**. Keeps true: an answer is no longer than 576 bytes (IPv4) or 1280 (IPv6), all its checksums are right,
+//! errors and ICMP of unknown kinds, resets for resets, later fragments, whatever went to or came from a group or nobody. So
+//! **answers to answers do not go on**. Keeps true: an answer is no longer than 576 bytes (IPv4) or 1280 (IPv6), all its checksums are right,
 //! and it leaves by the port that the packet came in by, for the station that sent it: no route is asked, which somebody
 //! who forges addresses could choose. How many leave a second, [`Limits`] says.
 //!
@@ -338,7 +338,8 @@ fn error_v6(
 
 /// The 8 bytes of a message ahead of what it quotes.
 fn message(kind: u8, code: u8, [a, b, c, d]: [u8; 4], pseudo: Sum, quote: &[u8]) -> [u8; 8] {
-    let [hi, lo] = (pseudo + Sum::of(&[kind, code, 0, 0, a, b, c, d]) + Sum::of(quote)).finish().to_be_bytes();
+    let [hi, lo] =
+        (pseudo + Sum::of(&[kind, code, 0, 0, a, b, c, d]) + Sum::of(quote)).finish().to_be_bytes();
     [kind, code, hi, lo, a, b, c, d]
 }
 
@@ -347,10 +348,10 @@ fn reset_v4(ip: &Ipv4<'_>) -> Option<Draft> {
     let (source, destination) = (ip.destination(), ip.source());
     let spec = Ipv4Spec { dont_fragment: true, ..Ipv4Spec::new(source, destination, protocol::TCP) };
     let mut head = [0; LONGEST_HEAD];
-    head.get_mut(20..40)?.copy_from_slice(&reset(&tcp, Sum::pseudo_v4(source, destination, protocol::TCP, 20)));
+    head.get_mut(20..40)?
+        .copy_from_slice(&reset(&tcp, Sum::pseudo_v4(source, destination, protocol::TCP, 20)));
     emit_v4(&spec, &mut head, 20)?;
-    let key =
-        FlowKey::v4((source, tcp.destination_port()), (destination, tcp.source_port()), protocol::TCP);
+    let key = FlowKey::v4((source, tcp.destination_port()), (destination, tcp.source_port()), protocol::TCP);
     Some(Draft { head, len: 40, quoted: 0, version: 4, protocol: protocol::TCP, key })
 }
 
@@ -359,10 +360,10 @@ fn reset_v6(ip: &Ipv6<'_>) -> Option<Draft> {
     let (source, destination) = (ip.destination(), ip.source());
     let spec = Ipv6Spec::new(source, destination, protocol::TCP);
     let mut head = [0; LONGEST_HEAD];
-    head.get_mut(40..60)?.copy_from_slice(&reset(&tcp, Sum::pseudo_v6(source, destination, protocol::TCP, 20)));
+    head.get_mut(40..60)?
+        .copy_from_slice(&reset(&tcp, Sum::pseudo_v6(source, destination, protocol::TCP, 20)));
     emit_v6(&spec, &mut head, 20)?;
-    let key =
-        FlowKey::v6((source, tcp.destination_port()), (destination, tcp.source_port()), protocol::TCP);
+    let key = FlowKey::v6((source, tcp.destination_port()), (destination, tcp.source_port()), protocol::TCP);
     Some(Draft { head, len: 60, quoted: 0, version: 6, protocol: protocol::TCP, key })
 }
 

@@ -8,7 +8,6 @@
 use crate::stage::Cx;
 use zsync_packet::burst::{Burst, Fragment};
 use zsync_packet::header::ipv4::HEADER_LEN;
-use zsync_packet::header::options::Options;
 use zsync_packet::header::{Ipv4, Ipv4Mut};
 use zsync_packet::verdict::{DropReason, PortId, Verdict};
 
@@ -41,19 +40,22 @@ pub fn fragment(
     let later = LaterHeader::of(&ip, packet);
     let room = |header: usize| mtu.checked_sub(header).map(|room| room / 8 * 8).filter(|room| *room > 0);
     let (Some(first), Some(next)) = (room(whole), room(later.len)) else { return Err(DropReason::TooBig) };
-    let payload = ip.payload();
-    let Some((first_part, rest)) = payload.split_at_checked(first).filter(|(_, rest)| !rest.is_empty()) else {
+    if usize::from(ip.total_len()) <= mtu {
         return Ok(());
-    };
-    let parts = rest.chunks(next);
-    if !cx.can_spawn(parts.len()) {
+    }
+    // The first part is shorter than the packet, as the packet is longer than `mtu`.
+    let (first_part, mut rest) = ip.payload().split_at_checked(first).ok_or(DropReason::IpTruncated)?;
+    // All parts are multiples of eight bytes but the last, which may fill what is left of its packet.
+    let last = mtu - later.len;
+    let count = 1 + rest.len().saturating_sub(last).div_ceil(next);
+    if !cx.can_spawn(count) {
         return Err(DropReason::NoFrame);
     }
     let (base, last_has_more) = (usize::from(ip.fragment_offset()), ip.more_fragments());
-    let count = parts.len();
-    for (n, part) in parts.enumerate() {
-        let place = (base + first + n * next) / 8;
-        let more = n + 1 < count || last_has_more;
+    let mut place = (base + first) / 8;
+    for n in 1..=count {
+        let is_last = n == count;
+        let (part, after) = rest.split_at(if is_last { rest.len() } else { next });
         let len = l3 + later.len + part.len();
         let made = cx.spawn(port, len, Verdict::Transmit(output), facts.delay, |bytes| {
             let (head, body) = bytes.split_at_mut(l3 + later.len);
@@ -61,11 +63,12 @@ pub fn fragment(
             to_link.copy_from_slice(link);
             to_header.copy_from_slice(later.bytes());
             body.copy_from_slice(part);
-            finish(&mut bytes[l3..], place, more);
+            finish(&mut bytes[l3..], place, !is_last || last_has_more);
         });
         if !made {
             return Err(DropReason::NoFrame);
         }
+        (rest, place) = (after, place + next / 8);
     }
     let (place, len) = (base / 8, whole + first_part.len());
     if let Some(packet) = burst.bytes_mut(i).get_mut(l3..l3 + len) {
@@ -123,12 +126,6 @@ fn finish(packet: &mut [u8], place: usize, more: bool) {
     if let Ok(mut ip) = Ipv4Mut::parse(packet) {
         ip.fill_checksum();
     }
-}
-
-/// Whether a packet's options, if it has any, can be walked to their end.
-#[cfg(test)]
-fn has_sound_options(options: &[u8]) -> bool {
-    Options::new(options).all(|option| option.is_ok())
 }
 
 #[cfg(test)]
