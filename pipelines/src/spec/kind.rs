@@ -195,7 +195,10 @@ impl Kind {
             Kind::List { of, min, max } => format!("a list of {min} to {max}, each {}", of.expected()),
             Kind::ByPort(of) => format!("a table that gives ports {}", of.expected()),
             Kind::ByNumber { min, max, of } => {
-                format!("a table whose keys are numbers from {min} to {max}, and each value {}", of.expected())
+                format!(
+                    "a table whose keys are numbers from {min} to {max}, and each value {}",
+                    of.expected()
+                )
             }
             Kind::OneKey(keys) => {
                 let keys: Vec<String> = keys.iter().map(|(name, _)| format!("{{ {name} = … }}")).collect();
