@@ -181,13 +181,14 @@ fn answers_are_as_the_routes_say_and_come_from_the_ports_address() {
 
         // The port gets other addresses while it runs; the client goes on sending to its MAC address. (Of the same prefix length,
         // the new one would go with the old one.)
-        let mac = lab.router.run(|| Ok(std::fs::read_to_string("/sys/class/net/eth1/address")?))?;
+        let link = lab.router.ip("link show dev eth1")?;
+        let mac =
+            link.split_whitespace().skip_while(|word| *word != "link/ether").nth(1).context("no MAC")?;
         for (old, new, family, server) in
             [("10.1.0.1", "10.1.0.9/25", "-4", v4), ("fd01::1", "fd01::9/64 nodad", "-6", v6)]
         {
             let device = "dev eth0";
-            lab.client
-                .ip(&format!("{family} neigh replace {old} lladdr {} {device} nud permanent", mac.trim()))?;
+            lab.client.ip(&format!("{family} neigh replace {old} lladdr {} {device} nud permanent", mac))?;
             lab.router.ip(&format!("{family} addr add {new} dev eth1"))?;
             let len = if family == "-4" { 24 } else { 64 };
             lab.router.ip(&format!("{family} addr del {old}/{len} dev eth1"))?;
