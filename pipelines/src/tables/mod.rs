@@ -3,5 +3,6 @@
 #![forbid(unsafe_code)]
 
 pub mod fib;
+pub mod flow;
 pub mod index;
 pub mod records;
