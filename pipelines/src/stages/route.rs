@@ -14,8 +14,12 @@ use crate::tables::fib::{Adjacency, Fib, FibTables, Route as FibRoute};
 use std::net::IpAddr;
 use zsync_packet::burst::{BURST, Bits, Burst};
 use zsync_packet::flow::{FlowKey, HashKey};
-use zsync_packet::header::{EthernetMut, Ipv4, Ipv4Mut, Ipv6, Ipv6Mut, ethernet};
+use zsync_packet::header::{Ipv4, Ipv6};
 use zsync_packet::verdict::{DropReason, PortId, Verdict};
+
+mod rewrite;
+
+use rewrite::{Fit, Refusal, rewrite};
 
 /// Packets a second, per worker, that go to the kernel only to be answered with an ICMP error. The kernel itself sends
 /// no more than 1,000 a second by default (`icmp_msgs_per_sec`), so more would only cost the slow path.
@@ -270,86 +274,6 @@ fn prefix(address: IpAddr, len: u8) -> String {
         IpAddr::V6(address) => IpAddr::V6(cut(address.to_bits(), 128).into()),
     };
     format!("{network}/{len}")
-}
-
-/// Why a packet is not forwarded, and what its sender is told.
-enum Refusal {
-    /// An ICMP error.
-    Icmp(DropReason, Answer),
-    /// Nothing: the kernel forwards it, as its options say.
-    Kernel,
-    /// Nothing.
-    Silent(DropReason),
-}
-
-impl Refusal {
-    /// An `unreachable` route: no host there for IPv4 (`ip_error`, net/ipv4/route.c), no route for IPv6 (`ip6_pkt_discard`,
-    /// net/ipv6/route.c).
-    #[cold]
-    fn unreachable(version: u8) -> Self {
-        let answer = if version == 4 { Answer::HostUnreachable } else { Answer::NoRoute };
-        Self::Icmp(DropReason::Unreachable, answer)
-    }
-}
-
-/// How a packet leaves.
-enum Fit {
-    Whole,
-    /// It is longer than the output takes, and may be taken apart (RFC 1812 §5.2.6).
-    InParts,
-}
-
-/// Ages the packet and gives it its new Ethernet addresses. What is refused has not changed.
-#[inline]
-fn rewrite(burst: &mut Burst, i: usize, output: &PortFacts, mac: [u8; 6]) -> Result<Fit, Refusal> {
-    let facts = *burst.facts(i);
-    let bytes = burst.bytes_mut(i);
-    let l3 = usize::from(facts.l3);
-    let Some(packet) = bytes.get_mut(l3..) else { return Err(Refusal::Silent(DropReason::IpTruncated)) };
-    let fit = match facts.version {
-        4 => age_v4(packet, output)?,
-        _ => age_v6(packet, output)?,
-    };
-    let mut frame = EthernetMut::parse(bytes).map_err(|_| Refusal::Silent(DropReason::EthernetTruncated))?;
-    frame.set_destination(mac);
-    frame.set_source(output.mac);
-    Ok(fit)
-}
-
-const _: () = assert!(ethernet::HEADER_LEN == 14, "a punted packet is cut at l3, behind the Ethernet header");
-
-#[inline]
-fn age_v4(packet: &mut [u8], output: &PortFacts) -> Result<Fit, Refusal> {
-    let ip = Ipv4::parse(packet).map_err(|_| Refusal::Silent(DropReason::IpTruncated))?;
-    if ip.has_options() {
-        return Err(Refusal::Kernel);
-    }
-    if ip.ttl() <= 1 {
-        return Err(Refusal::Icmp(DropReason::TtlExpired, Answer::TimeExceeded));
-    }
-    let fits = u32::from(ip.total_len()) <= output.mtu;
-    if !fits && ip.dont_fragment() {
-        return Err(Refusal::Icmp(DropReason::TooBig, Answer::TooBig { mtu: output.mtu }));
-    }
-    if let Ok(mut ip) = Ipv4Mut::parse(packet) {
-        let _ = ip.decrement_ttl();
-    }
-    Ok(if fits { Fit::Whole } else { Fit::InParts })
-}
-
-#[inline]
-fn age_v6(packet: &mut [u8], output: &PortFacts) -> Result<Fit, Refusal> {
-    let ip = Ipv6::parse(packet).map_err(|_| Refusal::Silent(DropReason::IpTruncated))?;
-    if ip.hop_limit() <= 1 {
-        return Err(Refusal::Icmp(DropReason::TtlExpired, Answer::TimeExceeded));
-    }
-    if u32::from(ip.payload_len()) + 40 > output.mtu {
-        return Err(Refusal::Icmp(DropReason::TooBig, Answer::TooBig { mtu: output.mtu }));
-    }
-    if let Ok(mut ip) = Ipv6Mut::parse(packet) {
-        let _ = ip.decrement_hop_limit();
-    }
-    Ok(Fit::Whole)
 }
 
 #[cfg(test)]

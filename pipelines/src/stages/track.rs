@@ -60,13 +60,15 @@ impl Track {
         &self.flows
     }
 
-    /// Forgets the flows that the last burst began, and whose first packet was dropped since. The burst still holds its
+    /// Forgets the flows that the last burst began, and whose first packet was dropped or answered since. The burst still holds its
     /// packets, and all of them are decided.
     pub fn settle(&mut self, burst: &Burst) {
         let count = std::mem::take(&mut self.count);
         for &(i, id) in self.begun.iter().take(count) {
             let i = usize::from(i);
-            let fresh = matches!(burst.verdict(i), Verdict::Drop(_)) && burst.facts(i).flow == id.fact();
+            let facts = burst.facts(i);
+            let ended = matches!(burst.verdict(i), Verdict::Drop(_)) || facts.answered;
+            let fresh = ended && facts.flow == id.fact();
             if fresh && self.flows.is_it(id, burst.key(i)) == Some(false) {
                 self.flows.remove(id);
             }
