@@ -68,8 +68,7 @@ impl Range {
     /// Which of its addresses this is: what [`Self::nth`] takes.
     #[inline]
     pub fn number(&self, address: IpAddr) -> Option<u64> {
-        self.contains(address)
-            .then(|| ((bits(address) & !self.mask) >> if self.v4 { 96 } else { 0 }) as u64)
+        self.contains(address).then(|| ((bits(address) & !self.mask) >> if self.v4 { 96 } else { 0 }) as u64)
     }
 }
 
@@ -110,12 +109,7 @@ impl PrefixPair {
             return Err(PairError::Length);
         }
         let (internal_range, external_range) = (Range::of(internal), Range::of(external));
-        Ok(Self {
-            internal: internal_range,
-            external: external_range,
-            adjustment: None,
-            len: internal.len(),
-        })
+        Ok(Self { internal: internal_range, external: external_range, adjustment: None, len: internal.len() })
     }
 
     /// NPTv6 (RFC 6296 §3): as [`Self::exact`], but one word behind the prefix is adjusted so that the sum of the address
@@ -164,7 +158,9 @@ impl PrefixPair {
         let mapped = to.first | bits(from) & !to.mask;
         match self.adjustment {
             None => Some(address(mapped, from)),
-            Some(adjustment) => adjust(mapped, self.len, signed(adjustment)).map(|bits| IpAddr::V6(bits.into())),
+            Some(adjustment) => {
+                adjust(mapped, self.len, signed(adjustment)).map(|bits| IpAddr::V6(bits.into()))
+            }
         }
     }
 }
@@ -240,11 +236,13 @@ mod tests {
 
     #[test]
     fn one_to_one_keeps_what_is_behind_the_prefix() {
-        let pair = PrefixPair::exact("10.0.8.0/24".parse().unwrap(), "203.0.113.0/24".parse().unwrap()).unwrap();
+        let pair =
+            PrefixPair::exact("10.0.8.0/24".parse().unwrap(), "203.0.113.0/24".parse().unwrap()).unwrap();
         assert_eq!(pair.outside(at("10.0.8.77")), Some(at("203.0.113.77")));
         assert_eq!(pair.inside(at("203.0.113.77")), Some(at("10.0.8.77")));
         assert_eq!((pair.outside(at("10.0.9.1")), pair.inside(at("10.0.8.1"))), (None, None));
-        let host = PrefixPair::exact("fd00::5/128".parse().unwrap(), "2001:db8::5/128".parse().unwrap()).unwrap();
+        let host =
+            PrefixPair::exact("fd00::5/128".parse().unwrap(), "2001:db8::5/128".parse().unwrap()).unwrap();
         assert_eq!(host.outside(at("fd00::5")), Some(at("2001:db8::5")));
         assert_eq!(host.outside(at("10.0.0.5")), None);
     }
@@ -254,7 +252,8 @@ mod tests {
         let exact = |a: &str, b: &str| PrefixPair::exact(a.parse().unwrap(), b.parse().unwrap()).unwrap_err();
         assert_eq!(exact("10.0.0.0/8", "2001:db8::/32"), PairError::Family);
         assert_eq!(exact("10.0.0.0/8", "11.0.0.0/9"), PairError::Length);
-        let neutral = |a: &str, b: &str| PrefixPair::neutral(a.parse().unwrap(), b.parse().unwrap()).unwrap_err();
+        let neutral =
+            |a: &str, b: &str| PrefixPair::neutral(a.parse().unwrap(), b.parse().unwrap()).unwrap_err();
         assert_eq!(neutral("10.0.0.0/8", "11.0.0.0/8"), PairError::Adjustment);
         assert_eq!(neutral("fd00::/65", "fd01::/65"), PairError::Adjustment);
     }
