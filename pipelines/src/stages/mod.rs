@@ -2,6 +2,7 @@
 
 pub mod decide;
 pub mod macswap;
+pub mod nat;
 pub mod parse;
 pub mod partial;
 pub mod patch;
