@@ -170,7 +170,10 @@ impl NatRules {
         if inward.is_none() && outward.is_none() {
             return Ok(None);
         }
-        Ok(Some(outward.unwrap_or(source).to(&target)))
+        let from = outward.unwrap_or(source);
+        // An echo has its identifier as both ports.
+        let echo = matches!(from.protocol(), protocol::ICMP | protocol::ICMPV6);
+        Ok(Some(from.to(&if echo { target.with_port(from.port()) } else { target })))
     }
 
     /// Where a destination leads, if it is one of ours.
