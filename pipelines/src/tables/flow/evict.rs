@@ -17,10 +17,10 @@ const AT_ONCE: u32 = 8;
 #[derive(Clone, Copy, Debug, Default)]
 struct Choice {
     expired: Option<FlowId>,
-    /// And the end of its life.
+    /// Of the weak, and when it was seen last.
     weak: Option<(u64, FlowId)>,
-    /// And when it was seen last.
-    oldest: Option<(u64, FlowId)>,
+    /// Of the others.
+    other: Option<(u64, FlowId)>,
 }
 
 impl Choice {
@@ -29,18 +29,14 @@ impl Choice {
         if life == 0 {
             return;
         }
-        let earlier = |than: Option<(u64, FlowId)>, when| than.is_none_or(|(least, _)| when < least);
         if life <= now {
             self.expired = self.expired.or(Some(id));
-        } else if hot.bits() & bit::WEAK != 0 {
-            if earlier(self.weak, life) {
-                self.weak = Some((life, id));
-            }
-        } else {
-            let seen = life.saturating_sub(timeout(hot));
-            if earlier(self.oldest, seen) {
-                self.oldest = Some((seen, id));
-            }
+            return;
+        }
+        let seen = life.saturating_sub(timeout(hot));
+        let best = if hot.bits() & bit::WEAK != 0 { &mut self.weak } else { &mut self.other };
+        if best.is_none_or(|(least, _)| seen < least) {
+            *best = Some((seen, id));
         }
     }
 }
@@ -60,7 +56,9 @@ impl Flows {
                 choice.look(FlowId(hand), hot, now, timeout);
             }
             hand += 1;
-            if choice.expired.is_some() || (look.is_multiple_of(AT_ONCE) && choice.weak.is_some()) {
+            // One that came just now may well be answered: it is spared as long as another is found.
+            let stale = choice.weak.is_some_and(|(seen, _)| seen < now);
+            if choice.expired.is_some() || (stale && look.is_multiple_of(AT_ONCE)) {
                 break;
             }
         }
@@ -85,7 +83,7 @@ impl Flows {
         let (id, reason) = match choice {
             Choice { expired: Some(id), .. } => (id, word::EVICTED_EXPIRED),
             Choice { weak: Some((_, id)), .. } => (id, word::EVICTED_WEAK),
-            Choice { oldest: Some((_, id)), .. } if weak == 0 => (id, word::EVICTED_ESTABLISHED),
+            Choice { other: Some((_, id)), .. } if weak == 0 => (id, word::EVICTED_ESTABLISHED),
             _ => return false,
         };
         self.remove(id);
