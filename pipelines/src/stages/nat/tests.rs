@@ -11,9 +11,10 @@ use crate::spec::{Forward, Masquerade, PairOfPrefixes, Prefix, SourceNat};
 use crate::stages::fixture::{IN, MAC_IN, OUT, Seen, ports as two_ports, run};
 use crate::stages::parse::Parse;
 use crate::tables::fib::{FibLayout, FibWriter, Target};
-use crate::tables::flow::{FlowSpace, Limits, State, bit};
+use crate::tables::flow::{self, Limits, bit};
 use crate::tables::nat::Endpoint;
 use packets::End;
+use zsync_packet::region::Region;
 use zsync_packet::verdict::PortId;
 
 /// The port inside, and the one outside.
@@ -42,7 +43,7 @@ impl Stage for Tracker {
             let hash = self.flows.hash(&key);
             let (id, reply) = self.flows.find(&key, hash).unwrap_or_else(|| {
                 let limits = Limits { half_open: 1000, per_source: 0 };
-                let state = State { bits: bit::WEAK, ..State::default() };
+                let state = flow::State { bits: bit::WEAK, ..flow::State::default() };
                 let until = (cx.now, cx.now + 300 * SECOND);
                 let id = self.flows.create(&key, hash, &state, until, &limits, |_| SECOND).unwrap();
                 (id, false)
@@ -65,8 +66,8 @@ struct Edge {
     own: Vec<Vec<IpAddr>>,
     fib: FibWriter,
     parse: Parse,
-    flows: Region,
-    memory: Region,
+    flows: State,
+    memory: Option<State>,
     tracker: Tracker,
     nat: Nat,
     now: u64,
@@ -87,8 +88,8 @@ impl Edge {
         let facts = two_ports().into_iter().map(|port| PortFacts { mac: MAC_IN, ..port }).collect();
         let own =
             vec![vec![[10, 0, 0, 254].into()], vec![[203, 0, 113, 1].into(), "2001:db8::1".parse().unwrap()]];
-        let flows = Region::heap(FLOWS.bytes());
-        let memory = Region::heap(layout(&spec).bytes());
+        let flows = State::heap(StateSize { shared: 0, each: FLOWS.bytes() }, 1);
+        let memory = size(&spec).map(|size| State::heap(size, 1));
         let parse = Parse::new(facts, true);
         let (tracker, nat) = Self::open(&spec, &own, &fib, &flows, &memory);
         Self { spec, own, fib, parse, flows, memory, tracker, nat, now: SECOND }
@@ -98,21 +99,22 @@ impl Edge {
         spec: &NatSpec,
         own: &[Vec<IpAddr>],
         fib: &FibWriter,
-        flows: &Region,
-        memory: &Region,
+        flows: &State,
+        memory: &Option<State>,
     ) -> (Tracker, Nat) {
         let hash_key = HashKey::from_seed(3);
-        let flows = Flows::open(flows.clone(), FLOWS, hash_key.clone()).unwrap();
-        flows.recover();
         let with = NatResources {
             own,
             fib: Some(fib.reader()),
-            flows: Some(flows.clone()),
-            region: Some(memory.clone()),
-            hash_key,
-            worker: (0, 1),
+            flows: Some((flows.clone(), FLOWS)),
+            state: memory.clone(),
+            hash_key: hash_key.clone(),
         };
-        (Tracker { flows }, Nat::new(spec, with).unwrap())
+        let mut nat = Nat::new(spec, with).unwrap();
+        nat.assign(0);
+        let flows = Flows::open(flows.shard(0).unwrap(), FLOWS, hash_key).unwrap();
+        flows.recover();
+        (Tracker { flows }, nat)
     }
 
     /// Another process, or another configuration, over the same memory.
@@ -120,8 +122,15 @@ impl Edge {
         (self.tracker, self.nat) = Self::open(&self.spec, &self.own, &self.fib, &self.flows, &self.memory);
     }
 
+    /// As the worker does: flows that begin with what is dropped are forgotten.
     fn pass<P: AsRef<[u8]>>(&mut self, port: PortId, packets: &[P]) -> Vec<Seen> {
-        run(&mut [&mut self.parse, &mut self.tracker, &mut self.nat], port, packets, self.now)
+        let seen = run(&mut [&mut self.parse, &mut self.tracker, &mut self.nat], port, packets, self.now);
+        for seen in
+            seen.iter().filter(|seen| seen.verdict != Verdict::Next && seen.facts.state == FlowState::New)
+        {
+            self.tracker.flows.remove(FlowId(seen.facts.flow - 1));
+        }
+        seen
     }
 
     fn one(&mut self, port: PortId, packet: &[u8]) -> Seen {

@@ -208,7 +208,7 @@ fn both_directions_have_one_owner_and_clients_are_spread() {
     let workers = 3;
     let rules = |own: &[Vec<IpAddr>]| NatRules::new(&spec, own, Some(edge.fib.reader())).unwrap();
     let hash_key = HashKey::from_seed(3);
-    let owners = owner::Owners::new(rules(&edge.own), ports(&spec, (0, workers)), hash_key.clone(), workers);
+    let owners = Owners::new(rules(&edge.own), ports(&spec, (0, workers)), hash_key.clone(), workers);
     let mut seen = [0; 3];
     for client in 0..60u8 {
         let inside = Endpoint::new([10, 0, 0, client].into(), 4000 + u16::from(client), 17);
@@ -219,6 +219,10 @@ fn both_directions_have_one_owner_and_clients_are_spread() {
         let memory = Region::heap(layout(&spec).bytes());
         let state =
             Translations::open(&memory, layout(&spec), ports(&spec, (owner, workers)), 2, hash_key.clone());
+        let state = state.map(|mut state| {
+            state.start();
+            state
+        });
         let rules = rules(&edge.own);
         let first = First { key: &inside.to(&server), input: LAN, has_ports: true, now: 0 };
         let out = rules.decide(&first, state.as_ref()).unwrap().unwrap();
