@@ -1,11 +1,13 @@
 //! Who goes when there is no room: see [the module](super).
 //!
 //! A hand goes round the records, as in the clock algorithm of paging; each new flow that needs room looks at the next few.
-//! Keeps true: no more than [`LOOKS`] records are looked at for one flow; and as long as any flow is weak, none that is not
-//! is evicted: the new flow is refused, and the next one looks further.
+//! Where there is nothing but better flows, the rings say which of the newer ones are weak. Keeps true: no more than a fixed
+//! number of records is looked at for one flow; and as long as any flow is weak, none that is not is evicted: then the new
+//! flow is refused, and the next one looks further.
 
 use super::layout::word;
 use super::record::{FlowId, Hot, bit};
+use super::ring::Ring;
 use super::table::Flows;
 
 /// Records that one new flow looks at, at most.
@@ -63,7 +65,20 @@ impl Flows {
             }
         }
         self.set_header(word::HAND, u64::from(hand));
+        if choice.expired.is_none() && choice.weak.is_none() && self.counted().0 > 0 {
+            let newer = [Ring::Weak, Ring::HalfOpen].into_iter().find_map(|ring| self.oldest(ring));
+            choice.weak = newer.map(|id| (0, id));
+        }
         self.evict(choice)
+    }
+
+    /// Evicts the oldest half-open connection; false when none is found.
+    #[cold]
+    pub(super) fn evict_half_open(&self) -> bool {
+        let Some(id) = self.oldest(Ring::HalfOpen) else { return false };
+        self.remove(id);
+        self.count(word::EVICTED_HALF_OPEN);
+        true
     }
 
     /// Evicts one of the flows that share both buckets of `hash`.
