@@ -229,7 +229,7 @@ impl FibTables<'_> {
     }
 
     /// Where `route` leads a packet whose flow hashes to `hash`: of several hops, each takes its weight's share of the hashes.
-    /// All packets of a flow take the same hop as long as the route's hops stay.
+    /// All packets of a flow take the same hop as long as the route has that hop and gets no new ones.
     #[inline]
     pub fn adjacency(&self, route: Route, hash: u32) -> Adjacency {
         Adjacency::of_word(self.adjacency_word(route, hash))
