@@ -301,6 +301,7 @@ pub(super) fn tables_of(spec: &Spec) -> Vec<u32> {
         .flat_map(|pipeline| &pipeline.stages)
         .filter_map(|stage| match stage.spec {
             StageSpec::Route { table } => Some(table),
+            StageSpec::Nat(ref nat) => Some(nat.table),
             _ => None,
         })
         .collect();

@@ -37,7 +37,7 @@ use crate::spec::{Filtering, NatSpec};
 use crate::stage::{Cx, Stage};
 use crate::state::{State, StateSize};
 use crate::tables::fib::Fib;
-use crate::tables::flow::{FlowId, FlowSpace, Flows};
+use crate::tables::flow::{FlowId, Flows, Shards};
 use crate::tables::nat::{NatLayout, PairError, Ports, Sweep, Translations};
 use owner::Owners;
 use rules::{First, NatRules};
@@ -60,15 +60,14 @@ pub struct Nat {
 #[derive(Clone, Debug)]
 struct Memory {
     spec: NatSpec,
-    flows: Option<(State, FlowSpace)>,
+    flows: Option<Shards>,
     own: Option<State>,
     hash_key: HashKey,
 }
 
 impl Memory {
     fn flows_of(&self, worker: usize) -> Option<Flows> {
-        let (state, space) = self.flows.as_ref()?;
-        Flows::open(state.shard(worker)?, *space, self.hash_key.clone()).ok()
+        self.flows.as_ref()?.worker(worker)
     }
 
     fn mappings_of(&self, worker: usize) -> Option<Translations> {
@@ -87,7 +86,7 @@ pub struct NatResources<'a> {
     /// The routes of the table that the configuration names.
     pub fib: Option<Fib>,
     /// The flows of the `track` stage ahead; where only prefixes are paired, there need be none.
-    pub flows: Option<(State, FlowSpace)>,
+    pub flows: Option<Shards>,
     /// Memory of [`size`], where that says any.
     pub state: Option<State>,
     /// The secret of this boot.

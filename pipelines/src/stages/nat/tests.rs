@@ -11,7 +11,7 @@ use crate::spec::{Forward, Masquerade, PairOfPrefixes, Prefix, SourceNat};
 use crate::stages::fixture::{IN, MAC_IN, OUT, Seen, ports as two_ports, run};
 use crate::stages::parse::Parse;
 use crate::tables::fib::{FibLayout, FibWriter, Target};
-use crate::tables::flow::{self, Limits, bit};
+use crate::tables::flow::{self, FlowSpace, Limits, bit};
 use crate::tables::nat::Endpoint;
 use packets::End;
 use zsync_packet::region::Region;
@@ -106,7 +106,7 @@ impl Edge {
         let with = NatResources {
             own,
             fib: Some(fib.reader()),
-            flows: Some((flows.clone(), FLOWS)),
+            flows: Some(Shards::new(flows.clone(), FLOWS, hash_key.clone()).unwrap()),
             state: memory.clone(),
             hash_key: hash_key.clone(),
         };
