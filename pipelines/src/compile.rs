@@ -4,15 +4,18 @@
 //! `parse` stage ahead of the first stage that works on IP.
 
 use crate::snapshot::{AnyStage, MAX_STAGES, Pipeline, Placed, PortFacts, Snapshot};
-use crate::spec::{Layer, Spec, StageSpec};
+use crate::spec::{Layer, NatSpec, Spec, StageSpec};
 use crate::stages::decide::Decide;
 use crate::stages::macswap::MacSwap;
+use crate::stages::nat::{self, Nat, NatError, NatResources};
 use crate::stages::parse::Parse;
 use crate::stages::patch::Patch;
 use crate::stages::route::Route;
 use crate::state::State;
 use crate::tables::fib::Fib;
+use crate::tables::flow::Shards;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use zsync_packet::flow::HashKey;
 use zsync_packet::verdict::{PipelineId, PortId};
 
@@ -44,6 +47,14 @@ pub enum CompileError {
         stage: String,
         /// The kernel's number of the table.
         table: u32,
+    },
+    /// A `nat` stage without what it needs.
+    #[error("stage {stage}: {source}")]
+    Nat {
+        /// The stage's label.
+        stage: String,
+        /// What is wrong with it.
+        source: NatError,
     },
     /// More stages than there are counters.
     #[error("{stages} stages over all pipelines: at most {MAX_STAGES} can be counted")]
@@ -91,6 +102,7 @@ pub fn compile(spec: &Spec, epoch: u64, with: &Resources) -> Result<Snapshot, Co
                         Route::new(fib(*table)?, with.ports.clone(), with.hash_key.clone()).by_mark(marked),
                     )
                 }
+                StageSpec::Nat(spec) => AnyStage::Nat(translation(&stage.label, spec, None, with)?),
                 StageSpec::MacSwap => AnyStage::MacSwap(MacSwap),
                 StageSpec::Drop => AnyStage::Decide(Decide::DROP),
                 StageSpec::Punt => AnyStage::Decide(Decide::PUNT),
@@ -108,4 +120,24 @@ pub fn compile(spec: &Spec, epoch: u64, with: &Resources) -> Result<Snapshot, Co
         return Err(CompileError::TooManyStages { stages: number });
     }
     Ok(Snapshot { epoch, pipelines, entry })
+}
+
+/// A `nat` stage behind the tracking stage whose flows are given.
+fn translation(
+    label: &str,
+    spec: &NatSpec,
+    flows: Option<Shards>,
+    with: &Resources,
+) -> Result<Nat, CompileError> {
+    let addresses = |port: &PortFacts| port.v4.map(Into::into).into_iter().chain(port.v6.map(Into::into));
+    let own: Vec<Vec<IpAddr>> = with.ports.iter().map(|port| addresses(port).collect()).collect();
+    let kept = with.states.get(label).cloned();
+    let resources = NatResources {
+        own: &own,
+        fib: with.fibs.get(&spec.table).cloned(),
+        flows,
+        state: kept.or_else(|| nat::size(spec).map(|size| State::heap(size, with.workers))),
+        hash_key: with.hash_key.clone(),
+    };
+    Nat::new(spec, resources).map_err(|source| CompileError::Nat { stage: label.to_owned(), source })
 }

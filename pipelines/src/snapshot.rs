@@ -6,6 +6,7 @@
 use crate::stage::{Cx, Stage};
 use crate::stages::decide::Decide;
 use crate::stages::macswap::MacSwap;
+use crate::stages::nat::Nat;
 use crate::stages::parse::Parse;
 use crate::stages::patch::Patch;
 use crate::stages::route::Route;
@@ -41,6 +42,8 @@ pub enum AnyStage {
     Parse(Parse),
     /// By the kernel's routes.
     Route(Route),
+    /// Translation of addresses and ports.
+    Nat(Nat),
     /// A wire.
     Patch(Patch),
     /// Source and destination change places.
@@ -55,6 +58,7 @@ macro_rules! each {
         match $self {
             AnyStage::Parse($stage) => $call,
             AnyStage::Route($stage) => $call,
+            AnyStage::Nat($stage) => $call,
             AnyStage::Patch($stage) => $call,
             AnyStage::MacSwap($stage) => $call,
             AnyStage::Decide($stage) => $call,

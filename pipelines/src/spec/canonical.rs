@@ -129,11 +129,12 @@ fn stage_rows(spec: &Spec, stage: &StageSpec) -> Rows {
                 if entries.is_empty() { "{}".to_owned() } else { format!("{{ {} }}", entries.join(", ")) };
             vec![("table", one(table)), ("by-mark", Text::One(tables))]
         }
+        StageSpec::Nat(nat) => nat.rows(spec),
         StageSpec::MacSwap | StageSpec::Drop | StageSpec::Punt => Vec::new(),
     }
 }
 
-fn port_name(spec: &Spec, id: PortId) -> String {
+pub(crate) fn port_name(spec: &Spec, id: PortId) -> String {
     quoted(spec.port_by_id(id).map_or("", |port| &port.name))
 }
 
@@ -144,11 +145,11 @@ fn amount(amount: Amount) -> Text {
     }
 }
 
-fn one(value: impl Display) -> Text {
+pub(crate) fn one(value: impl Display) -> Text {
     Text::One(value.to_string())
 }
 
-fn word(value: impl Display) -> Text {
+pub(crate) fn word(value: impl Display) -> Text {
     Text::One(quoted(value))
 }
 
@@ -157,6 +158,6 @@ fn many(entries: Vec<String>) -> Text {
 }
 
 /// A TOML string. A device's name may have quotes in it.
-fn quoted(value: impl Display) -> String {
+pub(crate) fn quoted(value: impl Display) -> String {
     toml::Value::String(value.to_string()).to_string()
 }

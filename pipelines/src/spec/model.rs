@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::address::{Prefix, Service};
+use super::nat::NatSpec;
 
 /// A whole configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -166,6 +167,8 @@ pub enum StageSpec {
         /// Marks whose packets go by another table, and its number; in order of the marks, each once.
         by_mark: Vec<(u32, u32)>,
     },
+    /// Translates addresses and ports.
+    Nat(NatSpec),
     /// Drops every packet.
     Drop,
     /// Gives every packet to the kernel.
@@ -177,9 +180,7 @@ pub enum StageSpec {
 impl StageSpec {
     /// The pipelines, by place, that it may send packets to.
     pub fn gotos(&self) -> Vec<usize> {
-        match self {
-            Self::Patch { .. } | Self::Route { .. } | Self::Drop | Self::Punt | Self::MacSwap => Vec::new(),
-        }
+        Vec::new()
     }
 
     /// The kernel's routing tables that it looks up in; some perhaps twice.
@@ -188,6 +189,7 @@ impl StageSpec {
             Self::Route { table, by_mark } => {
                 by_mark.iter().map(|(_, table)| *table).chain([*table]).collect()
             }
+            Self::Nat(nat) => vec![nat.table],
             _ => Vec::new(),
         }
     }
@@ -195,9 +197,7 @@ impl StageSpec {
     /// Whether it looks at the transport, so that packets must be parsed as far as that.
     #[must_use]
     pub fn is_deep(&self) -> bool {
-        match self {
-            Self::Patch { .. } | Self::Route { .. } | Self::Drop | Self::Punt | Self::MacSwap => false,
-        }
+        !matches!(self, Self::Patch { .. } | Self::Route { .. } | Self::Drop | Self::Punt | Self::MacSwap)
     }
 }
 

@@ -88,6 +88,13 @@ impl Kind {
                 Text::Stage => json!({ "type": "string", "pattern": "^[a-z]+(\\.[a-z][a-z0-9_-]{0,31})?$" }),
                 Text::Prefix => json!({ "type": "string", "pattern": "^[0-9a-fA-F:.]+/[0-9]{1,3}$" }),
                 Text::Service => json!({ "type": "string", "pattern": "^(tcp|udp)/[0-9]{1,5}$" }),
+                Text::Address => json!({ "type": "string", "pattern": "^[0-9a-fA-F:.]+$" }),
+                Text::Hosts => json!({ "type": "string", "pattern": "^[0-9a-fA-F:.]+(/[0-9]{1,3})?$" }),
+                Text::Services => {
+                    json!({ "type": "string", "pattern": "^(tcp|udp)/[0-9]{1,5}(-[0-9]{1,5})?$" })
+                }
+                Text::Socket => json!({ "type": "string", "pattern": "^[][0-9a-fA-F:.]+:[0-9]{1,5}$" }),
+                Text::Ports => json!({ "type": "string", "pattern": "^[0-9]{1,5}-[0-9]{1,5}$" }),
             },
             Kind::List { of, min, max } => json!({
                 "type": "array", "items": of.schema(), "minItems": min, "maxItems": max,

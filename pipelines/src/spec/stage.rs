@@ -9,6 +9,7 @@ use super::keys::{Key, MAX_PORTS, Reach, Section};
 use super::kind::{Kind, Text};
 use super::model::{PortId, StageSpec};
 use super::names::Names;
+use super::nat::{NAT, nat};
 
 /// A kind of stage.
 pub(crate) struct StageKind {
@@ -51,6 +52,18 @@ pub(crate) static STAGES: &[StageKind] = &[
         bare: true,
         decides: true,
         build: |fields, _, _, _| route(fields),
+    },
+    StageKind {
+        name: "nat",
+        section: Some(Section {
+            name: "nat",
+            named: Some(MAX_TABLES),
+            keys: NAT,
+            about: "Translates addresses and ports, ahead of `route`.",
+        }),
+        bare: false,
+        decides: false,
+        build: nat,
     },
     StageKind {
         name: "macswap",
