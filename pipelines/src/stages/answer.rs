@@ -6,12 +6,15 @@
 //! checksums are right, and it leaves by the port that the packet came in by, for the station that sent it: no route is asked,
 //! which somebody who forges addresses could choose. How many leave a second, [`Limits`] says.
 //!
-//! The quoted packet is as it lies there, so a stage asks for the answer before it changes the packet.
+//! The quoted packet is as it lies there, so a stage asks for the answer before it changes the packet, and undoes what
+//! [others](Arrived) have translated.
 
+mod arrived;
 mod draft;
 mod limits;
 mod told;
 
+pub use arrived::Arrived;
 pub use limits::Limits;
 
 use crate::snapshot::PortFacts;

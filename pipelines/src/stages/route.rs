@@ -8,9 +8,10 @@
 
 use crate::snapshot::PortFacts;
 use crate::stage::{Allowance, Cx, Stage};
-use crate::stages::answer::{self, Answer};
+use crate::stages::answer::{self, Answer, Arrived};
 use crate::stages::fragment::fragment;
 use crate::tables::fib::{Adjacency, Fib, FibTables, Route as FibRoute};
+use crate::tables::flow::Shards;
 use std::net::IpAddr;
 use zsync_packet::burst::{BURST, Bits, Burst};
 use zsync_packet::flow::{FlowKey, HashKey};
@@ -34,12 +35,22 @@ pub struct Route {
     ports: Vec<PortFacts>,
     hash_key: HashKey,
     answers: Allowance,
+    arrived: Arrived,
 }
 
 impl Route {
     /// Routes by `fib`; `ports` by number; flows are spread over equal paths by their hash under `hash_key`.
     pub fn new(fib: Fib, ports: Vec<PortFacts>, hash_key: HashKey) -> Self {
-        Self { fib, by_mark: Vec::new(), ports, hash_key, answers: Allowance::per_second(ANSWERS) }
+        let answers = Allowance::per_second(ANSWERS);
+        Self { fib, by_mark: Vec::new(), ports, hash_key, answers, arrived: Arrived::default() }
+    }
+
+    /// For packets that a stage ahead may have translated, whose flows are in these tables: who sent them is told of them as
+    /// they came.
+    #[must_use]
+    pub fn behind(mut self, flows: Shards) -> Self {
+        self.arrived = Arrived::new(flows);
+        self
     }
 
     /// Routes packets that have one of these marks by the table beside it; a mark counts once.
@@ -53,9 +64,13 @@ impl Route {
 }
 
 impl Stage for Route {
+    fn assign(&mut self, worker: usize) {
+        self.arrived.assign(worker);
+    }
+
     fn process(&mut self, burst: &mut Burst, cx: &mut Cx<'_>) {
-        let Self { fib, by_mark, ports, hash_key, answers } = self;
-        let mut pass = Pass { ports, hash_key, answers };
+        let Self { fib, by_mark, ports, hash_key, answers, arrived } = self;
+        let mut pass = Pass { ports, hash_key, answers, arrived };
         if by_mark.is_empty() {
             pass.route(fib, burst.live(), burst, cx);
             return;
@@ -112,6 +127,7 @@ struct Pass<'a> {
     ports: &'a [PortFacts],
     hash_key: &'a HashKey,
     answers: &'a mut Allowance,
+    arrived: &'a Arrived,
 }
 
 impl Pass<'_> {
@@ -237,6 +253,9 @@ impl Pass<'_> {
         answer: Answer,
         cx: &mut Cx<'_>,
     ) -> Verdict {
+        if !self.arrived.restore(burst, i) {
+            return Verdict::Drop(reason);
+        }
         let version = burst.facts(i).version;
         let has_address =
             |port: &&PortFacts| if version == 4 { port.v4.is_some() } else { port.v6.is_some() };
