@@ -4,14 +4,16 @@
 //! `parse` stage ahead of the first stage that works on IP.
 
 use crate::snapshot::{AnyStage, MAX_STAGES, Pipeline, Placed, PortFacts, Snapshot};
-use crate::spec::{Layer, Spec, StageSpec};
+use crate::spec::{Layer, Spec, StageSpec, TrackSpec};
 use crate::stages::decide::Decide;
 use crate::stages::macswap::MacSwap;
 use crate::stages::parse::Parse;
 use crate::stages::patch::Patch;
 use crate::stages::route::Route;
-use crate::state::State;
+use crate::stages::track::Track;
+use crate::state::{State, StateSize};
 use crate::tables::fib::Fib;
+use crate::tables::flow::{OpenError, Shards};
 use std::collections::BTreeMap;
 use zsync_packet::flow::HashKey;
 use zsync_packet::verdict::{PipelineId, PortId};
@@ -45,6 +47,14 @@ pub enum CompileError {
         /// The kernel's number of the table.
         table: u32,
     },
+    /// A flow table's memory is not right.
+    #[error("stage {stage}: {source}")]
+    Flows {
+        /// The stage's label.
+        stage: String,
+        /// What is wrong with it.
+        source: OpenError,
+    },
     /// More stages than there are counters.
     #[error("{stages} stages over all pipelines: at most {MAX_STAGES} can be counted")]
     TooManyStages {
@@ -67,6 +77,8 @@ pub fn compile(spec: &Spec, epoch: u64, with: &Resources) -> Result<Snapshot, Co
     let mut entry = vec![None; spec.ports.len()];
     // A pipeline that does not look at the transport may send packets to one that does.
     let deep = spec.is_deep();
+    // One for each label, whichever pipelines name it.
+    let mut tables: BTreeMap<&str, Shards> = BTreeMap::new();
     for (id, pipeline) in spec.pipelines.iter().enumerate() {
         let mut stages = Vec::new();
         if pipeline.layer() == Layer::L3 {
@@ -85,6 +97,15 @@ pub fn compile(spec: &Spec, epoch: u64, with: &Resources) -> Result<Snapshot, Co
                     })?;
                     AnyStage::Route(Route::new(fib.clone(), with.ports.clone(), with.hash_key.clone()))
                 }
+                StageSpec::Track(spec) => {
+                    let shards = tables.get(stage.label.as_str()).cloned();
+                    let shards = match shards {
+                        Some(shards) => shards,
+                        None => flow_tables(&stage.label, spec, with)?,
+                    };
+                    tables.insert(&stage.label, shards.clone());
+                    AnyStage::Track(Track::new(shards, spec.rules(with.workers)))
+                }
                 StageSpec::MacSwap => AnyStage::MacSwap(MacSwap),
                 StageSpec::Drop => AnyStage::Decide(Decide::DROP),
                 StageSpec::Punt => AnyStage::Decide(Decide::PUNT),
@@ -102,4 +123,13 @@ pub fn compile(spec: &Spec, epoch: u64, with: &Resources) -> Result<Snapshot, Co
         return Err(CompileError::TooManyStages { stages: number });
     }
     Ok(Snapshot { epoch, pipelines, entry })
+}
+
+/// The flow tables of the stage `label`: where it left them, or new ones of this process alone.
+fn flow_tables(label: &str, spec: &TrackSpec, with: &Resources) -> Result<Shards, CompileError> {
+    let space = spec.space(with.workers);
+    let size = StateSize { shared: 0, each: space.bytes() };
+    let state = with.states.get(label).cloned().unwrap_or_else(|| State::heap(size, with.workers));
+    Shards::new(state, space, with.hash_key.clone())
+        .map_err(|source| CompileError::Flows { stage: label.to_owned(), source })
 }

@@ -126,8 +126,9 @@ pub fn needs(spec: &Spec, workers: usize) -> BTreeMap<String, StateSize> {
 }
 
 /// What a stage keeps; nothing, for most.
-pub fn size(stage: &StageSpec, _workers: usize) -> Option<StateSize> {
+pub fn size(stage: &StageSpec, workers: usize) -> Option<StateSize> {
     match stage {
+        StageSpec::Track(spec) => Some(StateSize { shared: 0, each: spec.space(workers).bytes() }),
         StageSpec::Patch { .. }
         | StageSpec::Route { .. }
         | StageSpec::MacSwap

@@ -123,6 +123,7 @@ fn stage_rows(spec: &Spec, stage: &StageSpec) -> Rows {
             vec![("pairs", Text::One(format!("{{ {} }}", pairs.join(", "))))]
         }
         StageSpec::Route { table } => vec![("table", one(table))],
+        StageSpec::Track(spec) => super::track::rows(spec),
         StageSpec::MacSwap | StageSpec::Drop | StageSpec::Punt => Vec::new(),
     }
 }
@@ -131,18 +132,18 @@ fn port_name(spec: &Spec, id: PortId) -> String {
     quoted(spec.port_by_id(id).map_or("", |port| &port.name))
 }
 
-fn amount(amount: Amount) -> Text {
+pub(crate) fn amount(amount: Amount) -> Text {
     match amount {
         Amount::Auto => word("auto"),
         Amount::Exact(number) => one(number),
     }
 }
 
-fn one(value: impl Display) -> Text {
+pub(crate) fn one(value: impl Display) -> Text {
     Text::One(value.to_string())
 }
 
-fn word(value: impl Display) -> Text {
+pub(crate) fn word(value: impl Display) -> Text {
     Text::One(quoted(value))
 }
 

@@ -43,6 +43,7 @@ mod nearest;
 mod quantity;
 mod schema;
 mod stage;
+mod track;
 
 use toml::de::DeTable;
 
@@ -56,6 +57,7 @@ pub use model::{
 };
 pub use quantity::{QuantityError, parse_duration, parse_size, show_duration};
 pub use schema::json_schema;
+pub use track::TrackSpec;
 
 use findings::Findings;
 

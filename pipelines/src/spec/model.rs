@@ -164,6 +164,8 @@ pub enum StageSpec {
         /// Number of the kernel's routing table.
         table: u32,
     },
+    /// Says which connection each packet belongs to.
+    Track(super::track::TrackSpec),
     /// Drops every packet.
     Drop,
     /// Gives every packet to the kernel.
@@ -178,6 +180,7 @@ impl StageSpec {
     pub fn is_deep(&self) -> bool {
         match self {
             Self::Patch { .. } | Self::Route { .. } | Self::Drop | Self::Punt | Self::MacSwap => false,
+            Self::Track(_) => true,
         }
     }
 }

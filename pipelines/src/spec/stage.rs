@@ -53,6 +53,18 @@ pub(crate) static STAGES: &[StageKind] = &[
         build: |fields, _, _, _| StageSpec::Route { table: fields.number("table") },
     },
     StageKind {
+        name: "track",
+        section: Some(Section {
+            name: "track",
+            named: Some(MAX_TABLES),
+            keys: super::track::KEYS,
+            about: "Says which connection each packet belongs to, as nf_conntrack does; drops what belongs to none.",
+        }),
+        bare: true,
+        decides: false,
+        build: |fields, _, _, _| StageSpec::Track(super::track::build(fields)),
+    },
+    StageKind {
         name: "macswap",
         section: None,
         bare: true,

@@ -17,7 +17,7 @@
 //! end of that flow.
 
 use crate::stage::{Cx, Stage};
-use crate::tables::flow::{FlowId, Flows};
+use crate::tables::flow::{FlowId, Flows, Shards};
 use zsync_packet::burst::{BURST, Burst, FlowState};
 use zsync_packet::verdict::{DropReason, Verdict};
 
@@ -40,9 +40,11 @@ const SWEEP: u32 = 32;
 /// See the module.
 #[derive(Clone, Debug)]
 pub struct Track {
-    flows: Flows,
+    /// The tables of all workers, and that of this one; none before it is known which worker this is.
+    shards: Option<Shards>,
+    flows: Option<Flows>,
     rules: Rules,
-    /// The table is as a writer has left it that was not killed.
+    /// What a predecessor was killed in is finished.
     recovered: bool,
     /// The flows that this burst began, and the packets that did; as many as counted.
     begun: [(u8, FlowId); BURST],
@@ -50,42 +52,62 @@ pub struct Track {
 }
 
 impl Track {
-    /// Tracks by these rules in this table, of which it is the only writer, with the other stages of its worker.
-    pub fn new(flows: Flows, rules: Rules) -> Self {
-        Self { flows, rules, recovered: false, begun: [(0, FlowId(0)); BURST], count: 0 }
+    /// Tracks by these rules in the table of the worker that it is [assigned](Stage::assign) to. Until then it tracks nothing.
+    pub fn new(shards: Shards, rules: Rules) -> Self {
+        Self { shards: Some(shards), flows: None, ..Self::over(None, rules) }
     }
 
-    /// The table.
-    pub fn flows(&self) -> &Flows {
-        &self.flows
+    /// Tracks by these rules in this table, of which it is the only writer, with the other stages of its worker.
+    pub fn alone(flows: Flows, rules: Rules) -> Self {
+        Self::over(Some(flows), rules)
+    }
+
+    fn over(flows: Option<Flows>, rules: Rules) -> Self {
+        let begun = [(0, FlowId(0)); BURST];
+        Self { shards: None, flows, rules, recovered: false, begun, count: 0 }
+    }
+
+    /// The table; none before it is known which worker this is.
+    pub fn flows(&self) -> Option<&Flows> {
+        self.flows.as_ref()
     }
 
     /// Forgets the flows that the last burst began, and whose first packet was dropped since. The burst still holds its
     /// packets, and all of them are decided.
     pub fn settle(&mut self, burst: &Burst) {
         let count = std::mem::take(&mut self.count);
+        let Some(flows) = &self.flows else { return };
         for &(i, id) in self.begun.iter().take(count) {
             let i = usize::from(i);
             let fresh = matches!(burst.verdict(i), Verdict::Drop(_)) && burst.facts(i).flow == id.fact();
-            if fresh && self.flows.is_it(id, burst.key(i)) == Some(false) {
-                self.flows.remove(id);
+            if fresh && flows.is_it(id, burst.key(i)) == Some(false) {
+                flows.remove(id);
             }
         }
     }
 
-    fn recover(&mut self) {
-        if !self.recovered {
-            self.flows.recover();
-            self.recovered = true;
+    /// The table, as a writer leaves it that is not killed.
+    #[inline]
+    fn sound<'a>(flows: &'a Option<Flows>, recovered: &mut bool) -> Option<&'a Flows> {
+        let flows = flows.as_ref()?;
+        if !*recovered {
+            flows.recover();
+            *recovered = true;
         }
+        Some(flows)
     }
 }
 
 impl Stage for Track {
+    fn assign(&mut self, worker: usize) {
+        if let Some(shards) = &self.shards {
+            (self.flows, self.recovered) = (shards.worker(worker), false);
+        }
+    }
+
     fn process(&mut self, burst: &mut Burst, cx: &mut Cx<'_>) {
-        self.recover();
         self.count = 0;
-        let flows = &self.flows;
+        let Some(flows) = Self::sound(&self.flows, &mut self.recovered) else { return };
         let mut hashes = [0; BURST];
         let mut guesses = [None; BURST];
         // A packet that another pipeline's tracking has seen is not held against itself.
@@ -147,8 +169,9 @@ impl Stage for Track {
     }
 
     fn tend(&mut self, now: u64) {
-        self.recover();
-        self.flows.sweep(SWEEP, now);
+        if let Some(flows) = Self::sound(&self.flows, &mut self.recovered) {
+            flows.sweep(SWEEP, now);
+        }
     }
 }
 
