@@ -549,7 +549,7 @@ fn who_sent_a_packet_that_was_translated_is_told_of_the_one_that_he_sent() {
     let state = State::heap(StateSize { shared: 0, each: space.bytes() }, 1);
     let shards = Shards::new(state, space, HashKey::from_seed(3)).unwrap();
     let flows = shards.worker(0).unwrap();
-    let mut track = Track::new(flows.clone(), Rules::default());
+    let mut track = Track::alone(flows.clone(), Rules::default());
     let own: [IpAddr; 2] = [[10, 1, 0, 1].into(), "2001:db8:1::1".parse().unwrap()];
     let mut masquerade = Masquerade(flows, own[0], own[1]);
     let mut router = Router::new();
