@@ -1,7 +1,8 @@
 //! An IPv4 packet taken apart into fragments that fit (RFC 791 §3.2).
 //!
 //! The packet itself becomes the first one, where it lies; the others are new packets. Refuses what cannot be taken apart:
-//! a packet that forbids it is for the caller to see, a limit without room for a header and 8 bytes is refused here. Keeps
+//! a packet that forbids it is for the caller to see; a limit without room for a header and 8 bytes is refused here, and a part
+//! of a datagram that ends beyond 65,535 bytes, whose place could not be said. Keeps
 //! true: all of a packet's parts leave, or none does; put together they are the packet, save that a later part has only
 //! the options whose copied flag is set (RFC 791 §3.1).
 
@@ -22,7 +23,8 @@ const MORE: u16 = 0x2000;
 /// bytes. It is left the first of them, and undecided; the others are made, and leave by `output` as well.
 ///
 /// # Errors
-/// [`DropReason::TooBig`] when `mtu` has no room for a header and 8 bytes; [`DropReason::NoFrame`] when there are not frames
+/// [`DropReason::TooBig`] when `mtu` has no room for a header and 8 bytes; [`DropReason::FragmentMalformed`] when the datagram
+/// would be longer than one can be; [`DropReason::NoFrame`] when there are not frames
 /// enough; [`DropReason::IpTruncated`] when it is no IPv4 packet. Nothing was made then.
 #[cold]
 pub fn fragment(
@@ -42,6 +44,9 @@ pub fn fragment(
     let (Some(first), Some(next)) = (room(whole), room(later.len)) else { return Err(DropReason::TooBig) };
     if usize::from(ip.total_len()) <= mtu {
         return Ok(());
+    }
+    if ends_beyond(&ip) {
+        return Err(DropReason::FragmentMalformed);
     }
     // The first part is shorter than the packet, as the packet is longer than `mtu`.
     let (first_part, mut rest) = ip.payload().split_at_checked(first).ok_or(DropReason::IpTruncated)?;
@@ -82,6 +87,11 @@ pub fn fragment(
     Ok(())
 }
 
+/// Whether the packet is a part of a datagram that would be longer than 65,535 bytes.
+pub(super) fn ends_beyond(ip: &Ipv4<'_>) -> bool {
+    ip.header_len() + usize::from(ip.fragment_offset()) + ip.payload().len() > usize::from(u16::MAX)
+}
+
 /// The header of all parts but the first.
 struct LaterHeader {
     bytes: [u8; HEADER_LEN + OPTIONS],
@@ -117,9 +127,10 @@ impl LaterHeader {
 /// Makes `packet` a fragment of its own length, `place` times 8 bytes into its datagram.
 fn finish(packet: &mut [u8], place: usize, more: bool) {
     let len = packet.len() as u16;
-    // A datagram has at most 65,535 bytes, so a place has 13 bits.
-    let field = place as u16 & 0x1fff | if more { MORE } else { 0 };
     if let Some(fixed) = packet.first_chunk_mut::<HEADER_LEN>() {
+        // A datagram has at most 65,535 bytes, so a place has 13 bits. The reserved bit is nobody's to clear.
+        let reserved = u16::from(fixed[6] & 0x80) << 8;
+        let field = place as u16 & 0x1fff | if more { MORE } else { 0 } | reserved;
         fixed[2..4].copy_from_slice(&len.to_be_bytes());
         fixed[6..8].copy_from_slice(&field.to_be_bytes());
     }

@@ -14,7 +14,7 @@ use zsync_packet::verdict::{PortId, Verdict};
 use zsync_pipelines::compile::{Resources, compile};
 use zsync_pipelines::snapshot::{MAX_STAGES, PortFacts, Snapshot, StageCount};
 use zsync_pipelines::spec::parse;
-use zsync_pipelines::stage::Cx;
+use zsync_pipelines::stage::{Cx, EXTRA, Extra, Spawned};
 use zsync_pipelines::tables::fib::{FibLayout, FibWriter, Target};
 
 /// Two routed ports, then a wire between two more, and a port that no pipeline takes packets from.
@@ -120,14 +120,20 @@ pub(crate) struct Outcome {
     pub(crate) facts: Facts,
 }
 
+/// A burst, and what may be made of it.
+const FRAMES: u32 = (BURST + EXTRA) as u32;
+
 /// A snapshot, and frames to fill with packets.
 pub(crate) struct Lab {
     /// The snapshot under test.
     pub(crate) snapshot: Snapshot,
     /// What its stages counted.
     pub(crate) counts: [StageCount; MAX_STAGES],
+    /// Packets that the stages made, of the last [`Self::process`].
+    pub(crate) made: Vec<(Verdict, Vec<u8>)>,
     pool: Pool,
     burst: Burst,
+    extra: Extra,
     now: u64,
 }
 
@@ -153,15 +159,17 @@ impl Lab {
         };
         let spec = parse(CONFIG, "lab.toml").expect("the lab's configuration is valid").spec;
         let snapshot = compile(&spec, 1, &with).expect("everything was given");
-        let pool = Pool::heap(FrameSize::K2, BURST as u32, 1).expect("64 frames").remove(0);
+        let pool = Pool::heap(FrameSize::K2, FRAMES, 1).expect("some frames").remove(0);
         let burst = Burst::new(pool.arena().clone());
-        Self { snapshot, counts: [StageCount::default(); MAX_STAGES], pool, burst, now: 0 }
+        let counts = [StageCount::default(); MAX_STAGES];
+        Self { snapshot, counts, made: Vec::new(), pool, burst, extra: Extra::new(), now: 0 }
     }
 
     /// Sends packets that came in at `port` through the snapshot, 64 at a time. Packets that no frame holds are cut to fit.
     /// Each burst comes ten seconds after the last, so that no allowance is used up but by one burst.
     pub(crate) fn process<P: AsRef<[u8]>>(&mut self, port: PortId, packets: &[P]) -> Vec<Outcome> {
         let mut outcomes = Vec::with_capacity(packets.len());
+        self.made.clear();
         for packets in packets.chunks(BURST) {
             for packet in packets {
                 let mut frame = self.pool.alloc().expect("all frames are home between bursts");
@@ -174,20 +182,21 @@ impl Lab {
                     .expect("a burst has room for its size");
             }
             self.now += 10_000_000_000;
-            self.snapshot.process(port, &mut self.burst, &mut Cx::at(self.now), &mut self.counts);
-            assert_eq!(self.burst.live(), 0, "undecided packets");
-            let Self { pool, burst, .. } = self;
+            let Self { snapshot, counts, made, pool, burst, extra, now } = self;
+            snapshot.process(port, burst, &mut Cx::new(*now, pool, extra), counts);
+            assert_eq!(burst.live(), 0, "undecided packets");
             burst.drain(|packet, verdict, facts| {
                 let bytes = pool.arena().bytes(&packet.frame, packet.start, packet.len).to_vec();
                 outcomes.push(Outcome { verdict, bytes, facts: *facts });
                 pool.free(packet.frame);
             });
-            let audit = self.pool.audit(0, 0);
-            assert_eq!(
-                (audit.pool, audit.leaked, audit.misplaced),
-                (BURST as u32, 0, 0),
-                "frames are not home"
-            );
+            for Spawned { packet, verdict, .. } in extra.drain() {
+                let bytes = pool.arena().bytes(&packet.frame, packet.start, packet.len).to_vec();
+                made.push((verdict, bytes));
+                pool.free(packet.frame);
+            }
+            let audit = pool.audit(0, 0);
+            assert_eq!((audit.pool, audit.leaked, audit.misplaced), (FRAMES, 0, 0), "frames are not home");
         }
         outcomes
     }

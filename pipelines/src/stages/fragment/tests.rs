@@ -124,6 +124,17 @@ fn all_parts_or_none() {
 }
 
 #[test]
+fn a_part_that_ends_beyond_its_datagram_is_refused_and_the_reserved_bit_stays() {
+    let part = |fragment_offset| Ipv4Spec { fragment_offset, ..spec() };
+    let (seen, made) = see(&on_v4(&part(65_416), &[7; 100]), 68);
+    assert_eq!((seen.verdict, made.len()), (Verdict::Drop(DropReason::FragmentMalformed), 0));
+    assert_eq!(parts(&on_v4(&part(65_408), &[7; 100]), 68).len(), 3);
+    let mut evil = on_v4(&spec(), &[7; 100]);
+    evil[20] |= 0x80;
+    assert!(parts(&evil, 68).iter().all(|part| part[20] & 0x80 != 0));
+}
+
+#[test]
 fn what_fits_stays_as_it_is() {
     let packet = on_v4(&spec(), &[7; 100]);
     assert_eq!(parts(&packet, 120), std::slice::from_ref(&packet));

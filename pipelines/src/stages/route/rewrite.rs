@@ -2,6 +2,7 @@
 
 use crate::snapshot::PortFacts;
 use crate::stages::answer::Answer;
+use crate::stages::fragment;
 use zsync_packet::burst::Burst;
 use zsync_packet::header::{EthernetMut, Ipv4, Ipv4Mut, Ipv6, Ipv6Mut, ethernet};
 use zsync_packet::verdict::DropReason;
@@ -64,6 +65,9 @@ fn age_v4(packet: &mut [u8], output: &PortFacts) -> Result<Fit, Refusal> {
     let fits = u32::from(ip.total_len()) <= output.mtu;
     if !fits && ip.dont_fragment() {
         return Err(Refusal::Icmp(DropReason::TooBig, Answer::TooBig { mtu: output.mtu }));
+    }
+    if !fits && fragment::ends_beyond(&ip) {
+        return Err(Refusal::Silent(DropReason::FragmentMalformed));
     }
     if let Ok(mut ip) = Ipv4Mut::parse(packet) {
         let _ = ip.decrement_ttl();
