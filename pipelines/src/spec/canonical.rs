@@ -122,8 +122,15 @@ fn stage_rows(spec: &Spec, stage: &StageSpec) -> Rows {
             }
             vec![("pairs", Text::One(format!("{{ {} }}", pairs.join(", "))))]
         }
-        StageSpec::Route { table } => vec![("table", one(table))],
+        StageSpec::Route { table, by_mark } => {
+            let entries: Vec<String> =
+                by_mark.iter().map(|(mark, table)| format!("{mark} = {table}")).collect();
+            let tables =
+                if entries.is_empty() { "{}".to_owned() } else { format!("{{ {} }}", entries.join(", ")) };
+            vec![("table", one(table)), ("by-mark", Text::One(tables))]
+        }
         StageSpec::Nat(nat) => nat.rows(spec),
+        StageSpec::Track(spec) => super::track::rows(spec),
         StageSpec::MacSwap | StageSpec::Drop | StageSpec::Punt => Vec::new(),
     }
 }
@@ -132,7 +139,7 @@ pub(crate) fn port_name(spec: &Spec, id: PortId) -> String {
     quoted(spec.port_by_id(id).map_or("", |port| &port.name))
 }
 
-fn amount(amount: Amount) -> Text {
+pub(crate) fn amount(amount: Amount) -> Text {
     match amount {
         Amount::Auto => word("auto"),
         Amount::Exact(number) => one(number),

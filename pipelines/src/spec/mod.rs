@@ -37,6 +37,7 @@ mod findings;
 mod fingerprint;
 mod keys;
 mod kind;
+mod loops;
 mod model;
 mod names;
 mod nat;
@@ -44,6 +45,7 @@ mod nearest;
 mod quantity;
 mod schema;
 mod stage;
+mod track;
 
 use toml::de::DeTable;
 
@@ -58,6 +60,8 @@ pub use model::{
 pub use nat::{Filtering, Forward, Masquerade, NatSpec, PairOfPrefixes, SourceNat};
 pub use quantity::{QuantityError, parse_duration, parse_size, show_duration};
 pub use schema::json_schema;
+pub use stage::bare;
+pub use track::TrackSpec;
 
 use findings::Findings;
 

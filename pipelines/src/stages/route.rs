@@ -11,6 +11,7 @@ use crate::stage::{Allowance, Cx, Stage};
 use crate::stages::answer::{self, Answer};
 use crate::stages::fragment::fragment;
 use crate::tables::fib::{Adjacency, Fib, FibTables, Route as FibRoute};
+use std::net::IpAddr;
 use zsync_packet::burst::{BURST, Bits, Burst};
 use zsync_packet::flow::{FlowKey, HashKey};
 use zsync_packet::header::{EthernetMut, Ipv4, Ipv4Mut, Ipv6, Ipv6Mut, ethernet};
@@ -65,6 +66,40 @@ impl Stage for Route {
             pass.route(table, same, burst, cx);
             left &= !same;
         }
+    }
+
+    fn explain(&self, burst: &Burst, i: usize, _: u64, out: &mut Vec<String>) {
+        let facts = burst.facts(i);
+        let packet = burst.bytes(i).get(usize::from(facts.l3)..).unwrap_or(&[]);
+        let address = match facts.version {
+            4 => Ipv4::parse(packet).map(|ip| IpAddr::V4(ip.destination())),
+            _ => Ipv6::parse(packet).map(|ip| IpAddr::V6(ip.destination())),
+        };
+        let Ok(address) = address else { return };
+        let at = self.by_mark.binary_search_by_key(&facts.mark, |(mark, _)| *mark);
+        let marked = at.ok().and_then(|at| self.by_mark.get(at));
+        if marked.is_some() {
+            out.push(format!("the table of mark {:#x}", facts.mark));
+        }
+        let tables = marked.map_or(&self.fib, |(_, table)| table).tables();
+        let (route, len) = tables.explain(address);
+        let hash = if route.is_multipath() { flow_hash(packet, &self.hash_key) } else { 0 };
+        let way = match tables.adjacency(route, hash) {
+            Adjacency::NoRoute => {
+                out.push(format!("no route to {address}"));
+                return;
+            }
+            Adjacency::Forward { port, mac: [a, b, c, d, e, f] } => {
+                let of = if route.is_multipath() { ", by its flow, of several hops" } else { "" };
+                format!("port {port}, {a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}{of}")
+            }
+            Adjacency::Kernel => "the kernel, which knows more of it or of the neighbour".to_owned(),
+            Adjacency::Local => "an address of this host".to_owned(),
+            Adjacency::Blackhole => "blackhole".to_owned(),
+            Adjacency::Unreachable => "unreachable".to_owned(),
+            Adjacency::Prohibit => "prohibit".to_owned(),
+        };
+        out.push(format!("{}: {way}", prefix(address, len)));
     }
 }
 
@@ -149,7 +184,7 @@ impl Pass<'_> {
     ) {
         for (&i, &route) in packets.iter().zip(routes) {
             let i = usize::from(i);
-            let hash = if route.is_multipath() { self.flow_hash(burst, i) } else { 0 };
+            let hash = if route.is_multipath() { self.spread(burst, i) } else { 0 };
             let verdict = match tables.adjacency(route, hash) {
                 Adjacency::Forward { port, mac } => match self.ports.get(usize::from(port)) {
                     Some(facts) => self.send(burst, i, PortId(port), facts, mac, cx),
@@ -209,18 +244,32 @@ impl Pass<'_> {
     }
 
     #[cold]
-    fn flow_hash(&self, burst: &mut Burst, i: usize) -> u32 {
+    fn spread(&self, burst: &mut Burst, i: usize) -> u32 {
         let l3 = usize::from(burst.facts(i).l3);
-        let packet = burst.bytes(i).get(l3..).unwrap_or(&[]);
-        // Behind a chain of extension headers that cannot be walked, the addresses must do.
-        let key = FlowKey::of(packet).or_else(|_| {
-            Ipv6::parse(packet)
-                .map(|ip| FlowKey::v6((ip.source(), 0), (ip.destination(), 0), ip.next_header()))
-        });
-        let hash = key.map_or(0, |key| (key.hash(self.hash_key) >> 32) as u32);
+        let hash = flow_hash(burst.bytes(i).get(l3..).unwrap_or(&[]), self.hash_key);
         burst.facts_mut(i).hash = hash;
         hash
     }
+}
+
+/// What chooses one of several hops, the same for all packets of a flow, its fragments too.
+fn flow_hash(packet: &[u8], hash_key: &HashKey) -> u32 {
+    // Behind a chain of extension headers that cannot be walked, the addresses must do.
+    let key = FlowKey::of(packet).or_else(|_| {
+        Ipv6::parse(packet).map(|ip| FlowKey::v6((ip.source(), 0), (ip.destination(), 0), ip.next_header()))
+    });
+    key.map_or(0, |key| (key.hash(hash_key) >> 32) as u32)
+}
+
+/// The prefix of `len` bits that `address` is in.
+fn prefix(address: IpAddr, len: u8) -> String {
+    let cut =
+        |bits: u128, width: u8| bits & u128::MAX.checked_shl((width - len.min(width)).into()).unwrap_or(0);
+    let network = match address {
+        IpAddr::V4(address) => IpAddr::V4((cut(address.to_bits().into(), 32) as u32).into()),
+        IpAddr::V6(address) => IpAddr::V6(cut(address.to_bits(), 128).into()),
+    };
+    format!("{network}/{len}")
 }
 
 /// Why a packet is not forwarded, and what its sender is told.

@@ -474,3 +474,39 @@ fn both_families_in_one_burst_keep_their_places() {
     let alone: Vec<Seen> = packets.iter().map(|packet| router.one(packet)).collect();
     assert_eq!(router.run(&packets, 0), alone);
 }
+
+#[test]
+fn a_route_is_explained_in_words() {
+    let mut router = Router::new();
+    let table = FibWriter::create(Region::heap(FibLayout::SMALL.bytes()), FibLayout::SMALL).unwrap();
+    router.route = router.route.by_mark(vec![(7, table.reader())]);
+    let explain = |router: &mut Router, packet: Vec<u8>, mark| {
+        let mut pool = Pool::heap(FrameSize::K2, 1, 1).unwrap().remove(0);
+        let mut burst = Burst::new(pool.arena().clone());
+        burst.extend_from(&mut pool, 1, IN, 256, packet.len() as u16);
+        burst.bytes_mut(0).copy_from_slice(&packet);
+        router.parse.process(&mut burst, &mut Cx::at(0));
+        burst.facts_mut(0).mark = mark;
+        let mut words = Vec::new();
+        router.route.explain(&burst, 0, 0, &mut words);
+        burst.free_into(&mut pool);
+        words.join("; ")
+    };
+    for (packet, mark, words) in [
+        (on_v4(&v4([10, 2, 3, 4]), b""), 0, "10.2.0.0/16: port 1, 02:00:00:00:02:01"),
+        (on_v6(&v6("2001:db8:7::9"), b""), 8, "2001:db8:7::/48: blackhole"),
+        (on_v4(&v4([10, 12, 3, 4]), b""), 0, "no route to 10.12.3.4"),
+        (on_v4(&v4([10, 2, 3, 4]), b""), 7, "the table of mark 0x7; no route to 10.2.3.4"),
+    ] {
+        assert_eq!(explain(&mut router, packet, mark), words);
+    }
+    let words = explain(&mut router, on_v4(&v4([10, 3, 0, 1]), b""), 0);
+    assert!(
+        words.starts_with("10.3.0.0/16: port ") && words.ends_with("by its flow, of several hops"),
+        "{words}"
+    );
+    // The way is the one that packets take.
+    let seen = router.one(&on_v4(&v4([10, 3, 0, 1]), b""));
+    let Verdict::Transmit(port) = seen.verdict else { panic!("{seen:?}") };
+    assert!(words.contains(&format!("port {},", port.0)), "{words}: {port:?}");
+}
