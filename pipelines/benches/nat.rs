@@ -92,8 +92,8 @@ impl Bench {
         };
         let mut nat = Nat::new(&spec, resources).expect("a sound configuration");
         nat.assign(0);
-        let table = shards.worker(0).expect("one worker");
-        let mut track = Track::new(table, Rules::default());
+
+        let mut track = Track::new(shards, Rules::default());
         track.assign(0);
         let pool = Pool::heap(FrameSize::K2, 2 * BURST as u32, 1).expect("a small pool").remove(0);
         let burst = Burst::new(pool.arena().clone());
