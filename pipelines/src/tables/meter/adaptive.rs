@@ -1,0 +1,245 @@
+//! A rate that follows a target: additive increase, multiplicative decrease (Chiu and Jain, 1989).
+//!
+//! **What it measures** is told by a [`Board`]: counts that a shaper keeps of the packets that it let through, how long it
+//! made them wait, and how many it dropped or marked. So the latency is the mean wait *in that shaper's queue*, over the last
+//! interval, and the loss is the part of the packets that the shaper dropped or CE-marked. It says nothing of queues or
+//! losses elsewhere in the network: the shaper's rate must be the bottleneck's.
+//!
+//! Once an interval, one worker looks (who is first): beyond the target the rate becomes 7/8 of what it was, but not less
+//! than the floor; else, if the meter had to refuse anything, it grows by a 128th of the ceiling. A rate that nobody asks
+//! more of stays as it is. Without a packet in the shaper there is nothing to follow: as if within the target.
+
+use super::{SKEW, Writers};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// What a shaper tells of its queue: four words that only grow. Several may write.
+#[derive(Clone, Copy, Debug)]
+pub struct Board<'a> {
+    words: &'a [AtomicU64; Board::WORDS],
+}
+
+/// Sums since the beginning; they wrap.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Packets let through.
+    pub passed: u64,
+    /// Packets dropped.
+    pub lost: u64,
+    /// Packets let through with a mark (CE) that they did not come with.
+    pub marked: u64,
+    /// Nanoseconds that all packets let through had to wait.
+    pub waited: u64,
+}
+
+impl<'a> Board<'a> {
+    /// Words that it takes.
+    pub const WORDS: usize = 4;
+
+    /// The board in these words.
+    #[must_use]
+    pub fn new(words: &'a [AtomicU64; Self::WORDS]) -> Self {
+        Self { words }
+    }
+
+    /// Adds what became of a burst.
+    #[inline]
+    pub fn add(&self, more: &Totals, writers: Writers) {
+        let more = [more.passed, more.lost, more.marked, more.waited];
+        for (word, more) in self.words.iter().zip(more).filter(|(_, more)| *more != 0) {
+            match writers {
+                Writers::One => word.store(word.load(Relaxed).wrapping_add(more), Relaxed),
+                Writers::Many => {
+                    word.fetch_add(more, Relaxed);
+                }
+            }
+        }
+    }
+
+    /// What it says now.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        let [passed, lost, marked, waited] = self.words;
+        let load = |word: &AtomicU64| word.load(Relaxed);
+        Totals { passed: load(passed), lost: load(lost), marked: load(marked), waited: load(waited) }
+    }
+}
+
+/// What the rate is to keep to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// Mean wait in the shaper, in nanoseconds.
+    Wait(u64),
+    /// Packets dropped or marked by the shaper, in a million of those that came to it.
+    Loss(u32),
+}
+
+/// See the module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Adaptive {
+    floor: u64,
+    ceiling: u64,
+    target: Target,
+    interval: u64,
+}
+
+/// The state's words: the rate; when to look next (ns); whether the meter refused anything; the board's totals at the last
+/// look.
+const RATE: usize = 0;
+const NEXT: usize = 1;
+const REFUSED: usize = 2;
+const SEEN: usize = 3;
+
+impl Adaptive {
+    /// Words of its state.
+    pub const WORDS: usize = SEEN + Board::WORDS;
+
+    /// A rate from `floor` to `ceiling` a second, looked at every `interval` ns. None unless 0 < floor ≤ ceiling, and the
+    /// interval is 1 ms at least.
+    #[must_use]
+    pub fn new(floor: u64, ceiling: u64, target: Target, interval: u64) -> Option<Self> {
+        let fits = floor > 0 && floor <= ceiling && interval >= 1_000_000;
+        fits.then_some(Self { floor, ceiling, target, interval })
+    }
+
+    /// The rate as it is now: the ceiling at first.
+    #[inline]
+    #[must_use]
+    pub fn rate(&self, state: &[AtomicU64; Self::WORDS]) -> u64 {
+        match state[RATE].load(Relaxed) {
+            0 => self.ceiling,
+            rate => rate.clamp(self.floor, self.ceiling),
+        }
+    }
+
+    /// Notes that the meter had to refuse something.
+    #[inline]
+    pub fn note_refusal(&self, state: &[AtomicU64; Self::WORDS]) {
+        if state[REFUSED].load(Relaxed) == 0 {
+            state[REFUSED].store(1, Relaxed);
+        }
+    }
+
+    /// Looks at the board, when it is time; the rate from now on.
+    #[inline]
+    pub fn follow(&self, state: &[AtomicU64; Self::WORDS], now: u64, board: impl FnOnce() -> Totals) -> u64 {
+        let next = state[NEXT].load(Relaxed);
+        // Far ahead: the clock has gone back.
+        let due = now >= next || next - now > self.interval.saturating_add(SKEW);
+        if due && state[NEXT].compare_exchange(next, now + self.interval, Relaxed, Relaxed).is_ok() {
+            self.look(state, board(), next == 0);
+        }
+        self.rate(state)
+    }
+
+    #[cold]
+    fn look(&self, state: &[AtomicU64; Self::WORDS], totals: Totals, first: bool) {
+        let seen = |at: usize, new: u64| {
+            let grown = new.wrapping_sub(state[SEEN + at].swap(new, Relaxed));
+            // Less than before: it is another board.
+            if grown > i64::MAX as u64 { 0 } else { u128::from(grown) }
+        };
+        let (passed, lost) = (seen(0, totals.passed), seen(1, totals.lost));
+        let (marked, waited) = (seen(2, totals.marked), seen(3, totals.waited));
+        let refused = state[REFUSED].swap(0, Relaxed) != 0;
+        let beyond = match self.target {
+            Target::Wait(target) => waited > u128::from(target) * passed,
+            Target::Loss(target) => (lost + marked) * 1_000_000 > u128::from(target) * (passed + lost),
+        };
+        let rate = self.rate(state);
+        let rate = match (beyond, refused) {
+            // What was there before the first look is not of this interval.
+            _ if first => rate,
+            (true, _) => rate - rate / 8,
+            (false, true) => rate.saturating_add((self.ceiling / 128).max(1)),
+            (false, false) => rate,
+        };
+        state[RATE].store(rate.clamp(self.floor, self.ceiling), Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::array::from_fn;
+
+    const MS: u64 = 1_000_000;
+
+    fn state() -> [AtomicU64; Adaptive::WORDS] {
+        from_fn(|_| AtomicU64::new(0))
+    }
+
+    /// A shaper in front of a link of `link` units a second, whose queue is what came beyond it: the rate after each look.
+    fn lab(target: Target, link: u64, looks: u64) -> Vec<u64> {
+        let adaptive = Adaptive::new(1_000, 1_000_000, target, 100 * MS).unwrap();
+        let (state, mut queue, mut totals, mut rates) = (state(), 0u64, Totals::default(), Vec::new());
+        for look in 1..=looks * 10 {
+            let rate = adaptive.follow(&state, look * 10 * MS, || totals);
+            adaptive.note_refusal(&state);
+            queue += rate / 100;
+            let out = queue.min(link / 100);
+            queue -= out;
+            // A queue of up to 100 ms; what is beyond is lost.
+            let lost = queue.saturating_sub(link / 10);
+            queue -= lost;
+            totals.passed += out;
+            totals.lost += lost;
+            totals.waited += out * (queue * 1_000 * MS / link);
+            rates.push(rate);
+        }
+        rates
+    }
+
+    #[test]
+    fn the_rate_finds_the_link_behind_the_shaper_and_stays_around_it() {
+        for target in [Target::Wait(5 * MS), Target::Loss(1_000)] {
+            let rates = lab(target, 200_000, 600);
+            let late = &rates[3_000..];
+            let mean = late.iter().sum::<u64>() / late.len() as u64;
+            assert!((160_000..=205_000).contains(&mean), "{target:?}: {mean}");
+            assert!(late.iter().all(|rate| (100_000..=260_000).contains(rate)), "{target:?}");
+        }
+    }
+
+    #[test]
+    fn it_goes_to_its_ceiling_and_to_its_floor_and_no_further() {
+        assert_eq!(lab(Target::Wait(5 * MS), 100_000_000, 300).last(), Some(&1_000_000));
+        assert_eq!(lab(Target::Wait(0), 100, 300).last(), Some(&1_000));
+    }
+
+    #[test]
+    fn a_rate_that_nobody_asks_more_of_stays() {
+        let adaptive = Adaptive::new(10, 1_000, Target::Loss(0), MS).unwrap();
+        let state = state();
+        let mut totals = Totals::default();
+        for look in 1..20 {
+            (totals.passed, totals.lost) = (look, look.min(10));
+            adaptive.follow(&state, look * MS, || totals);
+        }
+        let low = adaptive.rate(&state);
+        assert!(low < 1_000);
+        for look in 20..200 {
+            assert_eq!(adaptive.follow(&state, look * MS, || totals), low);
+        }
+        adaptive.note_refusal(&state);
+        assert_eq!(adaptive.follow(&state, 200 * MS, || totals), low + 7);
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_does_not_stop_it_and_another_board_does_not_scare_it() {
+        let adaptive = Adaptive::new(10, 1_000, Target::Loss(0), MS).unwrap();
+        let state = state();
+        let old = Totals { passed: 1_000, ..Totals::default() };
+        adaptive.follow(&state, 3_600_000 * MS, || old);
+        adaptive.follow(&state, 5 * MS, Totals::default);
+        let lossy = Totals { passed: 1, lost: 1, ..Totals::default() };
+        assert_eq!(adaptive.follow(&state, 7 * MS, || lossy), 875);
+    }
+
+    #[test]
+    fn refuses_what_cannot_be_followed() {
+        assert_eq!(Adaptive::new(0, 1, Target::Loss(0), MS), None);
+        assert_eq!(Adaptive::new(2, 1, Target::Loss(0), MS), None);
+        assert_eq!(Adaptive::new(1, 1, Target::Loss(0), MS - 1), None);
+    }
+}
