@@ -13,10 +13,13 @@ use super::{SKEW, Writers};
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
+/// Words of a [`Board`].
+const BOARD: usize = 4;
+
 /// What a shaper tells of its queue: four words that only grow. Several may write.
 #[derive(Clone, Copy, Debug)]
 pub struct Board<'a> {
-    words: &'a [AtomicU64; Board::WORDS],
+    words: &'a [AtomicU64; BOARD],
 }
 
 /// Sums since the beginning; they wrap.
@@ -34,11 +37,11 @@ pub struct Totals {
 
 impl<'a> Board<'a> {
     /// Words that it takes.
-    pub const WORDS: usize = 4;
+    pub const WORDS: usize = BOARD;
 
     /// The board in these words.
     #[must_use]
-    pub fn new(words: &'a [AtomicU64; Self::WORDS]) -> Self {
+    pub fn new(words: &'a [AtomicU64; BOARD]) -> Self {
         Self { words }
     }
 
@@ -92,7 +95,7 @@ const SEEN: usize = 3;
 
 impl Adaptive {
     /// Words of its state.
-    pub const WORDS: usize = SEEN + Board::WORDS;
+    pub const WORDS: usize = SEEN + BOARD;
 
     /// A rate from `floor` to `ceiling` a second, looked at every `interval` ns. None unless 0 < floor ≤ ceiling, and the
     /// interval is 1 ms at least.
