@@ -36,7 +36,7 @@ impl Bucket {
     /// [`LONGEST`] to come.
     #[must_use]
     pub fn new(pace: Pace, burst: u64, rule: Rule) -> Option<Self> {
-        let burst = pace.span(burst);
+        let burst = pace.burst(burst);
         (burst < LONGEST).then_some(Self { pace, burst, rule })
     }
 

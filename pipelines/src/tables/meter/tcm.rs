@@ -27,8 +27,7 @@ impl SrTcm {
     /// come, or both are 0.
     #[must_use]
     pub fn new(pace: Pace, committed: u64, excess: u64) -> Option<Self> {
-        let span = |burst| if burst == 0 { 0 } else { pace.span(burst) };
-        let (committed, excess) = (span(committed), span(excess));
+        let (committed, excess) = (pace.burst(committed), pace.burst(excess));
         (committed + excess > 0 && committed < LONGEST && excess < LONGEST).then_some(Self {
             pace,
             committed,
@@ -106,7 +105,7 @@ impl TrTcm {
     /// [`LONGEST`] to come.
     #[must_use]
     pub fn new(committed: Pace, committed_burst: u64, peak: Pace, peak_burst: u64) -> Option<Self> {
-        let (committed_burst, peak_burst) = (committed.span(committed_burst), peak.span(peak_burst));
+        let (committed_burst, peak_burst) = (committed.burst(committed_burst), peak.burst(peak_burst));
         (committed_burst < LONGEST && peak_burst < LONGEST).then_some(Self {
             committed,
             committed_burst,

@@ -100,6 +100,22 @@ impl Window {
         !self.counts(word, now / self.part + 1)
     }
 
+    /// Adds a second count of the same place to the first: that of the later part stays, with both if they are of one part.
+    pub(super) fn fold(&self, second: u64, first: &AtomicU64, now: u64) {
+        if self.is_past(second, now) {
+            return;
+        }
+        Writers::Many.update(first, |old| {
+            if self.is_past(old, now) {
+                return Some(second);
+            }
+            if old >> COUNT != second >> COUNT {
+                return None;
+            }
+            Some(second >> COUNT << COUNT | ((old & COUNTS) + (second & COUNTS)).min(COUNTS))
+        });
+    }
+
     #[inline]
     fn passed(&self, state: &[AtomicU64; Self::WORDS], part: u64) -> u64 {
         let words = state.iter().map(|word| word.load(SeqCst));

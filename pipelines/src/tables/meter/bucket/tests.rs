@@ -37,7 +37,6 @@ impl Tokens {
         let cost = u128::from(bytes) * 8 * 1_000_000_000;
         self.there = self.there.checked_sub(cost).expect("the rate was exceeded");
     }
-
 }
 
 fn rates() -> impl Strategy<Value = u64> {
@@ -61,8 +60,10 @@ proptest! {
         let (bucket, state) = (token(rate, burst), AtomicU64::new(0));
         let mut now = start % (1 << 60);
         let mut tokens = Tokens::full(rate, burst, now);
-        // A 2⁻¹⁶ ns for each packet, in billionths of a bit, is all that rounding may cost.
+        // A 2⁻¹⁶ ns for each packet, in billionths of a bit, is all that rounding may cost, and 16 of them what it may give.
         let mut rounding = u128::from(rate >> 16) + 1;
+        tokens.burst += u128::from(rate >> 12) + 1;
+        tokens.there = tokens.burst;
         for (step, bytes) in arrivals {
             now += (u128::from(step) * 8 * 1_000_000_000 / u128::from(rate)) as u64;
             tokens.fill(now);
@@ -95,8 +96,8 @@ proptest! {
                 sum += u128::from(bytes) * 8 * 1_000_000_000;
                 let most_bytes = burst + if leaky { bytes } else { 0 };
                 let brought = u128::from(at - passed[first].0) * u128::from(rate);
-                // The burst is a time, rounded up.
-                let most = u128::from(most_bytes) * 8 * 1_000_000_000 + brought + u128::from(rate >> 16) + 1;
+                // The burst is a time, rounded up by 2⁻¹² ns.
+                let most = u128::from(most_bytes) * 8 * 1_000_000_000 + brought + u128::from(rate >> 12) + 2;
                 prop_assert!(sum <= most);
             }
         }

@@ -150,7 +150,7 @@ proptest! {
             }
             prop_assert!(close(&together, &single));
         } else {
-            prop_assert!(total * 2 > 29_000);
+            prop_assert!(total * 2 > 29_000, "{}", total);
         }
     }
 }
