@@ -54,7 +54,9 @@ impl List {
 /// See the module.
 #[derive(Debug)]
 pub struct Wheel {
+    /// Never longer than its first allocation.
     nodes: Vec<Node>,
+    capacity: usize,
     free: u32,
     len: usize,
     /// The tick that the wheel has come to: everything due before it is out.
@@ -65,16 +67,12 @@ pub struct Wheel {
 }
 
 impl Wheel {
-    /// An empty wheel for so many packets: 32 bytes each, and 6 KiB.
+    /// An empty wheel for so many packets: 32 bytes each, which are first touched when they are needed, and 6 KiB.
     pub fn new(capacity: usize) -> Self {
         let capacity = capacity.min(NONE as usize);
-        let node = |next| Node { due: 0, packet: None, output: PortId::default(), next };
-        let mut nodes: Vec<Node> = (1..=capacity as u32).map(node).collect();
-        if let Some(last) = nodes.last_mut() {
-            last.next = NONE;
-        }
-        let free = if capacity == 0 { NONE } else { 0 };
-        Self { nodes, free, len: 0, now: 0, slots: vec![[List::EMPTY; SLOTS]; LEVELS], maps: Default::default() }
+        let slots = vec![[List::EMPTY; SLOTS]; LEVELS];
+        let nodes = Vec::with_capacity(capacity);
+        Self { nodes, capacity, free: NONE, len: 0, now: 0, slots, maps: Default::default() }
     }
 
     /// Packets in it.
@@ -102,6 +100,10 @@ impl Wheel {
         now: u64,
         delay: u64,
     ) -> Result<(), Packet> {
+        if self.free == NONE && self.nodes.len() < self.capacity {
+            self.free = self.nodes.len() as u32;
+            self.nodes.push(Node { due: 0, packet: None, output, next: NONE });
+        }
         let number = self.free;
         let Some(node) = self.nodes.get_mut(number as usize) else { return Err(packet) };
         self.free = node.next;

@@ -5,7 +5,9 @@ pub mod macswap;
 pub mod parse;
 pub mod partial;
 pub mod patch;
+pub mod police;
 pub mod route;
+pub mod shape;
 
 #[cfg(test)]
 mod fixture;

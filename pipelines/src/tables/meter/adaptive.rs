@@ -35,6 +35,19 @@ pub struct Totals {
     pub waited: u64,
 }
 
+impl Totals {
+    /// Of two boards together.
+    #[must_use]
+    pub fn plus(&self, other: &Self) -> Self {
+        Self {
+            passed: self.passed.wrapping_add(other.passed),
+            lost: self.lost.wrapping_add(other.lost),
+            marked: self.marked.wrapping_add(other.marked),
+            waited: self.waited.wrapping_add(other.waited),
+        }
+    }
+}
+
 impl<'a> Board<'a> {
     /// Words that it takes.
     pub const WORDS: usize = BOARD;

@@ -52,6 +52,13 @@ impl Bucket {
         Self { pace, ..self }
     }
 
+    /// The bucket that gives what this one would have given `ns` nanoseconds ago: its burst is so much shorter. None when it
+    /// is not that long.
+    #[must_use]
+    pub fn earlier(self, ns: u64) -> Option<Self> {
+        Some(Self { burst: self.burst.checked_sub(point(ns))?, ..self })
+    }
+
     /// Takes `units` at `now` (ns) if they conform.
     #[inline]
     pub fn take(&self, state: &AtomicU64, now: u64, units: u64, writers: Writers) -> bool {

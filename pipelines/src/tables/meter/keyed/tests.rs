@@ -102,8 +102,8 @@ fn a_slot_is_given_on_only_when_it_was_idle_for_a_while() {
         own(&view, spread(key), MS).unwrap().store(word(point(MS), 0), Relaxed);
     }
     assert!(own(&view, spread(9), MS).is_none());
-    assert!(own(&view, spread(9), MS + GRACE).is_none());
-    assert!(own(&view, spread(9), MS + GRACE + 1).is_some());
+    assert!(own(&view, spread(9), MS + GRACE - 1).is_none());
+    assert!(own(&view, spread(9), MS + GRACE).is_some());
 }
 
 #[test]
