@@ -114,7 +114,7 @@ impl Police {
         Self { aware: true, ..self }
     }
 
-    /// The rate of the meter, a bucket, follows a target. Its burst stays the same time.
+    /// The rate of the meter, a bucket, follows a target.
     #[must_use]
     pub fn following(self, following: Following) -> Self {
         Self { following: Some(following), ..self }
@@ -132,9 +132,8 @@ impl Police {
         if rate != self.rate {
             self.rate = rate;
             let rate = if following.packets { Rate::Packets(rate) } else { Rate::Bits(rate) };
-            if let Some(pace) = Pace::new(rate, following.overhead) {
-                *bucket = bucket.paced(pace);
-            }
+            let paced = Pace::new(rate, following.overhead).and_then(|pace| bucket.paced(pace));
+            *bucket = paced.unwrap_or(*bucket);
         }
     }
 

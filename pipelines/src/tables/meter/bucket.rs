@@ -24,6 +24,9 @@ pub enum Rule {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bucket {
     pace: Pace,
+    /// Bytes, or packets.
+    holds: u64,
+    /// The same as a time.
     burst: u64,
     rule: Rule,
 }
@@ -36,8 +39,8 @@ impl Bucket {
     /// [`LONGEST`] to come.
     #[must_use]
     pub fn new(pace: Pace, burst: u64, rule: Rule) -> Option<Self> {
-        let burst = pace.burst(burst);
-        (burst < LONGEST).then_some(Self { pace, burst, rule })
+        let (holds, burst) = (burst, pace.burst(burst));
+        (burst < LONGEST).then_some(Self { pace, holds, burst, rule })
     }
 
     /// What it fills at.
@@ -46,10 +49,11 @@ impl Bucket {
         &self.pace
     }
 
-    /// The same bucket, refilled at another pace. Its burst is the same time, so another amount.
+    /// The same bucket, refilled at another pace. What is lacking in a state comes back in the same time as before. None when
+    /// the burst takes too long to come then.
     #[must_use]
-    pub fn paced(self, pace: Pace) -> Self {
-        Self { pace, ..self }
+    pub fn paced(self, pace: Pace) -> Option<Self> {
+        Self::new(pace, self.holds, self.rule)
     }
 
     /// The bucket that gives what this one would have given `ns` nanoseconds ago: its burst is so much shorter. None when it
