@@ -10,10 +10,11 @@ use crate::stages::macswap::MacSwap;
 use crate::stages::parse::Parse;
 use crate::stages::patch::Patch;
 use crate::stages::route::Route;
-use crate::state::State;
+use crate::state::{State, StateSize, needs};
 use crate::tables::fib::Fib;
 use std::collections::BTreeMap;
 use zsync_packet::flow::HashKey;
+use zsync_packet::region::Region;
 use zsync_packet::verdict::{PipelineId, PortId};
 
 /// What a configuration is compiled with.
@@ -45,6 +46,14 @@ pub enum CompileError {
         /// The kernel's number of the table.
         table: u32,
     },
+    /// The memory that a stage was given is not the memory for it.
+    #[error("pipeline {pipeline}, stage {stage}: its state does not fit its settings")]
+    NoState {
+        /// The pipeline's name.
+        pipeline: String,
+        /// The stage's label.
+        stage: String,
+    },
     /// More stages than there are counters.
     #[error("{stages} stages over all pipelines: at most {MAX_STAGES} can be counted")]
     TooManyStages {
@@ -53,16 +62,35 @@ pub enum CompileError {
     },
 }
 
+/// What all workers share of the stages' states, by label: also of those that were given none.
+struct Shared(BTreeMap<String, Region>);
+
+impl Shared {
+    fn new(spec: &Spec, with: &Resources) -> Self {
+        let region = |(label, size): (String, StateSize)| {
+            let given = with.states.get(&label).and_then(State::shared);
+            Some((label, given.or_else(|| State::heap(size, with.workers).shared())?))
+        };
+        let needs = needs(spec, with.workers).into_iter().filter(|(_, size)| size.shared > 0);
+        Self(needs.filter_map(region).collect())
+    }
+
+    fn of(&self, label: &str) -> Option<Region> {
+        self.0.get(label).cloned()
+    }
+}
+
 /// Compiles `spec` as epoch `epoch`.
 ///
 /// # Errors
-/// A FIB is missing, or there are too many stages.
+/// A FIB is missing, a stage's memory is not for it, or there are too many stages.
 pub fn compile(spec: &Spec, epoch: u64, with: &Resources) -> Result<Snapshot, CompileError> {
     let mut number = 0;
     let mut place = |label: &str, stage| {
         number += 1;
         Placed { label: label.to_owned(), number: number - 1, stage }
     };
+    let shared = Shared::new(spec, with);
     let mut pipelines = Vec::new();
     let mut entry = vec![None; spec.ports.len()];
     // A pipeline that does not look at the transport may send packets to one that does.
@@ -73,6 +101,8 @@ pub fn compile(spec: &Spec, epoch: u64, with: &Resources) -> Result<Snapshot, Co
             stages.push(place("parse", AnyStage::Parse(Parse::new(with.ports.clone(), deep))));
         }
         for stage in &pipeline.stages {
+            let no_state =
+                || CompileError::NoState { pipeline: pipeline.name.clone(), stage: stage.label.clone() };
             let compiled = match &stage.spec {
                 StageSpec::Patch { map } => {
                     AnyStage::Patch(Patch::new(map.iter().map(|to| to.map(|to| PortId(to.0)))))
@@ -84,6 +114,24 @@ pub fn compile(spec: &Spec, epoch: u64, with: &Resources) -> Result<Snapshot, Co
                         table: *table,
                     })?;
                     AnyStage::Route(Route::new(fib.clone(), with.ports.clone(), with.hash_key.clone()))
+                }
+                StageSpec::Police(police) => {
+                    let shapers = police.adaptive().and_then(|(_, shaper)| shared.of(shaper));
+                    let stage = shared.of(&stage.label).and_then(|state| {
+                        police.stage(
+                            state,
+                            shapers.into_iter().collect(),
+                            with.workers,
+                            with.hash_key.clone(),
+                        )
+                    });
+                    stage.map(AnyStage::Police).ok_or_else(no_state)?
+                }
+                StageSpec::Shape(shape) => {
+                    let state = shared.of(&stage.label);
+                    let stage =
+                        state.and_then(|state| shape.stage(state, with.workers, with.hash_key.clone()));
+                    stage.map(AnyStage::Shape).ok_or_else(no_state)?
                 }
                 StageSpec::MacSwap => AnyStage::MacSwap(MacSwap),
                 StageSpec::Drop => AnyStage::Decide(Decide::DROP),

@@ -8,7 +8,9 @@ use crate::stages::decide::Decide;
 use crate::stages::macswap::MacSwap;
 use crate::stages::parse::Parse;
 use crate::stages::patch::Patch;
+use crate::stages::police::Police;
 use crate::stages::route::Route;
+use crate::stages::shape::Shape;
 use zsync_packet::burst::{Bits, Burst};
 use zsync_packet::verdict::{DropReason, PipelineId, PortId, Verdict};
 
@@ -42,6 +44,10 @@ pub enum AnyStage {
     MacSwap(MacSwap),
     /// The same verdict for all.
     Decide(Decide),
+    /// Drops or marks what is beyond a rate.
+    Police(Police),
+    /// Lets what is beyond a rate wait.
+    Shape(Shape),
 }
 
 /// The same call, whichever stage it is.
@@ -53,6 +59,8 @@ macro_rules! each {
             AnyStage::Patch($stage) => $call,
             AnyStage::MacSwap($stage) => $call,
             AnyStage::Decide($stage) => $call,
+            AnyStage::Police($stage) => $call,
+            AnyStage::Shape($stage) => $call,
         }
     };
 }

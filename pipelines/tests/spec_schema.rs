@@ -33,12 +33,31 @@ promiscuous = true
 netdev = "eth2"
 [pipeline.p]
 input = ["a"]
-stages = ["route.r"]
+stages = ["police.l", "shape.s", "route.r"]
 [pipeline.q]
 input = ["b"]
 stages = ["patch.w"]
 [route.r]
 table = 100
+[police.l]
+meter = { srtcm = { excess-burst = "2MiB" } }
+rate = "100Mbit"
+burst = "1MiB"
+per = "source/24/56"
+subjects = 1024
+overhead = 24
+colour-aware = true
+green = { dscp = 10 }
+yellow = { dscp = 12, mark = 2 }
+red = "ecn"
+[shape.s]
+rate = "20kpps"
+burst = "100packets"
+limit = "50ms"
+ecn = "5ms"
+per = "flow"
+subjects = 1024
+overhead = 24
 [patch.w]
 pairs = { b = "a" }
 "#;

@@ -61,6 +61,19 @@ pub(crate) enum Text {
     Prefix,
     /// A protocol and its port.
     Service,
+    /// A form of its own.
+    Form(&'static Form),
+}
+
+/// A form that a text may have, and that whoever reads it takes apart.
+#[derive(Debug)]
+pub(crate) struct Form {
+    /// What would be right, as an error says it.
+    pub(crate) expected: &'static str,
+    /// For the schema.
+    pub(crate) pattern: &'static str,
+    /// What is wrong with a text, going on after it; nothing when it is right.
+    pub(crate) problem: fn(&str) -> Option<String>,
 }
 
 impl Kind {
@@ -248,6 +261,10 @@ impl Text {
                 Ok(service) => Ok(Datum::Service(service)),
                 Err(error) => Err((format!("is not a service: {error}"), None)),
             },
+            Text::Form(form) => match (form.problem)(text) {
+                None => Ok(Datum::Text(text.to_owned())),
+                Some(problem) => Err((problem, None)),
+            },
         }
     }
 
@@ -259,6 +276,7 @@ impl Text {
             Text::Stage => "the name of a stage, like \"route.main\" or \"drop\"",
             Text::Prefix => "an IP prefix like \"192.0.2.0/24\" or \"2001:db8::/32\"",
             Text::Service => "a service like \"udp/53\" or \"tcp/443\"",
+            Text::Form(form) => form.expected,
         }
     }
 }

@@ -40,8 +40,10 @@ mod kind;
 mod model;
 mod names;
 mod nearest;
+mod police;
 mod quantity;
 mod schema;
+mod shape;
 mod stage;
 
 use toml::de::DeTable;
@@ -54,8 +56,10 @@ pub use model::{
     Amount, Control, Engine, Failover, HugePages, Idle, Layer, Mode, Pipeline, Port, PortId, Spec, Stage,
     StageSpec, Steer, Workers,
 };
-pub use quantity::{QuantityError, parse_duration, parse_size, show_duration};
+pub use police::{MeterSpec, PoliceSpec, TargetSpec};
+pub use quantity::{QuantityError, parse_duration, parse_rate, parse_size, show_duration, show_rate};
 pub use schema::json_schema;
+pub use shape::ShapeSpec;
 
 use findings::Findings;
 

@@ -11,6 +11,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::address::{Prefix, Service};
+use super::police::PoliceSpec;
+use super::shape::ShapeSpec;
+use crate::tables::meter::subject::Per;
 
 /// A whole configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -170,6 +173,10 @@ pub enum StageSpec {
     Punt,
     /// Lets source and destination MAC address change places.
     MacSwap,
+    /// Drops or marks what is beyond a rate.
+    Police(PoliceSpec),
+    /// Lets what is beyond a rate wait.
+    Shape(ShapeSpec),
 }
 
 impl StageSpec {
@@ -178,6 +185,7 @@ impl StageSpec {
     pub fn is_deep(&self) -> bool {
         match self {
             Self::Patch { .. } | Self::Route { .. } | Self::Drop | Self::Punt | Self::MacSwap => false,
+            Self::Police(PoliceSpec { per, .. }) | Self::Shape(ShapeSpec { per, .. }) => *per != Per::All,
         }
     }
 }

@@ -3,9 +3,9 @@
 use super::datum::{Datum, Fields, Placed};
 use super::findings::Findings;
 use super::keys::{ABSENT, Key, Reach};
-use super::kind::{Kind, Text};
+use super::kind::{Form, Kind, Text};
 use super::quantity::{Amount, parse_amount, parse_rate, show_amount, show_duration, show_rate};
-use crate::stages::police::{Fate, Treatment};
+use crate::stages::police::{Fate, Following, Police, Treatment};
 use crate::tables::meter::adaptive::{Adaptive, Target};
 use crate::tables::meter::any::Meter;
 use crate::tables::meter::bucket::{Bucket, Rule};
@@ -16,13 +16,15 @@ use crate::tables::meter::window::{Limit, Window};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::time::Duration;
+use zsync_packet::flow::HashKey;
+use zsync_packet::region::Region;
 
 /// How often an adaptive rate looks at what it follows. A few round trips of most paths, so that senders have answered.
 const INTERVAL: Duration = Duration::from_millis(100);
 /// A burst that is not told is what the rate brings in this time.
 const BURST_TIME: Duration = Duration::from_millis(50);
 /// The least burst of bytes: the longest packet of an Ethernet port with an MTU of 1,500. A shorter one would never let it pass.
-const LEAST_BURST: u64 = 1514;
+pub(crate) const LEAST_BURST: u64 = 1514;
 
 /// A `police` stage.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -141,8 +143,13 @@ impl PoliceSpec {
     /// How the rate moves, and the label of the shaper that it follows; none when it stays.
     #[must_use]
     pub fn adaptive(&self) -> Option<(Adaptive, &str)> {
-        let MeterSpec::Adaptive { rate: Rate::Bits(ceiling) | Rate::Packets(ceiling), floor, target, follow, .. } =
-            &self.meter
+        let MeterSpec::Adaptive {
+            rate: Rate::Bits(ceiling) | Rate::Packets(ceiling),
+            floor,
+            target,
+            follow,
+            ..
+        } = &self.meter
         else {
             return None;
         };
@@ -153,6 +160,27 @@ impl PoliceSpec {
         Some((Adaptive::new(*floor, *ceiling, target, nanoseconds(INTERVAL))?, follow))
     }
 
+    /// The stage, for `workers` workers that all work on `state`, the shapers that it follows having theirs in `shapers`. None
+    /// when the memory is too short, or for what the configuration refuses.
+    #[must_use]
+    pub fn stage(
+        &self,
+        state: Region,
+        shapers: Vec<Region>,
+        workers: usize,
+        hash_key: HashKey,
+    ) -> Option<Police> {
+        let meter = self.meter()?;
+        let subjects = self.subjects as usize;
+        let stage = Police::new(meter, self.per, subjects, state, workers, hash_key, self.treatments)?;
+        let stage = if self.aware { stage.aware() } else { stage };
+        let (Some((adaptive, _)), MeterSpec::Adaptive { rate, .. }) = (self.adaptive(), &self.meter) else {
+            return Some(stage);
+        };
+        let packets = matches!(rate, Rate::Packets(_));
+        Some(stage.following(Following { adaptive, packets, overhead: self.overhead, shapers }))
+    }
+
     /// Bytes of state, in one region that all workers share.
     #[must_use]
     pub fn state_bytes(&self) -> usize {
@@ -160,8 +188,31 @@ impl PoliceSpec {
     }
 }
 
-/// The meters by their names in the configuration.
-const METERS: &[&str] = &["token", "leaky", "srtcm", "trtcm", "window", "adaptive"];
+/// `100Mbit`, `20kpps`.
+pub(crate) static RATE: Form = Form {
+    expected: "a rate a second, like \"100Mbit\" or \"20kpps\"",
+    pattern: "^[0-9]+(\\.[0-9]+)? *([kMGT]?bit|[kMG]?pps)$",
+    problem: |text| parse_rate(text).err().map(|error| format!("is not a rate: {error}")),
+};
+/// `1MiB`, `500packets`.
+pub(crate) static BURST: Form = Form {
+    expected: "a size like \"1MiB\", or \"500packets\"",
+    pattern: "^[0-9]+(\\.[0-9]+)? *([KMG]?i?B|packets)$",
+    problem: |text| parse_amount(text).err().map(|error| format!("is not a burst: {error}")),
+};
+/// `source/24`.
+pub(crate) static PER: Form = Form {
+    expected: "\"all\", \"flow\", \"source\", \"source/24\" or \"source/24/56\" (bits of IPv4 and IPv6 addresses)",
+    pattern: "^(all|flow|source(/[0-9]{1,2}(/[0-9]{1,3})?)?)$",
+    problem: |text| parse_per(text).is_none().then(|| "says not whose meter it is".to_owned()),
+};
+/// `5ms`, `0.1%`.
+static TARGET: Form = Form {
+    expected: "a duration like \"5ms\", or a part like \"0.1%\"",
+    pattern: "^([0-9]+ *(ms|s)|[0-9]+(\\.[0-9]{1,4})? *%)$",
+    problem: |text| parse_target(text).is_none().then(|| "is not a target".to_owned()),
+};
+
 /// What may be said of a colour in one word.
 const FATES: &[&str] = &["pass", "drop", "ecn"];
 
@@ -186,7 +237,6 @@ const TREATMENT: &[Key] = &[
         about: "The packet goes on with this code point.",
     },
 ];
-static COLOUR: Kind = Kind::Either(&[Kind::Word(FATES), Kind::Table(TREATMENT)]);
 
 const fn colour(name: &'static str, default: &'static str, about: &'static str) -> Key {
     Key {
@@ -198,80 +248,90 @@ const fn colour(name: &'static str, default: &'static str, about: &'static str) 
     }
 }
 
+const SRTCM: &[Key] = &[Key {
+    name: "excess-burst",
+    kind: Kind::Text(Text::Form(&BURST)),
+    default: ABSENT,
+    reach: Reach::Live,
+    about: "What may pass beyond the burst, yellow. When absent, as much as the burst.",
+}];
+
+const TRTCM: &[Key] = &[
+    Key {
+        name: "peak",
+        kind: Kind::Text(Text::Form(&RATE)),
+        default: None,
+        reach: Reach::Live,
+        about: "What may pass in all, green and yellow.",
+    },
+    Key {
+        name: "peak-burst",
+        kind: Kind::Text(Text::Form(&BURST)),
+        default: ABSENT,
+        reach: Reach::Live,
+        about: "What may pass in all at once. When absent, what the peak brings in 50 ms.",
+    },
+];
+
+const ADAPTIVE: &[Key] = &[
+    Key {
+        name: "follow",
+        kind: Kind::Text(Text::Stage),
+        default: None,
+        reach: Reach::Live,
+        about: "The shaper, like \"shape.wan\", whose queue it follows.",
+    },
+    Key {
+        name: "target",
+        kind: Kind::Text(Text::Form(&TARGET)),
+        default: Some("\"5ms\""),
+        reach: Reach::Live,
+        about: "The mean wait in the shaper, like \"5ms\", or the part that it drops or marks, like \"0.1%\".",
+    },
+    Key {
+        name: "floor",
+        kind: Kind::Text(Text::Form(&RATE)),
+        default: ABSENT,
+        reach: Reach::Live,
+        about: "The lowest rate. When absent, a hundredth of the rate.",
+    },
+];
+
+const WINDOW: Kind = Kind::Period { min: Duration::from_millis(10), max: Duration::from_secs(3600) };
+
 pub(crate) const POLICE: &[Key] = &[
     Key {
         name: "meter",
-        kind: Kind::Word(METERS),
+        kind: Kind::Either(&[
+            Kind::Word(&["token", "leaky"]),
+            Kind::OneKey(&[
+                ("srtcm", &Kind::Table(SRTCM)),
+                ("trtcm", &Kind::Table(TRTCM)),
+                ("window", &WINDOW),
+                ("adaptive", &Kind::Table(ADAPTIVE)),
+            ]),
+        ]),
         default: Some("\"token\""),
         reach: Reach::Live,
-        about: "How it is metered: token bucket, leaky bucket, RFC 2697, RFC 2698, sliding window, or a rate that follows a shaper.",
+        about: "A bucket, RFC 2697, RFC 2698, a limit in any window of time, or a rate that follows a shaper.",
     },
     Key {
         name: "rate",
-        kind: Kind::Text(Text::Rate),
+        kind: Kind::Text(Text::Form(&RATE)),
         default: None,
         reach: Reach::Live,
-        about: "What may pass, like \"100Mbit\" or \"20kpps\" a second; the ceiling of an adaptive meter.",
+        about: "What may pass, like \"100Mbit\" or \"20kpps\" a second; the highest rate of an adaptive meter.",
     },
     Key {
         name: "burst",
-        kind: Kind::Text(Text::Burst),
+        kind: Kind::Text(Text::Form(&BURST)),
         default: ABSENT,
         reach: Reach::Live,
         about: "What may pass at once, like \"1MiB\" or \"500packets\". When absent, what the rate brings in 50 ms.",
     },
     Key {
-        name: "excess-burst",
-        kind: Kind::Text(Text::Burst),
-        default: ABSENT,
-        reach: Reach::Live,
-        about: "Of srtcm: what may pass beyond the burst, yellow. When absent, as much as the burst.",
-    },
-    Key {
-        name: "peak",
-        kind: Kind::Text(Text::Rate),
-        default: ABSENT,
-        reach: Reach::Live,
-        about: "Of trtcm, which needs it: what may pass in all, green and yellow.",
-    },
-    Key {
-        name: "peak-burst",
-        kind: Kind::Text(Text::Burst),
-        default: ABSENT,
-        reach: Reach::Live,
-        about: "Of trtcm: what may pass in all at once. When absent, what the peak brings in 50 ms.",
-    },
-    Key {
-        name: "window",
-        kind: Kind::Period { min: Duration::from_millis(10), max: Duration::from_secs(3600) },
-        default: ABSENT,
-        reach: Reach::Live,
-        about: "Of window: no such time has more than what the rate brings in it. When absent, 1 s.",
-    },
-    Key {
-        name: "floor",
-        kind: Kind::Text(Text::Rate),
-        default: ABSENT,
-        reach: Reach::Live,
-        about: "Of adaptive: the lowest rate. When absent, a hundredth of the ceiling.",
-    },
-    Key {
-        name: "target",
-        kind: Kind::Text(Text::Target),
-        default: ABSENT,
-        reach: Reach::Live,
-        about: "Of adaptive: the mean wait in the shaper, like \"5ms\", or the part that it drops or marks, like \"0.1%\". When absent, 5 ms.",
-    },
-    Key {
-        name: "follow",
-        kind: Kind::Text(Text::Stage),
-        default: ABSENT,
-        reach: Reach::Live,
-        about: "Of adaptive, which needs it: the shaper, like \"shape.wan\", whose queue it follows.",
-    },
-    Key {
         name: "per",
-        kind: Kind::Text(Text::Per),
+        kind: Kind::Text(Text::Form(&PER)),
         default: Some("\"all\""),
         reach: Reach::Live,
         about: "Who has a meter: \"all\" together, each \"source\", each \"source/24\" (of IPv4; /64 of IPv6), \"source/24/56\", or each \"flow\".",
@@ -295,56 +355,57 @@ pub(crate) const POLICE: &[Key] = &[
         kind: Kind::Switch,
         default: Some("false"),
         reach: Reach::Live,
-        about: "Of srtcm and trtcm: packets come with colours, the drop precedence of assured forwarding.",
+        about: "For srtcm and trtcm: packets come with colours, the drop precedence of assured forwarding.",
     },
-    colour("green", "\"pass\"", "What is done within the rate: pass, drop, ecn, or a mark and a code point to go on with."),
+    colour(
+        "green",
+        "\"pass\"",
+        "What is done within the rate: pass, drop, ecn, or a mark and a code point to go on with.",
+    ),
     colour("yellow", "\"pass\"", "What is done beyond the rate, within the excess burst or the peak."),
-    colour("red", "\"drop\"", "What is done beyond that. ecn: CE, or dropped if the transport does not know it."),
+    colour(
+        "red",
+        "\"drop\"",
+        "What is done beyond that. ecn: CE, or dropped if the transport does not know it.",
+    ),
 ];
 
 /// Reads the table called `path`.
 pub(crate) fn police(fields: &Fields, path: &str, out: &mut Findings<'_>) -> PoliceSpec {
-    let table = Table { fields, path };
-    let rate = table.rate("rate").unwrap_or(Rate::Bits(1));
-    let word = fields.at("meter").map_or("", |meter| meter.value.text());
-    let meter = match word {
-        "leaky" => MeterSpec::Leaky { rate, burst: table.burst("burst", rate, brought(rate), out) },
-        "srtcm" => {
-            let burst = table.burst("burst", rate, brought(rate), out);
-            MeterSpec::SrTcm { rate, burst, excess: table.burst("excess-burst", rate, burst, out) }
-        }
-        "trtcm" => {
-            let burst = table.burst("burst", rate, brought(rate), out);
-            let peak = table.like("peak", rate, out).unwrap_or_else(|| {
-                table.needed("peak", "trtcm", "a rate like \"200Mbit\"", out);
-                rate
-            });
-            if per_second(peak) < per_second(rate) {
-                table.wrong("peak", "is below the rate".to_owned(), out);
+    let table = Table::of(fields, path);
+    let rate = table.rate("rate").unwrap_or(Rate::Bits(1_000));
+    let burst = |least, out: &mut Findings<'_>| table.burst("burst", rate, brought(rate), least, out);
+    let meter = match fields.at("meter").map(|meter| &meter.value) {
+        Some(Datum::OneKey(kind, settings)) => {
+            let path = format!("{path}.meter.{kind}");
+            let none = Fields::default();
+            let inner = Table {
+                fields: settings.value.fields().unwrap_or(&none),
+                path: &path,
+                place: settings.span.clone(),
+            };
+            match (*kind, &settings.value) {
+                ("window", Datum::Period(window)) => {
+                    if fields.at("burst").is_some() {
+                        table.wrong(
+                            "burst",
+                            "says nothing to a window: its limit is what the rate brings in it".to_owned(),
+                            out,
+                        );
+                    }
+                    MeterSpec::Window { rate, window: *window }
+                }
+                ("srtcm", _) => {
+                    let burst = burst(LEAST_BURST, out);
+                    MeterSpec::SrTcm { rate, burst, excess: inner.burst("excess-burst", rate, burst, 0, out) }
+                }
+                ("trtcm", _) => trtcm(rate, burst(LEAST_BURST, out), &inner, out),
+                _ => adaptive(rate, burst(LEAST_BURST, out), &inner, out),
             }
-            MeterSpec::TrTcm { rate, burst, peak, peak_burst: table.burst("peak-burst", peak, brought(peak), out) }
         }
-        "window" => {
-            let window = fields.at("window").map_or(Duration::from_secs(1), |_| fields.period("window"));
-            MeterSpec::Window { rate, window }
-        }
-        "adaptive" => {
-            let burst = table.burst("burst", rate, brought(rate), out);
-            let floor = table.like("floor", rate, out).map_or((per_second(rate) / 100).max(1), per_second);
-            if floor > per_second(rate) {
-                table.wrong("floor", "is above the rate".to_owned(), out);
-            }
-            let target = fields.at("target").and_then(|target| parse_target(target.value.text()));
-            let target = target.unwrap_or(TargetSpec::Wait(Duration::from_millis(5)));
-            let follow = fields.text("follow");
-            if !follow.starts_with("shape.") {
-                table.needed("follow", "adaptive", "the name of a shaper, like \"shape.wan\"", out);
-            }
-            MeterSpec::Adaptive { rate, burst, floor, target, follow }
-        }
-        _ => MeterSpec::Token { rate, burst: table.burst("burst", rate, brought(rate), out) },
+        Some(word) if word.text() == "leaky" => MeterSpec::Leaky { rate, burst: burst(0, out) },
+        _ => MeterSpec::Token { rate, burst: burst(LEAST_BURST, out) },
     };
-    table.refuse_strangers(word, out);
     let treatments = ["green", "yellow", "red"].map(|colour| treatment(fields, colour));
     let spec = PoliceSpec {
         meter,
@@ -354,19 +415,63 @@ pub(crate) fn police(fields: &Fields, path: &str, out: &mut Findings<'_>) -> Pol
         aware: fields.switch("colour-aware"),
         treatments,
     };
-    if table.rate("rate").is_some() && spec.meter().is_none() {
-        table.wrong("rate", "is so low that what it is to let through at once takes more than four hours".to_owned(), out);
+    let floor_fills = match &spec.meter {
+        MeterSpec::Adaptive { rate, burst, floor, .. } => {
+            let floor = match rate {
+                Rate::Bits(_) => Rate::Bits(*floor),
+                Rate::Packets(_) => Rate::Packets(*floor),
+            };
+            Pace::new(floor, 0).and_then(|pace| Bucket::new(pace, *burst, Rule::Token)).is_some()
+        }
+        _ => true,
+    };
+    if table.rate("rate").is_some() && (spec.meter().is_none() || !floor_fills) {
+        table.wrong(
+            "rate",
+            "is so low that what it is to let through at once takes more than four hours".to_owned(),
+            out,
+        );
     }
     spec
 }
 
-/// The table that is read.
-pub(crate) struct Table<'f> {
-    pub(crate) fields: &'f Fields,
-    pub(crate) path: &'f str,
+fn trtcm(rate: Rate, burst: u64, table: &Table<'_>, out: &mut Findings<'_>) -> MeterSpec {
+    let peak = table.like("peak", rate, out).unwrap_or(rate);
+    if per_second(peak) < per_second(rate) {
+        table.wrong("peak", "is below the rate".to_owned(), out);
+    }
+    let peak_burst = table.burst("peak-burst", peak, brought(peak), LEAST_BURST, out);
+    MeterSpec::TrTcm { rate, burst, peak, peak_burst }
 }
 
-impl Table<'_> {
+fn adaptive(rate: Rate, burst: u64, table: &Table<'_>, out: &mut Findings<'_>) -> MeterSpec {
+    let floor = table.like("floor", rate, out).map_or((per_second(rate) / 100).max(1), per_second);
+    if floor > per_second(rate) {
+        table.wrong("floor", "is above the rate".to_owned(), out);
+    }
+    let target = table.fields.at("target").and_then(|target| parse_target(target.value.text()));
+    let target = target.unwrap_or(TargetSpec::Wait(Duration::from_millis(5)));
+    let follow = table.fields.text("follow");
+    if !follow.is_empty() && !follow.starts_with("shape.") {
+        table.wrong("follow", "is no shaper: write a name like \"shape.wan\"".to_owned(), out);
+    }
+    MeterSpec::Adaptive { rate, burst, floor, target, follow }
+}
+
+/// The table that is read.
+pub(crate) struct Table<'f> {
+    fields: &'f Fields,
+    path: &'f str,
+    /// Where it stands, for what it has not.
+    place: Range<usize>,
+}
+
+impl<'f> Table<'f> {
+    pub(crate) fn of(fields: &'f Fields, path: &'f str) -> Self {
+        let place = fields.at("rate").map_or(0..0, |rate| rate.span.clone());
+        Self { fields, path, place }
+    }
+
     pub(crate) fn rate(&self, key: &str) -> Option<Rate> {
         parse_rate(self.fields.at(key)?.value.text()).ok()
     }
@@ -375,67 +480,47 @@ impl Table<'_> {
     fn like(&self, key: &str, rate: Rate, out: &mut Findings<'_>) -> Option<Rate> {
         let found = self.rate(key)?;
         if matches!(found, Rate::Bits(_)) != matches!(rate, Rate::Bits(_)) {
-            self.wrong(key, "and `rate` count different things: bits or packets".to_owned(), out);
+            self.wrong(key, "and the rate count different things: bits or packets".to_owned(), out);
         }
         Some(found)
     }
 
-    /// A burst that counts what the rate does.
-    pub(crate) fn burst(&self, key: &str, rate: Rate, default: u64, out: &mut Findings<'_>) -> u64 {
+    /// A burst that counts what the rate does, of `least` bytes or a packet at least.
+    pub(crate) fn burst(
+        &self,
+        key: &str,
+        rate: Rate,
+        default: u64,
+        least: u64,
+        out: &mut Findings<'_>,
+    ) -> u64 {
         let Some(amount) = self.fields.at(key).and_then(|value| parse_amount(value.value.text()).ok()) else {
             return default;
         };
-        match (amount, rate) {
-            (Amount::Bytes(bytes), Rate::Bits(_)) => {
-                let leaky = self.fields.at("meter").is_some_and(|meter| meter.value.text() == "leaky");
-                if bytes < LEAST_BURST && !leaky && key != "excess-burst" {
-                    self.wrong(key, format!("is less than a packet, which has up to {LEAST_BURST} bytes: it would never pass"), out);
-                }
-                bytes
+        let problem = match (amount, rate) {
+            (Amount::Bytes(bytes), Rate::Bits(_)) if bytes >= least => return bytes,
+            (Amount::Packets(packets), Rate::Packets(_)) if packets > 0 || least == 0 => return packets,
+            (Amount::Bytes(_), Rate::Bits(_)) => {
+                format!("is less than a packet, which has up to {LEAST_BURST} bytes and would never pass")
             }
-            (Amount::Packets(packets), Rate::Packets(_)) => packets,
+            (Amount::Packets(_), Rate::Packets(_)) => {
+                "is less than a packet: none would ever pass".to_owned()
+            }
             (_, Rate::Bits(_)) => {
-                self.wrong(key, "counts packets, and the rate counts bits: write a size like \"1MiB\"".to_owned(), out);
-                default
+                "counts packets, and the rate counts bits: write a size like \"1MiB\"".to_owned()
             }
             (_, Rate::Packets(_)) => {
-                self.wrong(key, "counts bytes, and the rate counts packets: write a number like \"500packets\"".to_owned(), out);
-                default
+                "counts bytes, and the rate counts packets: write a number like \"500packets\"".to_owned()
             }
-        }
-    }
-
-    /// Reports the value of a key, or the rate if it is absent.
-    pub(crate) fn wrong(&self, key: &str, problem: String, out: &mut Findings<'_>) {
-        out.error(&self.span(key), format!("`{}.{key}` {problem}", self.path));
-    }
-
-    fn needed(&self, key: &str, meter: &str, expected: &str, out: &mut Findings<'_>) {
-        out.error(&self.span("meter"), format!("[{}] has no `{key}`, which the meter \"{meter}\" needs", self.path))
-            .expected(expected.to_owned());
-    }
-
-    /// Reports the keys that say nothing to this meter.
-    fn refuse_strangers(&self, meter: &str, out: &mut Findings<'_>) {
-        let of = |key| match key {
-            "excess-burst" => &["srtcm"][..],
-            "peak" | "peak-burst" => &["trtcm"],
-            "window" => &["window"],
-            "floor" | "target" | "follow" => &["adaptive"],
-            "burst" => &["token", "leaky", "srtcm", "trtcm", "adaptive"],
-            _ => METERS,
         };
-        for (key, value) in &self.fields.values {
-            if !of(key).contains(&meter) {
-                let message = format!("`{}.{key}` says nothing to the meter \"{meter}\"", self.path);
-                out.error(&value.span, message).help(format!("take it out, or choose the meter \"{}\"", of(key)[0]));
-            }
-        }
+        self.wrong(key, problem, out);
+        default
     }
 
-    fn span(&self, key: &str) -> Range<usize> {
-        let at = self.fields.at(key).or_else(|| self.fields.at("rate"));
-        at.map_or(0..0, |value| value.span.clone())
+    /// Reports the value of a key, or the table if it is absent.
+    pub(crate) fn wrong(&self, key: &str, problem: String, out: &mut Findings<'_>) {
+        let span = self.fields.at(key).map_or(self.place.clone(), |value| value.span.clone());
+        out.error(&span, format!("`{}.{key}` {problem}", self.path));
     }
 }
 
@@ -501,7 +586,8 @@ fn show_treatment(treatment: Treatment) -> String {
         Fate::Pass => "pass",
     };
     let keys = [("mark", treatment.mark), ("dscp", treatment.dscp.map(u32::from))];
-    let keys: Vec<String> = keys.iter().filter_map(|(key, value)| Some(format!("{key} = {}", (*value)?))).collect();
+    let keys: Vec<String> =
+        keys.iter().filter_map(|(key, value)| Some(format!("{key} = {}", (*value)?))).collect();
     if keys.is_empty() { format!("\"{word}\"") } else { format!("{{ {} }}", keys.join(", ")) }
 }
 
@@ -516,45 +602,38 @@ pub(crate) fn rows(spec: &PoliceSpec) -> Vec<(&'static str, String)> {
         };
         (key, text(show_amount(amount)))
     };
-    let name = |name: &str| ("meter", text(name.to_owned()));
-    let mut rows = match &spec.meter {
-        MeterSpec::Token { rate, burst } => {
-            vec![name("token"), rate_row("rate", *rate), burst_row("burst", *burst, *rate)]
+    let nested = |kind: &str, keys: Vec<(&str, String)>| {
+        let keys: Vec<String> = keys.iter().map(|(key, value)| format!("{key} = {value}")).collect();
+        ("meter", format!("{{ {kind} = {{ {} }} }}", keys.join(", ")))
+    };
+    let (meter, rate, burst) = match &spec.meter {
+        MeterSpec::Token { rate, burst } => (("meter", text("token".to_owned())), rate, Some(burst)),
+        MeterSpec::Leaky { rate, burst } => (("meter", text("leaky".to_owned())), rate, Some(burst)),
+        MeterSpec::SrTcm { rate, burst, excess } => {
+            (nested("srtcm", vec![burst_row("excess-burst", *excess, *rate)]), rate, Some(burst))
         }
-        MeterSpec::Leaky { rate, burst } => {
-            vec![name("leaky"), rate_row("rate", *rate), burst_row("burst", *burst, *rate)]
+        MeterSpec::TrTcm { rate, burst, peak, peak_burst } => {
+            let keys = vec![rate_row("peak", *peak), burst_row("peak-burst", *peak_burst, *rate)];
+            (nested("trtcm", keys), rate, Some(burst))
         }
-        MeterSpec::SrTcm { rate, burst, excess } => vec![
-            name("srtcm"),
-            rate_row("rate", *rate),
-            burst_row("burst", *burst, *rate),
-            burst_row("excess-burst", *excess, *rate),
-        ],
-        MeterSpec::TrTcm { rate, burst, peak, peak_burst } => vec![
-            name("trtcm"),
-            rate_row("rate", *rate),
-            burst_row("burst", *burst, *rate),
-            rate_row("peak", *peak),
-            burst_row("peak-burst", *peak_burst, *rate),
-        ],
         MeterSpec::Window { rate, window } => {
-            vec![name("window"), rate_row("rate", *rate), ("window", text(show_duration(*window)))]
+            (("meter", format!("{{ window = \"{}\" }}", show_duration(*window))), rate, None)
         }
         MeterSpec::Adaptive { rate, burst, floor, target, follow } => {
             let floor = match rate {
                 Rate::Bits(_) => Rate::Bits(*floor),
                 Rate::Packets(_) => Rate::Packets(*floor),
             };
-            vec![
-                name("adaptive"),
-                rate_row("rate", *rate),
-                burst_row("burst", *burst, *rate),
-                rate_row("floor", floor),
-                ("target", text(show_target(*target))),
+            let keys = vec![
                 ("follow", text(follow.clone())),
-            ]
+                ("target", text(show_target(*target))),
+                rate_row("floor", floor),
+            ];
+            (nested("adaptive", keys), rate, Some(burst))
         }
     };
+    let mut rows = vec![meter, rate_row("rate", *rate)];
+    rows.extend(burst.map(|burst| burst_row("burst", *burst, *rate)));
     rows.extend([
         ("per", text(show_per(spec.per))),
         ("subjects", spec.subjects.to_string()),

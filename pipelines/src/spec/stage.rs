@@ -9,6 +9,8 @@ use super::keys::{Key, MAX_PORTS, Reach, Section};
 use super::kind::{Kind, Text};
 use super::model::{PortId, StageSpec};
 use super::names::Names;
+use super::police::{POLICE, police};
+use super::shape::{SHAPE, shape};
 
 /// A kind of stage.
 pub(crate) struct StageKind {
@@ -51,6 +53,30 @@ pub(crate) static STAGES: &[StageKind] = &[
         bare: true,
         decides: true,
         build: |fields, _, _, _| StageSpec::Route { table: fields.number("table") },
+    },
+    StageKind {
+        name: "police",
+        section: Some(Section {
+            name: "police",
+            named: Some(MAX_TABLES),
+            keys: POLICE,
+            about: "Drops or marks what is beyond a rate.",
+        }),
+        bare: false,
+        decides: false,
+        build: |fields, path, _, out| StageSpec::Police(police(fields, path, out)),
+    },
+    StageKind {
+        name: "shape",
+        section: Some(Section {
+            name: "shape",
+            named: Some(MAX_TABLES),
+            keys: SHAPE,
+            about: "Lets what is beyond a rate wait.",
+        }),
+        bare: false,
+        decides: false,
+        build: |fields, path, _, out| StageSpec::Shape(shape(fields, path, out)),
     },
     StageKind {
         name: "macswap",

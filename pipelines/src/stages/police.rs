@@ -15,6 +15,7 @@ use crate::tables::meter::keyed::Slot;
 use crate::tables::meter::pace::{Pace, Rate};
 use crate::tables::meter::subject::{Per, Subjects, board};
 use crate::tables::meter::{Colour, Writers};
+use serde::{Deserialize, Serialize};
 use std::sync::atomic::AtomicU64;
 use zsync_packet::burst::{BURST, Burst};
 use zsync_packet::flow::HashKey;
@@ -23,7 +24,7 @@ use zsync_packet::region::Region;
 use zsync_packet::verdict::{DropReason, Verdict};
 
 /// Whether a packet of a colour goes on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Fate {
     /// It does.
     #[default]
@@ -35,7 +36,7 @@ pub enum Fate {
 }
 
 /// What is done with the packets of a colour.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Treatment {
     /// Whether it goes on.
     pub fate: Fate,
@@ -126,7 +127,11 @@ impl Police {
         let (Some(following), Meter::Bucket(bucket)) = (&self.following, &mut self.meter) else { return };
         let Some(state) = self.subjects.adaptive() else { return };
         let totals = || {
-            following.shapers.iter().filter_map(board).fold(Totals::default(), |sum, board| sum.plus(&board.totals()))
+            following
+                .shapers
+                .iter()
+                .filter_map(board)
+                .fold(Totals::default(), |sum, board| sum.plus(&board.totals()))
         };
         let rate = following.adaptive.follow(state, now, totals);
         if rate != self.rate {

@@ -79,7 +79,14 @@ fn a_burst_that_has_been_there_for_a_tick_goes_at_once() {
 #[test]
 fn marks_before_it_drops_and_only_what_understands_marks() {
     let mut shape = shape(1_000, 4 * MS, Some(2 * MS), Per::All);
-    let packets = [v4([10, 0, 0, 1], 2), v4([10, 0, 0, 1], 2), v4([10, 0, 0, 1], 1), v6(2), v6(0), v4([10, 0, 0, 1], 2)];
+    let packets = [
+        v4([10, 0, 0, 1], 2),
+        v4([10, 0, 0, 1], 2),
+        v4([10, 0, 0, 1], 1),
+        v6(2),
+        v6(0),
+        v4([10, 0, 0, 1], 2),
+    ];
     let seen = process(&mut shape, &packets, START);
     assert!(delays(&seen)[..5].iter().all(Option::is_some));
     assert_eq!(delays(&seen)[5], None);
@@ -106,7 +113,8 @@ fn its_board_tells_what_became_of_the_packets() {
 fn each_source_waits_for_itself() {
     let mut shape = shape(1_000, 10 * MS, None, Per::Source { v4: 32, v6: 128 });
     let packets = [v4([10, 0, 0, 1], 0), v4([10, 0, 0, 1], 0), v4([10, 0, 0, 2], 0), v6(0), v6(0)];
-    let waits: Vec<bool> = process(&mut shape, &packets, START).iter().map(|seen| seen.facts.delay > 0).collect();
+    let waits: Vec<bool> =
+        process(&mut shape, &packets, START).iter().map(|seen| seen.facts.delay > 0).collect();
     assert_eq!(waits, [false, true, false, false, true]);
 }
 
@@ -134,7 +142,8 @@ fn a_clock_that_goes_back_keeps_nothing_longer_than_the_limit() {
 #[test]
 fn refuses_a_limit_that_no_packet_can_wait() {
     let new = |limit, bytes| {
-        Shape::new(pace(), 1_000, limit, None, Per::All, 0, Region::heap(bytes), 1, HashKey::from_seed(1)).is_some()
+        Shape::new(pace(), 1_000, limit, None, Per::All, 0, Region::heap(bytes), 1, HashKey::from_seed(1))
+            .is_some()
     };
     assert!(new(LONGEST_LIMIT, 256));
     assert!(!new(LONGEST_LIMIT + 1, 256));

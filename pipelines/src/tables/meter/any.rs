@@ -48,7 +48,14 @@ impl Meter {
     /// The colour of `units` at `now` (ns) that came with `colour`, which only the two three colour markers look at. A
     /// state that is too short is red.
     #[inline]
-    pub fn take(&self, state: &[AtomicU64], now: u64, units: u64, colour: Colour, writers: Writers) -> Colour {
+    pub fn take(
+        &self,
+        state: &[AtomicU64],
+        now: u64,
+        units: u64,
+        colour: Colour,
+        writers: Writers,
+    ) -> Colour {
         let passed = match self {
             Self::Bucket(meter) => state.first().is_some_and(|state| meter.take(state, now, units, writers)),
             Self::Window(meter) => {

@@ -106,14 +106,7 @@ impl Bucket {
     /// Takes `units` whatever comes, and says how long after `now` (ns) they conform, unless that is more than `limit` ns
     /// (then nothing is taken: so a packet longer than burst and limit together never passes). What conforms already may have done so for long: the answer is below 0.
     #[inline]
-    pub fn wait(
-        &self,
-        state: &AtomicU64,
-        now: u64,
-        units: u64,
-        limit: u64,
-        writers: Writers,
-    ) -> Option<i64> {
+    pub fn wait(&self, state: &AtomicU64, now: u64, units: u64, limit: u64, writers: Writers) -> Option<i64> {
         let (now, span) = (point(now), self.pace.span(units));
         let most = self.burst + (limit.min(LONGEST >> 16) << 16);
         let mut wait = 0;

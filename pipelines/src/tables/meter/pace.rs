@@ -3,11 +3,13 @@
 //! Owns the rounding: always up, once for each time that is asked for, and never more than 2⁻¹⁶ ns. Refuses a rate of 0.
 //! From 1 bit/s to 2⁶³ bit/s: the factor has 62 significant bits at every rate.
 
+use serde::{Deserialize, Serialize};
+
 /// The longest time that a meter reckons with, in 2⁻¹⁶ ns: 4.8 hours. A sixteenth of the range of its words.
 pub const LONGEST: u64 = 1 << 60;
 
 /// What a rate counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Rate {
     /// Bits a second, of whole packets.
     Bits(u64),

@@ -12,6 +12,7 @@
 
 use super::adaptive::{Adaptive, Board};
 use super::keyed::{Keyed, KeyedView, State};
+use serde::{Deserialize, Serialize};
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use zsync_packet::flow::{FlowKey, HashKey};
@@ -27,7 +28,7 @@ const BOARD_AT: usize = 128;
 const SWEEP: usize = 4;
 
 /// Who has a meter of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Per {
     /// All packets share one.
     All,
@@ -207,7 +208,8 @@ mod tests {
         assert_eq!(Subjects::bytes(Per::All, 1 << 20, 8), HEADER);
         let pace = Pace::new(Rate::Bits(8_000_000), 0).unwrap();
         let meter = Meter::Bucket(Bucket::new(pace, 1_000, Rule::Token).unwrap());
-        let take = |subjects: &Subjects, now| meter.take(subjects.common(), now, 1_000, Colour::Green, Writers::One);
+        let take =
+            |subjects: &Subjects, now| meter.take(subjects.common(), now, 1_000, Colour::Green, Writers::One);
         let hour = 3_600_000_000_000;
         assert_eq!(take(&subjects, hour), Colour::Green);
         subjects.tend(hour, &meter);
@@ -219,7 +221,8 @@ mod tests {
 
     #[test]
     fn refuses_memory_that_is_too_short() {
-        let open = |bytes, per| Subjects::open(Region::heap(bytes), per, 64, 2, HashKey::from_seed(1)).is_some();
+        let open =
+            |bytes, per| Subjects::open(Region::heap(bytes), per, 64, 2, HashKey::from_seed(1)).is_some();
         assert!(!open(HEADER - 1, Per::All));
         assert!(open(HEADER, Per::All));
         assert!(!open(Subjects::bytes(Per::Flow, 64, 1), Per::Flow));

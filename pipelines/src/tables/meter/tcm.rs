@@ -43,7 +43,14 @@ impl SrTcm {
 
     /// The colour of `units` at `now` (ns) that came with `colour` (green, if colours are not known: RFC 2697 §3).
     #[inline]
-    pub fn take(&self, state: &[AtomicU64; 2], now: u64, units: u64, colour: Colour, writers: Writers) -> Colour {
+    pub fn take(
+        &self,
+        state: &[AtomicU64; 2],
+        now: u64,
+        units: u64,
+        colour: Colour,
+        writers: Writers,
+    ) -> Colour {
         let [committed, both] = state;
         let (now, span) = (point(now), self.pace.span(units));
         // Without a write first: a flood beyond the rate changes nothing.
@@ -122,7 +129,14 @@ impl TrTcm {
 
     /// The colour of `units` at `now` (ns) that came with `colour` (green, if colours are not known: RFC 2698 §3).
     #[inline]
-    pub fn take(&self, state: &[AtomicU64; 2], now: u64, units: u64, colour: Colour, writers: Writers) -> Colour {
+    pub fn take(
+        &self,
+        state: &[AtomicU64; 2],
+        now: u64,
+        units: u64,
+        colour: Colour,
+        writers: Writers,
+    ) -> Colour {
         if colour == Colour::Red {
             return Colour::Red;
         }

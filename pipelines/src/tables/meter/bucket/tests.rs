@@ -227,7 +227,9 @@ fn several_workers_together_get_what_one_would() {
         let worker = |_| {
             scope.spawn(|| {
                 // Each at five times the rate, each with a clock of its own.
-                (0..100_000u64).filter(|&n| bucket.take(&state, SECOND + n * 2_400, 1500, Writers::Many)).count()
+                (0..100_000u64)
+                    .filter(|&n| bucket.take(&state, SECOND + n * 2_400, 1500, Writers::Many))
+                    .count()
             })
         };
         let workers: Vec<_> = (0..4).map(worker).collect();

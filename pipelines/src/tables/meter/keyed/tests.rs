@@ -54,7 +54,9 @@ fn own<'a>(table: &KeyedView<'a>, hash: u64, now: u64) -> Option<&'a AtomicU64> 
 fn a_key_finds_its_state_again_and_so_does_a_successor() {
     let table = table(1024);
     for key in 0..300 {
-        own(&table.view(), spread(key), MS).unwrap().store(word(point(MS), point(1000 * MS) + key * 2), Relaxed);
+        own(&table.view(), spread(key), MS)
+            .unwrap()
+            .store(word(point(MS), point(1000 * MS) + key * 2), Relaxed);
     }
     let heir = Keyed::open(table.region.clone(), 1024, 1).unwrap();
     for key in 0..300 {
@@ -71,9 +73,12 @@ fn a_flood_of_sources_takes_no_active_meter_and_gets_the_rest_of_the_table_and_o
     let view = table.view();
     let mut now = 50 * MS;
     // Sources that are beyond their rate all the time.
-    let old: Vec<u64> = (0..32).map(spread).filter(|&hash| own(&view, hash, now).is_some_and(|state| {
-        bucket.take(state, now, 10_000, Writers::Many)
-    })).collect();
+    let old: Vec<u64> = (0..32)
+        .map(spread)
+        .filter(|&hash| {
+            own(&view, hash, now).is_some_and(|state| bucket.take(state, now, 10_000, Writers::Many))
+        })
+        .collect();
     assert!(old.len() > 25);
     for round in 0..20_000u64 {
         now += MS / 100;
@@ -83,7 +88,10 @@ fn a_flood_of_sources_takes_no_active_meter_and_gets_the_rest_of_the_table_and_o
         }
         // Each sends one packet, and never comes again.
         if let Some(state) = own(&view, spread(1_000 + round), now) {
-            assert!(bucket.take(state, now, 10_000, Writers::Many), "a slot that was given on is a full bucket");
+            assert!(
+                bucket.take(state, now, 10_000, Writers::Many),
+                "a slot that was given on is a full bucket"
+            );
         }
     }
     let used = view.active(now, &Points);
