@@ -56,8 +56,8 @@ burst = "100packets"
 limit = "50ms"
 ecn = "5ms"
 per = "flow"
-subjects = 1024
-overhead = 24
+subjects = 2048
+overhead = 20
 [patch.w]
 pairs = { b = "a" }
 "#;

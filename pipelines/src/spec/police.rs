@@ -174,11 +174,10 @@ impl PoliceSpec {
         let subjects = self.subjects as usize;
         let stage = Police::new(meter, self.per, subjects, state, workers, hash_key, self.treatments)?;
         let stage = if self.aware { stage.aware() } else { stage };
-        let (Some((adaptive, _)), MeterSpec::Adaptive { rate, .. }) = (self.adaptive(), &self.meter) else {
-            return Some(stage);
-        };
-        let packets = matches!(rate, Rate::Packets(_));
-        Some(stage.following(Following { adaptive, packets, overhead: self.overhead, shapers }))
+        Some(match self.adaptive() {
+            Some((adaptive, _)) => stage.following(Following { adaptive, shapers }),
+            None => stage,
+        })
     }
 
     /// Bytes of state, in one region that all workers share.
@@ -415,17 +414,7 @@ pub(crate) fn police(fields: &Fields, path: &str, out: &mut Findings<'_>) -> Pol
         aware: fields.switch("colour-aware"),
         treatments,
     };
-    let floor_fills = match &spec.meter {
-        MeterSpec::Adaptive { rate, burst, floor, .. } => {
-            let floor = match rate {
-                Rate::Bits(_) => Rate::Bits(*floor),
-                Rate::Packets(_) => Rate::Packets(*floor),
-            };
-            Pace::new(floor, 0).and_then(|pace| Bucket::new(pace, *burst, Rule::Token)).is_some()
-        }
-        _ => true,
-    };
-    if table.rate("rate").is_some() && (spec.meter().is_none() || !floor_fills) {
+    if table.rate("rate").is_some() && spec.meter().is_none() {
         table.wrong(
             "rate",
             "is so low that what it is to let through at once takes more than four hours".to_owned(),

@@ -5,14 +5,13 @@
 //! and `overhead` bytes more for each.
 //!
 //! **Several workers** share each meter, in the one region that all of them open, so the rate is that of all of them together.
-//! Owns nothing but the fast way to its rate when that is adaptive. A burst that is wholly within an aggregate's rate is one
+//! Owns nothing. A burst that is wholly within an aggregate's rate is one
 //! decision.
 
 use crate::stage::{Cx, Stage};
 use crate::tables::meter::adaptive::{Adaptive, Totals};
 use crate::tables::meter::any::Meter;
 use crate::tables::meter::keyed::Slot;
-use crate::tables::meter::pace::{Pace, Rate};
 use crate::tables::meter::subject::{Per, Subjects, board};
 use crate::tables::meter::{Colour, Writers};
 use serde::{Deserialize, Serialize};
@@ -61,10 +60,6 @@ impl Treatment {
 pub struct Following {
     /// How the rate moves.
     pub adaptive: Adaptive,
-    /// The rate's unit: bits, or packets.
-    pub packets: bool,
-    /// Bytes that count for each packet besides its own.
-    pub overhead: u32,
     /// The states of the shapers whose queue it follows.
     pub shapers: Vec<Region>,
 }
@@ -80,8 +75,6 @@ pub struct Police {
     aware: bool,
     writers: Writers,
     following: Option<Following>,
-    /// What the meter's pace was made of.
-    rate: u64,
 }
 
 impl Police {
@@ -105,7 +98,7 @@ impl Police {
     ) -> Option<Self> {
         let subjects = Subjects::open(state, per, capacity, meter.words(), hash_key)?;
         let writers = Writers::of(workers);
-        Some(Self { meter, subjects, treatments, aware: false, writers, following: None, rate: 0 })
+        Some(Self { meter, subjects, treatments, aware: false, writers, following: None })
     }
 
     /// Packets keep the colour that they come with, or get a worse one. It is the drop precedence of the assured forwarding
@@ -115,31 +108,19 @@ impl Police {
         Self { aware: true, ..self }
     }
 
-    /// The rate of the meter, a bucket, follows a target.
+    /// The rate of the meter, which is the ceiling, follows a target.
     #[must_use]
     pub fn following(self, following: Following) -> Self {
         Self { following: Some(following), ..self }
     }
 
-    /// Looks after an adaptive rate.
+    /// The meter's time.
     #[inline]
-    fn follow(&mut self, now: u64) {
-        let (Some(following), Meter::Bucket(bucket)) = (&self.following, &mut self.meter) else { return };
-        let Some(state) = self.subjects.adaptive() else { return };
-        let totals = || {
-            following
-                .shapers
-                .iter()
-                .filter_map(board)
-                .fold(Totals::default(), |sum, board| sum.plus(&board.totals()))
-        };
-        let rate = following.adaptive.follow(state, now, totals);
-        if rate != self.rate {
-            self.rate = rate;
-            let rate = if following.packets { Rate::Packets(rate) } else { Rate::Bits(rate) };
-            let paced = Pace::new(rate, following.overhead).and_then(|pace| bucket.paced(pace));
-            *bucket = paced.unwrap_or(*bucket);
-        }
+    fn time(&self, now: u64) -> u64 {
+        let (Some(following), Some(state)) = (&self.following, self.subjects.adaptive()) else { return now };
+        let boards = || following.shapers.iter().filter_map(board);
+        let totals = || boards().fold(Totals::default(), |sum, board| sum.plus(&board.totals()));
+        following.adaptive.follow(state, now, totals)
     }
 
     #[inline]
@@ -179,9 +160,9 @@ impl Police {
 
 impl Stage for Police {
     fn process(&mut self, burst: &mut Burst, cx: &mut Cx<'_>) {
-        self.follow(cx.now);
+        let now = self.time(cx.now);
         let Some(table) = self.subjects.table() else {
-            let worst = self.together(burst, cx.now);
+            let worst = self.together(burst, now);
             return self.note(worst);
         };
         // All first lines of a burst together: their cache misses overlap.
@@ -193,16 +174,17 @@ impl Stage for Police {
         }
         let mut worst = Colour::Green;
         for i in burst.undecided() {
-            let state = match table.slot(hashes[i & (BURST - 1)], cx.now, &self.meter) {
+            let state = match table.slot(hashes[i & (BURST - 1)], now, &self.meter) {
                 Slot::Own(state) => state,
                 Slot::Crowd => self.subjects.common(),
             };
-            worst = worst.max(self.one(burst, i, state, cx.now));
+            worst = worst.max(self.one(burst, i, state, now));
         }
         self.note(worst);
     }
 
     fn tend(&mut self, now: u64) {
+        let now = self.time(now);
         self.subjects.tend(now, &self.meter);
     }
 }

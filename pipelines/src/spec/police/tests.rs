@@ -120,7 +120,7 @@ fn what_cannot_be_is_refused_in_words() {
         ("burst = \"1MiB\"", "has no `rate`"),
         ("rate = \"1Mbit\"\nburst = \"5packets\"", "counts packets, and the rate counts bits"),
         ("rate = \"1kpps\"\nburst = \"1MiB\"", "counts bytes, and the rate counts packets"),
-        ("rate = \"1Mbit\"\nburst = \"100B\"", "it would never pass"),
+        ("rate = \"1Mbit\"\nburst = \"100B\"", "would never pass"),
         ("rate = \"1kbit\"\nburst = \"1GiB\"", "more than four hours"),
         ("rate = \"1Mbit\"\npeak = \"2Mbit\"", "unknown key `peak`"),
         ("rate = \"1Mbit\"\nmeter = { window = \"1s\" }\nburst = \"1MiB\"", "says nothing to a window"),

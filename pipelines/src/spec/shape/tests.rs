@@ -60,7 +60,7 @@ fn what_cannot_be_is_refused_in_words() {
         ("limit = \"1s\"", "has no `rate`"),
         ("rate = \"1Gbit\"\nlimit = \"5s\"", "is too long"),
         ("rate = \"1Gbit\"\nlimit = \"5ms\"\necn = \"6ms\"", "is more than the limit"),
-        ("rate = \"1Gbit\"\nburst = \"64B\"", "it would never pass"),
+        ("rate = \"1Gbit\"\nburst = \"64B\"", "would never pass"),
         ("rate = \"1kbit\"\nburst = \"1GiB\"", "more than four hours"),
         ("rate = \"1Gbit\"\nburst = \"3packets\"", "counts packets"),
     ] {

@@ -4,6 +4,7 @@ use crate::stages::parse::Parse;
 use crate::tables::meter::adaptive::Target;
 use crate::tables::meter::bucket::{Bucket, Rule};
 use crate::tables::meter::tcm::{SrTcm, TrTcm};
+use crate::tables::meter::pace::{Pace, Rate};
 use crate::tables::meter::window::{Limit, Window};
 use zsync_packet::header::build::{Ipv4Spec, Ipv6Spec};
 
@@ -194,8 +195,6 @@ fn a_rate_that_follows_a_shaper_falls_while_that_loses_packets_and_comes_back() 
     let shaper = Region::heap(Subjects::bytes(Per::All, 0, 1));
     let following = Following {
         adaptive: Adaptive::new(80_000, 8_000_000, Target::Loss(10_000), 100 * MS).unwrap(),
-        packets: false,
-        overhead: 0,
         shapers: vec![shaper.clone()],
     };
     let mut police = police(token(10_000), Per::All, DROP_RED).following(following);

@@ -5,13 +5,16 @@
 //! interval, and the loss is the part of the packets that the shaper dropped or CE-marked. It says nothing of queues or
 //! losses elsewhere in the network: the shaper's rate must be the bottleneck's.
 //!
+//! **It moves by time.** The meter keeps its pace, that of the ceiling, and is told a time that passes more slowly: at half the
+//! ceiling, half as fast. So a change of the rate leaves every state what it was, in bytes: nothing is given, nothing lacks.
+//!
 //! Once an interval, one worker looks (who is first): beyond the target the rate becomes 7/8 of what it was, but not less
 //! than the floor; else, if the meter had to refuse anything, it grows by a 128th of the ceiling. A rate that nobody asks
 //! more of stays as it is. Without a packet in the shaper there is nothing to follow: as if within the target.
 
 use super::{SKEW, Writers};
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, fence};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 /// Words of a [`Board`].
 const BOARD: usize = 4;
@@ -99,16 +102,27 @@ pub struct Adaptive {
     interval: u64,
 }
 
-/// The state's words: the rate; when to look next (ns); whether the meter refused anything; the board's totals at the last
-/// look.
-const RATE: usize = 0;
-const NEXT: usize = 1;
-const REFUSED: usize = 2;
-const SEEN: usize = 3;
+/// The state's words: when to look next (ns); whether the meter refused anything; the board's totals at the last look; then
+/// the rate, since when it is so (ns), and what the meter's time was then, under a version that is odd while they change.
+const NEXT: usize = 0;
+const REFUSED: usize = 1;
+const SEEN: usize = 2;
+const VERSION: usize = SEEN + BOARD;
+const RATE: usize = VERSION + 1;
+const SINCE: usize = VERSION + 2;
+const METER: usize = VERSION + 3;
+
+/// A rate, and the meter's time when it began.
+#[derive(Clone, Copy, Debug)]
+struct Course {
+    rate: u64,
+    since: u64,
+    meter: u64,
+}
 
 impl Adaptive {
     /// Words of its state.
-    pub const WORDS: usize = SEEN + BOARD;
+    pub const WORDS: usize = METER + 1;
 
     /// A rate from `floor` to `ceiling` a second, looked at every `interval` ns. None unless 0 < floor ≤ ceiling, and the
     /// interval is 1 ms at least.
@@ -122,10 +136,26 @@ impl Adaptive {
     #[inline]
     #[must_use]
     pub fn rate(&self, state: &[AtomicU64; Self::WORDS]) -> u64 {
-        match state[RATE].load(Relaxed) {
-            0 => self.ceiling,
-            rate => rate.clamp(self.floor, self.ceiling),
+        self.course(state, 0).rate
+    }
+
+    /// The course, as it is now; at the ceiling from `now` on when there is none yet, or a worker died while it changed it.
+    #[inline]
+    fn course(&self, state: &[AtomicU64; Self::WORDS], now: u64) -> Course {
+        // Whoever changes it is done in some nanoseconds, unless it was preempted; then it stays as it is for this once.
+        for _ in 0..100 {
+            let version = state[VERSION].load(Acquire);
+            let [rate, since, meter] = [RATE, SINCE, METER].map(|word| state[word].load(Relaxed));
+            fence(Acquire);
+            if version == 0 {
+                break;
+            }
+            if version % 2 == 0 && version == state[VERSION].load(Relaxed) {
+                return Course { rate: rate.clamp(self.floor, self.ceiling), since, meter };
+            }
+            std::hint::spin_loop();
         }
+        Course { rate: self.ceiling, since: now, meter: now }
     }
 
     /// Notes that the meter had to refuse something.
@@ -136,20 +166,30 @@ impl Adaptive {
         }
     }
 
-    /// Looks at the board, when it is time; the rate from now on.
+    /// Looks at the board, when it is time. Returns the meter's time.
     #[inline]
     pub fn follow(&self, state: &[AtomicU64; Self::WORDS], now: u64, board: impl FnOnce() -> Totals) -> u64 {
         let next = state[NEXT].load(Relaxed);
         // Far ahead: the clock has gone back.
         let due = now >= next || next - now > self.interval.saturating_add(SKEW);
         if due && state[NEXT].compare_exchange(next, now + self.interval, Relaxed, Relaxed).is_ok() {
-            self.look(state, board(), next == 0);
+            self.look(state, now, board(), next == 0);
         }
-        self.rate(state)
+        self.meter_time(state, now)
+    }
+
+    /// The meter's time at `now` (ns): never ahead of `now`, unless the clock went back.
+    #[inline]
+    #[must_use]
+    pub fn meter_time(&self, state: &[AtomicU64; Self::WORDS], now: u64) -> u64 {
+        let Course { rate, since, meter } = self.course(state, now);
+        let passed = u128::from(now.saturating_sub(since)) * u128::from(rate) / u128::from(self.ceiling);
+        // No faster than the clock.
+        meter.saturating_add(passed as u64)
     }
 
     #[cold]
-    fn look(&self, state: &[AtomicU64; Self::WORDS], totals: Totals, first: bool) {
+    fn look(&self, state: &[AtomicU64; Self::WORDS], now: u64, totals: Totals, first: bool) {
         let seen = |at: usize, new: u64| {
             let grown = new.wrapping_sub(state[SEEN + at].swap(new, Relaxed));
             // Less than before: it is another board.
@@ -162,7 +202,7 @@ impl Adaptive {
             Target::Wait(target) => waited > u128::from(target) * passed,
             Target::Loss(target) => (lost + marked) * 1_000_000 > u128::from(target) * (passed + lost),
         };
-        let rate = self.rate(state);
+        let (rate, meter) = (self.rate(state), self.meter_time(state, now));
         let rate = match (beyond, refused) {
             // What was there before the first look is not of this interval.
             _ if first => rate,
@@ -170,7 +210,13 @@ impl Adaptive {
             (false, true) => rate.saturating_add((self.ceiling / 128).max(1)),
             (false, false) => rate,
         };
-        state[RATE].store(rate.clamp(self.floor, self.ceiling), Relaxed);
+        // One writer an interval. One that was preempted for longer, or died, left an odd version: the next one makes it even.
+        let version = state[VERSION].load(Relaxed) | 1;
+        state[VERSION].store(version, Relaxed);
+        fence(Release);
+        let rate = rate.clamp(self.floor, self.ceiling);
+        [(RATE, rate), (SINCE, now), (METER, meter)].map(|(word, value)| state[word].store(value, Relaxed));
+        state[VERSION].store(version.wrapping_add(1).max(2), Release);
     }
 }
 
@@ -190,7 +236,8 @@ mod tests {
         let adaptive = Adaptive::new(1_000, 1_000_000, target, 100 * MS).unwrap();
         let (state, mut queue, mut totals, mut rates) = (state(), 0u64, Totals::default(), Vec::new());
         for look in 1..=looks * 10 {
-            let rate = adaptive.follow(&state, look * 10 * MS, || totals);
+            adaptive.follow(&state, look * 10 * MS, || totals);
+            let rate = adaptive.rate(&state);
             adaptive.note_refusal(&state);
             queue += rate / 100;
             let out = queue.min(link / 100);
@@ -235,10 +282,12 @@ mod tests {
         let low = adaptive.rate(&state);
         assert!(low < 1_000);
         for look in 20..200 {
-            assert_eq!(adaptive.follow(&state, look * MS, || totals), low);
+            adaptive.follow(&state, look * MS, || totals);
+            assert_eq!(adaptive.rate(&state), low);
         }
         adaptive.note_refusal(&state);
-        assert_eq!(adaptive.follow(&state, 200 * MS, || totals), low + 7);
+        adaptive.follow(&state, 200 * MS, || totals);
+        assert_eq!(adaptive.rate(&state), low + 7);
     }
 
     #[test]
@@ -249,7 +298,38 @@ mod tests {
         adaptive.follow(&state, 3_600_000 * MS, || old);
         adaptive.follow(&state, 5 * MS, Totals::default);
         let lossy = Totals { passed: 1, lost: 1, ..Totals::default() };
-        assert_eq!(adaptive.follow(&state, 7 * MS, || lossy), 875);
+        adaptive.follow(&state, 7 * MS, || lossy);
+        assert_eq!(adaptive.rate(&state), 875);
+    }
+
+    #[test]
+    fn the_meters_time_passes_as_fast_as_the_rate_is_and_never_jumps() {
+        let adaptive = Adaptive::new(1, 1_000, Target::Loss(0), 100 * MS).unwrap();
+        let (state, mut totals, mut expected) = (state(), Totals::default(), 1_000 * MS);
+        let mut last = adaptive.follow(&state, 1_000 * MS, || totals);
+        assert_eq!(last, 1_000 * MS);
+        for step in 1..1_000u64 {
+            let now = (1_000 + step) * MS;
+            let rate = adaptive.rate(&state);
+            totals.lost += u64::from(step < 300);
+            let time = adaptive.follow(&state, now, || totals);
+            adaptive.note_refusal(&state);
+            expected += rate * MS / 1_000;
+            assert!(time >= last && time.abs_diff(expected) <= step, "{step}: {time} {expected}");
+            last = time;
+        }
+        assert!(expected < 1_900 * MS);
+    }
+
+    #[test]
+    fn a_worker_that_died_while_it_changed_the_rate_stops_nobody() {
+        let adaptive = Adaptive::new(1, 1_000, Target::Loss(0), 100 * MS).unwrap();
+        let state = state();
+        adaptive.follow(&state, 1_000 * MS, Totals::default);
+        state[VERSION].fetch_add(1, Relaxed);
+        assert_eq!(adaptive.follow(&state, 1_050 * MS, Totals::default), 1_050 * MS);
+        assert_eq!(adaptive.follow(&state, 1_200 * MS, Totals::default), 1_200 * MS);
+        assert_eq!(state[VERSION].load(Relaxed) % 2, 0);
     }
 
     #[test]

@@ -24,9 +24,6 @@ pub enum Rule {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bucket {
     pace: Pace,
-    /// Bytes, or packets.
-    holds: u64,
-    /// The same as a time.
     burst: u64,
     rule: Rule,
 }
@@ -39,21 +36,14 @@ impl Bucket {
     /// [`LONGEST`] to come.
     #[must_use]
     pub fn new(pace: Pace, burst: u64, rule: Rule) -> Option<Self> {
-        let (holds, burst) = (burst, pace.burst(burst));
-        (burst < LONGEST).then_some(Self { pace, holds, burst, rule })
+        let burst = pace.burst(burst);
+        (burst < LONGEST).then_some(Self { pace, burst, rule })
     }
 
     /// What it fills at.
     #[must_use]
     pub fn pace(&self) -> &Pace {
         &self.pace
-    }
-
-    /// The same bucket, refilled at another pace. What is lacking in a state comes back in the same time as before. None when
-    /// the burst takes too long to come then.
-    #[must_use]
-    pub fn paced(self, pace: Pace) -> Option<Self> {
-        Self::new(pace, self.holds, self.rule)
     }
 
     /// The bucket that gives what this one would have given `ns` nanoseconds ago: its burst is so much shorter. None when it

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!   bytes 0..64      the state of the aggregate; with many meters that of the crowd, who found no slot
-//!   bytes 64..128    what an adaptive rate goes by
-//!   bytes 128..192   the board: what a shaper tells
+//!   bytes 64..192    what an adaptive rate goes by
+//!   bytes 192..256   the board: what a shaper tells
 //!   bytes 256..      the table of the many
 //! ```
 //!
@@ -23,7 +23,8 @@ const HEADER: usize = 256;
 /// The longest state, in words.
 const MOST_WORDS: usize = 8;
 const ADAPTIVE_AT: usize = 64;
-const BOARD_AT: usize = 128;
+const BOARD_AT: usize = 192;
+const _: () = assert!(ADAPTIVE_AT + Adaptive::WORDS * 8 <= BOARD_AT && BOARD_AT + Board::WORDS * 8 <= HEADER);
 /// Buckets that [`Subjects::tend`] looks at in one call: at 10,000 calls a second, a million states in 3 s.
 const SWEEP: usize = 4;
 
