@@ -107,13 +107,19 @@ pub fn compile(spec: &Spec, epoch: u64, with: &Resources) -> Result<Snapshot, Co
                 StageSpec::Patch { map } => {
                     AnyStage::Patch(Patch::new(map.iter().map(|to| to.map(|to| PortId(to.0)))))
                 }
-                StageSpec::Route { table } => {
-                    let fib = with.fibs.get(table).ok_or_else(|| CompileError::NoFib {
-                        pipeline: pipeline.name.clone(),
-                        stage: stage.label.clone(),
-                        table: *table,
-                    })?;
-                    AnyStage::Route(Route::new(fib.clone(), with.ports.clone(), with.hash_key.clone()))
+                StageSpec::Route { table, by_mark } => {
+                    let fib = |table: u32| {
+                        with.fibs.get(&table).cloned().ok_or_else(|| CompileError::NoFib {
+                            pipeline: pipeline.name.clone(),
+                            stage: stage.label.clone(),
+                            table,
+                        })
+                    };
+                    let marked = by_mark.iter().map(|(mark, table)| Ok((*mark, fib(*table)?)));
+                    let marked = marked.collect::<Result<_, CompileError>>()?;
+                    AnyStage::Route(
+                        Route::new(fib(*table)?, with.ports.clone(), with.hash_key.clone()).by_mark(marked),
+                    )
                 }
                 StageSpec::Police(police) => {
                     let shapers = police.adaptive().and_then(|(_, shaper)| shared.of(shaper));

@@ -39,6 +39,7 @@ input = ["b"]
 stages = ["patch.w"]
 [route.r]
 table = 100
+by-mark = { 7 = 9 }
 [police.l]
 meter = { srtcm = { excess-burst = "2MiB" } }
 rate = "100Mbit"
@@ -235,8 +236,12 @@ fn valid(value: &Value, schema: &Value) -> Result<(), String> {
             for (name, value) in fields {
                 let named = schema["patternProperties"].as_object().and_then(|patterns| {
                     assert_eq!(patterns.len(), 1);
-                    assert_eq!(patterns.keys().next().unwrap(), "^[a-z][a-z0-9_-]{0,31}$");
-                    patterns.values().next().filter(|_| name.bytes().all(|byte| !byte.is_ascii_uppercase()))
+                    let fits = match patterns.keys().next().unwrap().as_str() {
+                        "^[a-z][a-z0-9_-]{0,31}$" => name.bytes().all(|byte| !byte.is_ascii_uppercase()),
+                        "^(0x[0-9a-fA-F]+|[0-9]+)$" => name.bytes().all(|byte| byte.is_ascii_digit()),
+                        other => panic!("a new pattern: {other}"),
+                    };
+                    patterns.values().next().filter(|_| fits)
                 });
                 match schema["properties"].get(name).or(named) {
                     Some(schema) => valid(value, schema)?,

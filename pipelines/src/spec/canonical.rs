@@ -123,9 +123,15 @@ fn stage_rows(spec: &Spec, stage: &StageSpec) -> Rows {
             }
             vec![("pairs", Text::One(format!("{{ {} }}", pairs.join(", "))))]
         }
-        StageSpec::Route { table } => vec![("table", one(table))],
         StageSpec::Police(spec) => raw(police::rows(spec)),
         StageSpec::Shape(spec) => raw(shape::rows(spec)),
+        StageSpec::Route { table, by_mark } => {
+            let entries: Vec<String> =
+                by_mark.iter().map(|(mark, table)| format!("{mark} = {table}")).collect();
+            let tables =
+                if entries.is_empty() { "{}".to_owned() } else { format!("{{ {} }}", entries.join(", ")) };
+            vec![("table", one(table)), ("by-mark", Text::One(tables))]
+        }
         StageSpec::MacSwap | StageSpec::Drop | StageSpec::Punt => Vec::new(),
     }
 }

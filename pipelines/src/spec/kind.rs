@@ -37,6 +37,8 @@ pub(crate) enum Kind {
     List { of: &'static Kind, min: usize, max: usize },
     /// Names of ports, each with a value.
     ByPort(&'static Kind),
+    /// Numbers within these bounds, each with a value.
+    ByNumber { min: u64, max: u64, of: &'static Kind },
     /// A table with exactly one of some keys.
     OneKey(&'static [(&'static str, &'static Kind)]),
     /// A table with some of these keys.
@@ -135,6 +137,9 @@ impl Kind {
                 values.sort_by_key(|(port, _)| port.span.start);
                 Some(Datum::ByPort(values))
             }
+            (Kind::ByNumber { min, max, of }, DeValue::Table(table)) => {
+                by_number(table, (*min, *max), of, at, out)
+            }
             (Kind::OneKey(keys), DeValue::Table(table)) => one_key(table, keys, at, out),
             (Kind::Table(keys), DeValue::Table(table)) => {
                 let (fields, sound) = read(keys, table, at.path, at.span, out);
@@ -152,7 +157,7 @@ impl Kind {
             Kind::Size(_) => value.is_integer() || value.is_str(),
             Kind::Word(_) | Kind::Period { .. } | Kind::Text(_) => value.is_str(),
             Kind::List { .. } => value.is_array(),
-            Kind::ByPort(_) | Kind::OneKey(_) | Kind::Table(_) => value.is_table(),
+            Kind::ByPort(_) | Kind::ByNumber { .. } | Kind::OneKey(_) | Kind::Table(_) => value.is_table(),
             Kind::Either(forms) => forms.iter().any(|form| form.takes(value)),
         }
     }
@@ -202,6 +207,12 @@ impl Kind {
             Kind::List { of, min, max } if min == max => format!("a list of {max}, each {}", of.expected()),
             Kind::List { of, min, max } => format!("a list of {min} to {max}, each {}", of.expected()),
             Kind::ByPort(of) => format!("a table that gives ports {}", of.expected()),
+            Kind::ByNumber { min, max, of } => {
+                format!(
+                    "a table whose keys are numbers from {min} to {max}, and each value {}",
+                    of.expected()
+                )
+            }
             Kind::OneKey(keys) => {
                 let keys: Vec<String> = keys.iter().map(|(name, _)| format!("{{ {name} = … }}")).collect();
                 one_of(&keys)
@@ -335,6 +346,40 @@ fn list<'v>(
     }
     // What is right goes on, so that mistakes in what it names are found too.
     Some(Datum::List(kept))
+}
+
+fn by_number(
+    table: &DeTable<'_>,
+    (min, max): (u64, u64),
+    of: &Kind,
+    at: At<'_>,
+    out: &mut Findings<'_>,
+) -> Option<Datum> {
+    let mut keys: Vec<(&Spanned<DeString<'_>>, _)> = table.iter().collect();
+    keys.sort_by_key(|(key, _)| key.span().start);
+    let mut values: Vec<(Placed<u64>, Placed<Datum>)> = Vec::new();
+    for (key, value) in keys {
+        let (text, span): (&str, _) = (key.get_ref(), key.span());
+        let digits = text.strip_prefix("0x").map_or((text, 10), |digits| (digits, 16));
+        let number = u64::from_str_radix(digits.0, digits.1).ok();
+        match number.filter(|number| !text.starts_with('+') && (min..=max).contains(number)) {
+            None => {
+                let problem = format!("`{}` has the key \"{text}\"", at.path);
+                out.error(&span, problem).expected(at.whole.expected());
+            }
+            Some(number) => {
+                if let Some((first, _)) = values.iter().find(|(other, _)| other.value == number) {
+                    let line = out.line(first.span.start);
+                    out.error(&span, format!("`{}` has {number} twice", at.path))
+                        .label(format!("also in line {line}"));
+                    continue;
+                }
+                let value = of.check(value, &format!("{}.{text}", at.path), out);
+                values.extend(value.map(|value| (Placed::new(number, span), value)));
+            }
+        }
+    }
+    Some(Datum::ByNumber(values))
 }
 
 fn one_key(

@@ -37,6 +37,7 @@ mod findings;
 mod fingerprint;
 mod keys;
 mod kind;
+mod loops;
 mod model;
 mod names;
 mod nearest;

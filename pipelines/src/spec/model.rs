@@ -166,6 +166,8 @@ pub enum StageSpec {
     Route {
         /// Number of the kernel's routing table.
         table: u32,
+        /// Marks whose packets go by another table, and its number; in order of the marks, each once.
+        by_mark: Vec<(u32, u32)>,
     },
     /// Drops every packet.
     Drop,
@@ -180,6 +182,24 @@ pub enum StageSpec {
 }
 
 impl StageSpec {
+    /// The pipelines, by place, that it may send packets to.
+    pub fn gotos(&self) -> Vec<usize> {
+        match self {
+            Self::Patch { .. } | Self::Route { .. } | Self::Drop | Self::Punt | Self::MacSwap => Vec::new(),
+            Self::Police(_) | Self::Shape(_) => Vec::new(),
+        }
+    }
+
+    /// The kernel's routing tables that it looks up in; some perhaps twice.
+    pub fn routing_tables(&self) -> Vec<u32> {
+        match self {
+            Self::Route { table, by_mark } => {
+                by_mark.iter().map(|(_, table)| *table).chain([*table]).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
     /// Whether it looks at the transport, so that packets must be parsed as far as that.
     #[must_use]
     pub fn is_deep(&self) -> bool {

@@ -97,6 +97,10 @@ impl Kind {
             Kind::ByPort(of) => json!({
                 "type": "object", "patternProperties": { NAME_PATTERN: of.schema() }, "additionalProperties": false,
             }),
+            Kind::ByNumber { of, .. } => json!({
+                "type": "object", "patternProperties": { "^(0x[0-9a-fA-F]+|[0-9]+)$": of.schema() },
+                "additionalProperties": false,
+            }),
             Kind::OneKey(keys) => {
                 let properties: Map<String, Value> =
                     keys.iter().map(|(name, kind)| ((*name).to_owned(), kind.schema())).collect();
@@ -118,6 +122,7 @@ fn json_value(value: &DeValue<'_>) -> Value {
         DeValue::Integer(number) => json!(number.as_str().parse::<u64>().ok()),
         DeValue::Boolean(on) => json!(on),
         DeValue::Array(items) => items.iter().map(|item| json_value(item.get_ref())).collect(),
+        DeValue::Table(table) if table.is_empty() => json!({}),
         DeValue::Table(_) | DeValue::Float(_) | DeValue::Datetime(_) => Value::Null,
     }
 }

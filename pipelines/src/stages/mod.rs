@@ -1,6 +1,8 @@
 //! The stages: one file each.
 
+pub mod answer;
 pub mod decide;
+pub mod fragment;
 pub mod macswap;
 pub mod parse;
 pub mod partial;
@@ -8,6 +10,7 @@ pub mod patch;
 pub mod police;
 pub mod route;
 pub mod shape;
+pub mod track;
 
 #[cfg(test)]
 mod fixture;

@@ -75,6 +75,8 @@ pub struct Police {
     aware: bool,
     writers: Writers,
     following: Option<Following>,
+    /// The meter's time at the last burst.
+    last: u64,
 }
 
 impl Police {
@@ -98,7 +100,7 @@ impl Police {
     ) -> Option<Self> {
         let subjects = Subjects::open(state, per, capacity, meter.words(), hash_key)?;
         let writers = Writers::of(workers);
-        Some(Self { meter, subjects, treatments, aware: false, writers, following: None })
+        Some(Self { meter, subjects, treatments, aware: false, writers, following: None, last: 0 })
     }
 
     /// Packets keep the colour that they come with, or get a worse one. It is the drop precedence of the assured forwarding
@@ -116,11 +118,12 @@ impl Police {
 
     /// The meter's time.
     #[inline]
-    fn time(&self, now: u64) -> u64 {
+    fn time(&mut self, now: u64) -> u64 {
         let (Some(following), Some(state)) = (&self.following, self.subjects.adaptive()) else { return now };
         let boards = || following.shapers.iter().filter_map(board);
         let totals = || boards().fold(Totals::default(), |sum, board| sum.plus(&board.totals()));
-        following.adaptive.follow(state, now, totals)
+        self.last = following.adaptive.follow(state, now, self.last, totals);
+        self.last
     }
 
     #[inline]

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod fib;
+pub mod flow;
 pub mod index;
 pub mod meter;
 pub mod records;

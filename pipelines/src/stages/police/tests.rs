@@ -3,8 +3,8 @@ use crate::stages::fixture::{IN, Seen, on_v4, on_v6, ports, run};
 use crate::stages::parse::Parse;
 use crate::tables::meter::adaptive::Target;
 use crate::tables::meter::bucket::{Bucket, Rule};
-use crate::tables::meter::tcm::{SrTcm, TrTcm};
 use crate::tables::meter::pace::{Pace, Rate};
+use crate::tables::meter::tcm::{SrTcm, TrTcm};
 use crate::tables::meter::window::{Limit, Window};
 use zsync_packet::header::build::{Ipv4Spec, Ipv6Spec};
 

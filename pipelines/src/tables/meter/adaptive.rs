@@ -13,8 +13,8 @@
 //! more of stays as it is. Without a packet in the shaper there is nothing to follow: as if within the target.
 
 use super::{SKEW, Writers};
-use std::sync::atomic::{AtomicU64, fence};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicU64, fence};
 
 /// Words of a [`Board`].
 const BOARD: usize = 4;
@@ -132,30 +132,24 @@ impl Adaptive {
         fits.then_some(Self { floor, ceiling, target, interval })
     }
 
-    /// The rate as it is now: the ceiling at first.
-    #[inline]
+    /// The rate as it is now: the ceiling at first, and while it is just being changed.
     #[must_use]
     pub fn rate(&self, state: &[AtomicU64; Self::WORDS]) -> u64 {
-        self.course(state, 0).rate
+        self.course(state, 0).map_or(self.ceiling, |course| course.rate)
     }
 
-    /// The course, as it is now; at the ceiling from `now` on when there is none yet, or a worker died while it changed it.
+    /// The course, as it is now: at the ceiling from `now` on when there is none yet. None while it is changed, or when a
+    /// worker died over that.
     #[inline]
-    fn course(&self, state: &[AtomicU64; Self::WORDS], now: u64) -> Course {
-        // Whoever changes it is done in some nanoseconds, unless it was preempted; then it stays as it is for this once.
-        for _ in 0..100 {
-            let version = state[VERSION].load(Acquire);
-            let [rate, since, meter] = [RATE, SINCE, METER].map(|word| state[word].load(Relaxed));
-            fence(Acquire);
-            if version == 0 {
-                break;
-            }
-            if version % 2 == 0 && version == state[VERSION].load(Relaxed) {
-                return Course { rate: rate.clamp(self.floor, self.ceiling), since, meter };
-            }
-            std::hint::spin_loop();
+    fn course(&self, state: &[AtomicU64; Self::WORDS], now: u64) -> Option<Course> {
+        let version = state[VERSION].load(Acquire);
+        if version == 0 {
+            return Some(Course { rate: self.ceiling, since: now, meter: now });
         }
-        Course { rate: self.ceiling, since: now, meter: now }
+        let [rate, since, meter] = [RATE, SINCE, METER].map(|word| state[word].load(Relaxed));
+        fence(Acquire);
+        let settled = version.is_multiple_of(2) && version == state[VERSION].load(Relaxed);
+        settled.then(|| Course { rate: rate.clamp(self.floor, self.ceiling), since, meter })
     }
 
     /// Notes that the meter had to refuse something.
@@ -166,30 +160,36 @@ impl Adaptive {
         }
     }
 
-    /// Looks at the board, when it is time. Returns the meter's time.
+    /// Looks at the board, when it is time. Returns the meter's time at `now` (ns), which was `last` before: never ahead of
+    /// `now`, unless the clock went back.
     #[inline]
-    pub fn follow(&self, state: &[AtomicU64; Self::WORDS], now: u64, board: impl FnOnce() -> Totals) -> u64 {
+    pub fn follow(
+        &self,
+        state: &[AtomicU64; Self::WORDS],
+        now: u64,
+        last: u64,
+        board: impl FnOnce() -> Totals,
+    ) -> u64 {
         let next = state[NEXT].load(Relaxed);
         // Far ahead: the clock has gone back.
         let due = now >= next || next - now > self.interval.saturating_add(SKEW);
         if due && state[NEXT].compare_exchange(next, now + self.interval, Relaxed, Relaxed).is_ok() {
-            self.look(state, now, board(), next == 0);
+            let meter = self.meter_time(state, now, last);
+            self.look(state, now, meter, board(), next == 0);
         }
-        self.meter_time(state, now)
+        self.meter_time(state, now, last)
     }
 
-    /// The meter's time at `now` (ns): never ahead of `now`, unless the clock went back.
     #[inline]
-    #[must_use]
-    pub fn meter_time(&self, state: &[AtomicU64; Self::WORDS], now: u64) -> u64 {
-        let Course { rate, since, meter } = self.course(state, now);
+    fn meter_time(&self, state: &[AtomicU64; Self::WORDS], now: u64, last: u64) -> u64 {
+        // It stands for as long as another worker changes its course.
+        let Some(Course { rate, since, meter }) = self.course(state, now) else { return last };
         let passed = u128::from(now.saturating_sub(since)) * u128::from(rate) / u128::from(self.ceiling);
-        // No faster than the clock.
         meter.saturating_add(passed as u64)
     }
 
     #[cold]
-    fn look(&self, state: &[AtomicU64; Self::WORDS], now: u64, totals: Totals, first: bool) {
+    fn look(&self, state: &[AtomicU64; Self::WORDS], now: u64, meter: u64, totals: Totals, first: bool) {
         let seen = |at: usize, new: u64| {
             let grown = new.wrapping_sub(state[SEEN + at].swap(new, Relaxed));
             // Less than before: it is another board.
@@ -202,7 +202,7 @@ impl Adaptive {
             Target::Wait(target) => waited > u128::from(target) * passed,
             Target::Loss(target) => (lost + marked) * 1_000_000 > u128::from(target) * (passed + lost),
         };
-        let (rate, meter) = (self.rate(state), self.meter_time(state, now));
+        let rate = self.rate(state);
         let rate = match (beyond, refused) {
             // What was there before the first look is not of this interval.
             _ if first => rate,
@@ -236,7 +236,7 @@ mod tests {
         let adaptive = Adaptive::new(1_000, 1_000_000, target, 100 * MS).unwrap();
         let (state, mut queue, mut totals, mut rates) = (state(), 0u64, Totals::default(), Vec::new());
         for look in 1..=looks * 10 {
-            adaptive.follow(&state, look * 10 * MS, || totals);
+            adaptive.follow(&state, look * 10 * MS, 0, || totals);
             let rate = adaptive.rate(&state);
             adaptive.note_refusal(&state);
             queue += rate / 100;
@@ -277,16 +277,16 @@ mod tests {
         let mut totals = Totals::default();
         for look in 1..20 {
             (totals.passed, totals.lost) = (look, look.min(10));
-            adaptive.follow(&state, look * MS, || totals);
+            adaptive.follow(&state, look * MS, 0, || totals);
         }
         let low = adaptive.rate(&state);
         assert!(low < 1_000);
         for look in 20..200 {
-            adaptive.follow(&state, look * MS, || totals);
+            adaptive.follow(&state, look * MS, 0, || totals);
             assert_eq!(adaptive.rate(&state), low);
         }
         adaptive.note_refusal(&state);
-        adaptive.follow(&state, 200 * MS, || totals);
+        adaptive.follow(&state, 200 * MS, 0, || totals);
         assert_eq!(adaptive.rate(&state), low + 7);
     }
 
@@ -295,10 +295,10 @@ mod tests {
         let adaptive = Adaptive::new(10, 1_000, Target::Loss(0), MS).unwrap();
         let state = state();
         let old = Totals { passed: 1_000, ..Totals::default() };
-        adaptive.follow(&state, 3_600_000 * MS, || old);
-        adaptive.follow(&state, 5 * MS, Totals::default);
+        adaptive.follow(&state, 3_600_000 * MS, 0, || old);
+        adaptive.follow(&state, 5 * MS, 0, Totals::default);
         let lossy = Totals { passed: 1, lost: 1, ..Totals::default() };
-        adaptive.follow(&state, 7 * MS, || lossy);
+        adaptive.follow(&state, 7 * MS, 0, || lossy);
         assert_eq!(adaptive.rate(&state), 875);
     }
 
@@ -306,13 +306,13 @@ mod tests {
     fn the_meters_time_passes_as_fast_as_the_rate_is_and_never_jumps() {
         let adaptive = Adaptive::new(1, 1_000, Target::Loss(0), 100 * MS).unwrap();
         let (state, mut totals, mut expected) = (state(), Totals::default(), 1_000 * MS);
-        let mut last = adaptive.follow(&state, 1_000 * MS, || totals);
+        let mut last = adaptive.follow(&state, 1_000 * MS, 0, || totals);
         assert_eq!(last, 1_000 * MS);
         for step in 1..1_000u64 {
             let now = (1_000 + step) * MS;
             let rate = adaptive.rate(&state);
             totals.lost += u64::from(step < 300);
-            let time = adaptive.follow(&state, now, || totals);
+            let time = adaptive.follow(&state, now, last, || totals);
             adaptive.note_refusal(&state);
             expected += rate * MS / 1_000;
             assert!(time >= last && time.abs_diff(expected) <= step, "{step}: {time} {expected}");
@@ -325,10 +325,11 @@ mod tests {
     fn a_worker_that_died_while_it_changed_the_rate_stops_nobody() {
         let adaptive = Adaptive::new(1, 1_000, Target::Loss(0), 100 * MS).unwrap();
         let state = state();
-        adaptive.follow(&state, 1_000 * MS, Totals::default);
+        let follow = |now, last| adaptive.follow(&state, now * MS, last * MS, Totals::default) / MS;
+        assert_eq!(follow(1_000, 0), 1_000);
         state[VERSION].fetch_add(1, Relaxed);
-        assert_eq!(adaptive.follow(&state, 1_050 * MS, Totals::default), 1_050 * MS);
-        assert_eq!(adaptive.follow(&state, 1_200 * MS, Totals::default), 1_200 * MS);
+        assert_eq!([follow(1_050, 1_020), follow(1_060, 1_020)], [1_020; 2], "it stands");
+        assert_eq!([follow(1_200, 1_020), follow(1_250, 1_020)], [1_020, 1_070]);
         assert_eq!(state[VERSION].load(Relaxed) % 2, 0);
     }
 
