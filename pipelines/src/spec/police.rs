@@ -1,9 +1,12 @@
 //! `[police.NAME]`: keys, and what they mean together.
 
 use super::datum::{Datum, Fields, Placed};
+use super::decode::Document;
 use super::findings::Findings;
 use super::keys::{ABSENT, Key, Reach};
 use super::kind::{Form, Kind, Text};
+use super::model::{Pipeline, StageSpec};
+use super::nearest::nearest;
 use super::quantity::{Amount, parse_amount, parse_rate, show_amount, show_duration, show_rate};
 use crate::stages::police::{Fate, Following, Police, Treatment};
 use crate::tables::meter::adaptive::{Adaptive, Target};
@@ -424,6 +427,32 @@ pub(crate) fn police(fields: &Fields, path: &str, out: &mut Findings<'_>) -> Pol
     spec
 }
 
+/// Refuses adaptive meters that follow a shaper that no pipeline has.
+pub(crate) fn refuse_strangers(document: &Document, pipelines: &[Pipeline], out: &mut Findings<'_>) {
+    let stages = || pipelines.iter().flat_map(|pipeline| &pipeline.stages);
+    let shapers = || {
+        stages().filter(|stage| matches!(stage.spec, StageSpec::Shape(_))).map(|stage| stage.label.as_str())
+    };
+    for entry in document.stages().filter(|entry| entry.section.name == "police") {
+        let label = format!("police.{}", entry.name.value);
+        let Some(Datum::OneKey("adaptive", settings)) = entry.fields.at("meter").map(|meter| &meter.value)
+        else {
+            continue;
+        };
+        let Some(follow) = settings.value.fields().and_then(|settings| settings.at("follow")) else {
+            continue;
+        };
+        let shaper = follow.value.text();
+        if stages().any(|stage| stage.label == label) && !shapers().any(|label| label == shaper) {
+            out.error(
+                &follow.span,
+                format!("no pipeline has the shaper \"{shaper}\" that [{label}] follows"),
+            )
+            .suggest(nearest(shaper, shapers()).map(|label| format!("\"{label}\"")));
+        }
+    }
+}
+
 fn trtcm(rate: Rate, burst: u64, table: &Table<'_>, out: &mut Findings<'_>) -> MeterSpec {
     let peak = table.like("peak", rate, out).unwrap_or(rate);
     if per_second(peak) < per_second(rate) {
@@ -441,9 +470,6 @@ fn adaptive(rate: Rate, burst: u64, table: &Table<'_>, out: &mut Findings<'_>) -
     let target = table.fields.at("target").and_then(|target| parse_target(target.value.text()));
     let target = target.unwrap_or(TargetSpec::Wait(Duration::from_millis(5)));
     let follow = table.fields.text("follow");
-    if !follow.is_empty() && !follow.starts_with("shape.") {
-        table.wrong("follow", "is no shaper: write a name like \"shape.wan\"".to_owned(), out);
-    }
     MeterSpec::Adaptive { rate, burst, floor, target, follow }
 }
 

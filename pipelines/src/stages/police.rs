@@ -186,6 +186,10 @@ impl Stage for Police {
         self.note(worst);
     }
 
+    fn explain(&self, burst: &Burst, i: usize, now: u64, out: &mut Vec<String>) {
+        out.push(self.subjects.explain(burst.key(i), now, &self.meter));
+    }
+
     fn tend(&mut self, now: u64) {
         let now = self.time(now);
         self.subjects.tend(now, &self.meter);

@@ -147,6 +147,10 @@ impl Stage for Shape {
         }
     }
 
+    fn explain(&self, burst: &Burst, i: usize, now: u64, out: &mut Vec<String>) {
+        out.push(self.subjects.explain(burst.key(i), now, &Meter::Bucket(self.bucket)));
+    }
+
     fn tend(&mut self, now: u64) {
         self.subjects.tend(now, &Meter::Bucket(self.bucket));
     }

@@ -132,7 +132,10 @@ fn what_cannot_be_is_refused_in_words() {
         ),
         ("rate = \"1Mbit\"\nmeter = { trtcm = { peak = \"1kpps\" } }", "count different things"),
         ("rate = \"1Mbit\"\nmeter = { adaptive = {} }", "has no `follow`"),
-        ("rate = \"1Mbit\"\nmeter = { adaptive = { follow = \"route\" } }", "is no shaper"),
+        (
+            "rate = \"1Mbit\"\nmeter = { adaptive = { follow = \"shape.t\" } }",
+            "no pipeline has the shaper \"shape.t\"",
+        ),
         (
             "rate = \"1Mbit\"\nmeter = { adaptive = { follow = \"shape.s\", floor = \"2Mbit\" } }",
             "is above the rate",

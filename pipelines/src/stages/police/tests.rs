@@ -6,7 +6,11 @@ use crate::tables::meter::bucket::{Bucket, Rule};
 use crate::tables::meter::pace::{Pace, Rate};
 use crate::tables::meter::tcm::{SrTcm, TrTcm};
 use crate::tables::meter::window::{Limit, Window};
+use zsync_packet::burst::Packet;
+use zsync_packet::flow::FlowKey;
+use zsync_packet::frame::FrameSize;
 use zsync_packet::header::build::{Ipv4Spec, Ipv6Spec};
+use zsync_packet::pool::Pool;
 
 const MS: u64 = 1_000_000;
 const SECOND: u64 = 1_000 * MS;
@@ -243,4 +247,24 @@ fn refuses_memory_that_is_too_short() {
         |bytes| Police::new(meter, Per::Flow, 64, Region::heap(bytes), 1, HashKey::from_seed(1), DROP_RED);
     assert!(open(bytes).is_some());
     assert!(open(bytes - 8).is_none());
+}
+
+#[test]
+fn says_whose_meter_a_packet_has() {
+    let mut police = police(token(5_000), Per::Source { v4: 32, v6: 128 }, DROP_RED);
+    let mut pool = Pool::heap(FrameSize::K2, 1, 1).unwrap().remove(0);
+    let mut burst = Burst::new(pool.arena().clone());
+    let (packet, frame) = (plain(), pool.alloc().unwrap());
+    burst.push(Packet { frame, start: 256, len: 0, port: IN }).unwrap();
+    burst.set_key(0, FlowKey::of(&packet[14..]).unwrap());
+    let said = |police: &Police, burst: &Burst, now| {
+        let mut out = Vec::new();
+        police.explain(burst, 0, now, &mut out);
+        out.remove(0)
+    };
+    assert_eq!(said(&police, &burst, SECOND), "its source has no meter yet");
+    process(&mut police, &[packet], SECOND);
+    assert_eq!(said(&police, &burst, SECOND), "the meter of its source, in use");
+    assert_eq!(said(&police, &burst, 2 * SECOND), "the meter of its source, idle");
+    burst.free_into(&mut pool);
 }

@@ -215,7 +215,9 @@ impl Adaptive {
         state[VERSION].store(version, Relaxed);
         fence(Release);
         let rate = rate.clamp(self.floor, self.ceiling);
-        [(RATE, rate), (SINCE, now), (METER, meter)].map(|(word, value)| state[word].store(value, Relaxed));
+        for (word, value) in [(RATE, rate), (SINCE, now), (METER, meter)] {
+            state[word].store(value, Relaxed);
+        }
         state[VERSION].store(version.wrapping_add(1).max(2), Release);
     }
 }

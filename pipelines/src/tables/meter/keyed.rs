@@ -122,6 +122,18 @@ impl<'a> KeyedView<'a> {
         self.settle(at, keys, key, now, state)
     }
 
+    /// The state of the key with this hash, if it has one: for people.
+    #[must_use]
+    pub fn find(&self, hash: u64) -> Option<&'a [AtomicU64]> {
+        let at = self.table.bucket(hash);
+        let keys = self.words.get(at..at + SLOTS)?;
+        let slot = keys.iter().position(|word| word.load(Relaxed) == hash.max(1))?;
+        match self.state(at, slot) {
+            Slot::Own(words) => Some(words),
+            Slot::Crowd => None,
+        }
+    }
+
     #[inline]
     fn state(&self, bucket: usize, slot: usize) -> Slot<'a> {
         let at = bucket + SLOTS + slot * self.table.words;

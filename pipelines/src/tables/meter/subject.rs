@@ -126,6 +126,20 @@ impl Subjects {
         FlowKey::from_words([hi & hi_mask, lo & lo_mask, 0, 0, rest >> 40 << 40]).hash(&self.hash_key)
     }
 
+    /// Says in words whose meter a packet of that flow has at `now` (ns), and whether it is idle.
+    #[must_use]
+    pub fn explain(&self, key: &FlowKey, now: u64, state: &impl State) -> String {
+        let idle = |words| if state.is_idle(words, now) { "idle" } else { "in use" };
+        let Some(table) = self.table() else {
+            return format!("the meter of all packets, {}", idle(self.common()));
+        };
+        let whose = if self.flows { "its flow" } else { "its source" };
+        match table.find(self.hash(key)) {
+            Some(words) => format!("the meter of {whose}, {}", idle(words)),
+            None => format!("{whose} has no meter yet"),
+        }
+    }
+
     /// A slice of keeping the states young: see [`KeyedView::sweep`].
     pub fn tend(&mut self, now: u64, state: &impl State) {
         for word in self.common() {
