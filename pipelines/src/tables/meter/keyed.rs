@@ -84,7 +84,7 @@ impl Keyed {
     /// The first word of the key's bucket.
     #[inline]
     fn bucket(&self, hash: u64) -> usize {
-        (u128::from(hash) * self.buckets as u128 >> 64) as usize * bucket_words(self.words)
+        ((u128::from(hash) * self.buckets as u128) >> 64) as usize * bucket_words(self.words)
     }
 }
 
