@@ -33,7 +33,7 @@ promiscuous = true
 netdev = "eth2"
 [pipeline.p]
 input = ["a"]
-stages = ["police.l", "shape.s", "route.r"]
+stages = ["police.l", "shape.s", "nat.n", "route.r"]
 [pipeline.q]
 input = ["b"]
 stages = ["patch.w"]
@@ -59,6 +59,18 @@ ecn = "5ms"
 per = "flow"
 subjects = 2048
 overhead = 20
+[nat.n]
+masquerade = [{ output = "b", from = ["10.0.0.0/8", "fd00::1"] }]
+snat = [{ from = "10.0.0.0/8", to = ["203.0.113.0/28", "2001:db8::7"] }, { output = "a", to = "203.0.113.1" }]
+forward = [{ to = "203.0.113.1", port = "tcp/443", target = "10.0.0.5:8443" }]
+static = [{ internal = "10.0.0.8", external = "203.0.113.8" }]
+prefix = [{ internal = "fd00:1::/48", external = "2001:db8:1::/48", output = "b" }]
+table = 100
+filtering = "endpoint-independent"
+ports = "10000-59999"
+block = 64
+blocks-per-client = 2
+mappings = 1024
 [patch.w]
 pairs = { b = "a" }
 "#;
@@ -180,7 +192,7 @@ fn with(section: &str, key: &str, value: &str) -> String {
 fn examples_and_defaults_follow_the_schema() {
     let schema = json_schema();
     valid(&document(FULL), &schema).unwrap();
-    for name in ["router", "patch"] {
+    for name in ["router", "patch", "policer"] {
         let path = format!("{}/examples/{name}.toml", env!("CARGO_MANIFEST_DIR"));
         valid(&document(&std::fs::read_to_string(path).unwrap()), &schema).unwrap();
     }

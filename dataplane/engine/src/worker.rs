@@ -295,7 +295,9 @@ impl<D: Device> Worker<D> {
                 received += self.receive(queue, now);
             }
         }
-        received += self.take_over(now);
+        if !late {
+            received += self.take_over(now);
+        }
         for queue in &mut self.parts.queues {
             // With nothing received there will be no company for what waits.
             queue.device.flush(now, received == 0);

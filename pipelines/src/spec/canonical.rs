@@ -132,6 +132,8 @@ fn stage_rows(spec: &Spec, stage: &StageSpec) -> Rows {
                 if entries.is_empty() { "{}".to_owned() } else { format!("{{ {} }}", entries.join(", ")) };
             vec![("table", one(table)), ("by-mark", Text::One(tables))]
         }
+        StageSpec::Nat(nat) => nat.rows(spec),
+        StageSpec::Track(spec) => super::track::rows(spec),
         StageSpec::MacSwap | StageSpec::Drop | StageSpec::Punt => Vec::new(),
     }
 }
@@ -141,22 +143,22 @@ fn raw(rows: Vec<(&'static str, String)>) -> Rows {
     rows.into_iter().map(|(key, value)| (key, Text::One(value))).collect()
 }
 
-fn port_name(spec: &Spec, id: PortId) -> String {
+pub(crate) fn port_name(spec: &Spec, id: PortId) -> String {
     quoted(spec.port_by_id(id).map_or("", |port| &port.name))
 }
 
-fn amount(amount: Amount) -> Text {
+pub(crate) fn amount(amount: Amount) -> Text {
     match amount {
         Amount::Auto => word("auto"),
         Amount::Exact(number) => one(number),
     }
 }
 
-fn one(value: impl Display) -> Text {
+pub(crate) fn one(value: impl Display) -> Text {
     Text::One(value.to_string())
 }
 
-fn word(value: impl Display) -> Text {
+pub(crate) fn word(value: impl Display) -> Text {
     Text::One(quoted(value))
 }
 
@@ -165,6 +167,6 @@ fn many(entries: Vec<String>) -> Text {
 }
 
 /// A TOML string. A device's name may have quotes in it.
-fn quoted(value: impl Display) -> String {
+pub(crate) fn quoted(value: impl Display) -> String {
     toml::Value::String(value.to_string()).to_string()
 }

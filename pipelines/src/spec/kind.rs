@@ -2,6 +2,7 @@
 //! expected, and its JSON schema.
 
 use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::time::Duration;
 
@@ -42,7 +43,6 @@ pub(crate) enum Kind {
     /// A table with exactly one of some keys.
     OneKey(&'static [(&'static str, &'static Kind)]),
     /// A table with some of these keys.
-    #[allow(dead_code, reason = "rules and gotos come with the stages that have them")]
     Table(&'static [Key]),
     /// Whichever of these fits the value's type; no two may take the same type.
     Either(&'static [Kind]),
@@ -63,6 +63,16 @@ pub(crate) enum Text {
     Prefix,
     /// A protocol and its port.
     Service,
+    /// An IP address.
+    Address,
+    /// An IP prefix, or an address alone.
+    Hosts,
+    /// A protocol and its ports.
+    Services,
+    /// An address and a port.
+    Socket,
+    /// Ports, from one to another.
+    Ports,
     /// A form of its own.
     Form(&'static Form),
 }
@@ -276,6 +286,29 @@ impl Text {
                 None => Ok(Datum::Text(text.to_owned())),
                 Some(problem) => Err((problem, None)),
             },
+            Text::Address => match text.parse::<IpAddr>() {
+                Ok(address) => Ok(Datum::Text(address.to_string())),
+                Err(_) => {
+                    let bare = text.split('/').next().filter(|bare| bare.parse::<IpAddr>().is_ok());
+                    Err(("is not an IP address".to_owned(), bare.map(str::to_owned)))
+                }
+            },
+            Text::Hosts => match Prefix::of_hosts(text) {
+                Ok(prefix) => Ok(Datum::Prefix(prefix)),
+                Err(_) => Text::Prefix.read(text),
+            },
+            Text::Services => match services(text) {
+                Some((first, last)) => Ok(Datum::Text(show_services(first, last))),
+                None => Err(("is not a protocol and its ports".to_owned(), None)),
+            },
+            Text::Socket => match text.parse::<SocketAddr>() {
+                Ok(socket) if socket.port() != 0 => Ok(Datum::Text(socket.to_string())),
+                _ => Err(("is not an address and a port".to_owned(), None)),
+            },
+            Text::Ports => match port_range(text) {
+                Some((first, last)) => Ok(Datum::Text(format!("{first}-{last}"))),
+                None => Err(("is not a range of ports".to_owned(), None)),
+            },
         }
     }
 
@@ -288,8 +321,41 @@ impl Text {
             Text::Prefix => "an IP prefix like \"192.0.2.0/24\" or \"2001:db8::/32\"",
             Text::Service => "a service like \"udp/53\" or \"tcp/443\"",
             Text::Form(form) => form.expected,
+            Text::Address => "an IP address like \"192.0.2.1\" or \"2001:db8::1\"",
+            Text::Hosts => "an IP address or a prefix, like \"192.0.2.1\" or \"2001:db8::/32\"",
+            Text::Services => "services like \"tcp/443\" or \"udp/8000-8099\"",
+            Text::Socket => "an address and a port, like \"192.0.2.1:443\" or \"[2001:db8::1]:443\"",
+            Text::Ports => "ports from 1 to 65535, like \"1024-65535\"",
         }
     }
+}
+
+/// A protocol and its first port, and the last one: of `tcp/443`, or `udp/8000-8099`.
+pub(crate) fn services(text: &str) -> Option<(Service, u16)> {
+    let (first, last) = text.split_once('-').map_or((text, None), |(first, last)| (first, Some(last)));
+    let first: Service = first.parse().ok()?;
+    let last = match last {
+        None => first.port(),
+        Some(last) => port(last)?,
+    };
+    (last >= first.port()).then_some((first, last))
+}
+
+/// What [`services`] reads.
+pub(crate) fn show_services(first: Service, last: u16) -> String {
+    if last == first.port() { first.to_string() } else { format!("{first}-{last}") }
+}
+
+/// The ports of `1024-65535`.
+pub(crate) fn port_range(text: &str) -> Option<(u16, u16)> {
+    let (first, last) = text.split_once('-')?;
+    let (first, last) = (port(first)?, port(last)?);
+    (first <= last).then_some((first, last))
+}
+
+fn port(text: &str) -> Option<u16> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|port| digits && *port > 0)
 }
 
 /// Where a value stands, and what would be right there.

@@ -40,12 +40,14 @@ mod kind;
 mod loops;
 mod model;
 mod names;
+mod nat;
 mod nearest;
 mod police;
 mod quantity;
 mod schema;
 mod shape;
 mod stage;
+mod track;
 
 use toml::de::DeTable;
 
@@ -57,10 +59,13 @@ pub use model::{
     Amount, Control, Engine, Failover, HugePages, Idle, Layer, Mode, Pipeline, Port, PortId, Spec, Stage,
     StageSpec, Steer, Workers,
 };
+pub use nat::{Filtering, Forward, Masquerade, NatSpec, PairOfPrefixes, SourceNat};
 pub use police::{MeterSpec, PoliceSpec, TargetSpec};
 pub use quantity::{QuantityError, parse_duration, parse_rate, parse_size, show_duration, show_rate};
 pub use schema::json_schema;
 pub use shape::ShapeSpec;
+pub use stage::bare;
+pub use track::TrackSpec;
 
 use findings::Findings;
 

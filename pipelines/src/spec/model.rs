@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::address::{Prefix, Service};
+use super::nat::NatSpec;
 use super::police::PoliceSpec;
 use super::shape::ShapeSpec;
 use crate::tables::meter::subject::Per;
@@ -169,6 +170,10 @@ pub enum StageSpec {
         /// Marks whose packets go by another table, and its number; in order of the marks, each once.
         by_mark: Vec<(u32, u32)>,
     },
+    /// Translates addresses and ports.
+    Nat(NatSpec),
+    /// Says which connection each packet belongs to.
+    Track(super::track::TrackSpec),
     /// Drops every packet.
     Drop,
     /// Gives every packet to the kernel.
@@ -184,10 +189,7 @@ pub enum StageSpec {
 impl StageSpec {
     /// The pipelines, by place, that it may send packets to.
     pub fn gotos(&self) -> Vec<usize> {
-        match self {
-            Self::Patch { .. } | Self::Route { .. } | Self::Drop | Self::Punt | Self::MacSwap => Vec::new(),
-            Self::Police(_) | Self::Shape(_) => Vec::new(),
-        }
+        Vec::new()
     }
 
     /// The kernel's routing tables that it looks up in; some perhaps twice.
@@ -196,6 +198,7 @@ impl StageSpec {
             Self::Route { table, by_mark } => {
                 by_mark.iter().map(|(_, table)| *table).chain([*table]).collect()
             }
+            Self::Nat(nat) => vec![nat.table],
             _ => Vec::new(),
         }
     }
@@ -206,7 +209,42 @@ impl StageSpec {
         match self {
             Self::Patch { .. } | Self::Route { .. } | Self::Drop | Self::Punt | Self::MacSwap => false,
             Self::Police(PoliceSpec { per, .. }) | Self::Shape(ShapeSpec { per, .. }) => *per != Per::All,
+            _ => true,
         }
+    }
+
+    /// Whether it asks for the state of a packet's connection, so that `track` must stand ahead.
+    #[must_use]
+    pub fn wants_states(&self) -> bool {
+        match self {
+            Self::Nat(nat) => nat.needs_flows(),
+            _ => false,
+        }
+    }
+
+    /// Whether it keeps something of flows, so that both directions of one must come to the same worker.
+    #[must_use]
+    pub fn keeps_flows(&self) -> bool {
+        self.is_track() || self.wants_states()
+    }
+
+    /// Whether it counts packets, so that each must come to it once: a packet that goes to its flow's owner runs through the
+    /// pipeline again.
+    #[must_use]
+    pub fn counts(&self) -> bool {
+        matches!(self, Self::Police(_) | Self::Shape(_))
+    }
+
+    /// Whether fragments must have the ports of their first one.
+    #[must_use]
+    pub fn wants_whole_packets(&self) -> bool {
+        self.is_deep()
+    }
+
+    /// Whether it tracks connections.
+    #[must_use]
+    pub fn is_track(&self) -> bool {
+        matches!(self, Self::Track(_))
     }
 }
 

@@ -4,6 +4,8 @@ pub mod answer;
 pub mod decide;
 pub mod fragment;
 pub mod macswap;
+pub mod nat;
+pub mod owner;
 pub mod parse;
 pub mod partial;
 pub mod patch;

@@ -28,12 +28,14 @@ mod layout;
 mod record;
 mod recover;
 mod ring;
+mod shards;
 mod sources;
 mod table;
 mod view;
 
 pub use layout::{FlowSpace, OpenError};
 pub use record::{FlowId, Hot, State, bit};
+pub use shards::Shards;
 pub use table::{Counts, Flows, Limits, Refused};
 pub use view::{FlowView, Shown};
 
