@@ -58,6 +58,33 @@ impl<'a> Cx<'a> {
         extra.0.push(Spawned { packet: Packet { frame, start, len, port }, verdict, delay });
         true
     }
+
+    /// Adds a packet of `len` bytes that came in at `port` to the burst, undecided, and gives its number there: a packet that
+    /// the calling stage kept a copy of goes on with it. `fill` as for [`Self::spawn`]. `None`, and nothing is made, when no
+    /// frame is free, `len` is 0 or does not fit in one, or the burst is full.
+    #[must_use]
+    pub fn join(
+        &mut self,
+        burst: &mut Burst,
+        port: PortId,
+        len: usize,
+        fill: impl FnOnce(&mut [u8]),
+    ) -> Option<usize> {
+        let (pool, _) = self.source.as_mut()?;
+        if len == 0 || len > pool.arena().frame_size().longest_packet() || burst.room() == 0 {
+            return None;
+        }
+        let mut frame = pool.alloc()?;
+        let (start, len) = (HEADROOM as u16, len as u16);
+        fill(pool.arena().bytes_mut(&mut frame, start, len));
+        match burst.push(Packet { frame, start, len, port }) {
+            Ok(()) => Some(burst.len() - 1),
+            Err(packet) => {
+                pool.free(packet.frame);
+                None
+            }
+        }
+    }
 }
 
 /// Most packets that the stages may make out of one burst: a copy of each, and as many fragments.

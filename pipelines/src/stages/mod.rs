@@ -5,6 +5,7 @@ pub mod macswap;
 pub mod parse;
 pub mod partial;
 pub mod patch;
+pub mod reassemble;
 pub mod route;
 
 #[cfg(test)]

@@ -111,6 +111,12 @@ impl Fragments {
         self.buckets * WAYS
     }
 
+    /// Asks for the memory that [`Self::slot`] of a datagram of this hash looks at first.
+    #[inline]
+    pub fn prefetch(&self, hash: u64) {
+        self.region.prefetch((hash as usize & (self.buckets - 1)) * WAYS * 8);
+    }
+
     /// The datagram `key`, whose hash is `hash`; a new one when there is none, or it took too long.
     pub fn slot(&self, key: &FlowKey, hash: u64, now: u64) -> Slot {
         let (bucket, tag) = ((hash as usize) & (self.buckets - 1), hash >> 48);
@@ -169,6 +175,11 @@ impl Fragments {
                 Arrival::Refused(reason)
             }
         }
+    }
+
+    /// Whether the first fragment of the datagram in place `number` has come.
+    pub fn has_first(&self, number: u32) -> bool {
+        self.record(number as usize).get(META).is_some_and(|meta| meta.load(Relaxed) & HAS_FIRST != 0)
     }
 
     /// Frees place `number`.
@@ -241,7 +252,9 @@ struct Parts([(u32, u32); PARTS]);
 impl Parts {
     fn read(record: &[AtomicU64]) -> Self {
         let mut parts = [(0, 0); PARTS];
-        for (pair, word) in parts.as_chunks_mut::<2>().0.iter_mut().zip(record.get(FIRST_PART..).unwrap_or(&[])) {
+        for (pair, word) in
+            parts.as_chunks_mut::<2>().0.iter_mut().zip(record.get(FIRST_PART..).unwrap_or(&[]))
+        {
             let word = word.load(Relaxed);
             *pair = [unpack(word as u32), unpack((word >> 32) as u32)];
         }
@@ -263,7 +276,11 @@ impl Parts {
                 free = free.or(Some(i));
             } else if from < end && start < to {
                 let inside = start <= from && to <= end;
-                return Err(if inside { Trouble::Duplicate } else { Trouble::All(DropReason::FragmentOverlap) });
+                return Err(if inside {
+                    Trouble::Duplicate
+                } else {
+                    Trouble::All(DropReason::FragmentOverlap)
+                });
             } else if from == end || to == start {
                 touching = touching.or(Some(i));
             }
@@ -305,7 +322,11 @@ fn is_whole(record: &[AtomicU64], meta: u64) -> bool {
 }
 
 fn transport_of(meta: u64) -> Transport {
-    Transport { source_port: meta as u16, destination_port: (meta >> 16) as u16, protocol: (meta >> 32) as u8 }
+    Transport {
+        source_port: meta as u16,
+        destination_port: (meta >> 16) as u16,
+        protocol: (meta >> 32) as u8,
+    }
 }
 
 /// Time in steps of about a millisecond, so that 48 bits are 9,000 years.
