@@ -4,4 +4,6 @@
 
 pub mod fib;
 pub mod fragments;
+pub mod index;
 pub mod parked;
+pub mod records;
