@@ -43,6 +43,7 @@ mod nearest;
 mod quantity;
 mod schema;
 mod stage;
+pub mod tunnel;
 
 use toml::de::DeTable;
 

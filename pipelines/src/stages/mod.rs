@@ -1,7 +1,9 @@
 //! The stages: one file each.
 
 pub mod answer;
+pub mod decap;
 pub mod decide;
+pub mod encap;
 pub mod fragment;
 pub mod macswap;
 pub mod parse;
@@ -9,6 +11,7 @@ pub mod partial;
 pub mod patch;
 pub mod reassemble;
 pub mod route;
+pub mod tunnel;
 
 #[cfg(test)]
 mod fixture;
