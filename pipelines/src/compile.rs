@@ -11,6 +11,7 @@ use crate::stages::parse::Parse;
 use crate::stages::patch::Patch;
 use crate::stages::route::Route;
 use crate::tables::fib::Fib;
+use crate::vlans::Vlans;
 use std::collections::BTreeMap;
 use zsync_packet::flow::HashKey;
 use zsync_packet::verdict::{PipelineId, PortId};
@@ -93,5 +94,5 @@ pub fn compile(spec: &Spec, epoch: u64, with: &Resources) -> Result<Snapshot, Co
     if number > MAX_STAGES {
         return Err(CompileError::TooManyStages { stages: number });
     }
-    Ok(Snapshot { epoch, pipelines, entry })
+    Ok(Snapshot { epoch, pipelines, entry, vlans: Vlans::default() })
 }

@@ -16,3 +16,4 @@ pub mod spec;
 pub mod stage;
 pub mod stages;
 pub mod tables;
+pub mod vlans;

@@ -9,6 +9,7 @@ use crate::stages::macswap::MacSwap;
 use crate::stages::parse::Parse;
 use crate::stages::patch::Patch;
 use crate::stages::route::Route;
+use crate::vlans::Vlans;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use zsync_packet::burst::{Bits, Burst};
 use zsync_packet::verdict::{DropReason, PipelineId, PortId, Verdict};
@@ -110,16 +111,34 @@ pub struct Snapshot {
     pub pipelines: Vec<Pipeline>,
     /// The pipeline that each port's packets enter, by port number.
     pub entry: Vec<Option<PipelineId>>,
+    /// The ports that are VLANs of others.
+    pub vlans: Vlans,
 }
 
 impl Snapshot {
     /// A snapshot that drops everything, for a worker that has none yet.
     pub fn empty() -> Self {
-        Self { epoch: 0, pipelines: Vec::new(), entry: Vec::new() }
+        Self { epoch: 0, pipelines: Vec::new(), entry: Vec::new(), vlans: Vlans::default() }
     }
 
     /// Runs a burst, all of whose packets came in at `port`, through its pipelines. No packet is undecided afterwards.
     pub fn process(
+        &mut self,
+        port: PortId,
+        burst: &mut Burst,
+        cx: &mut Cx<'_>,
+        counts: &mut [StageCount; MAX_STAGES],
+    ) {
+        if self.vlans.receive(port, burst) {
+            self.process_mixed(burst, cx, counts);
+        } else {
+            self.enter(port, burst, cx, counts);
+        }
+        self.vlans.transmit(burst, cx);
+    }
+
+    #[inline]
+    fn enter(
         &mut self,
         port: PortId,
         burst: &mut Burst,

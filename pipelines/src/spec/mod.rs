@@ -37,6 +37,7 @@ mod findings;
 mod fingerprint;
 mod keys;
 mod kind;
+pub mod mirror;
 mod model;
 mod names;
 mod nearest;
@@ -44,6 +45,7 @@ mod quantity;
 mod schema;
 mod stage;
 pub mod tunnel;
+pub mod vlan;
 
 use toml::de::DeTable;
 

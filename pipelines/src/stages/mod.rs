@@ -6,12 +6,14 @@ pub mod decide;
 pub mod encap;
 pub mod fragment;
 pub mod macswap;
+pub mod mirror;
 pub mod parse;
 pub mod partial;
 pub mod patch;
 pub mod reassemble;
 pub mod route;
 pub mod tunnel;
+pub mod vlan;
 
 #[cfg(test)]
 mod fixture;

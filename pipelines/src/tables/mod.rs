@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod capture_ring;
 pub mod fib;
 pub mod fragments;
 pub mod index;
