@@ -62,6 +62,16 @@ impl Stage for AnyStage {
         }
     }
 
+    fn assign(&mut self, worker: usize) {
+        match self {
+            Self::Parse(stage) => stage.assign(worker),
+            Self::Route(stage) => stage.assign(worker),
+            Self::Patch(stage) => stage.assign(worker),
+            Self::MacSwap(stage) => stage.assign(worker),
+            Self::Decide(stage) => stage.assign(worker),
+        }
+    }
+
     fn tend(&mut self, now: u64) {
         match self {
             Self::Parse(stage) => stage.tend(now),
@@ -183,6 +193,13 @@ impl Snapshot {
             self.process(port, burst, cx, counts);
             // Now every one of them is decided, and the others come back into sight.
             burst.widen();
+        }
+    }
+
+    /// Makes it worker `worker`'s: see [`Stage::assign`].
+    pub fn assign(&mut self, worker: usize) {
+        for placed in self.pipelines.iter_mut().flat_map(|pipeline| &mut pipeline.stages) {
+            placed.stage.assign(worker);
         }
     }
 
