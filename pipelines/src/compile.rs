@@ -5,16 +5,21 @@
 
 use crate::snapshot::{AnyStage, MAX_STAGES, Pipeline, Placed, PortFacts, Snapshot};
 use crate::spec::{Layer, Spec, StageSpec};
+use crate::stages::decap::Decap;
 use crate::stages::decide::Decide;
+use crate::stages::encap::Encap;
 use crate::stages::macswap::MacSwap;
+use crate::stages::mirror::Mirror;
 use crate::stages::parse::Parse;
 use crate::stages::patch::Patch;
+use crate::stages::reassemble::Reassemble;
 use crate::stages::route::Route;
-use crate::state::State;
+use crate::stages::vlan::Vlan;
+use crate::state::{State, StateSize};
 use crate::tables::fib::Fib;
 use crate::vlans::Vlans;
 use std::collections::BTreeMap;
-use zsync_packet::flow::HashKey;
+use zsync_packet::flow::{FlowKey, HashKey};
 use zsync_packet::verdict::{PipelineId, PortId};
 
 /// What a configuration is compiled with.
@@ -31,6 +36,13 @@ pub struct Resources {
     /// What stages keep, by their label: as [`state::needs`](crate::state::needs) says. One that is not here keeps what it
     /// has to itself, and loses it with its process.
     pub states: BTreeMap<String, State>,
+}
+
+impl Resources {
+    /// What the stage with this label keeps: what was given, or memory of its own.
+    fn state(&self, label: &str, size: StateSize) -> State {
+        self.states.get(label).cloned().unwrap_or_else(|| State::heap(size, self.workers))
+    }
 }
 
 /// Why a configuration cannot be compiled.
@@ -70,10 +82,13 @@ pub fn compile(spec: &Spec, epoch: u64, with: &Resources) -> Result<Snapshot, Co
     let deep = spec.is_deep();
     for (id, pipeline) in spec.pipelines.iter().enumerate() {
         let mut stages = Vec::new();
-        if pipeline.layer() == Layer::L3 {
-            stages.push(place("parse", AnyStage::Parse(Parse::new(with.ports.clone(), deep))));
-        }
+        let mut unparsed = pipeline.layer() == Layer::L3;
         for stage in &pipeline.stages {
+            // Tags come off, and copies are made, ahead of it.
+            if unparsed && stage.spec.layer().is_some() {
+                stages.push(place("parse", AnyStage::Parse(Parse::new(with.ports.clone(), deep))));
+                unparsed = false;
+            }
             let compiled = match &stage.spec {
                 StageSpec::Patch { map } => {
                     AnyStage::Patch(Patch::new(map.iter().map(|to| to.map(|to| PortId(to.0)))))
@@ -87,6 +102,19 @@ pub fn compile(spec: &Spec, epoch: u64, with: &Resources) -> Result<Snapshot, Co
                     AnyStage::Route(Route::new(fib.clone(), with.ports.clone(), with.hash_key.clone()))
                 }
                 StageSpec::MacSwap => AnyStage::MacSwap(MacSwap),
+                StageSpec::Reassemble(spec) => {
+                    let state = with.state(&stage.label, Reassemble::size(spec));
+                    AnyStage::Reassemble(Reassemble::new(spec, state, with.hash_key.clone()))
+                }
+                StageSpec::Encap(spec) => {
+                    AnyStage::Encap(Encap::new(spec.clone(), with.ports.clone(), with.hash_key.clone()))
+                }
+                StageSpec::Decap(spec) => AnyStage::Decap(Decap::new(spec.clone(), with.ports.clone())),
+                StageSpec::Vlan(spec) => AnyStage::Vlan(Vlan::new(*spec)),
+                StageSpec::Mirror(spec) => {
+                    let state = Mirror::size(spec).map(|size| with.state(&stage.label, size));
+                    AnyStage::Mirror(Mirror::new(spec, state, FlowKey::NONE.hash(&with.hash_key)))
+                }
                 StageSpec::Drop => AnyStage::Decide(Decide::DROP),
                 StageSpec::Punt => AnyStage::Decide(Decide::PUNT),
             };

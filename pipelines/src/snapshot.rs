@@ -4,11 +4,16 @@
 //! a copy of its own. Workers take a new one between two passes: no packet ever sees half of one and half of another.
 
 use crate::stage::{Cx, Stage};
+use crate::stages::decap::Decap;
 use crate::stages::decide::Decide;
+use crate::stages::encap::Encap;
 use crate::stages::macswap::MacSwap;
+use crate::stages::mirror::Mirror;
 use crate::stages::parse::Parse;
 use crate::stages::patch::Patch;
+use crate::stages::reassemble::Reassemble;
 use crate::stages::route::Route;
+use crate::stages::vlan::Vlan;
 use crate::vlans::Vlans;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use zsync_packet::burst::{Bits, Burst};
@@ -46,6 +51,16 @@ pub enum AnyStage {
     Patch(Patch),
     /// Source and destination change places.
     MacSwap(MacSwap),
+    /// Fragments as their first one.
+    Reassemble(Reassemble),
+    /// Into a tunnel.
+    Encap(Encap),
+    /// Out of a tunnel.
+    Decap(Decap),
+    /// Tags.
+    Vlan(Vlan),
+    /// Copies.
+    Mirror(Mirror),
     /// The same verdict for all.
     Decide(Decide),
 }
@@ -58,6 +73,11 @@ impl Stage for AnyStage {
             Self::Route(stage) => stage.process(burst, cx),
             Self::Patch(stage) => stage.process(burst, cx),
             Self::MacSwap(stage) => stage.process(burst, cx),
+            Self::Reassemble(stage) => stage.process(burst, cx),
+            Self::Encap(stage) => stage.process(burst, cx),
+            Self::Decap(stage) => stage.process(burst, cx),
+            Self::Vlan(stage) => stage.process(burst, cx),
+            Self::Mirror(stage) => stage.process(burst, cx),
             Self::Decide(stage) => stage.process(burst, cx),
         }
     }
@@ -68,6 +88,11 @@ impl Stage for AnyStage {
             Self::Route(stage) => stage.assign(worker),
             Self::Patch(stage) => stage.assign(worker),
             Self::MacSwap(stage) => stage.assign(worker),
+            Self::Reassemble(stage) => stage.assign(worker),
+            Self::Encap(stage) => stage.assign(worker),
+            Self::Decap(stage) => stage.assign(worker),
+            Self::Vlan(stage) => stage.assign(worker),
+            Self::Mirror(stage) => stage.assign(worker),
             Self::Decide(stage) => stage.assign(worker),
         }
     }
@@ -78,6 +103,11 @@ impl Stage for AnyStage {
             Self::Route(stage) => stage.tend(now),
             Self::Patch(stage) => stage.tend(now),
             Self::MacSwap(stage) => stage.tend(now),
+            Self::Reassemble(stage) => stage.tend(now),
+            Self::Encap(stage) => stage.tend(now),
+            Self::Decap(stage) => stage.tend(now),
+            Self::Vlan(stage) => stage.tend(now),
+            Self::Mirror(stage) => stage.tend(now),
             Self::Decide(stage) => stage.tend(now),
         }
     }

@@ -10,6 +10,8 @@
 //! same sizes is the same memory under the next configuration and in the next process.
 
 use crate::spec::{Spec, StageSpec};
+use crate::stages::mirror::Mirror;
+use crate::stages::reassemble::Reassemble;
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use zsync_packet::region::{PAGE, Region};
@@ -132,7 +134,12 @@ pub fn size(stage: &StageSpec, _workers: usize) -> Option<StateSize> {
         | StageSpec::Route { .. }
         | StageSpec::MacSwap
         | StageSpec::Drop
-        | StageSpec::Punt => None,
+        | StageSpec::Punt
+        | StageSpec::Encap(_)
+        | StageSpec::Decap(_)
+        | StageSpec::Vlan(_) => None,
+        StageSpec::Reassemble(spec) => Some(Reassemble::size(spec)),
+        StageSpec::Mirror(spec) => Mirror::size(spec),
     }
 }
 

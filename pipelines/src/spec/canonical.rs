@@ -123,11 +123,16 @@ fn stage_rows(spec: &Spec, stage: &StageSpec) -> Rows {
             vec![("pairs", Text::One(format!("{{ {} }}", pairs.join(", "))))]
         }
         StageSpec::Route { table } => vec![("table", one(table))],
+        StageSpec::Reassemble(stage) => stage.rows(),
+        StageSpec::Encap(stage) => stage.rows(),
+        StageSpec::Decap(stage) => stage.rows(spec),
+        StageSpec::Vlan(stage) => stage.rows(),
+        StageSpec::Mirror(stage) => stage.rows(spec),
         StageSpec::MacSwap | StageSpec::Drop | StageSpec::Punt => Vec::new(),
     }
 }
 
-fn port_name(spec: &Spec, id: PortId) -> String {
+pub(crate) fn port_name(spec: &Spec, id: PortId) -> String {
     quoted(spec.port_by_id(id).map_or("", |port| &port.name))
 }
 
@@ -138,11 +143,11 @@ fn amount(amount: Amount) -> Text {
     }
 }
 
-fn one(value: impl Display) -> Text {
+pub(crate) fn one(value: impl Display) -> Text {
     Text::One(value.to_string())
 }
 
-fn word(value: impl Display) -> Text {
+pub(crate) fn word(value: impl Display) -> Text {
     Text::One(quoted(value))
 }
 
@@ -151,6 +156,6 @@ fn many(entries: Vec<String>) -> Text {
 }
 
 /// A TOML string. A device's name may have quotes in it.
-fn quoted(value: impl Display) -> String {
+pub(crate) fn quoted(value: impl Display) -> String {
     toml::Value::String(value.to_string()).to_string()
 }

@@ -2,6 +2,7 @@
 //! expected, and its JSON schema.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -61,6 +62,10 @@ pub(crate) enum Text {
     Prefix,
     /// A protocol and its port.
     Service,
+    /// An IP address.
+    Address,
+    /// A file, from the root on.
+    Path,
 }
 
 impl Kind {
@@ -248,6 +253,17 @@ impl Text {
                 Ok(service) => Ok(Datum::Service(service)),
                 Err(error) => Err((format!("is not a service: {error}"), None)),
             },
+            Text::Address => match text.parse::<IpAddr>() {
+                Ok(address) => Ok(Datum::Text(address.to_string())),
+                Err(_) => {
+                    let bare = text.split('/').next().filter(|bare| bare.parse::<IpAddr>().is_ok());
+                    Err(("is not an IP address".to_owned(), bare.map(str::to_owned)))
+                }
+            },
+            Text::Path if text.starts_with('/') && !text.ends_with('/') && !text.contains('\0') => {
+                Ok(Datum::Text(text.to_owned()))
+            }
+            Text::Path => Err(("is not the path of a file from the root on".to_owned(), None)),
         }
     }
 
@@ -259,6 +275,8 @@ impl Text {
             Text::Stage => "the name of a stage, like \"route.main\" or \"drop\"",
             Text::Prefix => "an IP prefix like \"192.0.2.0/24\" or \"2001:db8::/32\"",
             Text::Service => "a service like \"udp/53\" or \"tcp/443\"",
+            Text::Address => "an IP address like \"192.0.2.1\" or \"2001:db8::1\"",
+            Text::Path => "the path of a file, like \"/var/lib/zsync/edge.pcap\"",
         }
     }
 }

@@ -42,6 +42,7 @@ mod model;
 mod names;
 mod nearest;
 mod quantity;
+pub mod reassemble;
 mod schema;
 mod stage;
 pub mod tunnel;

@@ -11,6 +11,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::address::{Prefix, Service};
+use super::mirror::MirrorSpec;
+use super::reassemble::ReassembleSpec;
+use super::tunnel::{DecapSpec, EncapSpec};
+use super::vlan::VlanSpec;
 
 /// A whole configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -125,11 +129,13 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// What the pipeline looks at: frames as such when it patches ports together, else IP packets.
+    /// What the pipeline looks at: frames as such when it patches ports together or begins with putting frames into a tunnel,
+    /// else IP packets.
     #[must_use]
     pub fn layer(&self) -> Layer {
         let patched = self.stages.iter().any(|stage| matches!(stage.spec, StageSpec::Patch { .. }));
-        if patched { Layer::L2 } else { Layer::L3 }
+        let first = self.stages.iter().find_map(|stage| stage.spec.layer());
+        if patched || first == Some(Layer::L2) { Layer::L2 } else { Layer::L3 }
     }
 }
 
@@ -170,6 +176,16 @@ pub enum StageSpec {
     Punt,
     /// Lets source and destination MAC address change places.
     MacSwap,
+    /// Lets fragments be treated as their first one is.
+    Reassemble(ReassembleSpec),
+    /// Puts packets into a tunnel.
+    Encap(EncapSpec),
+    /// Takes packets out of a tunnel.
+    Decap(DecapSpec),
+    /// Puts VLAN tags on, takes them off or changes them.
+    Vlan(VlanSpec),
+    /// Copies packets to a port or into a file.
+    Mirror(MirrorSpec),
 }
 
 impl StageSpec {
@@ -178,6 +194,19 @@ impl StageSpec {
     pub fn is_deep(&self) -> bool {
         match self {
             Self::Patch { .. } | Self::Route { .. } | Self::Drop | Self::Punt | Self::MacSwap => false,
+            Self::Encap(_) | Self::Vlan(_) | Self::Mirror(_) => false,
+            Self::Reassemble(_) | Self::Decap(_) => true,
+        }
+    }
+
+    /// What it works on; nothing for one that takes whatever comes.
+    #[must_use]
+    pub fn layer(&self) -> Option<Layer> {
+        match self {
+            Self::Patch { .. } => Some(Layer::L2),
+            Self::Encap(encap) if encap.tunnel.carrier.carries_frames() => Some(Layer::L2),
+            Self::Vlan(_) | Self::Mirror(_) => None,
+            _ => Some(Layer::L3),
         }
     }
 }

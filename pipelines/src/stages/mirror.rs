@@ -8,6 +8,7 @@
 
 use crate::spec::mirror::{MirrorSpec, MirrorTo};
 use crate::stage::{Cx, Stage};
+use crate::state::{State, StateSize};
 use crate::tables::capture_ring::CaptureRing;
 use zsync_packet::burst::Burst;
 use zsync_packet::verdict::{PortId, Verdict};
@@ -19,6 +20,8 @@ pub struct Mirror {
     one_in: u32,
     mark: Option<u32>,
     snap: usize,
+    /// Bytes of a ring.
+    ring: usize,
     /// State of a generator (xorshift64*, Vigna 2016); never 0.
     random: u64,
     /// Packets to let pass ahead of the next copy.
@@ -28,34 +31,34 @@ pub struct Mirror {
 #[derive(Clone, Debug)]
 enum To {
     Port(PortId),
-    Ring(Option<CaptureRing>),
+    /// The rings of all workers, and that of this one once it is known.
+    Ring(Option<State>, Option<CaptureRing>),
 }
 
 impl Mirror {
-    /// As `spec` says; `seed` sets which packets are chosen. A mirror to a file copies nothing until it has its
-    /// [ring](Self::set_ring).
-    pub fn new(spec: &MirrorSpec, seed: u64) -> Self {
+    /// What the stage keeps, if anything: a ring for each worker.
+    pub fn size(spec: &MirrorSpec) -> Option<StateSize> {
+        let each = CaptureRing::bytes(spec.ring as usize);
+        matches!(spec.to, MirrorTo::File(_)).then_some(StateSize { shared: 0, each })
+    }
+
+    /// As `spec` says; `seed` sets which packets are chosen; a mirror to a file has `state`.
+    pub fn new(spec: &MirrorSpec, state: Option<State>, seed: u64) -> Self {
         let to = match &spec.to {
             MirrorTo::Port(port) => To::Port(PortId(port.0)),
-            MirrorTo::File { .. } => To::Ring(None),
+            MirrorTo::File(_) => To::Ring(state, None),
         };
         let mut mirror = Self {
             to,
             one_in: spec.one_in.max(1),
             mark: spec.mark,
             snap: spec.snap.max(1) as usize,
+            ring: spec.ring as usize,
             random: seed | 1,
             skip: 0,
         };
         mirror.skip = mirror.gap();
         mirror
-    }
-
-    /// Gives it the ring that its copies go into.
-    pub fn set_ring(&mut self, ring: CaptureRing) {
-        if let To::Ring(place) = &mut self.to {
-            *place = Some(ring);
-        }
     }
 
     /// Packets to let pass ahead of the next copy: geometrically distributed, so that each packet has the same chance, for one
@@ -103,11 +106,21 @@ impl Stage for Mirror {
                     let copied = |copy: &mut [u8]| copy.copy_from_slice(&packet[..len]);
                     let _ = cx.spawn(port, len, Verdict::Transmit(*to), 0, copied);
                 }
-                To::Ring(Some(ring)) => {
+                To::Ring(_, Some(ring)) => {
                     ring.put(packet, self.snap, cx.now, port);
                 }
-                To::Ring(None) => {}
+                To::Ring(_, None) => {}
             }
+        }
+    }
+
+    fn assign(&mut self, worker: usize) {
+        // Workers choose apart from each other.
+        self.random = self.random.wrapping_add((worker as u64) << 1).max(1);
+        self.skip = self.gap();
+        if let To::Ring(state, ring) = &mut self.to {
+            let shard = state.as_ref().and_then(|state| state.shard(worker));
+            *ring = shard.and_then(|shard| CaptureRing::open(shard, self.ring));
         }
     }
 }

@@ -10,7 +10,9 @@
 //! A fragment ahead of its first is kept as a copy, at most [`HOLD`] of them; the first one brings them into its burst. What
 //! waits in vain, or must make room, is dropped as [`DropReason::FragmentTimeout`].
 
+use crate::spec::reassemble::ReassembleSpec;
 use crate::stage::{Cx, Stage};
+use crate::state::{State, StateSize};
 use crate::tables::fragments::{Arrival, Fragments, Piece, Transport};
 use crate::tables::parked::{Parked, Ticket};
 use std::net::IpAddr;
@@ -29,28 +31,48 @@ const LONGEST: usize = 0xffff;
 /// See the module.
 #[derive(Clone, Debug)]
 pub struct Reassemble {
+    datagrams: usize,
+    /// Nanoseconds that a datagram may take, and a fragment waits for its first one.
+    timeout: u64,
+    hash_key: HashKey,
+    state: State,
+    /// Once the stage is a worker's.
+    tables: Option<Tables>,
+}
+
+impl Reassemble {
+    /// What the stage keeps.
+    pub fn size(spec: &ReassembleSpec) -> StateSize {
+        let datagrams = spec.datagrams as usize;
+        StateSize { shared: 0, each: Fragments::bytes(datagrams) + Parked::bytes(HOLD) }
+    }
+
+    /// As `spec` says, with this state, which has a shard for each worker.
+    pub fn new(spec: &ReassembleSpec, state: State, hash_key: HashKey) -> Self {
+        let timeout = u64::try_from(spec.timeout.as_nanos()).unwrap_or(u64::MAX);
+        Self { datagrams: spec.datagrams as usize, timeout, hash_key, state, tables: None }
+    }
+}
+
+/// What a worker works on.
+#[derive(Clone, Debug)]
+struct Tables {
     fragments: Fragments,
     parked: Parked,
     hash_key: HashKey,
-    /// Nanoseconds that a fragment waits for its first one.
     patience: u64,
+    /// Whether nothing was done with these yet: another stage may still work on the same memory.
+    new: bool,
     /// Fragments may wait whose first one has come: a burst was full.
     owed: bool,
 }
 
-impl Reassemble {
-    /// Bytes of the state for at least `datagrams` at a time.
-    pub fn bytes(datagrams: usize) -> usize {
-        Fragments::bytes(datagrams) + Parked::bytes(HOLD)
-    }
-
-    /// On the state in `region`, made for as many `datagrams`; one may take `timeout` nanoseconds. `None` when the region is
-    /// too short.
-    pub fn open(region: &Region, datagrams: usize, timeout: u64, hash_key: HashKey) -> Option<Self> {
+impl Tables {
+    fn open(region: &Region, datagrams: usize, timeout: u64, hash_key: HashKey) -> Option<Self> {
         let table = Fragments::bytes(datagrams);
         let fragments = Fragments::open(region.part(0..table)?, datagrams, timeout)?;
         let parked = Parked::open(region.part(table..table + Parked::bytes(HOLD))?, HOLD)?;
-        Some(Self { fragments, owed: !parked.is_empty(), parked, hash_key, patience: timeout })
+        Some(Self { fragments, parked, hash_key, patience: timeout, new: true, owed: true })
     }
 }
 
@@ -59,13 +81,23 @@ impl Stage for Reassemble {
     fn process(&mut self, burst: &mut Burst, cx: &mut Cx<'_>) {
         let is_fragment = |i: &usize| burst.facts(*i).fragment != Fragment::Whole;
         let fragments = burst.undecided().filter(is_fragment).fold(0, |mask, i| mask | 1 << i);
-        if fragments != 0 || !self.parked.is_empty() {
-            self.run(burst, fragments, cx);
+        let Some(tables) = &mut self.tables else { return };
+        if tables.new {
+            tables.new = false;
+            tables.parked.count();
         }
+        if fragments != 0 || !tables.parked.is_empty() {
+            tables.run(burst, fragments, cx);
+        }
+    }
+
+    fn assign(&mut self, worker: usize) {
+        let open = |region| Tables::open(&region, self.datagrams, self.timeout, self.hash_key.clone());
+        self.tables = self.state.shard(worker).and_then(open);
     }
 }
 
-impl Reassemble {
+impl Tables {
     #[cold]
     fn run(&mut self, burst: &mut Burst, fragments: u64, cx: &mut Cx<'_>) {
         self.expire(cx);

@@ -56,8 +56,13 @@ impl Parked {
     pub fn open(region: Region, places: usize) -> Option<Self> {
         region.u64s(0, places * (HEAD + WORDS))?;
         let mut parked = Self { region, places, waiting: 0 };
-        parked.waiting = parked.all().count();
+        parked.count();
         Some(parked)
+    }
+
+    /// Counts anew what waits: for one that was opened while another writer was still at work, once that has stopped.
+    pub fn count(&mut self) {
+        self.waiting = self.all().count();
     }
 
     /// Packets that wait.

@@ -1,23 +1,22 @@
 use super::*;
 use crate::stages::fixture::{IN, OUT, run_and_make, v4};
 use crate::tables::capture_ring::Captured;
-use zsync_packet::region::Region;
 
 fn to_port(one_in: u32) -> MirrorSpec {
-    MirrorSpec { to: MirrorTo::Port(crate::spec::PortId(1)), one_in, mark: None, snap: 65_535 }
+    MirrorSpec { to: MirrorTo::Port(crate::spec::PortId(1)), one_in, mark: None, snap: 65_535, ring: 1 << 16 }
 }
 
 #[test]
 fn every_packet_goes_on_and_its_copy_leaves_by_the_port() {
     let packets = [v4([10, 1, 0, 2], [10, 2, 0, 2]), v4([10, 1, 0, 3], [10, 2, 0, 3])];
-    let (seen, made) = run_and_make(&mut [&mut Mirror::new(&to_port(1), 1)], IN, &packets, 0);
+    let (seen, made) = run_and_make(&mut [&mut Mirror::new(&to_port(1), None, 1)], IN, &packets, 0);
     for ((seen, made), packet) in seen.iter().zip(&made).zip(&packets) {
         assert_eq!((seen.verdict, &seen.bytes), (Verdict::Next, packet));
         assert_eq!((made.verdict, &made.bytes), (Verdict::Transmit(OUT), packet));
     }
     assert_eq!(made.len(), 2);
     let short = MirrorSpec { snap: 20, ..to_port(1) };
-    let (_, made) = run_and_make(&mut [&mut Mirror::new(&short, 1)], IN, &packets, 0);
+    let (_, made) = run_and_make(&mut [&mut Mirror::new(&short, None, 1)], IN, &packets, 0);
     assert_eq!(made[0].bytes, packets[0][..20]);
 }
 
@@ -25,7 +24,7 @@ fn every_packet_goes_on_and_its_copy_leaves_by_the_port() {
 fn one_in_so_many_is_copied_and_any_place_of_a_burst_is_as_likely() {
     let packets: Vec<Vec<u8>> = (0..64u8).map(|n| v4([10, 1, 0, 2], [10, 2, 0, n])).collect();
     for one_in in [2u32, 10, 100] {
-        let mut mirror = Mirror::new(&to_port(one_in), 42);
+        let mut mirror = Mirror::new(&to_port(one_in), None, 42);
         let mut places = [0u32; 64];
         let rounds = 40 * one_in;
         for _ in 0..rounds {
@@ -50,23 +49,20 @@ fn a_mark_says_which() {
     }
     let packets: Vec<Vec<u8>> = (0..30u8).map(|n| v4([10, 1, 0, 2], [10, 2, 0, n])).collect();
     let spec = MirrorSpec { mark: Some(2), ..to_port(1) };
-    let (_, made) = run_and_make(&mut [&mut Marks, &mut Mirror::new(&spec, 1)], IN, &packets, 0);
+    let (_, made) = run_and_make(&mut [&mut Marks, &mut Mirror::new(&spec, None, 1)], IN, &packets, 0);
     let copied: Vec<u8> = made.iter().map(|made| made.bytes[33]).collect();
     assert_eq!(copied, (0..10).map(|n| n * 3 + 2).collect::<Vec<u8>>());
 }
 
 #[test]
 fn copies_into_a_file_wait_in_its_ring() {
-    let spec = MirrorSpec {
-        to: MirrorTo::File { path: "/tmp/x.pcap".to_owned(), ring: 1 << 16 },
-        snap: 30,
-        ..to_port(1)
-    };
-    let ring = CaptureRing::open(Region::heap(CaptureRing::bytes(1 << 16)), 1 << 16).unwrap();
-    let mut mirror = Mirror::new(&spec, 1);
+    let spec = MirrorSpec { to: MirrorTo::File("/tmp/x.pcap".to_owned()), snap: 30, ..to_port(1) };
+    let state = State::heap(Mirror::size(&spec).unwrap(), 2);
+    let ring = CaptureRing::open(state.shard(1).unwrap(), spec.ring as usize).unwrap();
+    let mut mirror = Mirror::new(&spec, Some(state), 1);
     let packet = v4([10, 1, 0, 2], [10, 2, 0, 2]);
-    assert!(run_and_make(&mut [&mut mirror], IN, &[&packet], 7).1.is_empty(), "no ring yet");
-    mirror.set_ring(ring.clone());
+    assert!(run_and_make(&mut [&mut mirror], IN, &[&packet], 7).1.is_empty(), "no worker's yet");
+    mirror.assign(1);
     let (seen, made) = run_and_make(&mut [&mut mirror], IN, &[&packet], 7);
     assert_eq!((seen[0].verdict, &seen[0].bytes, made.len()), (Verdict::Next, &packet, 0));
     let mut bytes = Vec::new();

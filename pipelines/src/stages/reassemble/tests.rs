@@ -3,15 +3,33 @@ use crate::stages::fixture::{IN, Seen, on_v4, on_v6, ports, run_and_make};
 use crate::stages::parse::Parse;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
+use std::time::Duration;
 use zsync_packet::checksum::Sum;
 use zsync_packet::header::build::{self, Ipv4Spec, Ipv6Spec};
 
 const SECOND: u64 = 1_000_000_000;
-const TIMEOUT: u64 = 30 * SECOND;
+const SPEC: ReassembleSpec = ReassembleSpec { datagrams: 256, timeout: Duration::from_secs(30) };
+
+fn state() -> State {
+    State::heap(Reassemble::size(&SPEC), 2)
+}
+
+fn on(state: &State) -> Reassemble {
+    let mut stage = Reassemble::new(&SPEC, state.clone(), HashKey::from_seed(3));
+    stage.assign(1);
+    stage
+}
 
 fn stage() -> Reassemble {
-    let region = Region::heap(Reassemble::bytes(256));
-    Reassemble::open(&region, 256, TIMEOUT, HashKey::from_seed(3)).unwrap()
+    on(&state())
+}
+
+fn waiting(stage: &Reassemble) -> usize {
+    stage.tables.as_ref().unwrap().parked.len()
+}
+
+fn live(stage: &Reassemble) -> usize {
+    stage.tables.as_ref().unwrap().fragments.live(SECOND)
 }
 
 fn ip4(id: u16) -> Ipv4Spec {
@@ -74,7 +92,7 @@ fn every_fragment_has_the_ports_of_the_first() {
             assert_eq!(flow(seen), (4000, 53, 17, 17));
             assert_eq!(seen.key.version(), if v6 { 6 } else { 4 });
         }
-        assert_eq!(stage.fragments.live(SECOND), 0);
+        assert_eq!(live(&stage), 0);
     }
 }
 
@@ -86,7 +104,7 @@ fn what_comes_ahead_of_the_first_goes_on_behind_it() {
         let packets = fragments(v6, 7, &bytes, 1000);
         let early = send(&mut stage, &[packets[2].clone(), packets[1].clone()], SECOND);
         assert_eq!(verdicts(&early), [Verdict::Consume; 2]);
-        assert_eq!(stage.parked.len(), 2);
+        assert_eq!(waiting(&stage), 2);
         let seen = send(&mut stage, &packets[..1], 2 * SECOND);
         assert_eq!(verdicts(&seen), [Verdict::Next; 3]);
         let order: Vec<&Vec<u8>> = seen.iter().map(|seen| &seen.bytes).collect();
@@ -95,17 +113,19 @@ fn what_comes_ahead_of_the_first_goes_on_behind_it() {
             assert_eq!(flow(seen), (4000, 53, 17, 17));
             assert_eq!((seen.facts.l3, seen.facts.version), (14, if v6 { 6 } else { 4 }));
         }
-        assert_eq!((stage.parked.len(), stage.fragments.live(SECOND)), (0, 0));
+        assert_eq!((waiting(&stage), live(&stage)), (0, 0));
     }
 }
 
 #[test]
 fn a_successor_carries_on_with_what_waits() {
-    let region = Region::heap(Reassemble::bytes(64));
-    let open = || Reassemble::open(&region, 64, TIMEOUT, HashKey::from_seed(3)).unwrap();
+    let state = state();
+    // As with a reload: the next one is made while this one still works.
+    let (mut old, mut new) = (on(&state), on(&state));
     let packets = fragments(false, 7, &datagram(300), 200);
-    assert_eq!(verdicts(&send(&mut open(), &packets[1..], SECOND)), [Verdict::Consume]);
-    assert_eq!(verdicts(&send(&mut open(), &packets[..1], SECOND)), [Verdict::Next; 2]);
+    assert_eq!(verdicts(&send(&mut old, &packets[1..], SECOND)), [Verdict::Consume]);
+    assert_eq!(verdicts(&send(&mut new, &packets[..1], SECOND)), [Verdict::Next; 2]);
+    assert_eq!(waiting(&new), 0);
 }
 
 #[test]
@@ -135,7 +155,7 @@ fn what_waits_in_vain_is_dropped_and_so_is_what_must_make_room() {
         assert_eq!(verdicts(&send(&mut stage, &[late(100 + id)], 41 * SECOND)), [Verdict::Consume]);
     }
     assert_eq!(verdicts(&send(&mut stage, &[late(999)], 42 * SECOND)), [Verdict::Consume, timeout]);
-    assert_eq!(stage.parked.len(), HOLD);
+    assert_eq!(waiting(&stage), HOLD);
 }
 
 #[test]
@@ -145,7 +165,7 @@ fn whole_packets_and_atomic_fragments_are_left_alone() {
     let seen = send(&mut stage, &[on_v4(&ip4(1), &datagram(100)), atomic], SECOND);
     assert_eq!(verdicts(&seen), [Verdict::Next; 2]);
     assert!(seen.iter().all(|seen| flow(seen) == (4000, 53, 17, 17)));
-    assert_eq!(stage.fragments.live(SECOND), 0);
+    assert_eq!(live(&stage), 0);
 }
 
 #[test]
@@ -223,7 +243,7 @@ fn a_flood_of_fragments_costs_whole_packets_nothing() {
         burst.push(whole.clone());
         let seen = send(&mut stage, &burst, SECOND + u64::from(round) * 1_000_000);
         assert_eq!(seen[32].verdict, Verdict::Next);
-        assert!(stage.parked.len() <= HOLD);
+        assert!(waiting(&stage) <= HOLD);
     }
     // And a datagram whose parts follow each other is let through in the middle of it.
     let seen = send(&mut stage, &fragments(true, 40_000, &bytes, 200), 3 * SECOND);
@@ -270,6 +290,6 @@ proptest! {
             }
         }
         prop_assert_eq!(passed, lengths);
-        prop_assert_eq!((stage.parked.len(), stage.fragments.live(SECOND)), (0, 0));
+        prop_assert_eq!((waiting(&stage), live(&stage)), (0, 0));
     }
 }

@@ -9,6 +9,10 @@ fn tag(id: u16, priority: u8, provider: bool) -> Tag {
     Tag { id, priority, provider }
 }
 
+fn spec(of: Option<u16>, action: VlanAction) -> VlanSpec {
+    VlanSpec { of, action, priority: None, provider: false }
+}
+
 fn frame(tags: &[VlanTag]) -> Vec<u8> {
     build::ethernet(MAC_IN, corpus::MACS.0, tags, ether_type::IPV4, &v4([10, 1, 0, 2], [10, 2, 0, 2])[14..])
 }
@@ -18,7 +22,7 @@ fn run(spec: VlanSpec, frame: &[u8]) -> Seen {
 }
 
 fn act(of: Option<u16>, action: VlanAction, frame: &[u8]) -> (Verdict, Vec<u8>) {
-    let seen = run(VlanSpec { of, action }, frame);
+    let seen = run(spec(of, action), frame);
     (seen.verdict, seen.bytes)
 }
 
@@ -47,9 +51,9 @@ fn a_tag_is_put_on_up_to_two() {
 
 #[test]
 fn the_outer_tag_comes_off_and_is_known() {
-    let seen = run(VlanSpec { of: None, action: VlanAction::Pop }, &frame(&[PROVIDER, CUSTOMER]));
+    let seen = run(spec(None, VlanAction::Pop), &frame(&[PROVIDER, CUSTOMER]));
     assert_eq!((seen.verdict, seen.bytes, seen.facts.vlan), (Verdict::Next, frame(&[CUSTOMER]), 100));
-    let seen = run(VlanSpec { of: None, action: VlanAction::Pop }, &frame(&[]));
+    let seen = run(spec(None, VlanAction::Pop), &frame(&[]));
     assert_eq!((seen.verdict, seen.bytes, seen.facts.vlan), (Verdict::Next, frame(&[]), 0));
 }
 
@@ -83,8 +87,8 @@ fn only_the_vlan_that_it_is_for() {
 fn what_is_known_of_a_parsed_packet_moves_along() {
     let (mut parse, mut push, mut pop) = (
         Parse::new(ports(), true),
-        Vlan::new(VlanSpec { of: None, action: VlanAction::Push(tag(5, 0, false)) }),
-        Vlan::new(VlanSpec { of: None, action: VlanAction::Pop }),
+        Vlan::new(spec(None, VlanAction::Push(tag(5, 0, false)))),
+        Vlan::new(spec(None, VlanAction::Pop)),
     );
     let seen = run_and_make(&mut [&mut parse, &mut push], IN, &[frame(&[])], 0).0.remove(0);
     assert_eq!((seen.facts.l3, seen.facts.l4), (18, 38));
@@ -100,8 +104,8 @@ proptest! {
     fn push_then_pop_changes_nothing(
         frame in prop::collection::vec(any::<u8>(), 0..100), id in 1u16..4095, priority in 0u8..8, provider: bool,
     ) {
-        let push = VlanSpec { of: None, action: VlanAction::Push(tag(id, priority, provider)) };
-        let pop = VlanSpec { of: None, action: VlanAction::Pop };
+        let push = spec(None, VlanAction::Push(tag(id, priority, provider)));
+        let pop = spec(None, VlanAction::Pop);
         prop_assume!(!frame.is_empty());
         let mut stages = (Vlan::new(push), Vlan::new(pop));
         let seen = run_and_make(&mut [&mut stages.0, &mut stages.1], IN, &[&frame], 0).0.remove(0);
