@@ -39,6 +39,18 @@ pub struct Resources {
 }
 
 impl Resources {
+    /// The same, with what is known of ports that are VLANs: all that is known of the port with the device but its addresses,
+    /// which are those of another network.
+    fn with_vlans(&self, spec: &Spec) -> Self {
+        let mut with = self.clone();
+        for vlan in with.ports.len()..spec.port_count() {
+            let device = spec.device_of(crate::spec::PortId(vlan as u16));
+            let of_device = self.ports.get(usize::from(device.0)).copied().unwrap_or_default();
+            with.ports.push(PortFacts { v4: None, v6: None, ..of_device });
+        }
+        with
+    }
+
     /// What the stage with this label keeps: what was given, or memory of its own.
     fn state(&self, label: &str, size: StateSize) -> State {
         self.states.get(label).cloned().unwrap_or_else(|| State::heap(size, self.workers))
@@ -71,13 +83,14 @@ pub enum CompileError {
 /// # Errors
 /// A FIB is missing, or there are too many stages.
 pub fn compile(spec: &Spec, epoch: u64, with: &Resources) -> Result<Snapshot, CompileError> {
+    let with = &with.with_vlans(spec);
     let mut number = 0;
     let mut place = |label: &str, stage| {
         number += 1;
         Placed { label: label.to_owned(), number: number - 1, stage }
     };
     let mut pipelines = Vec::new();
-    let mut entry = vec![None; spec.ports.len()];
+    let mut entry = vec![None; spec.port_count()];
     // A pipeline that does not look at the transport may send packets to one that does.
     let deep = spec.is_deep();
     for (id, pipeline) in spec.pipelines.iter().enumerate() {
@@ -130,5 +143,5 @@ pub fn compile(spec: &Spec, epoch: u64, with: &Resources) -> Result<Snapshot, Co
     if number > MAX_STAGES {
         return Err(CompileError::TooManyStages { stages: number });
     }
-    Ok(Snapshot { epoch, pipelines, entry, vlans: Vlans::default() })
+    Ok(Snapshot { epoch, pipelines, entry, vlans: Vlans::new(spec.port_count(), &spec.vlans) })
 }

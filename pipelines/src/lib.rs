@@ -17,4 +17,5 @@ pub mod stage;
 pub mod stages;
 pub mod state;
 pub mod tables;
+pub mod trace;
 pub mod vlans;

@@ -65,51 +65,40 @@ pub enum AnyStage {
     Decide(Decide),
 }
 
+/// The same call, whichever stage it is.
+macro_rules! each {
+    ($self:ident, $stage:ident => $call:expr) => {
+        match $self {
+            AnyStage::Parse($stage) => $call,
+            AnyStage::Route($stage) => $call,
+            AnyStage::Patch($stage) => $call,
+            AnyStage::MacSwap($stage) => $call,
+            AnyStage::Reassemble($stage) => $call,
+            AnyStage::Encap($stage) => $call,
+            AnyStage::Decap($stage) => $call,
+            AnyStage::Vlan($stage) => $call,
+            AnyStage::Mirror($stage) => $call,
+            AnyStage::Decide($stage) => $call,
+        }
+    };
+}
+
 impl Stage for AnyStage {
     #[inline]
     fn process(&mut self, burst: &mut Burst, cx: &mut Cx<'_>) {
-        match self {
-            Self::Parse(stage) => stage.process(burst, cx),
-            Self::Route(stage) => stage.process(burst, cx),
-            Self::Patch(stage) => stage.process(burst, cx),
-            Self::MacSwap(stage) => stage.process(burst, cx),
-            Self::Reassemble(stage) => stage.process(burst, cx),
-            Self::Encap(stage) => stage.process(burst, cx),
-            Self::Decap(stage) => stage.process(burst, cx),
-            Self::Vlan(stage) => stage.process(burst, cx),
-            Self::Mirror(stage) => stage.process(burst, cx),
-            Self::Decide(stage) => stage.process(burst, cx),
-        }
+        each!(self, stage => stage.process(burst, cx));
     }
 
     fn assign(&mut self, worker: usize) {
-        match self {
-            Self::Parse(stage) => stage.assign(worker),
-            Self::Route(stage) => stage.assign(worker),
-            Self::Patch(stage) => stage.assign(worker),
-            Self::MacSwap(stage) => stage.assign(worker),
-            Self::Reassemble(stage) => stage.assign(worker),
-            Self::Encap(stage) => stage.assign(worker),
-            Self::Decap(stage) => stage.assign(worker),
-            Self::Vlan(stage) => stage.assign(worker),
-            Self::Mirror(stage) => stage.assign(worker),
-            Self::Decide(stage) => stage.assign(worker),
-        }
+        each!(self, stage => stage.assign(worker));
     }
 
     fn tend(&mut self, now: u64) {
-        match self {
-            Self::Parse(stage) => stage.tend(now),
-            Self::Route(stage) => stage.tend(now),
-            Self::Patch(stage) => stage.tend(now),
-            Self::MacSwap(stage) => stage.tend(now),
-            Self::Reassemble(stage) => stage.tend(now),
-            Self::Encap(stage) => stage.tend(now),
-            Self::Decap(stage) => stage.tend(now),
-            Self::Vlan(stage) => stage.tend(now),
-            Self::Mirror(stage) => stage.tend(now),
-            Self::Decide(stage) => stage.tend(now),
-        }
+        each!(self, stage => stage.tend(now));
+    }
+
+    fn explain(&self, burst: &Burst, i: usize, now: u64, out: &mut Vec<String>) {
+        each!(self, stage => stage.explain(burst, i, now, out));
     }
 }
 

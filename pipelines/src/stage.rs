@@ -183,6 +183,9 @@ pub trait Stage {
     /// not write.
     fn assign(&mut self, _worker: usize) {}
 
+    /// Says in words what packet `i` is about to match, and what the stage knows of it: for people, off the packet path.
+    fn explain(&self, _burst: &Burst, _i: usize, _now: u64, _out: &mut Vec<String>) {}
+
     /// Does a slice of what need not be done for each packet, like forgetting what has expired. Called about every 100 µs,
     /// between two passes; takes some microseconds at most.
     fn tend(&mut self, _now: u64) {}

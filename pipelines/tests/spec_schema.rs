@@ -29,6 +29,7 @@ ring-size = 1024
 busy-poll = true
 replace = true
 promiscuous = true
+vlans = { guest = 100 }
 [port.b]
 netdev = "eth2"
 [pipeline.p]
@@ -59,10 +60,10 @@ udp-port = 8472
 to = { port = "b" }
 unknown = "drop"
 [encap.e]
-tunnel = { vxlan = 100 }
-local = "192.0.2.1"
-remote = "192.0.2.2"
-udp-port = 8472
+tunnel = { vxlan = 101 }
+local = "192.0.2.3"
+remote = "192.0.2.4"
+udp-port = 8473
 ttl = 32
 dscp = 10
 udp-checksum = "always"

@@ -14,7 +14,7 @@ use super::address::{Prefix, Service};
 use super::mirror::MirrorSpec;
 use super::reassemble::ReassembleSpec;
 use super::tunnel::{DecapSpec, EncapSpec};
-use super::vlan::VlanSpec;
+use super::vlan::{VlanPort, VlanSpec};
 
 /// A whole configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +25,9 @@ pub struct Spec {
     pub control: Control,
     /// In the order of the file; at most 64.
     pub ports: Vec<Port>,
+    /// VLANs that are ports, in order of their numbers, which follow those of the ports with a device; 64 ports in all.
+    #[serde(default)]
+    pub vlans: Vec<VlanPort>,
     /// In the order of the file; at most 64.
     pub pipelines: Vec<Pipeline>,
 }
@@ -40,6 +43,27 @@ impl Spec {
     #[must_use]
     pub fn port_by_id(&self, id: PortId) -> Option<&Port> {
         self.ports.iter().find(|port| port.id == id)
+    }
+
+    /// Ports there are, with a device or as a VLAN of one.
+    #[must_use]
+    pub fn port_count(&self) -> usize {
+        self.ports.len() + self.vlans.len()
+    }
+
+    /// The name of the port with that id, with a device or as a VLAN of one; empty when there is none.
+    #[must_use]
+    pub fn port_name(&self, id: PortId) -> &str {
+        let vlan = || self.vlans.iter().find(|vlan| vlan.id == id).map(|vlan| vlan.name.as_str());
+        self.port_by_id(id).map(|port| port.name.as_str()).or_else(vlan).unwrap_or("")
+    }
+
+    /// The port with a device by which the packets of port `id` come and go; itself, when it has one.
+    #[must_use]
+    pub fn device_of(&self, id: PortId) -> PortId {
+        let parent = |id| self.vlans.iter().find(|vlan| vlan.id == id).map(|vlan| vlan.parent);
+        let outer = parent(id).unwrap_or(id);
+        parent(outer).unwrap_or(outer)
     }
 
     /// Whether some stage looks at the transport: then all pipelines parse as far as that.

@@ -225,11 +225,12 @@ pub(crate) fn decap(fields: &Fields, path: &str, names: &Names, out: &mut Findin
     let tunnel = tunnel(fields, path, out);
     let to = match fields.at("to") {
         Some(Placed { value: Datum::OneKey("port", name), span }) => {
+            let port = names.ports.known(name.value.text(), &name.span, out);
             if !tunnel.carrier.carries_frames() {
-                out.error(span, format!("`{path}.to`: only a VXLAN carries frames that a port can send"))
+                out.warning(span, format!("`{path}.to`: only a VXLAN carries frames that a port can send"))
                     .help("take it out: the IP packets go on to the next stage, `route` for one");
             }
-            names.ports.known(name.value.text(), &name.span, out)
+            port.filter(|_| tunnel.carrier.carries_frames())
         }
         _ => None,
     };

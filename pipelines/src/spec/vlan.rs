@@ -1,12 +1,12 @@
 //! What the stage `vlan` is told, and which VLANs are ports of their own.
 
-use super::canonical::{Rows, Text as Shown, one, word};
+use super::canonical::{Rows, Text as Shown, one, quoted, word};
 use super::datum::{Datum, Fields};
 use super::findings::Findings;
-use super::keys::{Key, Reach};
-use super::kind::Kind;
-use super::model::{PortId, StageSpec};
-use super::names::Names;
+use super::keys::{ABSENT, Key, Reach};
+use super::kind::{Kind, Text};
+use super::model::{PortId, Spec, StageSpec};
+use super::names::{Names, PortNames};
 use serde::{Deserialize, Serialize};
 
 /// `[vlan.NAME]`: tags are put on, taken off or changed.
@@ -49,7 +49,7 @@ pub struct VlanTag {
     pub provider: bool,
 }
 
-/// `[port.NAME]` with a `parent`: a VLAN of another port as a port of its own.
+/// An entry of a port's `vlans`: a VLAN as a port of its own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VlanPort {
     /// Behind those of the ports with a device, in order of the names.
@@ -65,7 +65,7 @@ pub struct VlanPort {
 }
 
 /// The VLANs that there are (IEEE 802.1Q, table 9-2).
-const ID: Kind = Kind::Whole { min: 1, max: 4094 };
+pub(crate) const ID: Kind = Kind::Whole { min: 1, max: 4094 };
 
 /// The keys of `[vlan.NAME]`.
 pub(crate) const VLAN: &[Key] = &[
@@ -99,6 +99,107 @@ pub(crate) const VLAN: &[Key] = &[
         about: "The kind of tag that is pushed: the customer's (802.1Q) or the provider's (802.1ad).",
     },
 ];
+
+/// The keys of a VLAN that is a port.
+pub(crate) const PORT: &[Key] = &[
+    Key { name: "id", kind: ID, default: None, reach: Reach::Live, about: "The VLAN." },
+    Key {
+        name: "priority",
+        kind: Kind::Whole { min: 0, max: 7 },
+        default: Some("0"),
+        reach: Reach::Live,
+        about: "The priority of what is sent.",
+    },
+    Key {
+        name: "tag",
+        kind: Kind::Word(&["802.1q", "802.1ad"]),
+        default: Some("\"802.1q\""),
+        reach: Reach::Live,
+        about: "The kind of tag: the customer's (802.1Q) or the provider's (802.1ad).",
+    },
+    Key {
+        name: "netdev",
+        kind: Kind::Text(Text::Netdev),
+        default: ABSENT,
+        reach: Reach::Live,
+        about: "The kernel's device for the VLAN, like \"eth1.100\": its addresses, neighbours and routes are the port's.",
+    },
+    Key {
+        name: "in",
+        kind: Kind::Text(Text::Port),
+        default: ABSENT,
+        reach: Reach::Live,
+        about: "The VLAN of the same device that it lies in: its tag is the outer one.",
+    },
+];
+
+/// The VLANs of one port's `vlans`; `parent` is the port.
+pub(crate) fn vlan_ports(
+    parent: PortId,
+    vlans: &Datum,
+    names: &PortNames,
+    out: &mut Findings<'_>,
+) -> Vec<VlanPort> {
+    let Datum::ByPort(vlans) = vlans else { return Vec::new() };
+    let mut ports: Vec<VlanPort> = Vec::new();
+    for (name, value) in vlans {
+        let none = Fields::default();
+        let fields = value.value.fields().unwrap_or(&none);
+        let id = small(value.value.number().or_else(|| fields.at("id")?.value.number()));
+        let priority = u8::try_from(fields.number("priority")).unwrap_or(0);
+        let tag = VlanTag { id, priority, provider: fields.text("tag") == "802.1ad" };
+        let outer = fields.at("in").and_then(|outer| {
+            let ours =
+                vlans.iter().any(|(other, _)| other.value == outer.value.text() && other.value != name.value);
+            if !ours {
+                out.error(&outer.span, format!("\"{}\" is no other VLAN of this port", outer.value.text()))
+                    .help("name a VLAN that the same `vlans` has");
+            }
+            names.id(outer.value.text())
+        });
+        let parent = outer.unwrap_or(parent);
+        let same = |other: &&VlanPort| (other.parent, other.tag.id) == (parent, tag.id);
+        if let Some(other) = ports.iter().find(same) {
+            out.error(&value.span, format!("VLAN {id} is port \"{}\" already", other.name));
+        }
+        ports.push(VlanPort {
+            id: names.id(&name.value).unwrap_or(PortId(u16::MAX)),
+            name: name.value.clone(),
+            parent,
+            tag,
+            netdev: fields.at("netdev").map(|netdev| netdev.value.text().to_owned()),
+        });
+    }
+    for (port, (name, _)) in ports.iter().zip(vlans) {
+        let outer = |port: &VlanPort| ports.iter().find(|other| other.id == port.parent);
+        if outer(port).and_then(outer).is_some() {
+            out.error(&name.span, format!("VLAN \"{}\" lies in a VLAN that lies in another", port.name))
+                .help("frames may have two tags");
+        }
+    }
+    ports
+}
+
+/// The canonical text of a port's VLANs.
+pub(crate) fn vlans_text(spec: &Spec, port: PortId) -> Shown {
+    let is_outer = |id: PortId| spec.vlans.iter().find(|outer| outer.id == id);
+    let device = |vlan: &VlanPort| is_outer(vlan.parent).map_or(vlan.parent, |outer| outer.parent);
+    let entry = |vlan: &VlanPort| {
+        let kind = if vlan.tag.provider { "802.1ad" } else { "802.1q" };
+        let netdev = vlan.netdev.as_ref().map(|netdev| format!(", netdev = {}", quoted(netdev)));
+        let outer = is_outer(vlan.parent).map(|outer| format!(", in = {}", quoted(&outer.name)));
+        format!(
+            "{} = {{ id = {}, priority = {}, tag = \"{kind}\"{}{} }}",
+            vlan.name,
+            vlan.tag.id,
+            vlan.tag.priority,
+            netdev.unwrap_or_default(),
+            outer.unwrap_or_default()
+        )
+    };
+    let entries: Vec<String> = spec.vlans.iter().filter(|vlan| device(vlan) == port).map(entry).collect();
+    Shown::One(if entries.is_empty() { "{}".to_owned() } else { format!("{{ {} }}", entries.join(", ")) })
+}
 
 pub(crate) fn vlan(fields: &Fields, _: &str, _: &Names, _: &mut Findings<'_>) -> StageSpec {
     let number = |key: &str| fields.at(key).and_then(|value| value.value.number());
