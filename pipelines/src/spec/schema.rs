@@ -90,7 +90,6 @@ impl Kind {
                 Text::Address => json!({ "type": "string", "pattern": "^[0-9a-fA-F:.]+$" }),
                 Text::Path => json!({ "type": "string", "pattern": "^/.*[^/]$" }),
                 Text::Service => json!({ "type": "string", "pattern": "^(tcp|udp)/[0-9]{1,5}$" }),
-                Text::Address => json!({ "type": "string", "pattern": "^[0-9a-fA-F:.]+$" }),
                 Text::Hosts => json!({ "type": "string", "pattern": "^[0-9a-fA-F:.]+(/[0-9]{1,3})?$" }),
                 Text::Services => {
                     json!({ "type": "string", "pattern": "^(tcp|udp)/[0-9]{1,5}(-[0-9]{1,5})?$" })
