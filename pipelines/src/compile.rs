@@ -4,12 +4,13 @@
 //! `parse` stage ahead of the first stage that works on IP.
 
 use crate::snapshot::{AnyStage, MAX_STAGES, Pipeline, Placed, PortFacts, Snapshot};
-use crate::spec::{Layer, Spec, StageSpec};
+use crate::spec::{Layer, NatSpec, Spec, StageSpec};
 use crate::stages::decap::Decap;
 use crate::stages::decide::Decide;
 use crate::stages::encap::Encap;
 use crate::stages::macswap::MacSwap;
 use crate::stages::mirror::Mirror;
+use crate::stages::nat::{self, Nat, NatError, NatResources};
 use crate::stages::parse::Parse;
 use crate::stages::patch::Patch;
 use crate::stages::reassemble::Reassemble;
@@ -17,8 +18,10 @@ use crate::stages::route::Route;
 use crate::stages::vlan::Vlan;
 use crate::state::{State, StateSize};
 use crate::tables::fib::Fib;
+use crate::tables::flow::Shards;
 use crate::vlans::Vlans;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use zsync_packet::flow::{FlowKey, HashKey};
 use zsync_packet::verdict::{PipelineId, PortId};
 
@@ -70,6 +73,14 @@ pub enum CompileError {
         /// The kernel's number of the table.
         table: u32,
     },
+    /// A `nat` stage without what it needs.
+    #[error("stage {stage}: {source}")]
+    Nat {
+        /// The stage's label.
+        stage: String,
+        /// What is wrong with it.
+        source: NatError,
+    },
     /// More stages than there are counters.
     #[error("{stages} stages over all pipelines: at most {MAX_STAGES} can be counted")]
     TooManyStages {
@@ -106,14 +117,21 @@ pub fn compile(spec: &Spec, epoch: u64, with: &Resources) -> Result<Snapshot, Co
                 StageSpec::Patch { map } => {
                     AnyStage::Patch(Patch::new(map.iter().map(|to| to.map(|to| PortId(to.0)))))
                 }
-                StageSpec::Route { table } => {
-                    let fib = with.fibs.get(table).ok_or_else(|| CompileError::NoFib {
-                        pipeline: pipeline.name.clone(),
-                        stage: stage.label.clone(),
-                        table: *table,
-                    })?;
-                    AnyStage::Route(Route::new(fib.clone(), with.ports.clone(), with.hash_key.clone()))
+                StageSpec::Route { table, by_mark } => {
+                    let fib = |table: u32| {
+                        with.fibs.get(&table).cloned().ok_or_else(|| CompileError::NoFib {
+                            pipeline: pipeline.name.clone(),
+                            stage: stage.label.clone(),
+                            table,
+                        })
+                    };
+                    let marked = by_mark.iter().map(|(mark, table)| Ok((*mark, fib(*table)?)));
+                    let marked = marked.collect::<Result<_, CompileError>>()?;
+                    AnyStage::Route(
+                        Route::new(fib(*table)?, with.ports.clone(), with.hash_key.clone()).by_mark(marked),
+                    )
                 }
+                StageSpec::Nat(spec) => AnyStage::Nat(translation(&stage.label, spec, None, with)?),
                 StageSpec::MacSwap => AnyStage::MacSwap(MacSwap),
                 StageSpec::Reassemble(spec) => {
                     let state = with.state(&stage.label, Reassemble::size(spec));
@@ -144,4 +162,24 @@ pub fn compile(spec: &Spec, epoch: u64, with: &Resources) -> Result<Snapshot, Co
         return Err(CompileError::TooManyStages { stages: number });
     }
     Ok(Snapshot { epoch, pipelines, entry, vlans: Vlans::new(spec.port_count(), &spec.vlans) })
+}
+
+/// A `nat` stage behind the tracking stage whose flows are given.
+fn translation(
+    label: &str,
+    spec: &NatSpec,
+    flows: Option<Shards>,
+    with: &Resources,
+) -> Result<Nat, CompileError> {
+    let addresses = |port: &PortFacts| port.v4.map(Into::into).into_iter().chain(port.v6.map(Into::into));
+    let own: Vec<Vec<IpAddr>> = with.ports.iter().map(|port| addresses(port).collect()).collect();
+    let kept = with.states.get(label).cloned();
+    let resources = NatResources {
+        own: &own,
+        fib: with.fibs.get(&spec.table).cloned(),
+        flows,
+        state: kept.or_else(|| nat::size(spec).map(|size| State::heap(size, with.workers))),
+        hash_key: with.hash_key.clone(),
+    };
+    Nat::new(spec, resources).map_err(|source| CompileError::Nat { stage: label.to_owned(), source })
 }

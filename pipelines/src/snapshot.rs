@@ -9,6 +9,7 @@ use crate::stages::decide::Decide;
 use crate::stages::encap::Encap;
 use crate::stages::macswap::MacSwap;
 use crate::stages::mirror::Mirror;
+use crate::stages::nat::Nat;
 use crate::stages::parse::Parse;
 use crate::stages::patch::Patch;
 use crate::stages::reassemble::Reassemble;
@@ -47,6 +48,8 @@ pub enum AnyStage {
     Parse(Parse),
     /// By the kernel's routes.
     Route(Route),
+    /// Translation of addresses and ports.
+    Nat(Nat),
     /// A wire.
     Patch(Patch),
     /// Source and destination change places.
@@ -71,6 +74,7 @@ macro_rules! each {
         match $self {
             AnyStage::Parse($stage) => $call,
             AnyStage::Route($stage) => $call,
+            AnyStage::Nat($stage) => $call,
             AnyStage::Patch($stage) => $call,
             AnyStage::MacSwap($stage) => $call,
             AnyStage::Reassemble($stage) => $call,

@@ -130,6 +130,7 @@ pub fn needs(spec: &Spec, workers: usize) -> BTreeMap<String, StateSize> {
 /// What a stage keeps; nothing, for most.
 pub fn size(stage: &StageSpec, _workers: usize) -> Option<StateSize> {
     match stage {
+        StageSpec::Nat(nat) => crate::stages::nat::size(nat),
         StageSpec::Patch { .. }
         | StageSpec::Route { .. }
         | StageSpec::MacSwap

@@ -7,7 +7,7 @@
 //! says in its facts what the tag was. A VLAN within a VLAN (802.1ad) is a port whose parent is a port with a parent.
 
 use crate::spec::vlan::VlanPort;
-use crate::stage::Cx;
+use crate::stage::{Cx, Made};
 use crate::stages::vlan::{pop, push, wire};
 use std::sync::Arc;
 use zsync_packet::burst::Burst;
@@ -153,8 +153,8 @@ impl Vlans {
         }
     }
 
-    /// As [`Self::tag`], for a packet that a stage made; `grow` gives it more bytes in front.
-    fn tag_made(&self, made: &mut crate::stage::Made<'_>, verdict: Verdict) -> Verdict {
+    /// As [`Self::tag`], for a packet that a stage made.
+    fn tag_made(&self, made: &mut Made<'_>, verdict: Verdict) -> Verdict {
         let mut verdict = verdict;
         for _ in 0..DEPTH {
             let Verdict::Transmit(port) = verdict else { return verdict };

@@ -125,12 +125,19 @@ fn stage_rows(spec: &Spec, stage: &StageSpec) -> Rows {
             }
             vec![("pairs", Text::One(format!("{{ {} }}", pairs.join(", "))))]
         }
-        StageSpec::Route { table } => vec![("table", one(table))],
         StageSpec::Reassemble(stage) => stage.rows(),
         StageSpec::Encap(stage) => stage.rows(),
         StageSpec::Decap(stage) => stage.rows(spec),
         StageSpec::Vlan(stage) => stage.rows(),
         StageSpec::Mirror(stage) => stage.rows(spec),
+        StageSpec::Route { table, by_mark } => {
+            let entries: Vec<String> =
+                by_mark.iter().map(|(mark, table)| format!("{mark} = {table}")).collect();
+            let tables =
+                if entries.is_empty() { "{}".to_owned() } else { format!("{{ {} }}", entries.join(", ")) };
+            vec![("table", one(table)), ("by-mark", Text::One(tables))]
+        }
+        StageSpec::Nat(nat) => nat.rows(spec),
         StageSpec::MacSwap | StageSpec::Drop | StageSpec::Punt => Vec::new(),
     }
 }

@@ -37,9 +37,11 @@ mod findings;
 mod fingerprint;
 mod keys;
 mod kind;
+mod loops;
 pub mod mirror;
 mod model;
 mod names;
+mod nat;
 mod nearest;
 mod quantity;
 pub mod reassemble;
@@ -58,6 +60,7 @@ pub use model::{
     Amount, Control, Engine, Failover, HugePages, Idle, Layer, Mode, Pipeline, Port, PortId, Spec, Stage,
     StageSpec, Steer, Workers,
 };
+pub use nat::{Filtering, Forward, Masquerade, NatSpec, PairOfPrefixes, SourceNat};
 pub use quantity::{QuantityError, parse_duration, parse_size, show_duration};
 pub use schema::json_schema;
 

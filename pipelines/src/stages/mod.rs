@@ -7,11 +7,13 @@ pub mod encap;
 pub mod fragment;
 pub mod macswap;
 pub mod mirror;
+pub mod nat;
 pub mod parse;
 pub mod partial;
 pub mod patch;
 pub mod reassemble;
 pub mod route;
+pub mod track;
 pub mod tunnel;
 pub mod vlan;
 

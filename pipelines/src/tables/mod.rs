@@ -4,7 +4,9 @@
 
 pub mod capture_ring;
 pub mod fib;
+pub mod flow;
 pub mod fragments;
 pub mod index;
+pub mod nat;
 pub mod parked;
 pub mod records;

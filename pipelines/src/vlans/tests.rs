@@ -100,7 +100,7 @@ fn a_vlan_that_is_no_port_is_refused_and_only_where_there_are_any() {
     assert_eq!(verdicts, [unknown, unknown, unknown, unknown, truncated]);
     // Another port's tags are its own business.
     let tagged = frame(&[VlanTag::new(9)], 1);
-    let (out, _) = send(&mut snapshot, LAN, &[tagged.clone()]);
+    let (out, _) = send(&mut snapshot, LAN, std::slice::from_ref(&tagged));
     assert_eq!(out, [(Verdict::Transmit(WAN), tagged)]);
 }
 

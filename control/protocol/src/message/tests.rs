@@ -36,7 +36,7 @@ fn to_dataplane() -> impl Strategy<Value = ToDataplane> {
                 68u32..=65_535,
                 any::<bool>()
             ),
-            any::<(Option<std::net::Ipv4Addr>, Option<std::net::Ipv6Addr>)>()
+            any::<(Option<Ipv4Addr>, Option<Ipv6Addr>)>()
         )
             .prop_map(|((id, name, ifindex, mac, mtu, partial_checksums), (v4, v6))| {
                 ToDataplane::Port { id, name, ifindex, mac, mtu, partial_checksums, v4, v6 }
