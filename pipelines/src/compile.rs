@@ -3,22 +3,25 @@
 //! The configuration is checked already (see [`crate::spec`]); what can still be wrong is what it was compiled with. Adds a
 //! `parse` stage ahead of the first stage that works on IP.
 
+use crate::plan::{Place, Work, plan};
 use crate::snapshot::{AnyStage, MAX_STAGES, Pipeline, Placed, PortFacts, Snapshot};
-use crate::spec::{Layer, NatSpec, Spec, StageSpec};
+use crate::spec::{NatSpec, Spec, StageSpec, TrackSpec};
 use crate::stages::decap::Decap;
 use crate::stages::decide::Decide;
 use crate::stages::encap::Encap;
 use crate::stages::macswap::MacSwap;
 use crate::stages::mirror::Mirror;
-use crate::stages::nat::{self, Nat, NatError, NatResources};
+use crate::stages::nat::{Nat, NatError, NatResources};
+use crate::stages::owner::Owner;
 use crate::stages::parse::Parse;
 use crate::stages::patch::Patch;
 use crate::stages::reassemble::Reassemble;
 use crate::stages::route::Route;
+use crate::stages::track::Track;
 use crate::stages::vlan::Vlan;
-use crate::state::{State, StateSize};
+use crate::state::{self, State};
 use crate::tables::fib::Fib;
-use crate::tables::flow::Shards;
+use crate::tables::flow::{OpenError, Shards};
 use crate::vlans::Vlans;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -53,11 +56,6 @@ impl Resources {
         }
         with
     }
-
-    /// What the stage with this label keeps: what was given, or memory of its own.
-    fn state(&self, label: &str, size: StateSize) -> State {
-        self.states.get(label).cloned().unwrap_or_else(|| State::heap(size, self.workers))
-    }
 }
 
 /// Why a configuration cannot be compiled.
@@ -81,6 +79,14 @@ pub enum CompileError {
         /// What is wrong with it.
         source: NatError,
     },
+    /// A flow table's memory is not right.
+    #[error("stage {stage}: {source}")]
+    Flows {
+        /// The stage's label.
+        stage: String,
+        /// What is wrong with it.
+        source: OpenError,
+    },
     /// More stages than there are counters.
     #[error("{stages} stages over all pipelines: at most {MAX_STAGES} can be counted")]
     TooManyStages {
@@ -89,67 +95,37 @@ pub enum CompileError {
     },
 }
 
-/// Compiles `spec` as epoch `epoch`.
+/// Compiles `spec` as epoch `epoch`, for worker 0: see [`Snapshot::assign`].
 ///
 /// # Errors
-/// A FIB is missing, or there are too many stages.
+/// A FIB is missing, what stages keep is not what they need, or there are too many stages.
 pub fn compile(spec: &Spec, epoch: u64, with: &Resources) -> Result<Snapshot, CompileError> {
     let with = &with.with_vlans(spec);
-    let mut number = 0;
-    let mut place = |label: &str, stage| {
-        number += 1;
-        Placed { label: label.to_owned(), number: number - 1, stage }
-    };
-    let mut pipelines = Vec::new();
+    let plan = plan(spec, with.workers);
+    let stages = plan.iter().map(Vec::len).sum();
+    if stages > MAX_STAGES {
+        return Err(CompileError::TooManyStages { stages });
+    }
+    let mut compiler =
+        Compiler { with, deep: spec.is_deep(), only: only_tracked(&plan), flows: BTreeMap::new() };
     let mut entry = vec![None; spec.port_count()];
-    // A pipeline that does not look at the transport may send packets to one that does.
-    let deep = spec.is_deep();
-    for (id, pipeline) in spec.pipelines.iter().enumerate() {
+    let mut pipelines = Vec::new();
+    let mut number = 0;
+    for (id, (pipeline, places)) in spec.pipelines.iter().zip(&plan).enumerate() {
+        // The flows that this pipeline's stages share.
+        let tracked = places.iter().find_map(|place| match place.work {
+            Work::Stage(StageSpec::Track(spec)) => Some((place.label, spec)),
+            _ => None,
+        });
         let mut stages = Vec::new();
-        let mut unparsed = pipeline.layer() == Layer::L3;
-        for stage in &pipeline.stages {
-            // Tags come off, and copies are made, ahead of it.
-            if unparsed && stage.spec.layer().is_some() {
-                stages.push(place("parse", AnyStage::Parse(Parse::new(with.ports.clone(), deep))));
-                unparsed = false;
-            }
-            let compiled = match &stage.spec {
-                StageSpec::Patch { map } => {
-                    AnyStage::Patch(Patch::new(map.iter().map(|to| to.map(|to| PortId(to.0)))))
-                }
-                StageSpec::Route { table, by_mark } => {
-                    let fib = |table: u32| {
-                        with.fibs.get(&table).cloned().ok_or_else(|| CompileError::NoFib {
-                            pipeline: pipeline.name.clone(),
-                            stage: stage.label.clone(),
-                            table,
-                        })
-                    };
-                    let marked = by_mark.iter().map(|(mark, table)| Ok((*mark, fib(*table)?)));
-                    let marked = marked.collect::<Result<_, CompileError>>()?;
-                    AnyStage::Route(
-                        Route::new(fib(*table)?, with.ports.clone(), with.hash_key.clone()).by_mark(marked),
-                    )
-                }
-                StageSpec::Nat(spec) => AnyStage::Nat(translation(&stage.label, spec, None, with)?),
-                StageSpec::MacSwap => AnyStage::MacSwap(MacSwap),
-                StageSpec::Reassemble(spec) => {
-                    let state = with.state(&stage.label, Reassemble::size(spec));
-                    AnyStage::Reassemble(Reassemble::new(spec, state, with.hash_key.clone()))
-                }
-                StageSpec::Encap(spec) => {
-                    AnyStage::Encap(Encap::new(spec.clone(), with.ports.clone(), with.hash_key.clone()))
-                }
-                StageSpec::Decap(spec) => AnyStage::Decap(Decap::new(spec.clone(), with.ports.clone())),
-                StageSpec::Vlan(spec) => AnyStage::Vlan(Vlan::new(*spec)),
-                StageSpec::Mirror(spec) => {
-                    let state = Mirror::size(spec).map(|size| with.state(&stage.label, size));
-                    AnyStage::Mirror(Mirror::new(spec, state, FlowKey::NONE.hash(&with.hash_key)))
-                }
-                StageSpec::Drop => AnyStage::Decide(Decide::DROP),
-                StageSpec::Punt => AnyStage::Decide(Decide::PUNT),
+        for place in places {
+            let stage = match place.work {
+                Work::Parse => AnyStage::Parse(Parse::new(with.ports.clone(), compiler.deep)),
+                Work::Owner => AnyStage::Owner(Owner::new(with.workers as u8, with.hash_key.clone())),
+                Work::Stage(stage) => compiler.stage(&pipeline.name, place.label, stage, tracked)?,
             };
-            stages.push(place(&stage.label, compiled));
+            stages.push(Placed { label: place.label.to_owned(), number, stage });
+            number += 1;
         }
         for input in &pipeline.inputs {
             if let Some(slot) = entry.get_mut(usize::from(input.0)) {
@@ -158,28 +134,132 @@ pub fn compile(spec: &Spec, epoch: u64, with: &Resources) -> Result<Snapshot, Co
         }
         pipelines.push(Pipeline { name: pipeline.name.clone(), stages });
     }
-    if number > MAX_STAGES {
-        return Err(CompileError::TooManyStages { stages: number });
+    // Where addresses are translated in one pipeline, the owners of all must agree.
+    let stages = || pipelines.iter().flat_map(|pipeline: &Pipeline| &pipeline.stages);
+    let translated: Vec<_> = stages()
+        .filter_map(|placed| match &placed.stage {
+            AnyStage::Nat(nat) => nat.owners(),
+            _ => None,
+        })
+        .collect();
+    for placed in pipelines.iter_mut().flat_map(|pipeline| &mut pipeline.stages) {
+        if let AnyStage::Owner(owner) = &mut placed.stage {
+            owner.translated(translated.clone());
+        }
     }
     Ok(Snapshot { epoch, pipelines, entry, vlans: Vlans::new(spec.port_count(), &spec.vlans) })
 }
 
-/// A `nat` stage behind the tracking stage whose flows are given.
-fn translation(
-    label: &str,
-    spec: &NatSpec,
-    flows: Option<Shards>,
-    with: &Resources,
-) -> Result<Nat, CompileError> {
-    let addresses = |port: &PortFacts| port.v4.map(Into::into).into_iter().chain(port.v6.map(Into::into));
-    let own: Vec<Vec<IpAddr>> = with.ports.iter().map(|port| addresses(port).collect()).collect();
-    let kept = with.states.get(label).cloned();
-    let resources = NatResources {
-        own: &own,
-        fib: with.fibs.get(&spec.table).cloned(),
-        flows,
-        state: kept.or_else(|| nat::size(spec).map(|size| State::heap(size, with.workers))),
-        hash_key: with.hash_key.clone(),
-    };
-    Nat::new(spec, resources).map_err(|source| CompileError::Nat { stage: label.to_owned(), source })
+/// The stage that tracks flows, if no other does: packets that come by a goto were tracked by that one or by none.
+fn only_tracked<'s>(plan: &[Vec<Place<'s>>]) -> Option<(&'s str, &'s TrackSpec)> {
+    let mut tracked = plan.iter().flatten().filter_map(|place| match place.work {
+        Work::Stage(StageSpec::Track(spec)) => Some((place.label, spec)),
+        _ => None,
+    });
+    let first = tracked.next()?;
+    tracked.all(|(label, _)| label == first.0).then_some(first)
+}
+
+struct Compiler<'w> {
+    with: &'w Resources,
+    deep: bool,
+    /// The stage that tracks flows, when there is one.
+    only: Option<(&'w str, &'w TrackSpec)>,
+    /// One for each label, whichever pipelines name it.
+    flows: BTreeMap<String, Shards>,
+}
+
+impl Compiler<'_> {
+    /// The stage `label` of `pipeline`; `tracked`: what tracks the flows there.
+    fn stage(
+        &mut self,
+        pipeline: &str,
+        label: &str,
+        spec: &StageSpec,
+        tracked: Option<(&str, &TrackSpec)>,
+    ) -> Result<AnyStage, CompileError> {
+        let with = self.with;
+        Ok(match spec {
+            StageSpec::Patch { map } => {
+                AnyStage::Patch(Patch::new(map.iter().map(|to| to.map(|to| PortId(to.0)))))
+            }
+            StageSpec::Route { table, by_mark } => {
+                let fib = |table: u32| {
+                    with.fibs.get(&table).cloned().ok_or_else(|| CompileError::NoFib {
+                        pipeline: pipeline.to_owned(),
+                        stage: label.to_owned(),
+                        table,
+                    })
+                };
+                let marked = by_mark.iter().map(|(mark, table)| Ok((*mark, fib(*table)?)));
+                let marked = marked.collect::<Result<_, CompileError>>()?;
+                let route = Route::new(fib(*table)?, with.ports.clone(), with.hash_key.clone());
+                let flows =
+                    tracked.or(self.only).map(|(label, track)| self.flows(label, track)).transpose()?;
+                let route = flows.into_iter().fold(route, Route::behind);
+                AnyStage::Route(route.by_mark(marked))
+            }
+            StageSpec::Nat(nat) => AnyStage::Nat(self.nat(label, nat, tracked)?),
+            StageSpec::Track(track) => {
+                AnyStage::Track(Track::new(self.flows(label, track)?, track.rules(with.workers)))
+            }
+            StageSpec::MacSwap => AnyStage::MacSwap(MacSwap),
+            StageSpec::Reassemble(reassemble) => {
+                let heap = || State::heap(Reassemble::size(reassemble), with.workers);
+                let state = with.states.get(label).cloned().unwrap_or_else(heap);
+                AnyStage::Reassemble(Reassemble::new(reassemble, state, with.hash_key.clone()))
+            }
+            StageSpec::Encap(encap) => {
+                AnyStage::Encap(Encap::new(encap.clone(), with.ports.clone(), with.hash_key.clone()))
+            }
+            StageSpec::Decap(decap) => AnyStage::Decap(Decap::new(decap.clone(), with.ports.clone())),
+            StageSpec::Vlan(vlan) => AnyStage::Vlan(Vlan::new(*vlan)),
+            StageSpec::Mirror(mirror) => {
+                let seed = FlowKey::NONE.hash(&with.hash_key);
+                AnyStage::Mirror(Mirror::new(mirror, self.state(label, spec), seed))
+            }
+            StageSpec::Drop => AnyStage::Decide(Decide::DROP),
+            StageSpec::Punt => AnyStage::Decide(Decide::PUNT),
+        })
+    }
+
+    fn nat(
+        &mut self,
+        label: &str,
+        spec: &NatSpec,
+        tracked: Option<(&str, &TrackSpec)>,
+    ) -> Result<Nat, CompileError> {
+        let addresses = |port: &PortFacts| port.v4.map(Into::into).into_iter().chain(port.v6.map(Into::into));
+        let own: Vec<Vec<IpAddr>> = self.with.ports.iter().map(|port| addresses(port).collect()).collect();
+        let resources = NatResources {
+            own: &own,
+            fib: self.with.fibs.get(&spec.table).cloned(),
+            flows: tracked.map(|(label, track)| self.flows(label, track)).transpose()?,
+            state: self.state(label, &StageSpec::Nat(spec.clone())),
+            hash_key: self.with.hash_key.clone(),
+        };
+        Nat::new(spec, resources).map_err(|source| CompileError::Nat { stage: label.to_owned(), source })
+    }
+
+    /// The flow tables of the `track` stage `label`.
+    fn flows(&mut self, label: &str, spec: &TrackSpec) -> Result<Shards, CompileError> {
+        if let Some(shards) = self.flows.get(label) {
+            return Ok(shards.clone());
+        }
+        let workers = self.with.workers;
+        let state = self
+            .state(label, &StageSpec::Track(spec.clone()))
+            .unwrap_or_else(|| State::heap(state::StateSize::default(), workers));
+        let shards = Shards::new(state, spec.space(workers), self.with.hash_key.clone())
+            .map_err(|source| CompileError::Flows { stage: label.to_owned(), source })?;
+        self.flows.insert(label.to_owned(), shards.clone());
+        Ok(shards)
+    }
+
+    /// What the stage keeps: where it left it, or new memory of this process alone.
+    fn state(&self, label: &str, spec: &StageSpec) -> Option<State> {
+        let workers = self.with.workers;
+        let kept = self.with.states.get(label).cloned();
+        kept.or_else(|| state::size(spec, workers).map(|size| State::heap(size, workers)))
+    }
 }

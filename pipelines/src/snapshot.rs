@@ -10,10 +10,12 @@ use crate::stages::encap::Encap;
 use crate::stages::macswap::MacSwap;
 use crate::stages::mirror::Mirror;
 use crate::stages::nat::Nat;
+use crate::stages::owner::Owner;
 use crate::stages::parse::Parse;
 use crate::stages::patch::Patch;
 use crate::stages::reassemble::Reassemble;
 use crate::stages::route::Route;
+use crate::stages::track::Track;
 use crate::stages::vlan::Vlan;
 use crate::vlans::Vlans;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -50,6 +52,10 @@ pub enum AnyStage {
     Route(Route),
     /// Translation of addresses and ports.
     Nat(Nat),
+    /// Which connection a packet belongs to.
+    Track(Track),
+    /// Whose flow it is of.
+    Owner(Owner),
     /// A wire.
     Patch(Patch),
     /// Source and destination change places.
@@ -75,6 +81,8 @@ macro_rules! each {
             AnyStage::Parse($stage) => $call,
             AnyStage::Route($stage) => $call,
             AnyStage::Nat($stage) => $call,
+            AnyStage::Track($stage) => $call,
+            AnyStage::Owner($stage) => $call,
             AnyStage::Patch($stage) => $call,
             AnyStage::MacSwap($stage) => $call,
             AnyStage::Reassemble($stage) => $call,
@@ -91,6 +99,10 @@ impl Stage for AnyStage {
     #[inline]
     fn process(&mut self, burst: &mut Burst, cx: &mut Cx<'_>) {
         each!(self, stage => stage.process(burst, cx));
+    }
+
+    fn settle(&mut self, burst: &Burst) {
+        each!(self, stage => stage.settle(burst));
     }
 
     fn assign(&mut self, worker: usize) {
@@ -198,6 +210,9 @@ impl Snapshot {
                 }
                 self.run(to, burst, cx, counts);
             }
+        }
+        for placed in self.pipelines.iter_mut().flat_map(|pipeline| &mut pipeline.stages) {
+            placed.stage.settle(burst);
         }
     }
 

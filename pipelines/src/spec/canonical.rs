@@ -138,6 +138,7 @@ fn stage_rows(spec: &Spec, stage: &StageSpec) -> Rows {
             vec![("table", one(table)), ("by-mark", Text::One(tables))]
         }
         StageSpec::Nat(nat) => nat.rows(spec),
+        StageSpec::Track(spec) => super::track::rows(spec),
         StageSpec::MacSwap | StageSpec::Drop | StageSpec::Punt => Vec::new(),
     }
 }
@@ -146,7 +147,7 @@ pub(crate) fn port_name(spec: &Spec, id: PortId) -> String {
     quoted(spec.port_name(id))
 }
 
-fn amount(amount: Amount) -> Text {
+pub(crate) fn amount(amount: Amount) -> Text {
     match amount {
         Amount::Auto => word("auto"),
         Amount::Exact(number) => one(number),

@@ -47,6 +47,7 @@ mod quantity;
 pub mod reassemble;
 mod schema;
 mod stage;
+mod track;
 pub mod tunnel;
 pub mod vlan;
 
@@ -63,6 +64,8 @@ pub use model::{
 pub use nat::{Filtering, Forward, Masquerade, NatSpec, PairOfPrefixes, SourceNat};
 pub use quantity::{QuantityError, parse_duration, parse_size, show_duration};
 pub use schema::json_schema;
+pub use stage::bare;
+pub use track::TrackSpec;
 
 use findings::Findings;
 

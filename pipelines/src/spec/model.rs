@@ -199,6 +199,8 @@ pub enum StageSpec {
     },
     /// Translates addresses and ports.
     Nat(NatSpec),
+    /// Says which connection each packet belongs to.
+    Track(super::track::TrackSpec),
     /// Drops every packet.
     Drop,
     /// Gives every packet to the kernel.
@@ -259,6 +261,33 @@ impl StageSpec {
             Self::Vlan(_) | Self::Mirror(_) => None,
             _ => Some(Layer::L3),
         }
+    }
+
+    /// Whether it asks for the state of a packet's connection, so that `track` must stand ahead.
+    #[must_use]
+    pub fn wants_states(&self) -> bool {
+        match self {
+            Self::Nat(nat) => nat.needs_flows(),
+            _ => false,
+        }
+    }
+
+    /// Whether it keeps something of flows, so that both directions of one must come to the same worker.
+    #[must_use]
+    pub fn keeps_flows(&self) -> bool {
+        self.is_track() || self.wants_states()
+    }
+
+    /// Whether fragments must have the ports of their first one.
+    #[must_use]
+    pub fn wants_whole_packets(&self) -> bool {
+        self.is_deep()
+    }
+
+    /// Whether it tracks connections.
+    #[must_use]
+    pub fn is_track(&self) -> bool {
+        matches!(self, Self::Track(_))
     }
 }
 

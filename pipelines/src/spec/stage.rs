@@ -4,16 +4,19 @@
 //! [`canonical`](super::canonical).
 
 use super::datum::{Datum, Fields, Placed};
+use super::decode::defaults;
 use super::findings::Findings;
 use super::keys::{Key, MAX_PORTS, Reach, Section};
 use super::kind::{Kind, Text};
 use super::mirror::{MIRROR, mirror};
 use super::model::{PortId, StageSpec};
-use super::names::Names;
+use super::names::{Names, PortNames};
 use super::nat::{NAT, nat};
 use super::reassemble::{REASSEMBLE, reassemble};
 use super::tunnel::{DECAP, ENCAP, decap, encap};
 use super::vlan::{VLAN, vlan};
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 /// A kind of stage.
 pub(crate) struct StageKind {
@@ -68,6 +71,18 @@ pub(crate) static STAGES: &[StageKind] = &[
         bare: false,
         decides: false,
         build: nat,
+    },
+    StageKind {
+        name: "track",
+        section: Some(Section {
+            name: "track",
+            named: Some(MAX_TABLES),
+            keys: super::track::KEYS,
+            about: "Says which connection each packet belongs to, as nf_conntrack does; drops what belongs to none.",
+        }),
+        bare: true,
+        decides: false,
+        build: |fields, _, _, _| StageSpec::Track(super::track::build(fields)),
     },
     StageKind {
         name: "macswap",
@@ -143,6 +158,19 @@ pub(crate) static STAGES: &[StageKind] = &[
 /// The kind of that name.
 pub(crate) fn stage_kind(name: &str) -> Option<&'static StageKind> {
     STAGES.iter().find(|kind| kind.name == name)
+}
+
+/// The stage of this kind with all settings at their defaults, if the kind may stand alone.
+#[must_use]
+pub fn bare(kind: &str) -> Option<&'static StageSpec> {
+    static BARE: LazyLock<BTreeMap<&'static str, StageSpec>> = LazyLock::new(|| {
+        let names = Names { ports: PortNames::new(std::iter::empty()), pipelines: Vec::new() };
+        let build = |kind: &StageKind| {
+            (kind.build)(&defaults(kind.name), kind.name, &names, &mut Findings::new("", ""))
+        };
+        STAGES.iter().filter(|kind| kind.bare).map(|kind| (kind.name, build(kind))).collect()
+    });
+    BARE.get(kind)
 }
 
 const PATCH: &[Key] = &[Key {

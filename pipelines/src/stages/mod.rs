@@ -8,6 +8,7 @@ pub mod fragment;
 pub mod macswap;
 pub mod mirror;
 pub mod nat;
+pub mod owner;
 pub mod parse;
 pub mod partial;
 pub mod patch;
