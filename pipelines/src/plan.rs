@@ -61,7 +61,7 @@ fn places(pipeline: &Pipeline, workers: usize) -> Vec<Place<'_>> {
     for (n, place) in stages.iter().enumerate() {
         if n == ahead && pipeline.layer() == Layer::L3 {
             places.push(Place { label: "parse", work: Work::Parse });
-            if owner.is_some() && !has(|spec| matches!(spec, StageSpec::Reassemble(_))) {
+            if has(StageSpec::wants_whole_packets) && !has(|spec| matches!(spec, StageSpec::Reassemble(_))) {
                 places.extend(added("reassemble"));
             }
         }

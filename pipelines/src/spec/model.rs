@@ -281,7 +281,7 @@ impl StageSpec {
     /// Whether fragments must have the ports of their first one.
     #[must_use]
     pub fn wants_whole_packets(&self) -> bool {
-        self.is_deep()
+        self.is_deep() && !matches!(self, Self::Reassemble(_) | Self::Decap(_))
     }
 
     /// Whether it tracks connections.
