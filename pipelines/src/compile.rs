@@ -6,20 +6,26 @@
 use crate::plan::{Place, Work, plan};
 use crate::snapshot::{AnyStage, MAX_STAGES, Pipeline, Placed, PortFacts, Snapshot};
 use crate::spec::{NatSpec, Spec, StageSpec, TrackSpec};
+use crate::stages::decap::Decap;
 use crate::stages::decide::Decide;
+use crate::stages::encap::Encap;
 use crate::stages::macswap::MacSwap;
+use crate::stages::mirror::Mirror;
 use crate::stages::nat::{Nat, NatError, NatResources};
 use crate::stages::owner::Owner;
 use crate::stages::parse::Parse;
 use crate::stages::patch::Patch;
+use crate::stages::reassemble::Reassemble;
 use crate::stages::route::Route;
 use crate::stages::track::Track;
+use crate::stages::vlan::Vlan;
 use crate::state::{self, State};
 use crate::tables::fib::Fib;
 use crate::tables::flow::{OpenError, Shards};
+use crate::vlans::Vlans;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use zsync_packet::flow::HashKey;
+use zsync_packet::flow::{FlowKey, HashKey};
 use zsync_packet::region::Region;
 use zsync_packet::verdict::{PipelineId, PortId};
 
@@ -37,6 +43,20 @@ pub struct Resources {
     /// What stages keep, by their label: as [`state::needs`](crate::state::needs) says. One that is not here keeps what it
     /// has to itself, and loses it with its process.
     pub states: BTreeMap<String, State>,
+}
+
+impl Resources {
+    /// The same, with what is known of ports that are VLANs: all that is known of the port with the device but its addresses,
+    /// which are those of another network.
+    fn with_vlans(&self, spec: &Spec) -> Self {
+        let mut with = self.clone();
+        for vlan in with.ports.len()..spec.port_count() {
+            let device = spec.device_of(crate::spec::PortId(vlan as u16));
+            let of_device = self.ports.get(usize::from(device.0)).copied().unwrap_or_default();
+            with.ports.push(PortFacts { v4: None, v6: None, ..of_device });
+        }
+        with
+    }
 }
 
 /// Why a configuration cannot be compiled.
@@ -89,6 +109,7 @@ pub enum CompileError {
 /// # Errors
 /// A FIB is missing, what stages keep is not what they need, or there are too many stages.
 pub fn compile(spec: &Spec, epoch: u64, with: &Resources) -> Result<Snapshot, CompileError> {
+    let with = &with.with_vlans(spec);
     let plan = plan(spec, with.workers);
     let stages = plan.iter().map(Vec::len).sum();
     if stages > MAX_STAGES {
@@ -101,7 +122,7 @@ pub fn compile(spec: &Spec, epoch: u64, with: &Resources) -> Result<Snapshot, Co
         flows: BTreeMap::new(),
         meters: meters(spec, with),
     };
-    let mut entry = vec![None; spec.ports.len()];
+    let mut entry = vec![None; spec.port_count()];
     let mut pipelines = Vec::new();
     let mut number = 0;
     for (id, (pipeline, places)) in spec.pipelines.iter().zip(&plan).enumerate() {
@@ -140,7 +161,7 @@ pub fn compile(spec: &Spec, epoch: u64, with: &Resources) -> Result<Snapshot, Co
             owner.translated(translated.clone());
         }
     }
-    Ok(Snapshot { epoch, pipelines, entry })
+    Ok(Snapshot { epoch, pipelines, entry, vlans: Vlans::new(spec.port_count(), &spec.vlans) })
 }
 
 /// The stage that tracks flows, if no other does: packets that come by a goto were tracked by that one or by none.
@@ -228,6 +249,20 @@ impl Compiler<'_> {
                 AnyStage::Shape(stage.ok_or_else(|| self.no_state(pipeline, label))?)
             }
             StageSpec::MacSwap => AnyStage::MacSwap(MacSwap),
+            StageSpec::Reassemble(reassemble) => {
+                let heap = || State::heap(Reassemble::size(reassemble), with.workers);
+                let state = with.states.get(label).cloned().unwrap_or_else(heap);
+                AnyStage::Reassemble(Reassemble::new(reassemble, state, with.hash_key.clone()))
+            }
+            StageSpec::Encap(encap) => {
+                AnyStage::Encap(Encap::new(encap.clone(), with.ports.clone(), with.hash_key.clone()))
+            }
+            StageSpec::Decap(decap) => AnyStage::Decap(Decap::new(decap.clone(), with.ports.clone())),
+            StageSpec::Vlan(vlan) => AnyStage::Vlan(Vlan::new(*vlan)),
+            StageSpec::Mirror(mirror) => {
+                let seed = FlowKey::NONE.hash(&with.hash_key);
+                AnyStage::Mirror(Mirror::new(mirror, self.state(label, spec), seed))
+            }
             StageSpec::Drop => AnyStage::Decide(Decide::DROP),
             StageSpec::Punt => AnyStage::Decide(Decide::PUNT),
         })

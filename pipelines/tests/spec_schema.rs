@@ -29,14 +29,45 @@ ring-size = 1024
 busy-poll = true
 replace = true
 promiscuous = true
+vlans = { guest = 100 }
 [port.b]
 netdev = "eth2"
 [pipeline.p]
 input = ["a"]
-stages = ["police.l", "shape.s", "nat.n", "route.r"]
+stages = ["mirror.m", "vlan.v", "reassemble.s", "decap.d", "police.l", "shape.s", "nat.n", "encap.e", "route.r"]
 [pipeline.q]
 input = ["b"]
 stages = ["patch.w"]
+[mirror.m]
+to = "b"
+one-in = 100
+mark = 7
+snap = 128
+ring = 65536
+[vlan.v]
+of = 10
+action = { set = 20 }
+priority = 3
+tag = "802.1ad"
+[reassemble.s]
+datagrams = 1024
+timeout = "5s"
+[decap.d]
+tunnel = { vxlan = 100 }
+local = "192.0.2.1"
+remote = "192.0.2.2"
+udp-port = 8472
+to = { port = "b" }
+unknown = "drop"
+[encap.e]
+tunnel = { vxlan = 101 }
+local = "192.0.2.3"
+remote = "192.0.2.4"
+udp-port = 8473
+ttl = 32
+dscp = 10
+udp-checksum = "always"
+mtu = 9000
 [route.r]
 table = 100
 by-mark = { 7 = 9 }

@@ -121,6 +121,10 @@ impl<D> Parts<D> {
                 }
             }
             Verdict::Drop(reason) => Err(reason),
+            Verdict::Consume => {
+                counters.consumed += 1;
+                return self.pool.free(packet.frame);
+            }
             // A snapshot leaves no packet without a decision.
             Verdict::Next | Verdict::Goto(_) => Err(DropReason::Undecided),
         };
@@ -349,6 +353,8 @@ impl<D: Device> Worker<D> {
         }
         let mut cx = Cx::new(now, &mut self.parts.pool, &mut self.extra);
         self.snapshot.process(port, &mut self.burst, &mut cx, &mut self.stages);
+        // What a stage had kept goes on with the burst.
+        self.counters.generated += (self.burst.len() - count) as u64;
         self.dispatch(now, false);
         self.transmit(now);
         count
@@ -459,8 +465,10 @@ impl<D: Device> Worker<D> {
             }
         }
         if !self.burst.is_empty() {
+            let came = self.burst.len();
             let mut cx = Cx::new(now, &mut self.parts.pool, &mut self.extra);
             self.snapshot.process_mixed(&mut self.burst, &mut cx, &mut self.stages);
+            self.counters.generated += (self.burst.len() - came) as u64;
             self.dispatch(now, true);
             now_leaving = true;
         }

@@ -65,6 +65,8 @@ pub(crate) enum Text {
     Service,
     /// An IP address.
     Address,
+    /// A file, from the root on.
+    Path,
     /// An IP prefix, or an address alone.
     Hosts,
     /// A protocol and its ports.
@@ -293,6 +295,10 @@ impl Text {
                     Err(("is not an IP address".to_owned(), bare.map(str::to_owned)))
                 }
             },
+            Text::Path if text.starts_with('/') && !text.ends_with('/') && !text.contains('\0') => {
+                Ok(Datum::Text(text.to_owned()))
+            }
+            Text::Path => Err(("is not the path of a file from the root on".to_owned(), None)),
             Text::Hosts => match Prefix::of_hosts(text) {
                 Ok(prefix) => Ok(Datum::Prefix(prefix)),
                 Err(_) => Text::Prefix.read(text),
@@ -322,6 +328,7 @@ impl Text {
             Text::Service => "a service like \"udp/53\" or \"tcp/443\"",
             Text::Form(form) => form.expected,
             Text::Address => "an IP address like \"192.0.2.1\" or \"2001:db8::1\"",
+            Text::Path => "the path of a file, like \"/var/lib/zsync/edge.pcap\"",
             Text::Hosts => "an IP address or a prefix, like \"192.0.2.1\" or \"2001:db8::/32\"",
             Text::Services => "services like \"tcp/443\" or \"udp/8000-8099\"",
             Text::Socket => "an address and a port, like \"192.0.2.1:443\" or \"[2001:db8::1]:443\"",

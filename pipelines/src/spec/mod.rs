@@ -38,16 +38,20 @@ mod fingerprint;
 mod keys;
 mod kind;
 mod loops;
+pub mod mirror;
 mod model;
 mod names;
 mod nat;
 mod nearest;
 mod police;
 mod quantity;
+pub mod reassemble;
 mod schema;
 mod shape;
 mod stage;
 mod track;
+pub mod tunnel;
+pub mod vlan;
 
 use toml::de::DeTable;
 
