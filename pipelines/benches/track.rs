@@ -92,7 +92,7 @@ impl Bench {
             Flows::open(Region::heap(space.bytes()), space, HashKey::from_seed(1)).expect("fresh memory");
         let pool = Pool::heap(FrameSize::K2, 2 * BURST as u32, 1).expect("a small pool").remove(0);
         let burst = Burst::new(pool.arena().clone());
-        let ports = vec![PortFacts { mac: MAC, mtu: 1500, complete_checksums: false }];
+        let ports = vec![PortFacts { mac: MAC, mtu: 1500, ..PortFacts::default() }];
         let parse = Parse::new(ports, true);
         Self { pool, burst, extra: Extra::new(), parse, track: Track::alone(table, Rules::default()) }
     }

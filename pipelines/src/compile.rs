@@ -4,9 +4,10 @@
 //! `parse` stage ahead of the first stage that works on IP.
 
 use crate::snapshot::{AnyStage, MAX_STAGES, Pipeline, Placed, PortFacts, Snapshot};
-use crate::spec::{Layer, Spec, StageSpec, TrackSpec};
+use crate::spec::{Layer, NatSpec, Spec, StageSpec, TrackSpec};
 use crate::stages::decide::Decide;
 use crate::stages::macswap::MacSwap;
+use crate::stages::nat::{self, Nat, NatError, NatResources};
 use crate::stages::parse::Parse;
 use crate::stages::patch::Patch;
 use crate::stages::route::Route;
@@ -15,6 +16,7 @@ use crate::state::{State, StateSize};
 use crate::tables::fib::Fib;
 use crate::tables::flow::{OpenError, Shards};
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use zsync_packet::flow::HashKey;
 use zsync_packet::verdict::{PipelineId, PortId};
 
@@ -55,6 +57,14 @@ pub enum CompileError {
         /// What is wrong with it.
         source: OpenError,
     },
+    /// A `nat` stage without what it needs.
+    #[error("stage {stage}: {source}")]
+    Nat {
+        /// The stage's label.
+        stage: String,
+        /// What is wrong with it.
+        source: NatError,
+    },
     /// More stages than there are counters.
     #[error("{stages} stages over all pipelines: at most {MAX_STAGES} can be counted")]
     TooManyStages {
@@ -81,6 +91,8 @@ pub fn compile(spec: &Spec, epoch: u64, with: &Resources) -> Result<Snapshot, Co
     let mut tables: BTreeMap<&str, Shards> = BTreeMap::new();
     for (id, pipeline) in spec.pipelines.iter().enumerate() {
         let mut stages = Vec::new();
+        // The flows that stages behind a tracking one go by.
+        let mut tracked: Option<Shards> = None;
         if pipeline.layer() == Layer::L3 {
             stages.push(place("parse", AnyStage::Parse(Parse::new(with.ports.clone(), deep))));
         }
@@ -89,13 +101,19 @@ pub fn compile(spec: &Spec, epoch: u64, with: &Resources) -> Result<Snapshot, Co
                 StageSpec::Patch { map } => {
                     AnyStage::Patch(Patch::new(map.iter().map(|to| to.map(|to| PortId(to.0)))))
                 }
-                StageSpec::Route { table } => {
-                    let fib = with.fibs.get(table).ok_or_else(|| CompileError::NoFib {
-                        pipeline: pipeline.name.clone(),
-                        stage: stage.label.clone(),
-                        table: *table,
-                    })?;
-                    AnyStage::Route(Route::new(fib.clone(), with.ports.clone(), with.hash_key.clone()))
+                StageSpec::Route { table, by_mark } => {
+                    let fib = |table: u32| {
+                        with.fibs.get(&table).cloned().ok_or_else(|| CompileError::NoFib {
+                            pipeline: pipeline.name.clone(),
+                            stage: stage.label.clone(),
+                            table,
+                        })
+                    };
+                    let marked = by_mark.iter().map(|(mark, table)| Ok((*mark, fib(*table)?)));
+                    let marked = marked.collect::<Result<_, CompileError>>()?;
+                    AnyStage::Route(
+                        Route::new(fib(*table)?, with.ports.clone(), with.hash_key.clone()).by_mark(marked),
+                    )
                 }
                 StageSpec::Track(spec) => {
                     let shards = tables.get(stage.label.as_str()).cloned();
@@ -104,7 +122,11 @@ pub fn compile(spec: &Spec, epoch: u64, with: &Resources) -> Result<Snapshot, Co
                         None => flow_tables(&stage.label, spec, with)?,
                     };
                     tables.insert(&stage.label, shards.clone());
+                    tracked = Some(shards.clone());
                     AnyStage::Track(Track::new(shards, spec.rules(with.workers)))
+                }
+                StageSpec::Nat(spec) => {
+                    AnyStage::Nat(translation(&stage.label, spec, tracked.clone(), with)?)
                 }
                 StageSpec::MacSwap => AnyStage::MacSwap(MacSwap),
                 StageSpec::Drop => AnyStage::Decide(Decide::DROP),
@@ -132,4 +154,24 @@ fn flow_tables(label: &str, spec: &TrackSpec, with: &Resources) -> Result<Shards
     let state = with.states.get(label).cloned().unwrap_or_else(|| State::heap(size, with.workers));
     Shards::new(state, space, with.hash_key.clone())
         .map_err(|source| CompileError::Flows { stage: label.to_owned(), source })
+}
+
+/// A `nat` stage behind the tracking stage whose flows are given.
+fn translation(
+    label: &str,
+    spec: &NatSpec,
+    flows: Option<Shards>,
+    with: &Resources,
+) -> Result<Nat, CompileError> {
+    let addresses = |port: &PortFacts| port.v4.map(Into::into).into_iter().chain(port.v6.map(Into::into));
+    let own: Vec<Vec<IpAddr>> = with.ports.iter().map(|port| addresses(port).collect()).collect();
+    let kept = with.states.get(label).cloned();
+    let resources = NatResources {
+        own: &own,
+        fib: with.fibs.get(&spec.table).cloned(),
+        flows,
+        state: kept.or_else(|| nat::size(spec).map(|size| State::heap(size, with.workers))),
+        hash_key: with.hash_key.clone(),
+    };
+    Nat::new(spec, resources).map_err(|source| CompileError::Nat { stage: label.to_owned(), source })
 }

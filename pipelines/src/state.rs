@@ -129,6 +129,7 @@ pub fn needs(spec: &Spec, workers: usize) -> BTreeMap<String, StateSize> {
 pub fn size(stage: &StageSpec, workers: usize) -> Option<StateSize> {
     match stage {
         StageSpec::Track(spec) => Some(StateSize { shared: 0, each: spec.space(workers).bytes() }),
+        StageSpec::Nat(nat) => crate::stages::nat::size(nat),
         StageSpec::Patch { .. }
         | StageSpec::Route { .. }
         | StageSpec::MacSwap

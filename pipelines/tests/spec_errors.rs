@@ -553,6 +553,62 @@ error: `route.x.table` cannot be 99999999999999999999
 }
 
 #[test]
+fn tables_by_mark() {
+    check(
+        &format!(
+            "{}{}",
+            GOOD.replace("route", "route.x"),
+            r#"[route.x]
+by-mark = { 7 = 100, wan = 1, 0x7 = 2, 4294967296 = 3, 8 = "main", "+9" = 1, 10 = 0 }
+"#
+        ),
+        r#"error: `route.x.by-mark` has the key "wan"
+ --> r.toml:9:22
+  |
+9 | by-mark = { 7 = 100, wan = 1, 0x7 = 2, 4294967296 = 3, 8 = "main", "+9" = 1, 10 = 0 }
+  |                      ^^^
+  = expected: a table whose keys are numbers from 0 to 4294967295, and each value a number from 1 to 4294967295
+
+error: `route.x.by-mark` has 7 twice
+ --> r.toml:9:31
+  |
+9 | by-mark = { 7 = 100, wan = 1, 0x7 = 2, 4294967296 = 3, 8 = "main", "+9" = 1, 10 = 0 }
+  |                               ^^^ also in line 9
+
+error: `route.x.by-mark` has the key "4294967296"
+ --> r.toml:9:40
+  |
+9 | by-mark = { 7 = 100, wan = 1, 0x7 = 2, 4294967296 = 3, 8 = "main", "+9" = 1, 10 = 0 }
+  |                                        ^^^^^^^^^^
+  = expected: a table whose keys are numbers from 0 to 4294967295, and each value a number from 1 to 4294967295
+
+error: `route.x.by-mark.8` cannot be text
+ --> r.toml:9:60
+  |
+9 | by-mark = { 7 = 100, wan = 1, 0x7 = 2, 4294967296 = 3, 8 = "main", "+9" = 1, 10 = 0 }
+  |                                                            ^^^^^^
+  = expected: a number from 1 to 4294967295
+
+error: `route.x.by-mark` has the key "+9"
+ --> r.toml:9:68
+  |
+9 | by-mark = { 7 = 100, wan = 1, 0x7 = 2, 4294967296 = 3, 8 = "main", "+9" = 1, 10 = 0 }
+  |                                                                    ^^^^
+  = expected: a table whose keys are numbers from 0 to 4294967295, and each value a number from 1 to 4294967295
+
+error: `route.x.by-mark.10` cannot be 0
+ --> r.toml:9:83
+  |
+9 | by-mark = { 7 = 100, wan = 1, 0x7 = 2, 4294967296 = 3, 8 = "main", "+9" = 1, 10 = 0 }
+  |                                                                                   ^
+  = expected: a number from 1 to 4294967295
+
+6 errors
+"#,
+    );
+}
+
+#[test]
 fn a_list_of_cores() {
     check(
         &format!(

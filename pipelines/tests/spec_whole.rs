@@ -53,7 +53,7 @@ fn defaults_and_ids() {
     let [forward, wire] = spec.pipelines.as_slice() else { panic!("{:?}", spec.pipelines) };
     assert_eq!((forward.inputs.as_slice(), forward.layer()), (&[PortId(2), PortId(1)][..], Layer::L3));
     assert_eq!(forward.stages[0].label, "route.main");
-    assert_eq!(forward.stages[0].spec, StageSpec::Route { table: 254 });
+    assert_eq!(forward.stages[0].spec, StageSpec::Route { table: 254, by_mark: Vec::new() });
     assert_eq!(wire.layer(), Layer::L2);
     assert_eq!(wire.stages[0].spec, StageSpec::Patch { map: vec![Some(PortId(2)), None, None] });
     assert_eq!(spec.pipeline_of(PortId(0)).map(|pipeline| pipeline.name.as_str()), Some("wire"));

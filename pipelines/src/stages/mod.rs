@@ -1,7 +1,10 @@
 //! The stages: one file each.
 
+pub mod answer;
 pub mod decide;
+pub mod fragment;
 pub mod macswap;
+pub mod nat;
 pub mod parse;
 pub mod partial;
 pub mod patch;

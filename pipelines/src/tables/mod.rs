@@ -5,4 +5,5 @@
 pub mod fib;
 pub mod flow;
 pub mod index;
+pub mod nat;
 pub mod records;
