@@ -7,6 +7,7 @@ use crate::stage::{Cx, Stage};
 use crate::stages::decide::Decide;
 use crate::stages::macswap::MacSwap;
 use crate::stages::nat::Nat;
+use crate::stages::owner::Owner;
 use crate::stages::parse::Parse;
 use crate::stages::patch::Patch;
 use crate::stages::route::Route;
@@ -43,10 +44,12 @@ pub enum AnyStage {
     Parse(Parse),
     /// By the kernel's routes.
     Route(Route),
-    /// Which connection a packet belongs to.
-    Track(Track),
     /// Translation of addresses and ports.
     Nat(Nat),
+    /// Which connection a packet belongs to.
+    Track(Track),
+    /// Whose flow it is of.
+    Owner(Owner),
     /// A wire.
     Patch(Patch),
     /// Source and destination change places.
@@ -61,8 +64,9 @@ macro_rules! each {
         match $self {
             AnyStage::Parse($stage) => $call,
             AnyStage::Route($stage) => $call,
-            AnyStage::Track($stage) => $call,
             AnyStage::Nat($stage) => $call,
+            AnyStage::Track($stage) => $call,
+            AnyStage::Owner($stage) => $call,
             AnyStage::Patch($stage) => $call,
             AnyStage::MacSwap($stage) => $call,
             AnyStage::Decide($stage) => $call,
@@ -74,6 +78,10 @@ impl Stage for AnyStage {
     #[inline]
     fn process(&mut self, burst: &mut Burst, cx: &mut Cx<'_>) {
         each!(self, stage => stage.process(burst, cx));
+    }
+
+    fn settle(&mut self, burst: &Burst) {
+        each!(self, stage => stage.settle(burst));
     }
 
     fn assign(&mut self, worker: usize) {
@@ -163,6 +171,9 @@ impl Snapshot {
                 }
                 self.run(to, burst, cx, counts);
             }
+        }
+        for placed in self.pipelines.iter_mut().flat_map(|pipeline| &mut pipeline.stages) {
+            placed.stage.settle(burst);
         }
     }
 

@@ -122,7 +122,6 @@ fn stage_rows(spec: &Spec, stage: &StageSpec) -> Rows {
             }
             vec![("pairs", Text::One(format!("{{ {} }}", pairs.join(", "))))]
         }
-        StageSpec::Track(spec) => super::track::rows(spec),
         StageSpec::Route { table, by_mark } => {
             let entries: Vec<String> =
                 by_mark.iter().map(|(mark, table)| format!("{mark} = {table}")).collect();
@@ -131,6 +130,7 @@ fn stage_rows(spec: &Spec, stage: &StageSpec) -> Rows {
             vec![("table", one(table)), ("by-mark", Text::One(tables))]
         }
         StageSpec::Nat(nat) => nat.rows(spec),
+        StageSpec::Track(spec) => super::track::rows(spec),
         StageSpec::MacSwap | StageSpec::Drop | StageSpec::Punt => Vec::new(),
     }
 }

@@ -60,6 +60,7 @@ pub use model::{
 pub use nat::{Filtering, Forward, Masquerade, NatSpec, PairOfPrefixes, SourceNat};
 pub use quantity::{QuantityError, parse_duration, parse_size, show_duration};
 pub use schema::json_schema;
+pub use stage::bare;
 pub use track::TrackSpec;
 
 use findings::Findings;

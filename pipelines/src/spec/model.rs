@@ -167,10 +167,10 @@ pub enum StageSpec {
         /// Marks whose packets go by another table, and its number; in order of the marks, each once.
         by_mark: Vec<(u32, u32)>,
     },
-    /// Says which connection each packet belongs to.
-    Track(super::track::TrackSpec),
     /// Translates addresses and ports.
     Nat(NatSpec),
+    /// Says which connection each packet belongs to.
+    Track(super::track::TrackSpec),
     /// Drops every packet.
     Drop,
     /// Gives every packet to the kernel.
@@ -200,6 +200,33 @@ impl StageSpec {
     #[must_use]
     pub fn is_deep(&self) -> bool {
         !matches!(self, Self::Patch { .. } | Self::Route { .. } | Self::Drop | Self::Punt | Self::MacSwap)
+    }
+
+    /// Whether it asks for the state of a packet's connection, so that `track` must stand ahead.
+    #[must_use]
+    pub fn wants_states(&self) -> bool {
+        match self {
+            Self::Nat(nat) => nat.needs_flows(),
+            _ => false,
+        }
+    }
+
+    /// Whether it keeps something of flows, so that both directions of one must come to the same worker.
+    #[must_use]
+    pub fn keeps_flows(&self) -> bool {
+        self.is_track() || self.wants_states()
+    }
+
+    /// Whether fragments must have the ports of their first one.
+    #[must_use]
+    pub fn wants_whole_packets(&self) -> bool {
+        self.is_deep()
+    }
+
+    /// Whether it tracks connections.
+    #[must_use]
+    pub fn is_track(&self) -> bool {
+        matches!(self, Self::Track(_))
     }
 }
 

@@ -4,12 +4,15 @@
 //! [`canonical`](super::canonical).
 
 use super::datum::{Datum, Fields, Placed};
+use super::decode::defaults;
 use super::findings::Findings;
 use super::keys::{Key, MAX_PORTS, Reach, Section};
 use super::kind::{Kind, Text};
 use super::model::{PortId, StageSpec};
-use super::names::Names;
+use super::names::{Names, PortNames};
 use super::nat::{NAT, nat};
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 /// A kind of stage.
 pub(crate) struct StageKind {
@@ -91,6 +94,19 @@ pub(crate) static STAGES: &[StageKind] = &[
 /// The kind of that name.
 pub(crate) fn stage_kind(name: &str) -> Option<&'static StageKind> {
     STAGES.iter().find(|kind| kind.name == name)
+}
+
+/// The stage of this kind with all settings at their defaults, if the kind may stand alone.
+#[must_use]
+pub fn bare(kind: &str) -> Option<&'static StageSpec> {
+    static BARE: LazyLock<BTreeMap<&'static str, StageSpec>> = LazyLock::new(|| {
+        let names = Names { ports: PortNames::new(std::iter::empty()), pipelines: Vec::new() };
+        let build = |kind: &StageKind| {
+            (kind.build)(&defaults(kind.name), kind.name, &names, &mut Findings::new("", ""))
+        };
+        STAGES.iter().filter(|kind| kind.bare).map(|kind| (kind.name, build(kind))).collect()
+    });
+    BARE.get(kind)
 }
 
 const PATCH: &[Key] = &[Key {

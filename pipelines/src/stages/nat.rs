@@ -39,7 +39,7 @@ use crate::state::{State, StateSize};
 use crate::tables::fib::Fib;
 use crate::tables::flow::{FlowId, Flows, Shards};
 use crate::tables::nat::{NatLayout, PairError, Ports, Sweep, Translations};
-use owner::Owners;
+pub use owner::Owners;
 use rules::{First, NatRules};
 
 /// Ports of a block by which workers share them out, where clients have no blocks.
@@ -321,7 +321,7 @@ fn has_ports(bytes: &[u8], facts: &Facts, key: &FlowKey) -> bool {
 }
 
 /// The key of the packet that an ICMP error quotes.
-fn quoted(bytes: &[u8], facts: &Facts) -> Option<FlowKey> {
+pub(crate) fn quoted(bytes: &[u8], facts: &Facts) -> Option<FlowKey> {
     let message = bytes.get(usize::from(facts.l4)..).filter(|_| facts.l4 != 0)?;
     let quoted = match (facts.version, facts.protocol) {
         (4, protocol::ICMP) => Icmp::parse(message).ok()?.quoted()?,

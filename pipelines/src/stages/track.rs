@@ -11,7 +11,7 @@
 //! timeout nor, being weak, a lack of room.
 //!
 //! A new flow is there at once, not when its first packet has passed all stages, as in the kernel. Who runs the pipelines
-//! calls [`Track::settle`] after them: flows whose first packet a later stage has dropped are forgotten again.
+//! calls [`Stage::settle`] after them: flows whose first packet a later stage has dropped are forgotten again.
 //!
 //! Whoever acts on a packet's flow later in the same burst asks [`Flows::is_it`] first: a packet behind it may have made an
 //! end of that flow.
@@ -44,8 +44,9 @@ pub struct Track {
     shards: Option<Shards>,
     flows: Option<Flows>,
     rules: Rules,
-    /// What a predecessor was killed in is finished.
-    recovered: bool,
+    worker: usize,
+    /// The table is as a writer leaves it that is not killed.
+    sound: bool,
     /// The flows that this burst began, and the packets that did; as many as counted.
     begun: [(u8, FlowId); BURST],
     count: usize,
@@ -64,7 +65,7 @@ impl Track {
 
     fn over(flows: Option<Flows>, rules: Rules) -> Self {
         let begun = [(0, FlowId(0)); BURST];
-        Self { shards: None, flows, rules, recovered: false, begun, count: 0 }
+        Self { shards: None, flows, rules, worker: 0, sound: false, begun, count: 0 }
     }
 
     /// The table; none before it is known which worker this is.
@@ -72,42 +73,30 @@ impl Track {
         self.flows.as_ref()
     }
 
-    /// Forgets the flows that the last burst began, and whose first packet was dropped since. The burst still holds its
-    /// packets, and all of them are decided.
-    pub fn settle(&mut self, burst: &Burst) {
-        let count = std::mem::take(&mut self.count);
-        let Some(flows) = &self.flows else { return };
-        for &(i, id) in self.begun.iter().take(count) {
-            let i = usize::from(i);
-            let fresh = matches!(burst.verdict(i), Verdict::Drop(_)) && burst.facts(i).flow == id.fact();
-            if fresh && flows.is_it(id, burst.key(i)) == Some(false) {
-                flows.remove(id);
-            }
-        }
-    }
-
-    /// The table, as a writer leaves it that is not killed.
-    #[inline]
-    fn sound<'a>(flows: &'a Option<Flows>, recovered: &mut bool) -> Option<&'a Flows> {
-        let flows = flows.as_ref()?;
-        if !*recovered {
+    /// Finishes what a process was killed in that had the table before.
+    #[cold]
+    fn recover(&mut self) {
+        self.sound = true;
+        // Once a process: after that it is sound, whatever configuration comes.
+        let first = self.shards.as_ref().is_none_or(|shards| shards.is_first(self.worker));
+        if let Some(flows) = self.flows.as_ref().filter(|_| first) {
             flows.recover();
-            *recovered = true;
         }
-        Some(flows)
     }
 }
 
 impl Stage for Track {
     fn assign(&mut self, worker: usize) {
         if let Some(shards) = &self.shards {
-            (self.flows, self.recovered) = (shards.worker(worker), false);
+            (self.flows, self.worker, self.sound) = (shards.worker(worker), worker, false);
         }
     }
 
     fn process(&mut self, burst: &mut Burst, cx: &mut Cx<'_>) {
-        self.count = 0;
-        let Some(flows) = Self::sound(&self.flows, &mut self.recovered) else { return };
+        if !self.sound {
+            self.recover();
+        }
+        let Some(flows) = &self.flows else { return };
         let mut hashes = [0; BURST];
         let mut guesses = [None; BURST];
         // A packet that another pipeline's tracking has seen is not held against itself.
@@ -168,8 +157,25 @@ impl Stage for Track {
         }
     }
 
+    /// Forgets the flows that the last burst began, and whose first packet was dropped since. The burst still holds its
+    /// packets, and all of them are decided.
+    fn settle(&mut self, burst: &Burst) {
+        let count = std::mem::take(&mut self.count);
+        let Some(flows) = &self.flows else { return };
+        for &(i, id) in self.begun.iter().take(count) {
+            let i = usize::from(i);
+            let fresh = matches!(burst.verdict(i), Verdict::Drop(_)) && burst.facts(i).flow == id.fact();
+            if fresh && flows.is_it(id, burst.key(i)) == Some(false) {
+                flows.remove(id);
+            }
+        }
+    }
+
     fn tend(&mut self, now: u64) {
-        if let Some(flows) = Self::sound(&self.flows, &mut self.recovered) {
+        if !self.sound {
+            self.recover();
+        }
+        if let Some(flows) = &self.flows {
             flows.sweep(SWEEP, now);
         }
     }
