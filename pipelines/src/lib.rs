@@ -19,3 +19,4 @@ pub mod stages;
 pub mod state;
 pub mod tables;
 pub mod trace;
+pub mod vlans;

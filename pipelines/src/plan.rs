@@ -1,7 +1,7 @@
 //! Which stages a pipeline has when it runs: those that the configuration names, and those that they need.
 //!
 //! ```text
-//!   parse │ reassemble │ stages that need no state … │ owner │ track │ the others, in the order of the configuration
+//!   tags, copies │ parse │ reassemble │ stages that need no state … │ owner │ track │ the others, in the order of the configuration
 //! ```
 //!
 //! Owns the order. Keeps true: what looks at IP has a `parse` ahead, what looks at the transport a `reassemble`; the packets of
@@ -37,9 +37,6 @@ pub fn plan(spec: &Spec, workers: usize) -> Vec<Vec<Place<'_>>> {
 
 fn places(pipeline: &Pipeline, workers: usize) -> Vec<Place<'_>> {
     let mut places = Vec::new();
-    if pipeline.layer() == Layer::L3 {
-        places.push(Place { label: "parse", work: Work::Parse });
-    }
     let stages: Vec<Place<'_>> = pipeline
         .stages
         .iter()
@@ -50,16 +47,28 @@ fn places(pipeline: &Pipeline, workers: usize) -> Vec<Place<'_>> {
         Work::Parse | Work::Owner => false,
     };
     let has = |what: fn(&StageSpec) -> bool| stages.iter().any(|place| is(place, what));
+    // Tags come off, and copies are made, ahead of the parser.
+    let ahead = stages.iter().take_while(|place| is(place, |spec| spec.layer().is_none())).count();
     let added = |label| bare(label).map(|spec| Place { label, work: Work::Stage(spec) });
     let named = stages.iter().find(|place| is(place, StageSpec::is_track)).copied();
     let track = named.or_else(|| added("track").filter(|_| has(StageSpec::wants_states)));
     // Where the first packet must be with the owner of its flow, and where its connection's state must be known.
     let owner = stages
         .iter()
-        .position(|place| is(place, StageSpec::keeps_flows) || is(place, StageSpec::wants_states));
+        .position(|place| is(place, StageSpec::keeps_flows) || is(place, StageSpec::wants_states))
+        // What counts packets must not see them twice.
+        .map(|owner| {
+            stages.iter().position(|place| is(place, StageSpec::counts)).map_or(owner, |at| at.min(owner))
+        });
     let tracked =
         stages.iter().position(|place| is(place, StageSpec::is_track) || is(place, StageSpec::wants_states));
     for (n, place) in stages.iter().enumerate() {
+        if n == ahead && pipeline.layer() == Layer::L3 {
+            places.push(Place { label: "parse", work: Work::Parse });
+            if has(StageSpec::wants_whole_packets) && !has(|spec| matches!(spec, StageSpec::Reassemble(_))) {
+                places.extend(added("reassemble"));
+            }
+        }
         if owner == Some(n) && workers > 1 {
             places.push(Place { label: "owner", work: Work::Owner });
         }

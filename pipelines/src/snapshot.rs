@@ -4,14 +4,22 @@
 //! a copy of its own. Workers take a new one between two passes: no packet ever sees half of one and half of another.
 
 use crate::stage::{Cx, Stage};
+use crate::stages::decap::Decap;
 use crate::stages::decide::Decide;
+use crate::stages::encap::Encap;
 use crate::stages::macswap::MacSwap;
+use crate::stages::mirror::Mirror;
 use crate::stages::nat::Nat;
 use crate::stages::owner::Owner;
 use crate::stages::parse::Parse;
 use crate::stages::patch::Patch;
+use crate::stages::police::Police;
+use crate::stages::reassemble::Reassemble;
 use crate::stages::route::Route;
+use crate::stages::shape::Shape;
 use crate::stages::track::Track;
+use crate::stages::vlan::Vlan;
+use crate::vlans::Vlans;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use zsync_packet::burst::{Bits, Burst};
 use zsync_packet::verdict::{DropReason, PipelineId, PortId, Verdict};
@@ -54,8 +62,22 @@ pub enum AnyStage {
     Patch(Patch),
     /// Source and destination change places.
     MacSwap(MacSwap),
+    /// Fragments as their first one.
+    Reassemble(Reassemble),
+    /// Into a tunnel.
+    Encap(Encap),
+    /// Out of a tunnel.
+    Decap(Decap),
+    /// Tags.
+    Vlan(Vlan),
+    /// Copies.
+    Mirror(Mirror),
     /// The same verdict for all.
     Decide(Decide),
+    /// Drops or marks what is beyond a rate.
+    Police(Police),
+    /// Lets what is beyond a rate wait.
+    Shape(Shape),
 }
 
 /// The same call, whichever stage it is.
@@ -69,7 +91,14 @@ macro_rules! each {
             AnyStage::Owner($stage) => $call,
             AnyStage::Patch($stage) => $call,
             AnyStage::MacSwap($stage) => $call,
+            AnyStage::Reassemble($stage) => $call,
+            AnyStage::Encap($stage) => $call,
+            AnyStage::Decap($stage) => $call,
+            AnyStage::Vlan($stage) => $call,
+            AnyStage::Mirror($stage) => $call,
             AnyStage::Decide($stage) => $call,
+            AnyStage::Police($stage) => $call,
+            AnyStage::Shape($stage) => $call,
         }
     };
 }
@@ -135,16 +164,34 @@ pub struct Snapshot {
     pub pipelines: Vec<Pipeline>,
     /// The pipeline that each port's packets enter, by port number.
     pub entry: Vec<Option<PipelineId>>,
+    /// The ports that are VLANs of others.
+    pub vlans: Vlans,
 }
 
 impl Snapshot {
     /// A snapshot that drops everything, for a worker that has none yet.
     pub fn empty() -> Self {
-        Self { epoch: 0, pipelines: Vec::new(), entry: Vec::new() }
+        Self { epoch: 0, pipelines: Vec::new(), entry: Vec::new(), vlans: Vlans::default() }
     }
 
     /// Runs a burst, all of whose packets came in at `port`, through its pipelines. No packet is undecided afterwards.
     pub fn process(
+        &mut self,
+        port: PortId,
+        burst: &mut Burst,
+        cx: &mut Cx<'_>,
+        counts: &mut [StageCount; MAX_STAGES],
+    ) {
+        if self.vlans.receive(port, burst) {
+            self.process_mixed(burst, cx, counts);
+        } else {
+            self.enter(port, burst, cx, counts);
+        }
+        self.vlans.transmit(burst, cx);
+    }
+
+    #[inline]
+    fn enter(
         &mut self,
         port: PortId,
         burst: &mut Burst,

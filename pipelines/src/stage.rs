@@ -8,7 +8,7 @@
 
 use crate::stages::answer::Limits;
 use zsync_packet::burst::{Burst, Packet};
-use zsync_packet::frame::HEADROOM;
+use zsync_packet::frame::{Arena, HEADROOM};
 use zsync_packet::pool::Pool;
 use zsync_packet::verdict::{PortId, Verdict};
 
@@ -60,6 +60,42 @@ impl<'a> Cx<'a> {
         true
     }
 
+    /// Adds a packet of `len` bytes that came in at `port` to the burst, undecided, and gives its number there: a packet that
+    /// the calling stage kept a copy of goes on with it. `fill` as for [`Self::spawn`]. `None`, and nothing is made, when no
+    /// frame is free, `len` is 0 or does not fit in one, or the burst is full.
+    #[must_use]
+    pub fn join(
+        &mut self,
+        burst: &mut Burst,
+        port: PortId,
+        len: usize,
+        fill: impl FnOnce(&mut [u8]),
+    ) -> Option<usize> {
+        let (pool, _) = self.source.as_mut()?;
+        if len == 0 || len > pool.arena().frame_size().longest_packet() || burst.room() == 0 {
+            return None;
+        }
+        let mut frame = pool.alloc()?;
+        let (start, len) = (HEADROOM as u16, len as u16);
+        fill(pool.arena().bytes_mut(&mut frame, start, len));
+        match burst.push(Packet { frame, start, len, port }) {
+            Ok(()) => Some(burst.len() - 1),
+            Err(packet) => {
+                pool.free(packet.frame);
+                None
+            }
+        }
+    }
+
+    /// Lets `each` look at every packet that was made, change it, and decide about it anew.
+    pub(crate) fn each_made(&mut self, mut each: impl FnMut(&mut Made<'_>, Verdict) -> Verdict) {
+        let Some((pool, extra)) = &mut self.source else { return };
+        for spawned in &mut extra.made {
+            let verdict = spawned.verdict;
+            spawned.verdict = each(&mut Made { packet: &mut spawned.packet, arena: pool.arena() }, verdict);
+        }
+    }
+
     /// Whether `count` packets can be made now.
     pub fn can_spawn(&mut self, count: usize) -> bool {
         let Some((pool, extra)) = &mut self.source else { return false };
@@ -95,6 +131,22 @@ pub struct Spawned {
     pub verdict: Verdict,
     /// Nanoseconds that it is to be kept before it leaves.
     pub delay: u32,
+}
+
+/// A packet that a stage made, to change.
+pub(crate) struct Made<'a> {
+    packet: &'a mut Packet,
+    arena: &'a Arena,
+}
+
+impl Made<'_> {
+    /// Adds `count` bytes at its front, as they lie there, and gives all of it; nothing when there is no room.
+    pub(crate) fn prepend(&mut self, count: usize) -> Option<&mut [u8]> {
+        let count = u16::try_from(count).ok()?;
+        self.packet.start = self.packet.start.checked_sub(count)?;
+        self.packet.len += count;
+        Some(self.arena.bytes_mut(&mut self.packet.frame, self.packet.start, self.packet.len))
+    }
 }
 
 impl Extra {

@@ -11,6 +11,8 @@
 
 use crate::plan::{Work, plan};
 use crate::spec::{Spec, StageSpec};
+use crate::stages::mirror::Mirror;
+use crate::stages::reassemble::Reassemble;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -150,7 +152,14 @@ pub fn size(stage: &StageSpec, workers: usize) -> Option<StateSize> {
         | StageSpec::Route { .. }
         | StageSpec::MacSwap
         | StageSpec::Drop
-        | StageSpec::Punt => None,
+        | StageSpec::Punt
+        | StageSpec::Encap(_)
+        | StageSpec::Decap(_)
+        | StageSpec::Vlan(_) => None,
+        StageSpec::Police(spec) => Some(StateSize { shared: spec.state_bytes(), each: 0 }),
+        StageSpec::Shape(spec) => Some(StateSize { shared: spec.state_bytes(), each: 0 }),
+        StageSpec::Reassemble(spec) => Some(Reassemble::size(spec)),
+        StageSpec::Mirror(spec) => Mirror::size(spec),
     }
 }
 

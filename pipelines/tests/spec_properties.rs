@@ -158,6 +158,13 @@ prop_compose! {
             "",
             "[pipeline.p]\ninput = [\"lan\", \"wan\"]\nstages = [\"route.r\"]\n[route.r]\ntable = 7\nby-mark = { 0x10 = 9, 4 = 7, 0 = 254 }\n",
             "[pipeline.p]\ninput = [\"wan\"]\nstages = [\"patch.w\"]\n[patch.w]\npairs = [[\"wan\", \"lan\"]]\n",
+            "[pipeline.p]\ninput = [\"lan\"]\nstages = [\"reassemble\", \"decap.g\", \"vlan.v\", \"encap.g\", \"route\"]\n\
+             [decap.g]\ntunnel = \"gre\"\nlocal = \"2001:db8::1\"\nremote = \"2001:db8::2\"\n\
+             [encap.g]\ntunnel = { gre = 7 }\nlocal = \"192.0.2.1\"\nremote = \"192.0.2.2\"\nmtu = 1400\n\
+             [vlan.v]\naction = \"pop\"\nof = 7\n",
+            "[pipeline.p]\ninput = [\"lan\"]\nstages = [\"mirror.a\", \"mirror.b\", \"encap.v\", \"route\"]\n\
+             [mirror.a]\nto = \"wan\"\n[mirror.b]\nto = { file = '/tmp/we\"ird.pcap' }\none-in = 9\n\
+             [encap.v]\ntunnel = { vxlan = 0 }\nlocal = \"2001:DB8::1\"\nremote = \"2001:db8::2\"\n",
             "[pipeline.z]\ninput = [\"wan\"]\nstages = [\"route\"]\n[pipeline.a]\ninput = [\"lan\"]\nstages = [\"punt\"]\n",
             "[pipeline.p]\ninput = [\"lan\"]\nstages = [\"patch.w\"]\n[patch.w]\npairs = { lan = \"lan\" }\n[route.unused]\n",
         ]),

@@ -29,17 +29,67 @@ ring-size = 1024
 busy-poll = true
 replace = true
 promiscuous = true
+vlans = { guest = 100 }
 [port.b]
 netdev = "eth2"
 [pipeline.p]
 input = ["a"]
-stages = ["track.t", "nat.n", "route.r"]
+stages = ["mirror.m", "vlan.v", "reassemble.s", "decap.d", "police.l", "shape.s", "track.t", "nat.n", "encap.e", "route.r"]
 [pipeline.q]
 input = ["b"]
 stages = ["patch.w"]
+[mirror.m]
+to = "b"
+one-in = 100
+mark = 7
+snap = 128
+ring = 65536
+[vlan.v]
+of = 10
+action = { set = 20 }
+priority = 3
+tag = "802.1ad"
+[reassemble.s]
+datagrams = 1024
+timeout = "5s"
+[decap.d]
+tunnel = { vxlan = 100 }
+local = "192.0.2.1"
+remote = "192.0.2.2"
+udp-port = 8472
+to = { port = "b" }
+unknown = "drop"
+[encap.e]
+tunnel = { vxlan = 101 }
+local = "192.0.2.3"
+remote = "192.0.2.4"
+udp-port = 8473
+ttl = 32
+dscp = 10
+udp-checksum = "always"
+mtu = 9000
 [route.r]
 table = 100
 by-mark = { 7 = 9 }
+[police.l]
+meter = { srtcm = { excess-burst = "2MiB" } }
+rate = "100Mbit"
+burst = "1MiB"
+per = "source/24/56"
+subjects = 1024
+overhead = 24
+colour-aware = true
+green = { dscp = 10 }
+yellow = { dscp = 12, mark = 2 }
+red = "ecn"
+[shape.s]
+rate = "20kpps"
+burst = "100packets"
+limit = "50ms"
+ecn = "5ms"
+per = "flow"
+subjects = 2048
+overhead = 20
 [nat.n]
 masquerade = [{ output = "b", from = ["10.0.0.0/8", "fd00::1"] }]
 snat = [{ from = "10.0.0.0/8", to = ["203.0.113.0/28", "2001:db8::7"] }, { output = "a", to = "203.0.113.1" }]
@@ -196,7 +246,7 @@ fn with(section: &str, key: &str, value: &str) -> String {
 fn examples_and_defaults_follow_the_schema() {
     let schema = json_schema();
     valid(&document(FULL), &schema).unwrap();
-    for name in ["router", "patch"] {
+    for name in ["router", "patch", "policer"] {
         let path = format!("{}/examples/{name}.toml", env!("CARGO_MANIFEST_DIR"));
         valid(&document(&std::fs::read_to_string(path).unwrap()), &schema).unwrap();
     }

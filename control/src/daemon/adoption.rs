@@ -9,6 +9,7 @@ use super::routes::Routes;
 use super::states::States;
 use super::supervisor::{Kind, Phase};
 use crate::api::Call;
+use crate::netlink::links_now;
 use anyhow::{Context as _, Result, anyhow, bail};
 use rustix::fd::{AsFd, OwnedFd};
 use std::collections::HashMap;
@@ -41,7 +42,7 @@ pub(super) async fn begin(
                 .newest()
                 .cloned()
                 .ok_or_else(|| anyhow!("the running data plane's configuration is not in the history"))?;
-            let ports = port_numbers(&installation);
+            let ports = port_numbers(&installation, &spec);
             let routes = mirror(&spec, &ports).await?;
             let config = Config { entry, spec };
             let mut daemon =
@@ -74,7 +75,7 @@ pub(super) async fn begin(
         Err(error) => tracing::warn!("the running data plane cannot be adopted, and is replaced: {error:#}"),
     }
     let installation = Installation::open(&wanted, &paths, identity(&wanted.engine.user)?, secret()?, None)?;
-    let ports = port_numbers(&installation);
+    let ports = port_numbers(&installation, &wanted);
     let routes = match mirror(&wanted, &ports).await {
         Ok(routes) => routes,
         Err(error) => {
@@ -173,9 +174,26 @@ fn running_spec(given: &[(ToDataplane, Vec<OwnedFd>)]) -> Result<(Spec, u64)> {
     Ok((spec.ok_or_else(|| anyhow!("it has no configuration"))?, newest))
 }
 
-/// Numbers of ports by index of their netdevs.
-pub(super) fn port_numbers(installation: &Installation) -> HashMap<u32, u16> {
-    installation.ports.iter().map(|port| (port.ifindex, port.spec.id.0)).collect()
+/// Numbers of ports by index of their netdevs; of ports that are VLANs by that of the kernel's device for the VLAN.
+pub(super) fn port_numbers(installation: &Installation, spec: &Spec) -> HashMap<u32, u16> {
+    let mut numbers: HashMap<u32, u16> =
+        installation.ports.iter().map(|port| (port.ifindex, port.spec.id.0)).collect();
+    let named = spec.vlans.iter().filter_map(|vlan| Some((vlan, vlan.netdev.as_deref()?)));
+    let links = if spec.vlans.is_empty() { Vec::new() } else { links_now().unwrap_or_default() };
+    for (vlan, netdev) in named {
+        match links.iter().find(|link| link.name == netdev) {
+            Some(link) if !numbers.contains_key(&link.ifindex) => {
+                numbers.insert(link.ifindex, vlan.id.0);
+            }
+            Some(_) => tracing::error!(port = vlan.name, netdev, "the device is another port's already"),
+            None => tracing::error!(
+                port = vlan.name,
+                netdev,
+                "the device is not there, so no route leads to the port; `zsyncctl apply` looks again"
+            ),
+        }
+    }
+    numbers
 }
 
 /// The routing tables that a configuration uses, read from the kernel once.

@@ -206,8 +206,10 @@ impl Daemon {
     async fn put_in_force_live(&mut self, config: Config) -> Result<()> {
         self.states.prepare(&config.spec, self.installation.layout.workers.len())?;
         let mut fresh = None;
-        if tables_of(&config.spec) != tables_of(&self.config.spec) {
-            let ports = port_numbers(&self.installation);
+        if tables_of(&config.spec) != tables_of(&self.config.spec)
+            || config.spec.vlans != self.config.spec.vlans
+        {
+            let ports = port_numbers(&self.installation, &config.spec);
             fresh = Some(mirror(&config.spec, &ports).await?);
         }
         if let Err(error) = self.installation.apply_live(&config.spec) {
@@ -275,7 +277,7 @@ impl Daemon {
         // What stages keep is found by hashes under the old secret.
         let secret = self.installation.layout.secret;
         self.installation = Installation::open(spec, &self.paths, identity, secret, Some(punt))?;
-        let ports = port_numbers(&self.installation);
+        let ports = port_numbers(&self.installation, spec);
         self.routes = mirror(spec, &ports).await?;
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! The loop of the control process, and what it holds.
 
+use super::captures::Captures;
 use super::dataplane::{self, Dataplane};
 use super::history::{Entry, History};
 use super::installation::{Installation, Paths};
@@ -58,6 +59,7 @@ pub struct Daemon {
     pub(super) installation: Installation,
     pub(super) routes: Vec<Routes>,
     pub(super) states: States,
+    pub(super) captures: Captures,
     pub(super) dataplane: Option<Dataplane>,
     pub(super) phase: Phase,
     /// This installation has had a data plane, whose state the next one carries on from.
@@ -209,6 +211,7 @@ impl Daemon {
             installation,
             routes,
             states: States::default(),
+            captures: Captures::default(),
             dataplane: None,
             phase: Phase::starting(),
             launched: false,

@@ -247,7 +247,11 @@ fn open_queues(
 /// What the port's program is told.
 pub(super) fn steering(spec: &Spec, port: &Port) -> PortSteering {
     let prefix = |p: &zsync_pipelines::spec::Prefix| IpPrefix { addr: p.addr(), len: p.len() };
-    let pipeline = spec.pipeline_of(port.id);
+    // Those of its VLANs too: all of them are of one layer.
+    let pipeline = spec
+        .pipelines
+        .iter()
+        .find(|pipeline| pipeline.inputs.iter().any(|input| spec.device_of(*input) == port.id));
     PortSteering {
         layer3: pipeline.is_none_or(|pipeline| pipeline.layer() == Layer::L3),
         fallback_open: port.failover == Failover::Open,

@@ -277,6 +277,7 @@ impl Daemon {
         }
         self.check_hearts(now);
         self.free_memory();
+        self.captures.look(&self.config.spec, &self.states);
         if self.unconfirmed.as_ref().is_some_and(|unconfirmed| unconfirmed.deadline <= now) {
             self.take_back().await;
         }

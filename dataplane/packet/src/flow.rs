@@ -205,7 +205,7 @@ impl core::fmt::Debug for FlowKey {
 /// The ports of a transport that has them, twice the identifier of an echo, else zeros. A transport too short to have
 /// them is left to the stage that reads it; here it has zeros.
 #[inline]
-fn ports(protocol: u8, payload: &[u8], version: u8) -> (u16, u16) {
+pub fn ports(protocol: u8, payload: &[u8], version: u8) -> (u16, u16) {
     match protocol {
         protocol::TCP | protocol::UDP | protocol::UDP_LITE | protocol::DCCP | protocol::SCTP => {
             Ports::parse(payload).map_or((0, 0), |ports| (ports.source(), ports.destination()))

@@ -29,6 +29,8 @@ pub enum Verdict {
     Drop(DropReason),
     /// To this worker, which owns the packet's flow: it runs it through the pipelines from its input port on.
     Worker(u8),
+    /// Nowhere: a stage has taken all that it needs of it.
+    Consume,
 }
 
 macro_rules! reasons {

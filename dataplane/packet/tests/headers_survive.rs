@@ -5,8 +5,8 @@ use proptest::prelude::*;
 use zsync_packet::checksum::{self, Delta, Sum};
 use zsync_packet::flow::{FlowKey, HashKey};
 use zsync_packet::header::{
-    Arp, Ethernet, EthernetMut, HeaderError, Icmp, IcmpMut, Icmpv6, Icmpv6Mut, Ipv4, Ipv4Mut, Ipv6, Ipv6Mut,
-    Ports, PortsMut, Tcp, TcpMut, Udp, UdpMut, corpus, ethernet,
+    Arp, Ethernet, EthernetMut, Gre, HeaderError, Icmp, IcmpMut, Icmpv6, Icmpv6Mut, Ipv4, Ipv4Mut, Ipv6,
+    Ipv6Mut, Ports, PortsMut, Tcp, TcpMut, Udp, UdpMut, Vxlan, corpus, ethernet,
 };
 
 /// Asserts that `part` lies in `whole`.
@@ -63,6 +63,17 @@ fn read_all(bytes: &[u8]) -> usize {
     for v in [Udp::parse(bytes), Udp::parse_partial(bytes)].into_iter().flatten() {
         let _ =
             (v.source_port(), v.destination_port(), v.length(), v.checksum(), v.verify_checksum(Sum::ZERO));
+        inside(bytes, v.payload());
+        views += 1;
+    }
+    if let Ok(v) = Gre::parse(bytes) {
+        let _ = (v.protocol(), v.key(), v.sequence(), v.verify_checksum());
+        inside(bytes, v.payload());
+        assert_eq!(v.header_len() + v.payload().len(), bytes.len());
+        views += 1;
+    }
+    if let Ok(v) = Vxlan::parse(bytes) {
+        assert!(v.vni() <= 0xff_ffff);
         inside(bytes, v.payload());
         views += 1;
     }

@@ -171,6 +171,7 @@ fn gotos_lead_each_packet_to_its_pipeline() {
             Pipeline { name: "punt".into(), stages: place(Decide::PUNT) },
         ],
         entry: vec![Some(PipelineId(0))],
+        vlans: Vlans::default(),
     };
     let dropped = Verdict::Drop(DropReason::Configured);
     assert_eq!(gone(&mut snapshot, &[1, 0, 1]), [Verdict::Punt, dropped, Verdict::Punt]);
@@ -184,7 +185,8 @@ fn gotos_lead_each_packet_to_its_pipeline() {
 fn a_burst_may_go_to_more_pipelines_than_a_packet() {
     let stages = vec![Placed { label: "x".into(), number: 0, stage: AnyStage::Decide(Decide::PUNT) }];
     let pipelines = vec![Pipeline { name: "punt".into(), stages }; 40];
-    let mut snapshot = Snapshot { epoch: 1, pipelines, entry: vec![Some(PipelineId(0))] };
+    let mut snapshot =
+        Snapshot { epoch: 1, pipelines, entry: vec![Some(PipelineId(0))], vlans: Vlans::default() };
     let to: Vec<u16> = (0..40).collect();
     assert_eq!(gone(&mut snapshot, &to), [Verdict::Punt; 40]);
 }

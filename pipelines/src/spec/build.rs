@@ -8,15 +8,17 @@ use std::ops::Range;
 use super::datum::{Datum, Fields, Placed};
 use super::decode::{Document, Entry, defaults};
 use super::findings::Findings;
+use super::keys::MAX_PORTS;
 use super::kind::one_of;
-use super::model::{Control, Engine, Pipeline, Port, PortId, Spec, Stage, StageSpec, Steer, Workers};
-use super::names::{Names, PortNames};
+use super::model::{Control, Engine, Layer, Pipeline, Port, PortId, Spec, Stage, StageSpec, Steer, Workers};
+use super::names::{Names, PortNames, check_name};
 use super::nearest::nearest;
 use super::stage::{STAGES, StageKind, patched, stage_kind};
+use super::vlan::{VlanPort, vlan_ports};
 
 pub(crate) fn build(document: &Document, out: &mut Findings<'_>) -> Spec {
     let names = Names {
-        ports: PortNames::new(document.entries("port").map(|port| port.name.value.as_str())),
+        ports: port_names(document, out),
         pipelines: document.entries("pipeline").map(|pipeline| pipeline.name.value.clone()).collect(),
     };
     if names.ports.len() == 0 {
@@ -25,13 +27,17 @@ pub(crate) fn build(document: &Document, out: &mut Findings<'_>) -> Spec {
     let engine = engine(&document.single("engine"), out);
     let control = control(&document.single("control"));
     let ports = ports(document, &names.ports, out);
+    let vlans = vlans(document, &names.ports, out);
     let tables = StageTables::new(document, &names, out);
     let mut pipelines = Pipelines { names: &names, tables, entered: BTreeMap::new() };
     let built: Vec<_> = document.entries("pipeline").map(|entry| pipelines.pipeline(entry, out)).collect();
     let places: Vec<_> = document.entries("pipeline").map(|entry| entry.name.span.clone()).collect();
     super::loops::refuse(&built, &places, out);
+    super::police::refuse_strangers(document, &built, out);
     pipelines.warn_of_unused(document, out);
-    Spec { engine, control, ports, pipelines: built }
+    let spec = Spec { engine, control, ports, vlans, pipelines: built };
+    one_layer(&spec, document, out);
+    spec
 }
 
 fn engine(fields: &Fields, out: &mut Findings<'_>) -> Engine {
@@ -96,6 +102,69 @@ fn ports(document: &Document, names: &PortNames, out: &mut Findings<'_>) -> Vec<
         });
     }
     ports
+}
+
+/// A device's packets are looked at as frames or as IP packets, those of its VLANs like its own: which of them the kernel gets
+/// is decided before anybody looks at the tag.
+fn one_layer(spec: &Spec, document: &Document, out: &mut Findings<'_>) {
+    for entry in document.entries("pipeline") {
+        let Some(this) = spec.pipelines.iter().find(|pipeline| pipeline.name == entry.name.value) else {
+            continue;
+        };
+        for input in entry.fields.items("input") {
+            let device = |id| spec.device_of(id);
+            let Some(id) = this.inputs.iter().find(|id| spec.port_name(**id) == input.value.text()) else {
+                continue;
+            };
+            let other = spec.pipelines.iter().find(|other| {
+                other.layer() != this.layer()
+                    && this.layer() == Layer::L2
+                    && other.inputs.iter().any(|other| device(*other) == device(*id))
+            });
+            if let Some(other) = other {
+                let message = format!(
+                    "pipeline \"{}\" takes frames from \"{}\", and \"{}\" takes IP packets from the same device",
+                    this.name,
+                    input.value.text(),
+                    other.name
+                );
+                out.error(&input.span, message).help("a device and its VLANs are all bridged, or all routed");
+            }
+        }
+    }
+}
+
+/// The names of the ports and of their VLANs.
+fn port_names(document: &Document, out: &mut Findings<'_>) -> PortNames {
+    let mut names = PortNames::new(document.entries("port").map(|port| port.name.value.as_str()));
+    let vlans = |entry: &'_ Entry| match entry.fields.at("vlans").map(|vlans| &vlans.value) {
+        Some(Datum::ByPort(vlans)) => vlans.iter().map(|(name, _)| name.clone()).collect(),
+        _ => Vec::new(),
+    };
+    let vlans: Vec<Placed<String>> = document.entries("port").flat_map(vlans).collect();
+    vlans.iter().for_each(|name| check_name(name, "port", out));
+    for taken in names.add_vlans(vlans.iter()) {
+        out.error(&taken.span, format!("there is another port \"{}\"", taken.value))
+            .help("a VLAN that is a port has a name of its own");
+    }
+    if let Some(last) = vlans.last().filter(|_| names.len() > MAX_PORTS) {
+        out.error(&last.span, format!("there are {} ports, VLANs among them", names.len()))
+            .expected(format!("at most {MAX_PORTS}"));
+    }
+    names
+}
+
+/// The VLANs that are ports, in order of their ids.
+fn vlans(document: &Document, names: &PortNames, out: &mut Findings<'_>) -> Vec<VlanPort> {
+    let mut vlans = Vec::new();
+    for entry in document.entries("port") {
+        let parent = names.id(&entry.name.value).unwrap_or(PortId(u16::MAX));
+        if let Some(of_port) = entry.fields.at("vlans") {
+            vlans.extend(vlan_ports(parent, &of_port.value, names, out));
+        }
+    }
+    vlans.sort_by_key(|vlan| vlan.id);
+    vlans
 }
 
 /// The tables of stages by their label, as in `route.main`.

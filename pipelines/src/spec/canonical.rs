@@ -6,6 +6,8 @@ use std::fmt::{Display, Write as _};
 
 use super::model::{Amount, Port, PortId, Spec, StageSpec, Steer, Workers};
 use super::quantity::show_duration;
+use super::vlan::vlans_text;
+use super::{police, shape};
 
 /// A section's values by key, in the order of its keys.
 pub(crate) type Rows = Vec<(&'static str, Text)>;
@@ -50,7 +52,9 @@ pub(crate) fn sections(spec: &Spec) -> BTreeMap<String, Rows> {
     sections.insert("engine".to_owned(), engine(spec));
     sections.insert("control".to_owned(), control(spec));
     for each in &spec.ports {
-        sections.insert(format!("port.{}", each.name), port(each));
+        let mut rows = port(each);
+        rows.push(("vlans", vlans_text(spec, each.id)));
+        sections.insert(format!("port.{}", each.name), rows);
     }
     for pipeline in &spec.pipelines {
         let inputs = pipeline.inputs.iter().map(|id| port_name(spec, *id)).collect();
@@ -116,12 +120,19 @@ fn stage_rows(spec: &Spec, stage: &StageSpec) -> Rows {
             let mut pairs = Vec::new();
             for (input, output) in map.iter().enumerate() {
                 if let (Ok(input), Some(output)) = (u16::try_from(input), output) {
-                    let input = spec.port_by_id(PortId(input)).map_or("", |port| &port.name);
+                    let input = spec.port_name(PortId(input));
                     pairs.push(format!("{input} = {}", port_name(spec, *output)));
                 }
             }
             vec![("pairs", Text::One(format!("{{ {} }}", pairs.join(", "))))]
         }
+        StageSpec::Police(spec) => raw(police::rows(spec)),
+        StageSpec::Shape(spec) => raw(shape::rows(spec)),
+        StageSpec::Reassemble(stage) => stage.rows(),
+        StageSpec::Encap(stage) => stage.rows(),
+        StageSpec::Decap(stage) => stage.rows(spec),
+        StageSpec::Vlan(stage) => stage.rows(),
+        StageSpec::Mirror(stage) => stage.rows(spec),
         StageSpec::Route { table, by_mark } => {
             let entries: Vec<String> =
                 by_mark.iter().map(|(mark, table)| format!("{mark} = {table}")).collect();
@@ -135,8 +146,13 @@ fn stage_rows(spec: &Spec, stage: &StageSpec) -> Rows {
     }
 }
 
+/// Values that are TOML already.
+fn raw(rows: Vec<(&'static str, String)>) -> Rows {
+    rows.into_iter().map(|(key, value)| (key, Text::One(value))).collect()
+}
+
 pub(crate) fn port_name(spec: &Spec, id: PortId) -> String {
-    quoted(spec.port_by_id(id).map_or("", |port| &port.name))
+    quoted(spec.port_name(id))
 }
 
 pub(crate) fn amount(amount: Amount) -> Text {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::kind::{Kind, Text};
 use super::model::{Failover, HugePages, Idle, Mode};
 use super::stage::STAGES;
+use super::vlan;
 
 /// One key of a section.
 #[derive(Debug)]
@@ -241,6 +242,14 @@ const PORT: &[Key] = &[
         default: Some("false"),
         reach: Reach::Live,
         about: "Whether the device takes packets for any MAC address.",
+    },
+    Key {
+        name: "vlans",
+        kind: Kind::ByPort(&Kind::Either(&[vlan::ID, Kind::Table(vlan::PORT)])),
+        default: Some("{}"),
+        reach: Reach::Live,
+        about: "VLANs of this device that are ports of their own, by name: { guest = 100 }, or { guest = { id = 100, netdev = \
+                \"eth1.100\" } } with the kernel's device for it, whose routes are the port's.",
     },
 ];
 

@@ -11,7 +11,14 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::address::{Prefix, Service};
+use super::mirror::MirrorSpec;
 use super::nat::NatSpec;
+use super::police::PoliceSpec;
+use super::reassemble::ReassembleSpec;
+use super::shape::ShapeSpec;
+use super::tunnel::{DecapSpec, EncapSpec};
+use super::vlan::{VlanPort, VlanSpec};
+use crate::tables::meter::subject::Per;
 
 /// A whole configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +29,9 @@ pub struct Spec {
     pub control: Control,
     /// In the order of the file; at most 64.
     pub ports: Vec<Port>,
+    /// VLANs that are ports, in order of their numbers, which follow those of the ports with a device; 64 ports in all.
+    #[serde(default)]
+    pub vlans: Vec<VlanPort>,
     /// In the order of the file; at most 64.
     pub pipelines: Vec<Pipeline>,
 }
@@ -37,6 +47,27 @@ impl Spec {
     #[must_use]
     pub fn port_by_id(&self, id: PortId) -> Option<&Port> {
         self.ports.iter().find(|port| port.id == id)
+    }
+
+    /// Ports there are, with a device or as a VLAN of one.
+    #[must_use]
+    pub fn port_count(&self) -> usize {
+        self.ports.len() + self.vlans.len()
+    }
+
+    /// The name of the port with that id, with a device or as a VLAN of one; empty when there is none.
+    #[must_use]
+    pub fn port_name(&self, id: PortId) -> &str {
+        let vlan = || self.vlans.iter().find(|vlan| vlan.id == id).map(|vlan| vlan.name.as_str());
+        self.port_by_id(id).map(|port| port.name.as_str()).or_else(vlan).unwrap_or("")
+    }
+
+    /// The port with a device by which the packets of port `id` come and go; itself, when it has one.
+    #[must_use]
+    pub fn device_of(&self, id: PortId) -> PortId {
+        let parent = |id| self.vlans.iter().find(|vlan| vlan.id == id).map(|vlan| vlan.parent);
+        let outer = parent(id).unwrap_or(id);
+        parent(outer).unwrap_or(outer)
     }
 
     /// Whether some stage looks at the transport: then all pipelines parse as far as that.
@@ -126,11 +157,13 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// What the pipeline looks at: frames as such when it patches ports together, else IP packets.
+    /// What the pipeline looks at: frames as such when it patches ports together or begins with putting frames into a tunnel,
+    /// else IP packets.
     #[must_use]
     pub fn layer(&self) -> Layer {
         let patched = self.stages.iter().any(|stage| matches!(stage.spec, StageSpec::Patch { .. }));
-        if patched { Layer::L2 } else { Layer::L3 }
+        let first = self.stages.iter().find_map(|stage| stage.spec.layer());
+        if patched || first == Some(Layer::L2) { Layer::L2 } else { Layer::L3 }
     }
 }
 
@@ -177,6 +210,20 @@ pub enum StageSpec {
     Punt,
     /// Lets source and destination MAC address change places.
     MacSwap,
+    /// Drops or marks what is beyond a rate.
+    Police(PoliceSpec),
+    /// Lets what is beyond a rate wait.
+    Shape(ShapeSpec),
+    /// Lets fragments be treated as their first one is.
+    Reassemble(ReassembleSpec),
+    /// Puts packets into a tunnel.
+    Encap(EncapSpec),
+    /// Takes packets out of a tunnel.
+    Decap(DecapSpec),
+    /// Puts VLAN tags on, takes them off or changes them.
+    Vlan(VlanSpec),
+    /// Copies packets to a port or into a file.
+    Mirror(MirrorSpec),
 }
 
 impl StageSpec {
@@ -199,7 +246,29 @@ impl StageSpec {
     /// Whether it looks at the transport, so that packets must be parsed as far as that.
     #[must_use]
     pub fn is_deep(&self) -> bool {
-        !matches!(self, Self::Patch { .. } | Self::Route { .. } | Self::Drop | Self::Punt | Self::MacSwap)
+        match self {
+            Self::Patch { .. }
+            | Self::Route { .. }
+            | Self::Drop
+            | Self::Punt
+            | Self::MacSwap
+            | Self::Encap(_)
+            | Self::Vlan(_)
+            | Self::Mirror(_) => false,
+            Self::Police(PoliceSpec { per, .. }) | Self::Shape(ShapeSpec { per, .. }) => *per != Per::All,
+            _ => true,
+        }
+    }
+
+    /// What it works on; nothing for one that takes whatever comes.
+    #[must_use]
+    pub fn layer(&self) -> Option<Layer> {
+        match self {
+            Self::Patch { .. } => Some(Layer::L2),
+            Self::Encap(encap) if encap.tunnel.carrier.carries_frames() => Some(Layer::L2),
+            Self::Vlan(_) | Self::Mirror(_) => None,
+            _ => Some(Layer::L3),
+        }
     }
 
     /// Whether it asks for the state of a packet's connection, so that `track` must stand ahead.
@@ -217,10 +286,17 @@ impl StageSpec {
         self.is_track() || self.wants_states()
     }
 
+    /// Whether it counts packets, so that each must come to it once: a packet that goes to its flow's owner runs through the
+    /// pipeline again.
+    #[must_use]
+    pub fn counts(&self) -> bool {
+        matches!(self, Self::Police(_) | Self::Shape(_))
+    }
+
     /// Whether fragments must have the ports of their first one.
     #[must_use]
     pub fn wants_whole_packets(&self) -> bool {
-        self.is_deep()
+        self.is_deep() && !matches!(self, Self::Reassemble(_) | Self::Decap(_))
     }
 
     /// Whether it tracks connections.

@@ -68,6 +68,25 @@ impl PortNames {
         Self { ids }
     }
 
+    /// Adds the names of VLANs, whose ids follow those of the others; gives those that were taken.
+    pub(crate) fn add_vlans<'n>(
+        &mut self,
+        names: impl Iterator<Item = &'n Placed<String>>,
+    ) -> Vec<&'n Placed<String>> {
+        let mut taken = Vec::new();
+        let mut new: BTreeMap<&str, &Placed<String>> = BTreeMap::new();
+        for name in names {
+            if self.ids.contains_key(&name.value) || new.insert(&name.value, name).is_some() {
+                taken.push(name);
+            }
+        }
+        for (name, _) in new {
+            let id = u16::try_from(self.ids.len()).unwrap_or(u16::MAX);
+            self.ids.insert(name.to_owned(), PortId(id));
+        }
+        taken
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.ids.len()
     }
@@ -77,7 +96,7 @@ impl PortNames {
     }
 
     pub(crate) fn name(&self, id: PortId) -> &str {
-        self.ids.keys().nth(usize::from(id.0)).map_or("", String::as_str)
+        self.ids.iter().find(|(_, known)| **known == id).map_or("", |(name, _)| name.as_str())
     }
 
     /// The port of a name that stands as text in the file; reports one that there is not.

@@ -8,9 +8,15 @@ use super::decode::defaults;
 use super::findings::Findings;
 use super::keys::{Key, MAX_PORTS, Reach, Section};
 use super::kind::{Kind, Text};
+use super::mirror::{MIRROR, mirror};
 use super::model::{PortId, StageSpec};
 use super::names::{Names, PortNames};
 use super::nat::{NAT, nat};
+use super::police::{POLICE, police};
+use super::reassemble::{REASSEMBLE, reassemble};
+use super::shape::{SHAPE, shape};
+use super::tunnel::{DECAP, ENCAP, decap, encap};
+use super::vlan::{VLAN, vlan};
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
@@ -57,6 +63,30 @@ pub(crate) static STAGES: &[StageKind] = &[
         build: |fields, _, _, _| route(fields),
     },
     StageKind {
+        name: "police",
+        section: Some(Section {
+            name: "police",
+            named: Some(MAX_TABLES),
+            keys: POLICE,
+            about: "Drops or marks what is beyond a rate.",
+        }),
+        bare: false,
+        decides: false,
+        build: |fields, path, _, out| StageSpec::Police(police(fields, path, out)),
+    },
+    StageKind {
+        name: "shape",
+        section: Some(Section {
+            name: "shape",
+            named: Some(MAX_TABLES),
+            keys: SHAPE,
+            about: "Lets what is beyond a rate wait.",
+        }),
+        bare: false,
+        decides: false,
+        build: |fields, path, _, out| StageSpec::Shape(shape(fields, path, out)),
+    },
+    StageKind {
         name: "nat",
         section: Some(Section {
             name: "nat",
@@ -86,6 +116,66 @@ pub(crate) static STAGES: &[StageKind] = &[
         bare: true,
         decides: false,
         build: |_, _, _, _| StageSpec::MacSwap,
+    },
+    StageKind {
+        name: "reassemble",
+        section: Some(Section {
+            name: "reassemble",
+            named: Some(MAX_TABLES),
+            keys: REASSEMBLE,
+            about: "Lets every fragment be treated as the first one of its datagram is.",
+        }),
+        bare: true,
+        decides: false,
+        build: reassemble,
+    },
+    StageKind {
+        name: "encap",
+        section: Some(Section {
+            name: "encap",
+            named: Some(MAX_TABLES),
+            keys: ENCAP,
+            about: "Puts packets into a tunnel.",
+        }),
+        bare: false,
+        decides: false,
+        build: encap,
+    },
+    StageKind {
+        name: "decap",
+        section: Some(Section {
+            name: "decap",
+            named: Some(MAX_TABLES),
+            keys: DECAP,
+            about: "Takes packets out of a tunnel.",
+        }),
+        bare: false,
+        decides: false,
+        build: decap,
+    },
+    StageKind {
+        name: "vlan",
+        section: Some(Section {
+            name: "vlan",
+            named: Some(MAX_TABLES),
+            keys: VLAN,
+            about: "Puts VLAN tags on, takes them off or changes them.",
+        }),
+        bare: false,
+        decides: false,
+        build: vlan,
+    },
+    StageKind {
+        name: "mirror",
+        section: Some(Section {
+            name: "mirror",
+            named: Some(MAX_TABLES),
+            keys: MIRROR,
+            about: "Copies packets to a port or into a capture file.",
+        }),
+        bare: false,
+        decides: false,
+        build: mirror,
     },
     StageKind { name: "drop", section: None, bare: true, decides: true, build: |_, _, _, _| StageSpec::Drop },
     StageKind { name: "punt", section: None, bare: true, decides: true, build: |_, _, _, _| StageSpec::Punt },

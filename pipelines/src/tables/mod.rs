@@ -2,8 +2,12 @@
 
 #![forbid(unsafe_code)]
 
+pub mod capture_ring;
 pub mod fib;
 pub mod flow;
+pub mod fragments;
 pub mod index;
+pub mod meter;
 pub mod nat;
+pub mod parked;
 pub mod records;

@@ -1,6 +1,6 @@
 //! Header views: what the bytes of a packet say, read and rewritten where they lie.
 //!
-//! Owns the layouts of Ethernet (with VLAN tags), ARP, IPv4, IPv6, UDP, TCP, ICMP and ICMPv6. A view is made by
+//! Owns the layouts of Ethernet (with VLAN tags), ARP, IPv4, IPv6, UDP, TCP, ICMP, ICMPv6, VXLAN and GRE. A view is made by
 //! `parse`, which checks everything that an accessor relies on and refuses the rest with a [`HeaderError`].
 //!
 //! **After `parse`, no accessor can panic.** A view keeps its fixed header as a reference to an array
@@ -19,6 +19,7 @@ pub mod build;
 pub mod corpus;
 pub mod ethernet;
 pub mod extension;
+pub mod gre;
 pub mod icmp;
 pub mod icmpv6;
 pub mod ipv4;
@@ -27,10 +28,12 @@ pub mod options;
 pub mod ports;
 pub mod tcp;
 pub mod udp;
+pub mod vxlan;
 
 pub use arp::Arp;
 pub use ethernet::{Ethernet, EthernetMut, Mac, VlanTag};
 pub use extension::{Extension, Extensions, Upper};
+pub use gre::Gre;
 pub use icmp::{Icmp, IcmpMut};
 pub use icmpv6::{Icmpv6, Icmpv6Mut};
 pub use ipv4::{Ipv4, Ipv4Mut};
@@ -38,6 +41,7 @@ pub use ipv6::{Ipv6, Ipv6Mut};
 pub use ports::{Ports, PortsMut};
 pub use tcp::{Tcp, TcpFlags, TcpMut};
 pub use udp::{Udp, UdpMut};
+pub use vxlan::Vxlan;
 
 /// Why bytes are not the header that was looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
@@ -73,6 +77,9 @@ pub enum HeaderError {
     /// ARP for other addresses than Ethernet and IPv4.
     #[error("ARP for other than Ethernet and IPv4 addresses")]
     UnsupportedAddresses,
+    /// A flag that must be set is not, or one is set that says what is not understood.
+    #[error("a flag is missing that must be set, or one is set that is not understood")]
+    BadFlags,
 }
 
 /// EtherTypes (IANA "IEEE 802 Numbers") that the views know.
@@ -81,6 +88,8 @@ pub mod ether_type {
     pub const IPV4: u16 = 0x0800;
     /// ARP.
     pub const ARP: u16 = 0x0806;
+    /// An Ethernet frame in GRE (transparent Ethernet bridging, RFC 1701).
+    pub const TEB: u16 = 0x6558;
     /// An 802.1Q tag (the customer's).
     pub const VLAN: u16 = 0x8100;
     /// An 802.1ad tag (the provider's).
@@ -109,6 +118,8 @@ pub mod protocol {
     pub const ROUTING: u8 = 43;
     /// IPv6 fragment header.
     pub const FRAGMENT: u8 = 44;
+    /// Generic routing encapsulation.
+    pub const GRE: u8 = 47;
     /// IPsec encapsulating security payload.
     pub const ESP: u8 = 50;
     /// IPsec authentication header.
