@@ -34,7 +34,7 @@ vlans = { guest = 100 }
 netdev = "eth2"
 [pipeline.p]
 input = ["a"]
-stages = ["mirror.m", "vlan.v", "reassemble.s", "decap.d", "police.l", "shape.s", "nat.n", "encap.e", "route.r"]
+stages = ["mirror.m", "vlan.v", "reassemble.s", "decap.d", "police.l", "shape.s", "track.t", "nat.n", "encap.e", "route.r"]
 [pipeline.q]
 input = ["b"]
 stages = ["patch.w"]
@@ -96,12 +96,35 @@ snat = [{ from = "10.0.0.0/8", to = ["203.0.113.0/28", "2001:db8::7"] }, { outpu
 forward = [{ to = "203.0.113.1", port = "tcp/443", target = "10.0.0.5:8443" }]
 static = [{ internal = "10.0.0.8", external = "203.0.113.8" }]
 prefix = [{ internal = "fd00:1::/48", external = "2001:db8:1::/48", output = "b" }]
-table = 100
+table = 101
 filtering = "endpoint-independent"
 ports = "10000-59999"
 block = 64
 blocks-per-client = 2
 mappings = 1024
+[track.t]
+capacity = 1000
+translations = 500
+half-open = 20
+per-source = 30
+drop-invalid = false
+loose = false
+liberal = true
+windows = false
+tcp-syn-sent = "1s"
+tcp-syn-received = "2m"
+tcp-established = "3h"
+tcp-fin-wait = "4s"
+tcp-close-wait = "5s"
+tcp-last-ack = "6s"
+tcp-time-wait = "7s"
+tcp-close = "8s"
+tcp-retransmission = "9s"
+tcp-unacknowledged = "11s"
+udp = "12s"
+udp-stream = "13s"
+icmp = "14s"
+other = "15s"
 [patch.w]
 pairs = { b = "a" }
 "#;

@@ -23,6 +23,7 @@ use zsync_packet::verdict::{DropReason, Verdict};
 
 mod icmp;
 mod judge;
+mod quick;
 mod rules;
 pub mod segment;
 pub mod states;

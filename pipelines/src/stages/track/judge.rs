@@ -3,12 +3,14 @@
 //! Owns nothing. Keeps true: whatever the bytes are, one packet changes one flow at most, besides those that make room for it.
 
 use super::icmp::{self, Message};
+use super::quick::quick;
 use super::rules::Rules;
 use super::segment::{BadSegment, Segment};
 use super::states::State;
 use super::tcp::{Connection, Outcome, Packed, Seen};
 use super::window::{Side, after, before};
 use crate::tables::flow::{self, FlowId, Flows, Hot, bit};
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use zsync_packet::burst::{Facts, FlowState, Fragment};
 use zsync_packet::flow::FlowKey;
@@ -126,6 +128,16 @@ impl Judge<'_> {
             last_end: hot.last(),
             sides: [&cold[0], &cold[1], &cold[2], &cold[3]].map(|word| word.load(Relaxed)),
         };
+        const OPEN: u64 = bit::REPLIED | bit::ASSURED;
+        let mut quickly = packed;
+        if bits & OPEN == OPEN
+            && let Some(life) = quick(&mut quickly, reply, segment, &self.rules.tcp)
+        {
+            refresh(hot, self.now, life);
+            store(hot, cold, &packed, &quickly);
+            hot.set_bits(bits & !OWN | quickly.bits);
+            return self.of(id, bits, reply, FlowState::Established);
+        }
         let mut connection = Connection::unpack(&packed);
         let mut seen = Seen { reply: bits & bit::REPLIED != 0, assured: bits & bit::ASSURED != 0 };
         let state = if reply || seen.reply { FlowState::Established } else { FlowState::New };
@@ -146,14 +158,7 @@ impl Judge<'_> {
         let invalid = matches!(outcome, Outcome::Invalid | Outcome::InvalidCut(_));
         seen.reply |= reply && !invalid;
         let new = connection.pack();
-        if new.last_end != packed.last_end {
-            hot.set_last(new.last_end);
-        }
-        for ((word, old), new) in cold.iter().zip(packed.sides).zip(new.sides) {
-            if old != new {
-                word.store(new, Relaxed);
-            }
-        }
+        store(hot, cold, &packed, &new);
         let new_bits = bits & bit::MARKED | new.bits | common(seen, connection.state);
         if new_bits != bits {
             self.flows.settle(id, new_bits);
@@ -350,6 +355,19 @@ impl Judge<'_> {
         self.flows.settle(id, bits & !OWN | connection.pack().bits);
         let established = reply || bits & bit::REPLIED != 0;
         self.of(id, bits, reply, if established { FlowState::Established } else { FlowState::New })
+    }
+}
+
+/// Stores what has changed of a connection, but for its bits.
+#[inline]
+fn store(hot: Hot<'_>, cold: &[AtomicU64; 4], old: &Packed, new: &Packed) {
+    if new.last_end != old.last_end {
+        hot.set_last(new.last_end);
+    }
+    for ((word, old), new) in cold.iter().zip(old.sides).zip(new.sides) {
+        if old != new {
+            word.store(new, Relaxed);
+        }
     }
 }
 

@@ -150,15 +150,26 @@ impl<'a> Segment<'a> {
         self.flags.contains(flags)
     }
 
+    /// 16 bits of a hash, by which a segment that comes again is known.
+    #[inline]
+    pub(super) fn print(&self) -> u16 {
+        let mixed = self.sequence.wrapping_mul(0x9e37_79b1)
+            ^ self.acknowledgement.wrapping_mul(0x85eb_ca6b)
+            ^ u32::from(self.window).wrapping_mul(0xc2b2_ae35);
+        (mixed >> 16) as u16
+    }
+
+    /// Whether it has no options, or a timestamp alone, as nearly all have: two NOPs, kind 8, length 10 (RFC 7323, appendix A).
+    #[inline]
+    pub(super) fn tells_no_blocks(&self) -> bool {
+        self.options.is_empty() || (self.options.len() == 12 && self.options.starts_with(&[1, 1, 8, 10]))
+    }
+
     /// The highest sequence number that it acknowledges: the right edge of its last SACK block beyond `acknowledgement`
     /// (RFC 2018 §3), else that itself.
     #[inline]
     pub fn selective(&self, acknowledgement: u32) -> u32 {
-        // Nearly all segments have a timestamp alone: two NOPs, kind 8, length 10 (RFC 7323, appendix A).
-        if self.options.is_empty() || (self.options.len() == 12 && self.options.starts_with(&[1, 1, 8, 10])) {
-            return acknowledgement;
-        }
-        self.highest_block(acknowledgement)
+        if self.tells_no_blocks() { acknowledgement } else { self.highest_block(acknowledgement) }
     }
 
     #[cold]

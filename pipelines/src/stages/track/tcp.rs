@@ -91,18 +91,15 @@ impl Last {
 
     /// Notes an ACK, and whether it is the one before again.
     #[inline]
-    pub(super) fn repeats(&mut self, reply: bool, sequence: u32, ack: u32, end: u32, window: u16) {
-        let mixed = sequence.wrapping_mul(0x9e37_79b1)
-            ^ ack.wrapping_mul(0x85eb_ca6b)
-            ^ u32::from(window).wrapping_mul(0xc2b2_ae35);
-        let print = (mixed >> 16) as u16;
-        if self.reply == reply && self.print == print && self.end == end {
+    pub(super) fn repeats(&mut self, reply: bool, segment: &Segment<'_>) {
+        let print = segment.print();
+        if self.reply == reply && self.print == print && self.end == segment.end {
             self.retransmits = (self.retransmits + 1).min(3);
         } else {
-            (self.reply, self.print, self.end) = (reply, print, end);
+            (self.reply, self.print, self.end) = (reply, print, segment.end);
             self.retransmits = 0;
         }
-        self.open = window != 0;
+        self.open = segment.window != 0;
     }
 }
 

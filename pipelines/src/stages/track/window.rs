@@ -19,7 +19,7 @@ use super::tcp::Connection;
 use zsync_packet::header::TcpFlags;
 
 /// The least that is taken for a window when an acknowledgement is judged too old (`MAXACKWINCONST`), in bytes.
-const LEAST_ACK_WINDOW: u32 = 66_000;
+pub(super) const LEAST_ACK_WINDOW: u32 = 66_000;
 
 /// What is known of the numbers that one end sends and takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -192,7 +192,7 @@ impl Connection {
             receiver.flags &= !Side::UNACKNOWLEDGED;
         }
         if kind == Kind::Ack {
-            self.last.repeats(reply, sequence, ack, end, segment.window);
+            self.last.repeats(reply, segment);
         }
         Fit::In
     }

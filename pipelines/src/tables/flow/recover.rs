@@ -72,30 +72,29 @@ impl Flows {
             return;
         };
         let key = hot.key();
+        let mut live = hot.life() != 0;
         match change {
-            Change::Create if hot.life() != 0 => {
-                let hash = self.hash(&key);
-                let known = self.index.find(hash, |number| number == id.0).is_some();
-                if !known && self.index.insert(hash, id.0).is_err() {
+            Change::Create if live => {
+                live = self.is_known(id, &key) || self.index.insert(self.hash(&key), id.0).is_ok();
+                if !live {
                     self.records.free(id.0);
                 }
             }
             Change::Remove => {
                 self.unlink(id);
                 self.records.free(id.0);
+                live = false;
             }
-            Change::Translate if hot.life() != 0 => {
-                if let Some(reply) = self.translation(id) {
-                    let hash = self.hash(&reply);
-                    let known = self.index.find(hash, |number| number == id.0).is_some();
-                    if !known && self.index.insert(hash, id.0).is_err() {
-                        hot.set_translation(0); // the sweep finds the record
-                    }
+            Change::Translate if live => {
+                if let Some(reply) = self.translation(id)
+                    && !self.is_known(id, &reply)
+                    && self.index.insert(self.hash(&reply), id.0).is_err()
+                {
+                    hot.set_translation(0); // the sweep finds the record
                 }
             }
             _ => {}
         }
-        let live = hot.life() != 0;
         let before = match intent >> 48 & 3 {
             0 => 0,
             1 => bit::WEAK,

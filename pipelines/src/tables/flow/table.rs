@@ -395,6 +395,11 @@ impl Flows {
     /// Removes a flow, and its translation.
     pub fn remove(&self, id: FlowId) {
         let Some(hot) = self.hot(id).filter(|hot| hot.life() != 0) else { return };
+        if !self.is_known(id, &hot.key()) {
+            // No flow any more: a record that a kill has left behind, and that could not be freed at once.
+            self.records.free(id.0);
+            return;
+        }
         let slots = self.sources.slots(&hot.key(), &self.secret);
         let source = self.sources.both(slots);
         self.announce(Change::Remove, id, hot.bits(), source);
@@ -403,6 +408,11 @@ impl Flows {
         self.unlink(id);
         self.records.free(id.0);
         self.done();
+    }
+
+    /// Whether a flow is in the index under this key.
+    pub(super) fn is_known(&self, id: FlowId, key: &FlowKey) -> bool {
+        self.index.find(self.hash(key), |number| number == id.0).is_some()
     }
 
     /// Takes a flow out of the index, and its translation away.
