@@ -85,7 +85,7 @@ pub fn compile(spec: &Spec, epoch: u64, with: &Resources) -> Result<Snapshot, Co
     if stages > MAX_STAGES {
         return Err(CompileError::TooManyStages { stages });
     }
-    let mut compiler = Compiler { with, deep: spec.is_deep(), flows: BTreeMap::new() };
+    let mut compiler = Compiler { with, deep: spec.is_deep(), flows: BTreeMap::new(), nats: BTreeMap::new() };
     let mut entry = vec![None; spec.ports.len()];
     let mut pipelines = Vec::new();
     let mut number = 0;
@@ -133,6 +133,8 @@ struct Compiler<'w> {
     deep: bool,
     /// One for each label, whichever pipelines name it.
     flows: BTreeMap<String, Shards>,
+    /// The label of the `track` stage ahead of each `nat` stage.
+    nats: BTreeMap<String, String>,
 }
 
 impl Compiler<'_> {
@@ -180,6 +182,10 @@ impl Compiler<'_> {
     ) -> Result<Nat, CompileError> {
         let addresses = |port: &PortFacts| port.v4.map(Into::into).into_iter().chain(port.v6.map(Into::into));
         let own: Vec<Vec<IpAddr>> = self.with.ports.iter().map(|port| addresses(port).collect()).collect();
+        let ahead = tracked.map_or("", |(label, _)| label).to_owned();
+        if self.nats.entry(label.to_owned()).or_insert_with(|| ahead.clone()) != &ahead {
+            return Err(CompileError::Nat { stage: label.to_owned(), source: NatError::OtherFlows });
+        }
         let resources = NatResources {
             own: &own,
             fib: self.with.fibs.get(&spec.table).cloned(),

@@ -216,7 +216,7 @@ impl Model {
             if !next() {
                 return;
             }
-            nat.hold(&FlowKey::from_words(*original), reply);
+            nat.hold(&FlowKey::from_words(*original), reply, 0, |_| false);
         }
         for n in 0..nat.mappings.end() {
             if !next() {
