@@ -214,12 +214,12 @@ impl Nat {
     #[cold]
     fn alone(&self, burst: &mut Burst, i: usize) -> Result<(), DropReason> {
         let (facts, key) = (*burst.facts(i), *burst.key(i));
-        if let Some(quoted) = quoted(burst.bytes(i), &facts) {
-            if let Some(to) = self.rules.quoted_alone(&quoted) {
-                rewrite::translate_error(burst.bytes_mut(i), &facts, &to).map_err(reason)?;
-                renew_key(burst, i);
-                return Ok(());
-            }
+        if let Some(quoted) = quoted(burst.bytes(i), &facts)
+            && let Some(to) = self.rules.quoted_alone(&quoted)
+        {
+            rewrite::translate_error(burst.bytes_mut(i), &facts, &to).map_err(reason)?;
+            renew_key(burst, i);
+            return Ok(());
         }
         let invalid = |reason| match (reason, facts.state) {
             (DropReason::NatUntranslatable, FlowState::Invalid) => DropReason::Invalid,
