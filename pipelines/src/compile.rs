@@ -3,7 +3,7 @@
 //! The configuration is checked already (see [`crate::spec`]); what can still be wrong is what it was compiled with. Adds a
 //! `parse` stage ahead of the first stage that works on IP.
 
-use crate::plan::{Work, plan};
+use crate::plan::{Place, Work, plan};
 use crate::snapshot::{AnyStage, MAX_STAGES, Pipeline, Placed, PortFacts, Snapshot};
 use crate::spec::{NatSpec, Spec, StageSpec, TrackSpec};
 use crate::stages::decide::Decide;
@@ -20,6 +20,7 @@ use crate::tables::flow::{OpenError, Shards};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use zsync_packet::flow::HashKey;
+use zsync_packet::region::Region;
 use zsync_packet::verdict::{PipelineId, PortId};
 
 /// What a configuration is compiled with.
@@ -33,7 +34,7 @@ pub struct Resources {
     pub hash_key: HashKey,
     /// How many workers there are.
     pub workers: usize,
-    /// What stages keep, by their label: as [`state::needs`](crate::state::needs) says. One that is not here keeps what it
+    /// What stages keep, by their label: as [`state::needs`] says. One that is not here keeps what it
     /// has to itself, and loses it with its process.
     pub states: BTreeMap<String, State>,
 }
@@ -67,6 +68,14 @@ pub enum CompileError {
         /// What is wrong with it.
         source: OpenError,
     },
+    /// The memory that a stage was given is not the memory for it.
+    #[error("pipeline {pipeline}, stage {stage}: its state does not fit its settings")]
+    NoState {
+        /// The pipeline's name.
+        pipeline: String,
+        /// The stage's label.
+        stage: String,
+    },
     /// More stages than there are counters.
     #[error("{stages} stages over all pipelines: at most {MAX_STAGES} can be counted")]
     TooManyStages {
@@ -85,7 +94,14 @@ pub fn compile(spec: &Spec, epoch: u64, with: &Resources) -> Result<Snapshot, Co
     if stages > MAX_STAGES {
         return Err(CompileError::TooManyStages { stages });
     }
-    let mut compiler = Compiler { with, deep: spec.is_deep(), flows: BTreeMap::new(), nats: BTreeMap::new() };
+    let mut compiler = Compiler {
+        with,
+        deep: spec.is_deep(),
+        only: only_tracked(&plan),
+        flows: BTreeMap::new(),
+        nats: BTreeMap::new(),
+        meters: meters(spec, with),
+    };
     let mut entry = vec![None; spec.ports.len()];
     let mut pipelines = Vec::new();
     let mut number = 0;
@@ -128,13 +144,42 @@ pub fn compile(spec: &Spec, epoch: u64, with: &Resources) -> Result<Snapshot, Co
     Ok(Snapshot { epoch, pipelines, entry })
 }
 
+/// The stage that tracks flows, if no other does: packets that come by a goto were tracked by that one or by none.
+fn only_tracked<'s>(plan: &[Vec<Place<'s>>]) -> Option<(&'s str, &'s TrackSpec)> {
+    let mut tracked = plan.iter().flatten().filter_map(|place| match place.work {
+        Work::Stage(StageSpec::Track(spec)) => Some((place.label, spec)),
+        _ => None,
+    });
+    let first = tracked.next()?;
+    tracked.all(|(label, _)| label == first.0).then_some(first)
+}
+
 struct Compiler<'w> {
     with: &'w Resources,
     deep: bool,
+    /// The stage that tracks flows, when there is one.
+    only: Option<(&'w str, &'w TrackSpec)>,
     /// One for each label, whichever pipelines name it.
     flows: BTreeMap<String, Shards>,
     /// The label of the `track` stage ahead of each `nat` stage.
     nats: BTreeMap<String, String>,
+    /// What all workers share of the meters, by label.
+    meters: BTreeMap<String, Region>,
+}
+
+/// The memory of all meters: what they were given, or new memory of this process alone.
+fn meters(spec: &Spec, with: &Resources) -> BTreeMap<String, Region> {
+    let stages = spec.pipelines.iter().flat_map(|pipeline| &pipeline.stages);
+    let region = |stage: &crate::spec::Stage| {
+        let size = match &stage.spec {
+            StageSpec::Police(_) | StageSpec::Shape(_) => state::size(&stage.spec, with.workers)?,
+            _ => return None,
+        };
+        let given = with.states.get(&stage.label).and_then(State::shared);
+        let region = given.or_else(|| State::heap(size, with.workers).shared())?;
+        Some((stage.label.clone(), region))
+    };
+    stages.filter_map(region).collect()
 }
 
 impl Compiler<'_> {
@@ -162,16 +207,37 @@ impl Compiler<'_> {
                 let marked = by_mark.iter().map(|(mark, table)| Ok((*mark, fib(*table)?)));
                 let marked = marked.collect::<Result<_, CompileError>>()?;
                 let route = Route::new(fib(*table)?, with.ports.clone(), with.hash_key.clone());
+                let flows =
+                    tracked.or(self.only).map(|(label, track)| self.flows(label, track)).transpose()?;
+                let route = flows.into_iter().fold(route, Route::behind);
                 AnyStage::Route(route.by_mark(marked))
             }
             StageSpec::Nat(nat) => AnyStage::Nat(self.nat(label, nat, tracked)?),
             StageSpec::Track(track) => {
                 AnyStage::Track(Track::new(self.flows(label, track)?, track.rules(with.workers)))
             }
+            StageSpec::Police(police) => {
+                let shaper = police.adaptive().and_then(|(_, shaper)| self.meters.get(shaper).cloned());
+                let hash_key = with.hash_key.clone();
+                let state = self.meters.get(label).cloned();
+                let stage = state.and_then(|state| {
+                    police.stage(state, shaper.into_iter().collect(), with.workers, hash_key)
+                });
+                AnyStage::Police(stage.ok_or_else(|| self.no_state(pipeline, label))?)
+            }
+            StageSpec::Shape(shape) => {
+                let state = self.meters.get(label).cloned();
+                let stage = state.and_then(|state| shape.stage(state, with.workers, with.hash_key.clone()));
+                AnyStage::Shape(stage.ok_or_else(|| self.no_state(pipeline, label))?)
+            }
             StageSpec::MacSwap => AnyStage::MacSwap(MacSwap),
             StageSpec::Drop => AnyStage::Decide(Decide::DROP),
             StageSpec::Punt => AnyStage::Decide(Decide::PUNT),
         })
+    }
+
+    fn no_state(&self, pipeline: &str, label: &str) -> CompileError {
+        CompileError::NoState { pipeline: pipeline.to_owned(), stage: label.to_owned() }
     }
 
     fn nat(

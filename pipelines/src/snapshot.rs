@@ -10,7 +10,9 @@ use crate::stages::nat::Nat;
 use crate::stages::owner::Owner;
 use crate::stages::parse::Parse;
 use crate::stages::patch::Patch;
+use crate::stages::police::Police;
 use crate::stages::route::Route;
+use crate::stages::shape::Shape;
 use crate::stages::track::Track;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use zsync_packet::burst::{Bits, Burst};
@@ -56,6 +58,10 @@ pub enum AnyStage {
     MacSwap(MacSwap),
     /// The same verdict for all.
     Decide(Decide),
+    /// Drops or marks what is beyond a rate.
+    Police(Police),
+    /// Lets what is beyond a rate wait.
+    Shape(Shape),
 }
 
 /// The same call, whichever stage it is.
@@ -70,6 +76,8 @@ macro_rules! each {
             AnyStage::Patch($stage) => $call,
             AnyStage::MacSwap($stage) => $call,
             AnyStage::Decide($stage) => $call,
+            AnyStage::Police($stage) => $call,
+            AnyStage::Shape($stage) => $call,
         }
     };
 }

@@ -151,6 +151,8 @@ pub fn size(stage: &StageSpec, workers: usize) -> Option<StateSize> {
         | StageSpec::MacSwap
         | StageSpec::Drop
         | StageSpec::Punt => None,
+        StageSpec::Police(spec) => Some(StateSize { shared: spec.state_bytes(), each: 0 }),
+        StageSpec::Shape(spec) => Some(StateSize { shared: spec.state_bytes(), each: 0 }),
     }
 }
 

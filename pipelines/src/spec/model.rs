@@ -12,6 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use super::address::{Prefix, Service};
 use super::nat::NatSpec;
+use super::police::PoliceSpec;
+use super::shape::ShapeSpec;
+use crate::tables::meter::subject::Per;
 
 /// A whole configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -177,6 +180,10 @@ pub enum StageSpec {
     Punt,
     /// Lets source and destination MAC address change places.
     MacSwap,
+    /// Drops or marks what is beyond a rate.
+    Police(PoliceSpec),
+    /// Lets what is beyond a rate wait.
+    Shape(ShapeSpec),
 }
 
 impl StageSpec {
@@ -199,7 +206,11 @@ impl StageSpec {
     /// Whether it looks at the transport, so that packets must be parsed as far as that.
     #[must_use]
     pub fn is_deep(&self) -> bool {
-        !matches!(self, Self::Patch { .. } | Self::Route { .. } | Self::Drop | Self::Punt | Self::MacSwap)
+        match self {
+            Self::Patch { .. } | Self::Route { .. } | Self::Drop | Self::Punt | Self::MacSwap => false,
+            Self::Police(PoliceSpec { per, .. }) | Self::Shape(ShapeSpec { per, .. }) => *per != Per::All,
+            _ => true,
+        }
     }
 
     /// Whether it asks for the state of a packet's connection, so that `track` must stand ahead.
@@ -215,6 +226,13 @@ impl StageSpec {
     #[must_use]
     pub fn keeps_flows(&self) -> bool {
         self.is_track() || self.wants_states()
+    }
+
+    /// Whether it counts packets, so that each must come to it once: a packet that goes to its flow's owner runs through the
+    /// pipeline again.
+    #[must_use]
+    pub fn counts(&self) -> bool {
+        matches!(self, Self::Police(_) | Self::Shape(_))
     }
 
     /// Whether fragments must have the ports of their first one.

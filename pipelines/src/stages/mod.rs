@@ -9,7 +9,9 @@ pub mod owner;
 pub mod parse;
 pub mod partial;
 pub mod patch;
+pub mod police;
 pub mod route;
+pub mod shape;
 pub mod track;
 
 #[cfg(test)]

@@ -11,7 +11,7 @@
 //! timeout nor, being weak, a lack of room.
 //!
 //! A new flow is there at once, not when its first packet has passed all stages, as in the kernel. Who runs the pipelines
-//! calls [`Stage::settle`] after them: flows whose first packet a later stage has dropped are forgotten again.
+//! calls [`Stage::settle`] after them: flows whose first packet a later stage has dropped or answered are forgotten again.
 //!
 //! Whoever acts on a packet's flow later in the same burst asks [`Flows::is_it`] first: a packet behind it may have made an
 //! end of that flow.
@@ -157,15 +157,18 @@ impl Stage for Track {
         }
     }
 
-    /// Forgets the flows that the last burst began, and whose first packet was dropped since. The burst still holds its
+    /// Forgets the flows that the last burst began, and whose first packet was dropped or answered since. The burst still holds its
     /// packets, and all of them are decided.
     fn settle(&mut self, burst: &Burst) {
         let count = std::mem::take(&mut self.count);
         let Some(flows) = &self.flows else { return };
         for &(i, id) in self.begun.iter().take(count) {
             let i = usize::from(i);
-            let fresh = matches!(burst.verdict(i), Verdict::Drop(_)) && burst.facts(i).flow == id.fact();
-            if fresh && flows.is_it(id, burst.key(i)) == Some(false) {
+            let (facts, key) = (burst.facts(i), burst.key(i));
+            let ended = matches!(burst.verdict(i), Verdict::Drop(_)) || facts.answered;
+            // It may have been translated meanwhile.
+            let is_it = || flows.is_it(id, key) == Some(false) || flows.reply_key(id).reversed() == *key;
+            if ended && facts.flow == id.fact() && is_it() {
                 flows.remove(id);
             }
         }

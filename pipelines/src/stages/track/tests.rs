@@ -1,4 +1,6 @@
 use super::*;
+use crate::snapshot::PortFacts;
+use crate::stages::answer;
 use crate::stages::fixture::{IN, Seen, on_v4, on_v6, ports, run};
 use crate::stages::parse::Parse;
 use crate::tables::flow::{FlowSpace, Limits, bit};
@@ -376,7 +378,7 @@ fn a_mark_of_the_flow_is_its_packets_too() {
 }
 
 #[test]
-fn a_flow_whose_first_packet_is_dropped_later_is_forgotten() {
+fn a_flow_whose_first_packet_is_dropped_or_answered_later_is_forgotten() {
     struct Settle<'a>(&'a mut Track, fn(&mut Burst));
     impl Stage for Settle<'_> {
         fn process(&mut self, burst: &mut Burst, cx: &mut Cx<'_>) {
@@ -386,11 +388,15 @@ fn a_flow_whose_first_packet_is_dropped_later_is_forgotten() {
         }
     }
     let mut edge = Edge::new();
-    let packets = [V4.udp(false), V6.udp(false), V6.udp(false)];
+    let packets = [V4.udp(false), V6.udp(false), V6.udp(false), V4.tcp(false, SYN, 100, 0)];
     let drop_first = |burst: &mut Burst| {
         burst.decide(0, Verdict::Drop(DropReason::Filtered));
         burst.decide(1, Verdict::Punt);
         burst.decide(2, Verdict::Drop(DropReason::Policed));
+        let (from, reason) = (PortFacts::default(), DropReason::Rejected);
+        let verdict = answer::reply(burst, 3, answer::Answer::Reset, &from, reason, &mut Cx::at(SECOND));
+        assert_eq!(verdict, Verdict::Transmit(IN));
+        burst.decide(3, verdict);
     };
     let mut settle = Settle(&mut edge.track, drop_first);
     run(&mut [&mut edge.parse, &mut settle], IN, &packets, SECOND);
