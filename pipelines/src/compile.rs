@@ -40,7 +40,7 @@ pub struct Resources {
     pub hash_key: HashKey,
     /// How many workers there are.
     pub workers: usize,
-    /// What stages keep, by their label: as [`state::needs`](crate::state::needs) says. One that is not here keeps what it
+    /// What stages keep, by their label: as [`state::needs`] says. One that is not here keeps what it
     /// has to itself, and loses it with its process.
     pub states: BTreeMap<String, State>,
 }
@@ -120,6 +120,7 @@ pub fn compile(spec: &Spec, epoch: u64, with: &Resources) -> Result<Snapshot, Co
         deep: spec.is_deep(),
         only: only_tracked(&plan),
         flows: BTreeMap::new(),
+        nats: BTreeMap::new(),
         meters: meters(spec, with),
     };
     let mut entry = vec![None; spec.port_count()];
@@ -181,6 +182,8 @@ struct Compiler<'w> {
     only: Option<(&'w str, &'w TrackSpec)>,
     /// One for each label, whichever pipelines name it.
     flows: BTreeMap<String, Shards>,
+    /// The label of the `track` stage ahead of each `nat` stage.
+    nats: BTreeMap<String, String>,
     /// What all workers share of the meters, by label.
     meters: BTreeMap<String, Region>,
 }
@@ -280,6 +283,10 @@ impl Compiler<'_> {
     ) -> Result<Nat, CompileError> {
         let addresses = |port: &PortFacts| port.v4.map(Into::into).into_iter().chain(port.v6.map(Into::into));
         let own: Vec<Vec<IpAddr>> = self.with.ports.iter().map(|port| addresses(port).collect()).collect();
+        let ahead = tracked.map_or("", |(label, _)| label).to_owned();
+        if self.nats.entry(label.to_owned()).or_insert_with(|| ahead.clone()) != &ahead {
+            return Err(CompileError::Nat { stage: label.to_owned(), source: NatError::OtherFlows });
+        }
         let resources = NatResources {
             own: &own,
             fib: self.with.fibs.get(&spec.table).cloned(),

@@ -105,6 +105,11 @@ pub enum NatError {
         /// What is wrong with it.
         error: PairError,
     },
+    /// Another pipeline has the stage behind other flows.
+    #[error(
+        "the stage stands behind another `track` stage elsewhere: ends that it maps are held by flows of one"
+    )]
+    OtherFlows,
     /// No flows, or no memory of the right size, for what needs them.
     #[error(
         "the stage shares addresses, which takes a flow table and {bytes} bytes of memory of this layout"
@@ -192,8 +197,13 @@ impl Nat {
         now: u64,
     ) -> Result<Option<FlowKey>, DropReason> {
         let (key, facts) = (burst.key(i), burst.facts(i));
-        let first =
-            First { key, input: burst.port(i), has_ports: has_ports(burst.bytes(i), facts, key), now };
+        let first = First {
+            key,
+            input: burst.port(i),
+            has_ports: has_ports(burst.bytes(i), facts, key),
+            hash: facts.hash,
+            now,
+        };
         let Some(to) = self.rules.decide(&first, self.state.as_ref())? else { return Ok(None) };
         // Who is refused leaves no flow behind: `Track::settle` sees the packet dropped.
         flows.translate(id, &to.reversed()).map_err(|_| DropReason::NatNoPort)?;
@@ -204,12 +214,12 @@ impl Nat {
     #[cold]
     fn alone(&self, burst: &mut Burst, i: usize) -> Result<(), DropReason> {
         let (facts, key) = (*burst.facts(i), *burst.key(i));
-        if let Some(quoted) = quoted(burst.bytes(i), &facts) {
-            if let Some(to) = self.rules.quoted_alone(&quoted) {
-                rewrite::translate_error(burst.bytes_mut(i), &facts, &to).map_err(reason)?;
-                renew_key(burst, i);
-                return Ok(());
-            }
+        if let Some(quoted) = quoted(burst.bytes(i), &facts)
+            && let Some(to) = self.rules.quoted_alone(&quoted)
+        {
+            rewrite::translate_error(burst.bytes_mut(i), &facts, &to).map_err(reason)?;
+            renew_key(burst, i);
+            return Ok(());
         }
         let invalid = |reason| match (reason, facts.state) {
             (DropReason::NatUntranslatable, FlowState::Invalid) => DropReason::Invalid,
@@ -296,15 +306,21 @@ impl Stage for Nat {
             out.push(format!("flow {:?} answered by {reply:?}", flows.original(id)));
             return;
         }
-        let first =
-            First { key, input: burst.port(i), has_ports: has_ports(burst.bytes(i), facts, key), now };
+        let first = First {
+            key,
+            input: burst.port(i),
+            has_ports: has_ports(burst.bytes(i), facts, key),
+            hash: facts.hash,
+            now,
+        };
         out.push(self.rules.explain(&first, self.state.as_ref()));
     }
 
     fn tend(&mut self, now: u64) {
         self.start();
         if let (Some(state), Some(flows)) = (&self.state, &self.flows) {
-            state.slice(flows, now, |address| self.rules.ours(address));
+            let rules = &self.rules;
+            state.slice(flows, now, |address| rules.ours(address), |external| rules.is_mapped(external));
         }
     }
 }

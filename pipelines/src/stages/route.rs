@@ -102,7 +102,11 @@ impl Stage for Route {
         }
         let tables = marked.map_or(&self.fib, |(_, table)| table).tables();
         let (route, len) = tables.explain(address);
-        let hash = if route.is_multipath() { flow_hash(packet, &self.hash_key) } else { 0 };
+        let hash = match route.is_multipath() {
+            true if facts.flow != 0 => facts.hash,
+            true => flow_hash(packet, &self.hash_key),
+            false => 0,
+        };
         let way = match tables.adjacency(route, hash) {
             Adjacency::NoRoute => {
                 out.push(format!("no route to {address}"));
@@ -268,6 +272,10 @@ impl Pass<'_> {
 
     #[cold]
     fn spread(&self, burst: &mut Burst, i: usize) -> u32 {
+        if burst.facts(i).flow != 0 {
+            // Tracked: by the flow as it came in, so that a translation, which chose by it as well, makes no difference.
+            return burst.facts(i).hash;
+        }
         let l3 = usize::from(burst.facts(i).l3);
         let hash = flow_hash(burst.bytes(i).get(l3..).unwrap_or(&[]), self.hash_key);
         burst.facts_mut(i).hash = hash;

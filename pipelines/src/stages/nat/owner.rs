@@ -40,6 +40,6 @@ impl Owners {
     /// Whose an internal address is.
     fn of(&self, address: IpAddr) -> u8 {
         let hash = Endpoint::new(address, 0, 0).hash(&self.hash_key) >> 32;
-        (hash * u64::from(self.workers) >> 32) as u8
+        ((hash * u64::from(self.workers)) >> 32) as u8
     }
 }

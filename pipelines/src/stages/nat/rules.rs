@@ -56,6 +56,8 @@ pub struct First<'a> {
     pub input: PortId,
     /// Its ports are what tells its flow from others: not so for ICMP other than echoes, and for protocols without ports.
     pub has_ports: bool,
+    /// The hash of its flow, by which it takes one of several ways.
+    pub hash: u32,
     /// When, in nanoseconds.
     pub now: u64,
 }
@@ -144,6 +146,12 @@ impl NatRules {
             || self.pairs.iter().any(|(pair, _)| pair.external().contains(address))
     }
 
+    /// Whether only a mapping can have made this external end.
+    pub fn is_mapped(&self, external: &Endpoint) -> bool {
+        (self.shared.contains(external.address()) || self.own.contains(&external.address()))
+            && !self.is_reserved(external)
+    }
+
     /// Whether this external end belongs to a rule, so that no mapping may have it.
     pub fn is_reserved(&self, external: &Endpoint) -> bool {
         self.forwarded(external).is_some()
@@ -204,7 +212,7 @@ impl NatRules {
                 None => "an address that stands for others, and no mapping for this port".to_owned(),
             };
         }
-        let output = self.output(destination.address());
+        let output = self.output(destination.address(), first.hash);
         let from = |rule: &&SourceRule| {
             rule.from.is_empty() || rule.from.iter().any(|range| range.contains(source.address()))
         };
@@ -280,8 +288,9 @@ impl NatRules {
     ) -> Result<Option<Endpoint>, DropReason> {
         let address = source.address();
         let mut output = None;
-        let mut leaves_by =
-            |port: Option<PortId>| *output.get_or_insert_with(|| self.output(target.address())) == port;
+        let mut leaves_by = |port: Option<PortId>| {
+            *output.get_or_insert_with(|| self.output(target.address(), first.hash)) == port
+        };
         // To one of ours: the answers must come back here. They do by themselves, unless both ends are on one port.
         let hairpin = match inward {
             None => false,
@@ -374,7 +383,7 @@ impl NatRules {
         let shares = self.sources.iter().any(|rule| {
             (rule.from.is_empty() || rule.from.iter().any(|range| range.contains(from)))
                 && rule.output != Some(input)
-                && (rule.output.is_none() || *output.get_or_insert_with(|| self.output(to)) == rule.output)
+                && (rule.output.is_none() || *output.get_or_insert_with(|| self.output(to, 0)) == rule.output)
         });
         shares.then_some(Ok(from))
     }
@@ -384,7 +393,7 @@ impl NatRules {
     /// # Errors
     /// Rules want more than that.
     pub fn decide_alone(&self, key: &FlowKey, input: PortId) -> Result<Option<FlowKey>, DropReason> {
-        self.decide(&First { key, input, has_ports: false, now: 0 }, None)
+        self.decide(&First { key, input, has_ports: false, hash: 0, now: 0 }, None)
     }
 
     /// What the packet that an error quotes was, by the pairs of prefixes alone: its source outside was inside, or its
@@ -401,12 +410,12 @@ impl NatRules {
     }
 
     /// The port that packets to `address` leave by.
-    fn output(&self, address: IpAddr) -> Option<PortId> {
+    fn output(&self, address: IpAddr, hash: u32) -> Option<PortId> {
         let fib = self.fib.as_ref()?;
         let route = match address {
             IpAddr::V4(v4) => fib.route4(v4.to_bits()),
             IpAddr::V6(v6) => fib.route6(&v6.octets()),
         };
-        fib.tables().output(route, 0).map(PortId)
+        fib.tables().output(route, hash).map(PortId)
     }
 }

@@ -53,7 +53,7 @@ impl Stage for Tracker {
             }
             let replied = self.flows.hot(id).unwrap().bits() & bit::REPLIED != 0;
             let facts = burst.facts_mut(i);
-            (facts.flow, facts.reply) = (id.fact(), reply);
+            (facts.flow, facts.reply, facts.hash) = (id.fact(), reply, (hash >> 32) as u32);
             facts.state = if replied { FlowState::Established } else { FlowState::New };
         }
     }

@@ -30,8 +30,15 @@ mod phase {
 
 impl Translations {
     /// A slice of a round at `now` (nanoseconds). Flows whose external address is not `ours` any more are removed, and mappings
-    /// with it.
-    pub fn slice(&self, flows: &Flows, now: u64, ours: impl Fn(IpAddr) -> bool) {
+    /// with it. An end of a flow that only a mapping can have made (`mapped`), and that has none, gets it back: the memory was made
+    /// anew, for another size perhaps, and the flows' was not.
+    pub fn slice(
+        &self,
+        flows: &Flows,
+        now: u64,
+        ours: impl Fn(IpAddr) -> bool,
+        mapped: impl Fn(&Endpoint) -> bool,
+    ) {
         let (Some(place), Some(began)) = (self.header(word::PLACE), self.header(word::BEGAN)) else { return };
         // The phase in the high half, the next entry in the low one: one store.
         let (phase, from) = (place.load(Relaxed) >> 32, place.load(Relaxed) as u32);
@@ -52,7 +59,7 @@ impl Translations {
         let to = from.saturating_add(SLICE);
         let slice = from..to.min(end);
         match phase {
-            phase::FLOWS => self.hold_flows(flows, slice, &ours),
+            phase::FLOWS => self.hold_flows(flows, slice, now, &ours, &mapped),
             phase::MAPPINGS => slice.for_each(|number| self.review_mapping(number, &ours)),
             phase::BLOCKS => slice.for_each(|number| self.review_block(number, now)),
             _ => slice.for_each(|number| self.review_peer(number)),
@@ -62,7 +69,14 @@ impl Translations {
     }
 
     /// What the translated ones of these flows use is held.
-    fn hold_flows(&self, flows: &Flows, slice: std::ops::Range<u32>, ours: &impl Fn(IpAddr) -> bool) {
+    fn hold_flows(
+        &self,
+        flows: &Flows,
+        slice: std::ops::Range<u32>,
+        now: u64,
+        ours: &impl Fn(IpAddr) -> bool,
+        mapped: &impl Fn(&Endpoint) -> bool,
+    ) {
         let mut found = [(FlowKey::NONE, FlowKey::NONE); SLICE as usize];
         let mut count = 0;
         for id in slice.map(FlowId) {
@@ -83,7 +97,7 @@ impl Translations {
             }
         }
         for (original, reply) in found.iter().take(count) {
-            self.hold(original, reply);
+            self.hold(original, reply, now, mapped);
         }
     }
 }

@@ -338,8 +338,9 @@ impl Translations {
         Some(mapping.internal)
     }
 
-    /// A flow whose packets have the key `original`, and whose answers have the key `reply`, holds what it uses.
-    pub fn hold(&self, original: &FlowKey, reply: &FlowKey) {
+    /// A flow whose packets have the key `original`, and whose answers have the key `reply`, holds what it uses. An end that only a
+    /// mapping can have made (`mapped`), and that has none, gets one at `now` (nanoseconds).
+    pub fn hold(&self, original: &FlowKey, reply: &FlowKey, now: u64, mapped: impl Fn(&Endpoint) -> bool) {
         let ends = [
             (Endpoint::destination(reply), Endpoint::source(original), Endpoint::source(reply)),
             (Endpoint::destination(original), Endpoint::source(reply), Endpoint::source(original)),
@@ -348,13 +349,36 @@ impl Translations {
             if external == internal {
                 continue;
             }
-            if let Some(mapping) = self.mappings.find_external(&external).filter(|m| m.internal == internal) {
-                self.mappings.hold(mapping.number, self.round());
-                if let Some(peers) = &self.peers {
-                    peers.hold(&external, &remote, self.round());
+            match self.mappings.find_external(&external) {
+                Some(mapping) if mapping.internal == internal => {
+                    self.mappings.hold(mapping.number, self.round());
+                }
+                None if mapped(&external) && self.restore(&internal, &external, now) => {}
+                _ => continue,
+            }
+            if let Some(peers) = &self.peers {
+                peers.hold(&external, &remote, self.round());
+            }
+        }
+    }
+
+    /// Makes the mapping anew that a flow goes by. False where that would take another's.
+    #[cold]
+    fn restore(&self, internal: &Endpoint, external: &Endpoint, now: u64) -> bool {
+        if let Some(blocks) = &self.blocks {
+            let block = self.ports.block(external.port());
+            match blocks.holder(external, block) {
+                Some(held) if held.client != internal.host() => return false,
+                Some(_) => {}
+                None => {
+                    self.log(now, internal.address(), external.address(), block, true);
+                    if blocks.insert(internal, external, block, self.round(), now).is_none() {
+                        return false;
+                    }
                 }
             }
         }
+        self.mappings.insert(*internal, *external, self.round(), now).is_some()
     }
 
     /// Ends a mapping unless it was held in this round; else its block is held as well.

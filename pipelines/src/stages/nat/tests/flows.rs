@@ -221,7 +221,7 @@ fn both_directions_have_one_owner_and_clients_are_spread() {
             Translations::open(&memory, layout(&spec), ports(&spec, (owner, workers)), 2, hash_key.clone());
         state.as_ref().unwrap().start();
         let rules = rules(&edge.own);
-        let first = First { key: &inside.to(&server), input: LAN, has_ports: true, now: 0 };
+        let first = First { key: &inside.to(&server), input: LAN, has_ports: true, hash: 0, now: 0 };
         let out = rules.decide(&first, state.as_ref()).unwrap().unwrap();
         assert_eq!(owners.owner(&out.reversed(), WAN), Some(owner));
     }
@@ -238,4 +238,79 @@ fn both_directions_have_one_owner_and_clients_are_spread() {
         (owners.owner(&other.to(&neighbour), LAN), owners.owner(&asker.to(&other), WAN)),
         (None, None)
     );
+}
+
+#[test]
+fn mappings_come_back_from_the_flows_when_their_memory_is_made_anew() {
+    for block in [0, 64] {
+        let mut edge = Edge::new(NatSpec { block, ..pooled("203.0.113.8/32") });
+        let server = at("192.0.2.7", 53);
+        let one = edge.one(LAN, &udp(at("10.0.0.5", 4000), server)).key;
+        let echo = edge.one(LAN, &packet(protocol::ICMP, at("10.0.0.5", 4000), at("192.0.2.7", 4000))).key;
+        edge.spec.mappings *= 2;
+        edge.memory = size(&edge.spec).map(|size| State::heap(size, 1));
+        edge.restart();
+        assert_eq!(edge.mappings(), 0);
+        edge.wait(3);
+        assert_eq!(edge.mappings(), 2);
+        let again = edge.one(LAN, &udp(at("10.0.0.5", 4000), at("192.0.2.8", 53))).key;
+        assert_eq!(again.source_port(), one.source_port());
+        let other = edge.one(LAN, &udp(at("10.0.0.6", 4000), server)).key;
+        assert_ne!(other.source_port(), one.source_port());
+        let again = edge.one(LAN, &packet(protocol::ICMP, at("10.0.0.5", 4000), at("192.0.2.8", 4000))).key;
+        assert_eq!(again.source_port(), echo.source_port());
+        let blocks =
+            edge.nat.state().and_then(|state| state.blocks.as_ref()).map_or(0, |blocks| blocks.len());
+        assert_eq!(blocks, if block == 0 { 0 } else { 2 });
+    }
+}
+
+#[test]
+fn two_pipelines_may_name_one_stage() {
+    let mut edge = Edge::new(pooled("203.0.113.8/32"));
+    let mut other = edge.nat.clone();
+    let server = at("192.0.2.7", 53);
+    for n in 0..200 {
+        // Each opens, and each sweeps.
+        std::mem::swap(&mut edge.nat, &mut other);
+        edge.wait(1);
+        edge.becomes(LAN, &udp(at("10.0.0.5", 4000), server), &udp(at("203.0.113.8", 4000), server));
+        let last = (n % 50) as u8;
+        let seen = edge.one(LAN, &udp(at(&format!("10.0.1.{last}"), 4000), server));
+        assert!(seen.verdict == Verdict::Next && seen.key.source_port() != 4000);
+    }
+    assert_eq!(edge.mappings(), 51);
+}
+
+#[test]
+fn of_several_ways_out_a_flow_gets_the_address_of_the_one_that_it_takes() {
+    let second = PortId(2);
+    let masquerade = |port: PortId| Masquerade { output: crate::spec::PortId(port.0), from: Vec::new() };
+    let spec = NatSpec {
+        masquerade: vec![masquerade(WAN), masquerade(second)],
+        mappings: 1024,
+        ..NatSpec::default()
+    };
+    let mut edge = Edge::new(spec);
+    edge.own.push(vec![[198, 51, 100, 1].into()]);
+    let hops = [(WAN, [203, 0, 113, 253]), (second, [198, 51, 100, 254])].map(|(port, gateway)| {
+        let id = edge.fib.adjacency(port.0, gateway.into()).unwrap();
+        edge.fib.resolve(id, [2, 0, 0, 0, 0, 7]);
+        (id, 1)
+    });
+    edge.fib.insert([0, 0, 0, 0].into(), 0, Target::Hops(hops.to_vec())).unwrap();
+    edge.restart();
+    let facts = vec![PortFacts { mac: MAC_IN, mtu: 1500, ..PortFacts::default() }; 3];
+    let mut route = crate::stages::route::Route::new(edge.fib.reader(), facts, HashKey::from_seed(3));
+    let mut taken = [0; 3];
+    for n in 0..64 {
+        let packet = udp(at("10.0.0.5", 4000 + n), at("192.0.2.7", 53));
+        let stages: &mut [&mut dyn Stage] =
+            &mut [&mut edge.parse, &mut edge.tracker, &mut edge.nat, &mut route];
+        let seen = run(stages, LAN, &[packet], edge.now).remove(0);
+        let Verdict::Transmit(port) = seen.verdict else { panic!("{:?}", seen.verdict) };
+        assert!(edge.own[usize::from(port.0)].contains(&seen.key.source()), "{port:?} {:?}", seen.key);
+        taken[usize::from(port.0)] += 1;
+    }
+    assert!(taken[1] > 10 && taken[2] > 10, "{taken:?}");
 }

@@ -102,7 +102,7 @@ fn a_client_is_at_one_address_whatever_it_opens() {
 fn reserved_ports_are_given_to_nobody() {
     let nat = plain(64).open();
     let outside = pool("203.0.113.1/32");
-    let reserved = |end: &Endpoint| end.port() == 443 || end.port() % 2 == 0;
+    let reserved = |end: &Endpoint| end.port() == 443 || end.port().is_multiple_of(2);
     let other = nat.map(&end(1, 443, protocol::TCP), &outside, 0, reserved).unwrap();
     assert!(other.port() < 1024 && !reserved(&other));
 }
@@ -216,7 +216,7 @@ impl Model {
             if !next() {
                 return;
             }
-            nat.hold(&FlowKey::from_words(*original), reply);
+            nat.hold(&FlowKey::from_words(*original), reply, 0, |_| false);
         }
         for n in 0..nat.mappings.end() {
             if !next() {
