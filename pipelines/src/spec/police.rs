@@ -5,9 +5,10 @@ use super::decode::Document;
 use super::findings::Findings;
 use super::keys::{ABSENT, Key, Reach};
 use super::kind::{Form, Kind, Text};
-use super::model::{Pipeline, StageSpec};
+use super::model::{Layer, Pipeline, StageSpec};
 use super::nearest::nearest;
 use super::quantity::{Amount, parse_amount, parse_rate, show_amount, show_duration, show_rate};
+use super::shape::ShapeSpec;
 use crate::stages::police::{Fate, Following, Police, Treatment};
 use crate::tables::meter::adaptive::{Adaptive, Target};
 use crate::tables::meter::any::Meter;
@@ -427,8 +428,29 @@ pub(crate) fn police(fields: &Fields, path: &str, out: &mut Findings<'_>) -> Pol
     spec
 }
 
-/// Refuses adaptive meters that follow a shaper that no pipeline has.
+/// Refuses adaptive meters that follow a shaper that no pipeline has, and meters of sources and flows where nobody looks for
+/// those.
 pub(crate) fn refuse_strangers(document: &Document, pipelines: &[Pipeline], out: &mut Findings<'_>) {
+    for (entry, pipeline) in document.entries("pipeline").zip(pipelines) {
+        if pipeline.layer() != Layer::L2 {
+            continue;
+        }
+        for stage in &pipeline.stages {
+            let (StageSpec::Police(PoliceSpec { per, .. }) | StageSpec::Shape(ShapeSpec { per, .. })) =
+                &stage.spec
+            else {
+                continue;
+            };
+            let place = entry.fields.items("stages").iter().find(|item| item.value.text() == stage.label);
+            if let (true, Some(place)) = (*per != Per::All, place) {
+                let message = format!(
+                    "[{}] tells sources or flows apart, and frames that are patched have none",
+                    stage.label
+                );
+                out.error(&place.span, message).help("write per = \"all\", or route instead of `patch`");
+            }
+        }
+    }
     let stages = || pipelines.iter().flat_map(|pipeline| &pipeline.stages);
     let shapers = || {
         stages().filter(|stage| matches!(stage.spec, StageSpec::Shape(_))).map(|stage| stage.label.as_str())

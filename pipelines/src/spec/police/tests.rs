@@ -158,3 +158,19 @@ fn all_mistakes_are_told_at_once() {
     let errors = errors("rate = \"1Mbit\"\nburst = \"5packets\"\nper = \"x\"\nred = \"y\"\npeak = \"1s\"");
     assert!(errors.lines().count() >= 3, "{errors}");
 }
+
+#[test]
+fn sources_and_flows_are_refused_where_frames_are_patched() {
+    let text = |per: &str| {
+        format!(
+            "{PORTS}[pipeline.p]\ninput = [\"a\", \"b\"]\nstages = [\"police.p\", \"patch.w\"]\n\
+             [patch.w]\npairs = [[\"a\", \"b\"]]\n[police.p]\nrate = \"1Mbit\"\nper = \"{per}\""
+        )
+    };
+    assert!(spec::parse(&text("all"), "test").is_ok());
+    for per in ["source", "flow"] {
+        let errors = spec::parse(&text(per), "test").unwrap_err();
+        assert!(errors[0].message.contains("tells sources or flows apart"), "{errors:?}");
+        assert_eq!((errors.len(), errors[0].line), (1, 7));
+    }
+}
