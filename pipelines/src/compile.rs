@@ -26,6 +26,7 @@ use crate::vlans::Vlans;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use zsync_packet::flow::{FlowKey, HashKey};
+use zsync_packet::region::Region;
 use zsync_packet::verdict::{PipelineId, PortId};
 
 /// What a configuration is compiled with.
@@ -87,6 +88,14 @@ pub enum CompileError {
         /// What is wrong with it.
         source: OpenError,
     },
+    /// The memory that a stage was given is not the memory for it.
+    #[error("pipeline {pipeline}, stage {stage}: its state does not fit its settings")]
+    NoState {
+        /// The pipeline's name.
+        pipeline: String,
+        /// The stage's label.
+        stage: String,
+    },
     /// More stages than there are counters.
     #[error("{stages} stages over all pipelines: at most {MAX_STAGES} can be counted")]
     TooManyStages {
@@ -106,8 +115,13 @@ pub fn compile(spec: &Spec, epoch: u64, with: &Resources) -> Result<Snapshot, Co
     if stages > MAX_STAGES {
         return Err(CompileError::TooManyStages { stages });
     }
-    let mut compiler =
-        Compiler { with, deep: spec.is_deep(), only: only_tracked(&plan), flows: BTreeMap::new() };
+    let mut compiler = Compiler {
+        with,
+        deep: spec.is_deep(),
+        only: only_tracked(&plan),
+        flows: BTreeMap::new(),
+        meters: meters(spec, with),
+    };
     let mut entry = vec![None; spec.port_count()];
     let mut pipelines = Vec::new();
     let mut number = 0;
@@ -167,6 +181,23 @@ struct Compiler<'w> {
     only: Option<(&'w str, &'w TrackSpec)>,
     /// One for each label, whichever pipelines name it.
     flows: BTreeMap<String, Shards>,
+    /// What all workers share of the meters, by label.
+    meters: BTreeMap<String, Region>,
+}
+
+/// The memory of all meters: what they were given, or new memory of this process alone.
+fn meters(spec: &Spec, with: &Resources) -> BTreeMap<String, Region> {
+    let stages = spec.pipelines.iter().flat_map(|pipeline| &pipeline.stages);
+    let region = |stage: &crate::spec::Stage| {
+        let size = match &stage.spec {
+            StageSpec::Police(_) | StageSpec::Shape(_) => state::size(&stage.spec, with.workers)?,
+            _ => return None,
+        };
+        let given = with.states.get(&stage.label).and_then(State::shared);
+        let region = given.or_else(|| State::heap(size, with.workers).shared())?;
+        Some((stage.label.clone(), region))
+    };
+    stages.filter_map(region).collect()
 }
 
 impl Compiler<'_> {
@@ -203,6 +234,20 @@ impl Compiler<'_> {
             StageSpec::Track(track) => {
                 AnyStage::Track(Track::new(self.flows(label, track)?, track.rules(with.workers)))
             }
+            StageSpec::Police(police) => {
+                let shaper = police.adaptive().and_then(|(_, shaper)| self.meters.get(shaper).cloned());
+                let hash_key = with.hash_key.clone();
+                let state = self.meters.get(label).cloned();
+                let stage = state.and_then(|state| {
+                    police.stage(state, shaper.into_iter().collect(), with.workers, hash_key)
+                });
+                AnyStage::Police(stage.ok_or_else(|| self.no_state(pipeline, label))?)
+            }
+            StageSpec::Shape(shape) => {
+                let state = self.meters.get(label).cloned();
+                let stage = state.and_then(|state| shape.stage(state, with.workers, with.hash_key.clone()));
+                AnyStage::Shape(stage.ok_or_else(|| self.no_state(pipeline, label))?)
+            }
             StageSpec::MacSwap => AnyStage::MacSwap(MacSwap),
             StageSpec::Reassemble(reassemble) => {
                 let heap = || State::heap(Reassemble::size(reassemble), with.workers);
@@ -221,6 +266,10 @@ impl Compiler<'_> {
             StageSpec::Drop => AnyStage::Decide(Decide::DROP),
             StageSpec::Punt => AnyStage::Decide(Decide::PUNT),
         })
+    }
+
+    fn no_state(&self, pipeline: &str, label: &str) -> CompileError {
+        CompileError::NoState { pipeline: pipeline.to_owned(), stage: label.to_owned() }
     }
 
     fn nat(

@@ -55,7 +55,11 @@ fn places(pipeline: &Pipeline, workers: usize) -> Vec<Place<'_>> {
     // Where the first packet must be with the owner of its flow, and where its connection's state must be known.
     let owner = stages
         .iter()
-        .position(|place| is(place, StageSpec::keeps_flows) || is(place, StageSpec::wants_states));
+        .position(|place| is(place, StageSpec::keeps_flows) || is(place, StageSpec::wants_states))
+        // What counts packets must not see them twice.
+        .map(|owner| {
+            stages.iter().position(|place| is(place, StageSpec::counts)).map_or(owner, |at| at.min(owner))
+        });
     let tracked =
         stages.iter().position(|place| is(place, StageSpec::is_track) || is(place, StageSpec::wants_states));
     for (n, place) in stages.iter().enumerate() {

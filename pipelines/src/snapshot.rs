@@ -13,8 +13,10 @@ use crate::stages::nat::Nat;
 use crate::stages::owner::Owner;
 use crate::stages::parse::Parse;
 use crate::stages::patch::Patch;
+use crate::stages::police::Police;
 use crate::stages::reassemble::Reassemble;
 use crate::stages::route::Route;
+use crate::stages::shape::Shape;
 use crate::stages::track::Track;
 use crate::stages::vlan::Vlan;
 use crate::vlans::Vlans;
@@ -72,6 +74,10 @@ pub enum AnyStage {
     Mirror(Mirror),
     /// The same verdict for all.
     Decide(Decide),
+    /// Drops or marks what is beyond a rate.
+    Police(Police),
+    /// Lets what is beyond a rate wait.
+    Shape(Shape),
 }
 
 /// The same call, whichever stage it is.
@@ -91,6 +97,8 @@ macro_rules! each {
             AnyStage::Vlan($stage) => $call,
             AnyStage::Mirror($stage) => $call,
             AnyStage::Decide($stage) => $call,
+            AnyStage::Police($stage) => $call,
+            AnyStage::Shape($stage) => $call,
         }
     };
 }

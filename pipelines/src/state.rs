@@ -156,6 +156,8 @@ pub fn size(stage: &StageSpec, workers: usize) -> Option<StateSize> {
         | StageSpec::Encap(_)
         | StageSpec::Decap(_)
         | StageSpec::Vlan(_) => None,
+        StageSpec::Police(spec) => Some(StateSize { shared: spec.state_bytes(), each: 0 }),
+        StageSpec::Shape(spec) => Some(StateSize { shared: spec.state_bytes(), each: 0 }),
         StageSpec::Reassemble(spec) => Some(Reassemble::size(spec)),
         StageSpec::Mirror(spec) => Mirror::size(spec),
     }

@@ -1,6 +1,6 @@
 //! What bad configurations get: the exact text, for every kind of mistake.
 
-use zsync_pipelines::spec::{Style, parse, report};
+use zsync_pipelines::spec::{Style, json_schema, parse, report};
 
 /// Two ports and a pipeline, to which a case adds its mistake.
 const GOOD: &str = r#"[port.wan]
@@ -21,7 +21,24 @@ fn told(source: &str) -> String {
 
 #[track_caller]
 fn check(source: &str, expected: &str) {
+    // What there is grows with every kind of stage; it is the schema's list.
+    let schema = json_schema();
+    let names: Vec<&String> = schema["properties"].as_object().unwrap().keys().collect();
     let told = told(source);
+    let mut expected = expected.to_owned();
+    for (place, begins, quote) in [("{sections}", "one of [engine]", "["), ("{kinds}", "one of `patch`", "`")]
+    {
+        if expected.contains(place) {
+            let list = told.lines().find_map(|line| line.split_once(begins)).map(|(_, rest)| rest).unwrap();
+            let of_schema =
+                |name: &&&String| list.contains(&format!("{quote}{name}")) || begins.contains(name.as_str());
+            let stages = names
+                .iter()
+                .filter(|name| !["engine", "control", "port", "pipeline", "set"].contains(&name.as_str()));
+            assert!(stages.clone().all(|name| of_schema(&name)), "{list}");
+            expected = expected.replace(place, &format!("{}{list}", begins.trim_start_matches("one of ")));
+        }
+    }
     assert_eq!(told, expected, "\n{told}");
 }
 
@@ -237,7 +254,7 @@ input = []
   |
 1 | [pipelin.x]
   |  ^^^^^^^
-  = expected: one of [engine], [control], [port.NAME], [pipeline.NAME], [patch.NAME], [route.NAME], [nat.NAME], [reassemble.NAME], [encap.NAME], [decap.NAME], [vlan.NAME], [mirror.NAME]
+  = expected: one of {sections}
   = help: did you mean `pipeline`?
 
 1 error
@@ -1169,7 +1186,7 @@ stages = ["filter.x"]
   |
 7 | stages = ["rout.main"]
   |           ^^^^^^^^^^^
-  = expected: a stage whose kind is one of `patch`, `route`, `nat`, `macswap`, `reassemble`, `encap`, `decap`, `vlan`, `mirror`, `drop`, `punt`
+  = expected: a stage whose kind is one of {kinds}
   = help: did you mean "route.main"?
 
 error: there is no stage "filter.x"
@@ -1177,7 +1194,7 @@ error: there is no stage "filter.x"
    |
 10 | stages = ["filter.x"]
    |           ^^^^^^^^^^
-   = expected: a stage whose kind is one of `patch`, `route`, `nat`, `macswap`, `reassemble`, `encap`, `decap`, `vlan`, `mirror`, `drop`, `punt`
+   = expected: a stage whose kind is one of {kinds}
 
 2 errors
 "#,

@@ -381,7 +381,8 @@ impl Daemon {
             punted: sum(|c| c.punted),
             consumed: sum(|c| c.consumed),
             lost_in_crash: sum(|c| c.lost_in_crash),
-            exact: published.iter().map(stats::Counters::balance).sum::<i128>() == 0,
+            // Those that have come and not gone wait for their time.
+            exact: published.iter().map(stats::Counters::balance).sum::<i128>() == i128::from(total.held),
         };
         let exact = owned == frames && total.leaked == 0 && total.misplaced == 0;
         Answer::Ledger(Ledger { frames, workers, total, exact, rx_equals })

@@ -187,6 +187,7 @@ fn in_words(spec: &Spec, port: u16, worker: usize, trace: &Trace) -> ExplainedPa
             format!("goto {}", pipeline.map_or("?", |pipeline| &pipeline.name))
         }
         Verdict::Punt => "to the kernel".to_owned(),
+        Verdict::Consume => "consumed".to_owned(),
         Verdict::Drop(reason) => format!("drop: {}", reason.label()),
         Verdict::Worker(worker) => format!("to worker {worker}, which owns its flow"),
     };

@@ -7,6 +7,7 @@ use std::fmt::{Display, Write as _};
 use super::model::{Amount, Port, PortId, Spec, StageSpec, Steer, Workers};
 use super::quantity::show_duration;
 use super::vlan::vlans_text;
+use super::{police, shape};
 
 /// A section's values by key, in the order of its keys.
 pub(crate) type Rows = Vec<(&'static str, Text)>;
@@ -125,6 +126,8 @@ fn stage_rows(spec: &Spec, stage: &StageSpec) -> Rows {
             }
             vec![("pairs", Text::One(format!("{{ {} }}", pairs.join(", "))))]
         }
+        StageSpec::Police(spec) => raw(police::rows(spec)),
+        StageSpec::Shape(spec) => raw(shape::rows(spec)),
         StageSpec::Reassemble(stage) => stage.rows(),
         StageSpec::Encap(stage) => stage.rows(),
         StageSpec::Decap(stage) => stage.rows(spec),
@@ -141,6 +144,11 @@ fn stage_rows(spec: &Spec, stage: &StageSpec) -> Rows {
         StageSpec::Track(spec) => super::track::rows(spec),
         StageSpec::MacSwap | StageSpec::Drop | StageSpec::Punt => Vec::new(),
     }
+}
+
+/// Values that are TOML already.
+fn raw(rows: Vec<(&'static str, String)>) -> Rows {
+    rows.into_iter().map(|(key, value)| (key, Text::One(value))).collect()
 }
 
 pub(crate) fn port_name(spec: &Spec, id: PortId) -> String {

@@ -43,9 +43,11 @@ mod model;
 mod names;
 mod nat;
 mod nearest;
+mod police;
 mod quantity;
 pub mod reassemble;
 mod schema;
+mod shape;
 mod stage;
 mod track;
 pub mod tunnel;
@@ -62,8 +64,10 @@ pub use model::{
     StageSpec, Steer, Workers,
 };
 pub use nat::{Filtering, Forward, Masquerade, NatSpec, PairOfPrefixes, SourceNat};
-pub use quantity::{QuantityError, parse_duration, parse_size, show_duration};
+pub use police::{MeterSpec, PoliceSpec, TargetSpec};
+pub use quantity::{QuantityError, parse_duration, parse_rate, parse_size, show_duration, show_rate};
 pub use schema::json_schema;
+pub use shape::ShapeSpec;
 pub use stage::bare;
 pub use track::TrackSpec;
 

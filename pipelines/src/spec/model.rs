@@ -13,9 +13,12 @@ use serde::{Deserialize, Serialize};
 use super::address::{Prefix, Service};
 use super::mirror::MirrorSpec;
 use super::nat::NatSpec;
+use super::police::PoliceSpec;
 use super::reassemble::ReassembleSpec;
+use super::shape::ShapeSpec;
 use super::tunnel::{DecapSpec, EncapSpec};
 use super::vlan::{VlanPort, VlanSpec};
+use crate::tables::meter::subject::Per;
 
 /// A whole configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -207,6 +210,10 @@ pub enum StageSpec {
     Punt,
     /// Lets source and destination MAC address change places.
     MacSwap,
+    /// Drops or marks what is beyond a rate.
+    Police(PoliceSpec),
+    /// Lets what is beyond a rate wait.
+    Shape(ShapeSpec),
     /// Lets fragments be treated as their first one is.
     Reassemble(ReassembleSpec),
     /// Puts packets into a tunnel.
@@ -239,17 +246,18 @@ impl StageSpec {
     /// Whether it looks at the transport, so that packets must be parsed as far as that.
     #[must_use]
     pub fn is_deep(&self) -> bool {
-        !matches!(
-            self,
+        match self {
             Self::Patch { .. }
-                | Self::Route { .. }
-                | Self::Drop
-                | Self::Punt
-                | Self::MacSwap
-                | Self::Encap(_)
-                | Self::Vlan(_)
-                | Self::Mirror(_)
-        )
+            | Self::Route { .. }
+            | Self::Drop
+            | Self::Punt
+            | Self::MacSwap
+            | Self::Encap(_)
+            | Self::Vlan(_)
+            | Self::Mirror(_) => false,
+            Self::Police(PoliceSpec { per, .. }) | Self::Shape(ShapeSpec { per, .. }) => *per != Per::All,
+            _ => true,
+        }
     }
 
     /// What it works on; nothing for one that takes whatever comes.
@@ -276,6 +284,13 @@ impl StageSpec {
     #[must_use]
     pub fn keeps_flows(&self) -> bool {
         self.is_track() || self.wants_states()
+    }
+
+    /// Whether it counts packets, so that each must come to it once: a packet that goes to its flow's owner runs through the
+    /// pipeline again.
+    #[must_use]
+    pub fn counts(&self) -> bool {
+        matches!(self, Self::Police(_) | Self::Shape(_))
     }
 
     /// Whether fragments must have the ports of their first one.

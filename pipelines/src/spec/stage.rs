@@ -12,7 +12,9 @@ use super::mirror::{MIRROR, mirror};
 use super::model::{PortId, StageSpec};
 use super::names::{Names, PortNames};
 use super::nat::{NAT, nat};
+use super::police::{POLICE, police};
 use super::reassemble::{REASSEMBLE, reassemble};
+use super::shape::{SHAPE, shape};
 use super::tunnel::{DECAP, ENCAP, decap, encap};
 use super::vlan::{VLAN, vlan};
 use std::collections::BTreeMap;
@@ -59,6 +61,30 @@ pub(crate) static STAGES: &[StageKind] = &[
         bare: true,
         decides: true,
         build: |fields, _, _, _| route(fields),
+    },
+    StageKind {
+        name: "police",
+        section: Some(Section {
+            name: "police",
+            named: Some(MAX_TABLES),
+            keys: POLICE,
+            about: "Drops or marks what is beyond a rate.",
+        }),
+        bare: false,
+        decides: false,
+        build: |fields, path, _, out| StageSpec::Police(police(fields, path, out)),
+    },
+    StageKind {
+        name: "shape",
+        section: Some(Section {
+            name: "shape",
+            named: Some(MAX_TABLES),
+            keys: SHAPE,
+            about: "Lets what is beyond a rate wait.",
+        }),
+        bare: false,
+        decides: false,
+        build: |fields, path, _, out| StageSpec::Shape(shape(fields, path, out)),
     },
     StageKind {
         name: "nat",

@@ -7,6 +7,7 @@ pub mod fib;
 pub mod flow;
 pub mod fragments;
 pub mod index;
+pub mod meter;
 pub mod nat;
 pub mod parked;
 pub mod records;
