@@ -96,7 +96,7 @@ snat = [{ from = "10.0.0.0/8", to = ["203.0.113.0/28", "2001:db8::7"] }, { outpu
 forward = [{ to = "203.0.113.1", port = "tcp/443", target = "10.0.0.5:8443" }]
 static = [{ internal = "10.0.0.8", external = "203.0.113.8" }]
 prefix = [{ internal = "fd00:1::/48", external = "2001:db8:1::/48", output = "b" }]
-table = 100
+table = 101
 filtering = "endpoint-independent"
 ports = "10000-59999"
 block = 64
