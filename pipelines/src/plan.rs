@@ -81,3 +81,47 @@ fn places(pipeline: &Pipeline, workers: usize) -> Vec<Place<'_>> {
     }
     places
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::parse;
+
+    fn labels(stages: &str, workers: usize) -> Vec<String> {
+        let source = format!(
+            "[port.a]\nnetdev = \"a\"\n[port.b]\nnetdev = \"b\"\n[pipeline.p]\ninput = [\"a\"]\nstages = [{stages}]\n\
+             [vlan.pop]\naction = \"pop\"\n[mirror.m]\nto = \"b\"\n[patch.w]\npairs = {{ a = \"b\" }}\n\
+             [encap.v]\ntunnel = {{ vxlan = 1 }}\nlocal = \"192.0.2.1\"\nremote = \"192.0.2.2\"\n\
+             [decap.g]\ntunnel = \"gre\"\nlocal = \"192.0.2.1\"\nremote = \"192.0.2.2\"\n"
+        );
+        let spec = parse(&source, "plan.toml").unwrap().spec;
+        plan(&spec, workers).concat().iter().map(|place| place.label.to_owned()).collect()
+    }
+
+    #[test]
+    fn tags_come_off_and_copies_are_made_ahead_of_the_parser() {
+        assert_eq!(labels("\"route\"", 1), ["parse", "route"]);
+        let all = labels("\"mirror.m\", \"vlan.pop\", \"route\"", 1);
+        assert_eq!(all, ["mirror.m", "vlan.pop", "parse", "route"]);
+        assert_eq!(
+            labels("\"decap.g\", \"mirror.m\", \"route\"", 1),
+            ["parse", "decap.g", "mirror.m", "route"]
+        );
+    }
+
+    #[test]
+    fn frames_that_are_bridged_are_not_parsed() {
+        assert_eq!(labels("\"vlan.pop\", \"patch.w\"", 2), ["vlan.pop", "patch.w"]);
+        assert_eq!(labels("\"mirror.m\", \"encap.v\", \"route\"", 2), ["mirror.m", "encap.v", "route"]);
+    }
+
+    #[test]
+    fn what_looks_at_ports_sees_fragments_as_their_first_one() {
+        assert_eq!(labels("\"track\", \"route\"", 1), ["parse", "reassemble", "track", "route"]);
+        assert_eq!(
+            labels("\"reassemble\", \"track\", \"route\"", 1),
+            ["parse", "reassemble", "track", "route"]
+        );
+        assert_eq!(labels("\"track\", \"route\"", 2), ["parse", "reassemble", "owner", "track", "route"]);
+    }
+}
