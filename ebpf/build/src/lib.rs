@@ -28,6 +28,8 @@ const TARGET: &str = "bpfel-unknown-none";
 pub struct Objects {
     /// `zsync_ingress`.
     pub ingress: PathBuf,
+    /// `zsync_ingress` with a chain of the operator's programs ahead of it.
+    pub chained: PathBuf,
     /// `zsync_generator`.
     pub generator: PathBuf,
     /// `zsync_redirect`.
@@ -75,9 +77,9 @@ pub enum BuildError {
 /// # Errors
 /// When no toolchain or no linker is there (the message names `scripts/setup`), or when the programs do not compile.
 pub fn build(out_dir: &Path, ebpf_dir: &Path) -> Result<Objects, BuildError> {
-    let names = ["zsync_ingress", "zsync_generator", "zsync_redirect"];
-    let [ingress, generator, redirect] = build_bins(out_dir, ebpf_dir, names)?;
-    Ok(Objects { ingress, generator, redirect })
+    let names = ["zsync_ingress", "zsync_chained", "zsync_generator", "zsync_redirect"];
+    let [ingress, chained, generator, redirect] = build_bins(out_dir, ebpf_dir, names)?;
+    Ok(Objects { ingress, chained, generator, redirect })
 }
 
 /// Builds `zsync_sink`, the far end of measurements; where its object is.

@@ -9,7 +9,7 @@ use super::datum::{Datum, Fields, Placed};
 use super::decode::{Document, Entry, defaults};
 use super::findings::Findings;
 use super::kind::one_of;
-use super::model::{Control, Engine, Pipeline, Port, PortId, Spec, Stage, StageSpec, Steer, Workers};
+use super::model::{Control, Engine, Pipeline, Port, PortId, Spec, Stage, StageSpec, Steer, Workers, XdpProgram};
 use super::names::PortNames;
 use super::nearest::nearest;
 use super::stage::{STAGES, StageKind, patched, stage_kind};
@@ -81,6 +81,7 @@ fn ports(document: &Document, names: &PortNames, out: &mut Findings<'_>) -> Vec<
                 _ => Steer::All,
             },
             block: fields.at("block").map_or_else(Vec::new, |block| block.value.prefixes()),
+            xdp: fields.items("xdp").iter().map(|program| xdp_program(&program.value)).collect(),
             failover: fields.word("failover"),
             grace: fields.period("grace"),
             mode: fields.word("mode"),
@@ -91,6 +92,22 @@ fn ports(document: &Document, names: &PortNames, out: &mut Findings<'_>) -> Vec<
         });
     }
     ports
+}
+
+fn xdp_program(datum: &Datum) -> XdpProgram {
+    let text = |key| datum.member(key).map_or("", Datum::text).to_owned();
+    match datum.text().rsplit_once(':') {
+        Some((object, program)) => XdpProgram {
+            object: object.to_owned(),
+            program: program.to_owned(),
+            params: BTreeMap::new(),
+        },
+        None => XdpProgram {
+            object: text("object"),
+            program: text("program"),
+            params: datum.member("params").map_or_else(BTreeMap::new, Datum::numbers),
+        },
+    }
 }
 
 /// The tables of stages by their label, as in `route.main`.

@@ -158,6 +158,19 @@ const CONTROL: &[Key] = &[
 const PREFIXES: Kind = Kind::List { of: &Kind::Text(Text::Prefix), min: 1, max: 4096 };
 const SERVICES: Kind = Kind::List { of: &Kind::Text(Text::Service), min: 1, max: 1024 };
 
+/// The most XDP programs that one port may have ahead of zsync's.
+pub(crate) const MAX_XDP: usize = 8;
+/// TOML's numbers end there.
+const PARAMETER: Kind = Kind::Either(&[Kind::Switch, Kind::Whole { min: 0, max: i64::MAX as u64 }]);
+const XDP_PROGRAM: Kind = Kind::Either(&[
+    Kind::Text(Text::PathAndSymbol),
+    Kind::Table(&[
+        ("object", &Kind::Text(Text::Path), true),
+        ("program", &Kind::Text(Text::Symbol), true),
+        ("params", &Kind::ByName(&PARAMETER, 64), false),
+    ]),
+]);
+
 const PORT: &[Key] = &[
     Key {
         name: "netdev",
@@ -189,6 +202,14 @@ const PORT: &[Key] = &[
         default: Some("[]"),
         reach: Reach::Live,
         about: "Source prefixes that are dropped in XDP, before anything else sees the packet.",
+    },
+    Key {
+        name: "xdp",
+        kind: Kind::List { of: &XDP_PROGRAM, min: 0, max: MAX_XDP },
+        default: Some("[]"),
+        reach: Reach::Live,
+        about: "XDP programs of your own that run ahead of zsync's, in this order: each an object file (seen from this \
+                file's folder), a program in it, and values for its global variables.",
     },
     Key {
         name: "failover",

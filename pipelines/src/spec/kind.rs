@@ -35,6 +35,10 @@ pub(crate) enum Kind {
     List { of: &'static Kind, min: usize, max: usize },
     /// Names of ports, each with a value.
     ByPort(&'static Kind),
+    /// Names that the configuration makes up (identifiers of C), each with a value; at most so many.
+    ByName(&'static Kind, usize),
+    /// A table with some keys, each with whether it must be there.
+    Table(&'static [(&'static str, &'static Kind, bool)]),
     /// A table with exactly one of some keys.
     OneKey(&'static [(&'static str, &'static Kind)]),
     /// Whichever of these fits the value's type; no two may take the same type.
@@ -56,6 +60,12 @@ pub(crate) enum Text {
     Prefix,
     /// A protocol and its port.
     Service,
+    /// A file.
+    Path,
+    /// A function or a variable of an object file.
+    Symbol,
+    /// A file and a function in it, `ddos.o:scrub`.
+    PathAndSymbol,
 }
 
 impl Kind {
@@ -117,6 +127,8 @@ impl Kind {
                 values.sort_by_key(|(port, _)| port.span.start);
                 Some(Datum::ByPort(values))
             }
+            (Kind::ByName(of, max), DeValue::Table(table)) => by_name(table, of, *max, at, out),
+            (Kind::Table(keys), DeValue::Table(table)) => table_of(table, keys, at, out),
             (Kind::OneKey(keys), DeValue::Table(table)) => one_key(table, keys, at, out),
             _ => at.wrong(out, format!(" cannot be {}", a_type(value)), None),
         }
@@ -130,7 +142,7 @@ impl Kind {
             Kind::Size(_) => value.is_integer() || value.is_str(),
             Kind::Word(_) | Kind::Period { .. } | Kind::Text(_) => value.is_str(),
             Kind::List { .. } => value.is_array(),
-            Kind::ByPort(_) | Kind::OneKey(_) => value.is_table(),
+            Kind::ByPort(_) | Kind::ByName(..) | Kind::Table(_) | Kind::OneKey(_) => value.is_table(),
             Kind::Either(forms) => forms.iter().any(|form| form.takes(value)),
         }
     }
@@ -180,6 +192,13 @@ impl Kind {
             Kind::List { of, min, max } if min == max => format!("a list of {max}, each {}", of.expected()),
             Kind::List { of, min, max } => format!("a list of {min} to {max}, each {}", of.expected()),
             Kind::ByPort(of) => format!("a table that gives ports {}", of.expected()),
+            Kind::ByName(of, max) => {
+                format!("a table that gives at most {max} names a value, each {}", of.expected())
+            }
+            Kind::Table(keys) => {
+                let keys: Vec<String> = keys.iter().map(|(name, ..)| format!("{name} = …")).collect();
+                format!("{{ {} }}", keys.join(", "))
+            }
             Kind::OneKey(keys) => {
                 let keys: Vec<String> = keys.iter().map(|(name, _)| format!("{{ {name} = … }}")).collect();
                 one_of(&keys)
@@ -235,6 +254,20 @@ impl Text {
                 Ok(service) => Ok(Datum::Service(service)),
                 Err(error) => Err((format!("is not a service: {error}"), None)),
             },
+            Text::Path => match text {
+                "" => Err(("names no file".to_owned(), None)),
+                _ if is_path(text) => Ok(Datum::Text(text.to_owned())),
+                _ => Err(("cannot be the path of a file".to_owned(), None)),
+            },
+            Text::Symbol if is_symbol(text) => Ok(Datum::Text(text.to_owned())),
+            Text::Symbol => Err(("cannot name a function".to_owned(), None)),
+            Text::PathAndSymbol => match text.rsplit_once(':') {
+                Some((path, symbol)) if is_path(path) && is_symbol(symbol) => {
+                    Ok(Datum::Text(text.to_owned()))
+                }
+                Some(_) => Err(("does not name a file and a program in it".to_owned(), None)),
+                None => Err(("names no program in the file".to_owned(), None)),
+            },
         }
     }
 
@@ -246,6 +279,9 @@ impl Text {
             Text::Stage => "the name of a stage, like \"route.main\" or \"drop\"",
             Text::Prefix => "an IP prefix like \"192.0.2.0/24\" or \"2001:db8::/32\"",
             Text::Service => "a service like \"udp/53\" or \"tcp/443\"",
+            Text::Path => "the path of a file, from the configuration's folder or from the root",
+            Text::Symbol => "the name of a function in the file",
+            Text::PathAndSymbol => "a file and a program in it, like \"ddos.o:scrub\"",
         }
     }
 }
@@ -303,6 +339,69 @@ fn list<'v>(
     }
     // What is right goes on, so that mistakes in what it names are found too.
     Some(Datum::List(kept))
+}
+
+/// A path as the kernel takes it (PATH_MAX of include/uapi/linux/limits.h).
+fn is_path(text: &str) -> bool {
+    !text.is_empty() && text.len() < 4096 && !text.contains(char::is_control)
+}
+
+/// A name as C has it; longer ones than any compiler makes are none.
+fn is_symbol(text: &str) -> bool {
+    let mut bytes = text.bytes();
+    bytes.next().is_some_and(|first| first.is_ascii_alphabetic() || first == b'_')
+        && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        && text.len() <= 128
+}
+
+fn by_name(
+    table: &DeTable<'_>,
+    of: &Kind,
+    max: usize,
+    at: At<'_>,
+    out: &mut Findings<'_>,
+) -> Option<Datum> {
+    if table.len() > max {
+        return at.wrong(out, format!(" has {} entries", table.len()), None);
+    }
+    let mut values = Vec::new();
+    for (name, value) in table {
+        let text: &str = name.get_ref();
+        if !is_symbol(text) {
+            out.error(&name.span(), format!("`{}`: \"{text}\" cannot name a variable", at.path))
+                .expected("letters, digits and `_`, and no digit first");
+            continue;
+        }
+        let value = of.check(value, &format!("{}.{text}", at.path), out);
+        values.extend(value.map(|value| (Placed::new(text.to_owned(), name.span()), value)));
+    }
+    values.sort_by(|(a, _), (b, _)| a.value.cmp(&b.value));
+    Some(Datum::ByName(values))
+}
+
+fn table_of(
+    table: &DeTable<'_>,
+    keys: &'static [(&'static str, &'static Kind, bool)],
+    at: At<'_>,
+    out: &mut Findings<'_>,
+) -> Option<Datum> {
+    let mut values = Vec::new();
+    for (key, value) in table {
+        let name: &str = key.get_ref();
+        if let Some((known, kind, _)) = keys.iter().find(|(known, ..)| *known == name) {
+            let value = kind.check(value, &format!("{}.{name}", at.path), out);
+            values.extend(value.map(|value| (*known, value)));
+        } else {
+            out.error(&key.span(), format!("unknown key `{name}` in `{}`", at.path))
+                .expected(at.whole.expected())
+                .suggest(nearest(name, keys.iter().map(|(known, ..)| *known)).map(str::to_owned));
+        }
+    }
+    for (name, kind, _) in keys.iter().filter(|(name, _, must)| *must && !table.contains_key(*name)) {
+        out.missing(at.span, format!("`{}` has no `{name}`", at.path), kind.expected());
+    }
+    values.sort_by_key(|(name, _)| *name);
+    Some(Datum::Table(values))
 }
 
 fn one_key(

@@ -52,7 +52,7 @@ pub use diff::{Change, Effect, Mark, diff};
 pub use fingerprint::fingerprint;
 pub use model::{
     Amount, Control, Engine, Failover, HugePages, Idle, Layer, Mode, Pipeline, Port, PortId, Spec, Stage,
-    StageSpec, Steer, Workers,
+    StageSpec, Steer, Workers, XdpProgram,
 };
 pub use quantity::{QuantityError, parse_duration, parse_size, show_duration};
 pub use schema::json_schema;

@@ -10,6 +10,9 @@ use super::keys::{Section, sections};
 use super::kind::{Kind, Text};
 use super::names::NAME_PATTERN;
 
+/// A name as C has it.
+const SYMBOL_PATTERN: &str = "^[A-Za-z_][A-Za-z0-9_]{0,127}$";
+
 /// The schema of a configuration file.
 #[must_use]
 pub fn json_schema() -> Value {
@@ -82,6 +85,9 @@ impl Kind {
                 Text::Port => json!({ "type": "string", "pattern": NAME_PATTERN }),
                 Text::Stage => json!({ "type": "string", "pattern": "^[a-z]+(\\.[a-z][a-z0-9_-]{0,31})?$" }),
                 Text::Prefix => json!({ "type": "string", "pattern": "^[0-9a-fA-F:.]+/[0-9]{1,3}$" }),
+                Text::Path => json!({ "type": "string", "minLength": 1 }),
+                Text::Symbol => json!({ "type": "string", "pattern": SYMBOL_PATTERN }),
+                Text::PathAndSymbol => json!({ "type": "string", "pattern": "^.+:[A-Za-z_][A-Za-z0-9_]*$" }),
                 Text::Service => json!({ "type": "string", "pattern": "^(tcp|udp)/[0-9]{1,5}$" }),
             },
             Kind::List { of, min, max } => json!({
@@ -90,6 +96,20 @@ impl Kind {
             Kind::ByPort(of) => json!({
                 "type": "object", "patternProperties": { NAME_PATTERN: of.schema() }, "additionalProperties": false,
             }),
+            Kind::ByName(of, max) => json!({
+                "type": "object", "patternProperties": { SYMBOL_PATTERN: of.schema() }, "additionalProperties": false,
+                "maxProperties": max,
+            }),
+            Kind::Table(keys) => {
+                let properties: Map<String, Value> =
+                    keys.iter().map(|(name, kind, _)| ((*name).to_owned(), kind.schema())).collect();
+                let required: Vec<&str> =
+                    keys.iter().filter(|(.., must)| *must).map(|(name, ..)| *name).collect();
+                json!({
+                    "type": "object", "properties": properties, "additionalProperties": false,
+                    "required": required,
+                })
+            }
             Kind::OneKey(keys) => {
                 let properties: Map<String, Value> =
                     keys.iter().map(|(name, kind)| ((*name).to_owned(), kind.schema())).collect();
