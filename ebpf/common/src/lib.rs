@@ -226,8 +226,9 @@ impl ChainOrder {
     pub fn of(cells: &[u8]) -> Self {
         let cells = cells.get(..CHAIN_SLOTS).unwrap_or(cells);
         let length = (cells.len() as u64) << Self::LENGTH_AT;
-        let packed =
-            (0u32..).zip(cells).fold(length, |word, (slot, cell)| word | u64::from(cell % CHAIN_CELLS) << (slot * 4));
+        let packed = (0u32..)
+            .zip(cells)
+            .fold(length, |word, (slot, cell)| word | u64::from(cell % CHAIN_CELLS) << (slot * 4));
         Self { cells: packed, no_program: NO_PROGRAM, zero: 0 }
     }
 

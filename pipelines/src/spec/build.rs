@@ -9,7 +9,9 @@ use super::datum::{Datum, Fields, Placed};
 use super::decode::{Document, Entry, defaults};
 use super::findings::Findings;
 use super::kind::one_of;
-use super::model::{Control, Engine, Pipeline, Port, PortId, Spec, Stage, StageSpec, Steer, Workers, XdpProgram};
+use super::model::{
+    Control, Engine, Pipeline, Port, PortId, Spec, Stage, StageSpec, Steer, Workers, XdpProgram,
+};
 use super::names::PortNames;
 use super::nearest::nearest;
 use super::stage::{STAGES, StageKind, patched, stage_kind};
@@ -97,11 +99,9 @@ fn ports(document: &Document, names: &PortNames, out: &mut Findings<'_>) -> Vec<
 fn xdp_program(datum: &Datum) -> XdpProgram {
     let text = |key| datum.member(key).map_or("", Datum::text).to_owned();
     match datum.text().rsplit_once(':') {
-        Some((object, program)) => XdpProgram {
-            object: object.to_owned(),
-            program: program.to_owned(),
-            params: BTreeMap::new(),
-        },
+        Some((object, program)) => {
+            XdpProgram { object: object.to_owned(), program: program.to_owned(), params: BTreeMap::new() }
+        }
         None => XdpProgram {
             object: text("object"),
             program: text("program"),

@@ -112,7 +112,8 @@ fn port(port: &Port) -> Rows {
 }
 
 fn xdp_program(program: &XdpProgram) -> String {
-    let params: Vec<String> = program.params.iter().map(|(name, value)| format!("{name} = {value}")).collect();
+    let params: Vec<String> =
+        program.params.iter().map(|(name, value)| format!("{name} = {value}")).collect();
     let params = if params.is_empty() { "{}".to_owned() } else { format!("{{ {} }}", params.join(", ")) };
     format!(
         "{{ object = {}, program = {}, params = {params} }}",

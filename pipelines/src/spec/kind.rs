@@ -354,13 +354,7 @@ fn is_symbol(text: &str) -> bool {
         && text.len() <= 128
 }
 
-fn by_name(
-    table: &DeTable<'_>,
-    of: &Kind,
-    max: usize,
-    at: At<'_>,
-    out: &mut Findings<'_>,
-) -> Option<Datum> {
+fn by_name(table: &DeTable<'_>, of: &Kind, max: usize, at: At<'_>, out: &mut Findings<'_>) -> Option<Datum> {
     if table.len() > max {
         return at.wrong(out, format!(" has {} entries", table.len()), None);
     }

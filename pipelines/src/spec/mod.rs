@@ -54,6 +54,7 @@ pub use model::{
     Amount, Control, Engine, Failover, HugePages, Idle, Layer, Mode, Pipeline, Port, PortId, Spec, Stage,
     StageSpec, Steer, Workers, XdpProgram,
 };
+pub use nearest::nearest;
 pub use quantity::{QuantityError, parse_duration, parse_size, show_duration};
 pub use schema::json_schema;
 
