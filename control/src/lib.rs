@@ -4,5 +4,6 @@ pub mod api;
 pub mod ctl;
 pub mod daemon;
 pub mod netlink;
+pub mod programs;
 pub mod raw;
 pub mod xdp;

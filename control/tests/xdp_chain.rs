@@ -232,6 +232,22 @@ fn parameters_are_values_of_globals() {
     });
 }
 
+/// "Compile once, run everywhere": what the running kernel's types say.
+#[test]
+fn the_kernels_types_are_asked() {
+    in_sandbox(|sandbox| {
+        let objects = Objects::new();
+        let mut ingress = attached(sandbox);
+        let body = "#include <bpf/bpf_core_read.h>\n\
+                    struct task_struct { int pid; int no_such_field; } __attribute__((preserve_access_index));\n\
+                    SEC(\"xdp\") int types(struct xdp_md *ctx) { struct task_struct *t = 0; \
+                    return bpf_core_field_exists(t->pid) && !bpf_core_field_exists(t->no_such_field) ? 1 : 3; }";
+        ingress.set_chain(&[read(&objects.compile("types", body), "types")]).unwrap();
+        assert_eq!(run(&ingress, &frame()), 1);
+        ingress.detach().unwrap();
+    });
+}
+
 #[test]
 fn maps_pinned_by_name_outlive_their_programs() {
     in_sandbox(|sandbox| {

@@ -342,10 +342,6 @@ fn load(image: &Image, dir: &Path) -> Result<Ebpf, XdpError> {
         _ => {}
     }
     let mut loader = EbpfLoader::new();
-    if !image.asks_for_kernel_types {
-        // Else its own types would be checked against a kernel's that it does not use.
-        loader.btf(None);
-    }
     loader.default_map_pin_directory(&folder).allow_unsupported_maps();
     for (name, value) in &image.globals {
         loader.override_global(name, value.as_slice(), true);

@@ -137,8 +137,6 @@ pub struct Image {
     /// The variables that are set, each with as many bytes as it has.
     pub(super) globals: Vec<(String, Vec<u8>)>,
     pub(super) bytes: Arc<Vec<u8>>,
-    /// It has relocations that the running kernel's types (BTF) decide: "compile once, run everywhere".
-    pub(super) asks_for_kernel_types: bool,
     content: String,
     fingerprint: String,
 }
@@ -162,15 +160,13 @@ impl Image {
         program: &str,
         params: &BTreeMap<String, u64>,
     ) -> Result<Self, ObjectError> {
-        let elf = Elf::open(path, &bytes)?;
-        let (globals, asks_for_kernel_types) = (elf.globals(program, params)?, elf.asks_for_kernel_types());
+        let globals = Elf::open(path, &bytes)?.globals(program, params)?;
         let content = fingerprint(&*bytes);
         let all = format!("{content} {program} {params:?}");
         Ok(Self {
             path: path.to_owned(),
             program: program.to_owned(),
             globals,
-            asks_for_kernel_types,
             content,
             fingerprint: fingerprint(all),
             bytes,
@@ -285,14 +281,6 @@ impl<'d> Elf<'d> {
             is_one.then_some((symbol.name().ok().filter(|name| !name.is_empty())?, symbol.size()))
         };
         self.file.symbols().filter_map(variable).collect()
-    }
-
-    /// `core_relo_len` of `struct btf_ext_header` (tools/lib/bpf/libbpf_internal.h) is not 0.
-    fn asks_for_kernel_types(&self) -> bool {
-        let section = self.file.section_by_name(".BTF.ext");
-        let header = section.as_ref().and_then(|section| section.data().ok()).unwrap_or_default();
-        let word = |at: usize| header.get(at..at + 4).and_then(|bytes| Some(u32::from_ne_bytes(bytes.try_into().ok()?)));
-        word(4).is_some_and(|length| length >= 32) && word(28).is_some_and(|length| length > 0)
     }
 
     /// Checks the program, and makes the variables' bytes.
