@@ -87,6 +87,7 @@ impl Programs {
                 match verify(image, scratch) {
                     Ok(()) => {}
                     Err(error @ XdpError::NotPermitted { .. }) => return Err(Refused::NotAsked(error)),
+                    Err(error @ XdpError::Pin { .. }) => return Err(Refused::NotAsked(error)),
                     Err(error) => wrong.push(format!("port {port}: {error}")),
                 }
             }

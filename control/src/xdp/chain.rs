@@ -355,12 +355,14 @@ fn load(image: &Image, dir: &Path) -> Result<Ebpf, XdpError> {
     loaded
 }
 
-/// Has the verifier look at a program, and forgets it again. `dir` is a folder of a BPF file system, made and removed here.
+/// Has the verifier look at a program, and forgets it again. `dir` is a folder that is made and removed here; on a BPF file
+/// system, if the program pins maps by name.
 ///
 /// # Errors
 /// [`XdpError::Operator`], [`XdpError::NotPermitted`], or [`XdpError::Pin`].
 pub fn verify(image: &Image, dir: &Path) -> Result<(), XdpError> {
-    fs::create_dir_all(dir).map_err(XdpError::pin("create", dir))?;
+    remove_folder(dir)?;
+    fs::create_dir(dir).map_err(XdpError::pin("create", dir))?;
     let loaded = load(image, dir).map(drop);
     remove_folder(dir)?;
     loaded
@@ -386,6 +388,9 @@ fn refused(image: &Image, error: EbpfError) -> XdpError {
         }
         EbpfError::MapError(MapError::CreateError { ref io_error, .. }) if is_eperm(io_error) => {
             return XdpError::not_permitted("create BPF maps", TO_LOAD);
+        }
+        EbpfError::MapError(MapError::PinError { error, .. }) => {
+            return XdpError::pin("pin the maps of", &image.path)(error.into_io());
         }
         error => ObjectError::Load { label, why: all_causes(&error) },
     };
