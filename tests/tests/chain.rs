@@ -10,6 +10,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use zsync_tests::control::{Control, pins, run_dir};
 use zsync_tests::netns::execute;
+use zsync_tests::ping::ping_with;
 use zsync_tests::{Flow, FlowPlan, Lab, Shape, in_lab, ping, wait_for};
 
 const AMPLIFIED: &str = env!("ZSYNC_AMPLIFIED");
@@ -67,8 +68,8 @@ fn flow(lab: &Lab, version: usize, rate: u32, source: u16, target: u16, payload:
 }
 
 fn reaches(lab: &Lab) -> Result<()> {
-    for target in lab.server_addresses {
-        let outcome = ping(&lab.client, target, 3)?;
+    for (source, target) in lab.client_addresses.into_iter().zip(lab.server_addresses) {
+        let outcome = ping_with(&lab.client, target, 3, &["-I", &source.to_string()])?;
         ensure!(outcome.all(), "{outcome:?}");
     }
     Ok(())
@@ -237,14 +238,14 @@ fn a_refused_program_leaves_the_old_one_and_shows_the_log() {
 fn what_cannot_be_is_refused_with_the_remedy() {
     in_lab(Shape::router(), |lab| {
         returning(lab, "scrub", "zsync_pass_on(ctx)")?;
-        compile(lab, "tc", "SEC(\"tc\") int tc(struct __sk_buff *skb) { return 0; }")?;
+        compile(lab, "tc", "SEC(\"tc\") int classify(struct __sk_buff *skb) { return 0; }")?;
         fs::write(lab.folder().join("text.o"), "no object")?;
         let nine: Vec<String> = (0..9).map(|n| format!("\"{n}.o:x\"")).collect();
         let wrong = [
             ("\"none.o:scrub\"".to_owned(), vec!["port wan", "none.o", "No such file"]),
             ("\"../../none.o:scrub\"".to_owned(), vec!["none.o", "No such file"]),
             ("\"text.o:scrub\"".to_owned(), vec!["text.o", "no object file", "clang"]),
-            ("\"tc.o:tc\"".to_owned(), vec!["section \"tc\"", "section \"xdp\""]),
+            ("\"tc.o:classify\"".to_owned(), vec!["section \"tc\"", "section \"xdp\""]),
             ("\"scrub.o:srub\"".to_owned(), vec!["\"srub\"", "did you mean \"scrub\"?"]),
             (
                 "{ object = \"scrub.o\", program = \"scrub\", params = { limit = 1 } }".to_owned(),

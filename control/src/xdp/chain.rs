@@ -372,7 +372,7 @@ fn program_of<'e>(loaded: &'e mut Ebpf, image: &Image) -> Result<&'e mut Xdp, Xd
     let program = loaded
         .program_mut(&image.program)
         .ok_or_else(|| ProgramError::InvalidName { name: image.program.clone() });
-    program.and_then(|program| Ok(program.try_into()?)).map_err(|error| refused(image, error.into()))
+    program.and_then(TryInto::try_into).map_err(|error| refused(image, error.into()))
 }
 
 /// What the kernel or aya says of a program, in the operator's words.
