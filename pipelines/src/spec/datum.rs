@@ -52,9 +52,8 @@ pub(crate) enum Datum {
     List(Vec<Placed<Datum>>),
     ByPort(Vec<(Placed<String>, Placed<Datum>)>),
     ByName(Vec<(Placed<String>, Placed<Datum>)>),
-    /// By key, those that are there.
-    Table(Vec<(&'static str, Placed<Datum>)>),
     OneKey(&'static str, Box<Placed<Datum>>),
+    Table(Fields),
 }
 
 impl Datum {
@@ -66,21 +65,19 @@ impl Datum {
         }
     }
 
+    /// The values of a table; of anything else none.
+    pub(crate) fn fields(&self) -> Option<&Fields> {
+        match self {
+            Datum::Table(fields) => Some(fields),
+            _ => None,
+        }
+    }
+
     pub(crate) fn text(&self) -> &str {
         match self {
             Datum::Text(text) => text,
             Datum::Word(word) => word,
             _ => "",
-        }
-    }
-
-    /// A value of a table.
-    pub(crate) fn member(&self, key: &str) -> Option<&Datum> {
-        match self {
-            Datum::Table(values) => {
-                values.iter().find(|(name, _)| *name == key).map(|(_, value)| &value.value)
-            }
-            _ => None,
         }
     }
 
@@ -122,8 +119,8 @@ impl Datum {
     }
 }
 
-/// The values of one section's keys.
-#[derive(Clone, Debug, Default)]
+/// The values of one section's keys, or of those of a table in a list.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Fields {
     pub(crate) values: Vec<(&'static str, Placed<Datum>)>,
 }

@@ -15,11 +15,14 @@ use super::stage::STAGES;
 pub(crate) struct Key {
     pub(crate) name: &'static str,
     pub(crate) kind: Kind,
-    /// TOML text of the value when the key is absent; none when the key must be there.
+    /// TOML text of the value when the key is absent; none when the key must be there; [`ABSENT`] when it need not.
     pub(crate) default: Option<&'static str>,
     pub(crate) reach: Reach,
     pub(crate) about: &'static str,
 }
+
+/// The default of a key that need not be there, and then has no value.
+pub(crate) const ABSENT: Option<&str> = Some("");
 
 /// What a change of a key reaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,14 +165,30 @@ const SERVICES: Kind = Kind::List { of: &Kind::Text(Text::Service), min: 1, max:
 pub(crate) const MAX_XDP: usize = 8;
 /// TOML's numbers end there.
 const PARAMETER: Kind = Kind::Either(&[Kind::Switch, Kind::Whole { min: 0, max: i64::MAX as u64 }]);
-const XDP_PROGRAM: Kind = Kind::Either(&[
-    Kind::Text(Text::PathAndSymbol),
-    Kind::Table(&[
-        ("object", &Kind::Text(Text::Path), true),
-        ("program", &Kind::Text(Text::Symbol), true),
-        ("params", &Kind::ByName(&PARAMETER, 64), false),
-    ]),
-]);
+const XDP_PROGRAM: Kind = Kind::Either(&[Kind::Text(Text::PathAndSymbol), Kind::Table(XDP_PROGRAM_KEYS)]);
+const XDP_PROGRAM_KEYS: &[Key] = &[
+    Key {
+        name: "object",
+        kind: Kind::Text(Text::Path),
+        default: None,
+        reach: Reach::Live,
+        about: "The object file: eBPF, as clang and bpf-linker make it. A relative path is seen from this file's folder.",
+    },
+    Key {
+        name: "program",
+        kind: Kind::Text(Text::Symbol),
+        default: None,
+        reach: Reach::Live,
+        about: "The program in it: the name of its function.",
+    },
+    Key {
+        name: "params",
+        kind: Kind::ByName(&PARAMETER, 64),
+        default: Some("{}"),
+        reach: Reach::Live,
+        about: "Values of its global variables, by name.",
+    },
+];
 
 const PORT: &[Key] = &[
     Key {
@@ -208,8 +227,7 @@ const PORT: &[Key] = &[
         kind: Kind::List { of: &XDP_PROGRAM, min: 0, max: MAX_XDP },
         default: Some("[]"),
         reach: Reach::Live,
-        about: "XDP programs of your own that run ahead of zsync's, in this order: each an object file (seen from this \
-                file's folder), a program in it, and values for its global variables.",
+        about: "XDP programs of your own that run ahead of zsync's, in this order.",
     },
     Key {
         name: "failover",

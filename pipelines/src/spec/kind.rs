@@ -10,7 +10,9 @@ use toml::de::{DeString, DeTable, DeValue};
 
 use super::address::{Prefix, PrefixError, Service};
 use super::datum::{Datum, Placed};
+use super::decode::read;
 use super::findings::Findings;
+use super::keys::Key;
 use super::nearest::nearest;
 use super::quantity::{parse_duration, parse_size, show_duration};
 
@@ -37,10 +39,10 @@ pub(crate) enum Kind {
     ByPort(&'static Kind),
     /// Names that the configuration makes up (identifiers of C), each with a value; at most so many.
     ByName(&'static Kind, usize),
-    /// A table with some keys, each with whether it must be there.
-    Table(&'static [(&'static str, &'static Kind, bool)]),
     /// A table with exactly one of some keys.
     OneKey(&'static [(&'static str, &'static Kind)]),
+    /// A table with some of these keys.
+    Table(&'static [Key]),
     /// Whichever of these fits the value's type; no two may take the same type.
     Either(&'static [Kind]),
 }
@@ -128,8 +130,11 @@ impl Kind {
                 Some(Datum::ByPort(values))
             }
             (Kind::ByName(of, max), DeValue::Table(table)) => by_name(table, of, *max, at, out),
-            (Kind::Table(keys), DeValue::Table(table)) => table_of(table, keys, at, out),
             (Kind::OneKey(keys), DeValue::Table(table)) => one_key(table, keys, at, out),
+            (Kind::Table(keys), DeValue::Table(table)) => {
+                let (fields, sound) = read(keys, table, at.path, at.span, out);
+                sound.then_some(Datum::Table(fields))
+            }
             _ => at.wrong(out, format!(" cannot be {}", a_type(value)), None),
         }
     }
@@ -142,7 +147,7 @@ impl Kind {
             Kind::Size(_) => value.is_integer() || value.is_str(),
             Kind::Word(_) | Kind::Period { .. } | Kind::Text(_) => value.is_str(),
             Kind::List { .. } => value.is_array(),
-            Kind::ByPort(_) | Kind::ByName(..) | Kind::Table(_) | Kind::OneKey(_) => value.is_table(),
+            Kind::ByPort(_) | Kind::ByName(..) | Kind::OneKey(_) | Kind::Table(_) => value.is_table(),
             Kind::Either(forms) => forms.iter().any(|form| form.takes(value)),
         }
     }
@@ -195,13 +200,13 @@ impl Kind {
             Kind::ByName(of, max) => {
                 format!("a table that gives at most {max} names a value, each {}", of.expected())
             }
-            Kind::Table(keys) => {
-                let keys: Vec<String> = keys.iter().map(|(name, ..)| format!("{name} = …")).collect();
-                format!("{{ {} }}", keys.join(", "))
-            }
             Kind::OneKey(keys) => {
                 let keys: Vec<String> = keys.iter().map(|(name, _)| format!("{{ {name} = … }}")).collect();
                 one_of(&keys)
+            }
+            Kind::Table(keys) => {
+                let keys: Vec<String> = keys.iter().map(|key| format!("`{}`", key.name)).collect();
+                format!("a table with keys out of {}", keys.join(", "))
             }
             Kind::Either(forms) => {
                 let forms: Vec<String> = forms.iter().map(Kind::expected).collect();
@@ -325,8 +330,9 @@ fn list<'v>(
     for item in items.take(max) {
         let before = out.errors();
         let Some(item) = of.check(item, at.path, out) else { continue };
-        if out.errors() > before {
-            kept.push(item); // only a part of what was written: not to be compared
+        if out.errors() > before || matches!(of, Kind::Table(_)) {
+            // Only a part of what was written: not to be compared. Or tables, of which two may well say the same.
+            kept.push(item);
         } else if let Some(first) = seen.get(&item.value) {
             let line = out.line(*first);
             let text = out.text(&item.span);
@@ -371,31 +377,6 @@ fn by_name(table: &DeTable<'_>, of: &Kind, max: usize, at: At<'_>, out: &mut Fin
     }
     values.sort_by(|(a, _), (b, _)| a.value.cmp(&b.value));
     Some(Datum::ByName(values))
-}
-
-fn table_of(
-    table: &DeTable<'_>,
-    keys: &'static [(&'static str, &'static Kind, bool)],
-    at: At<'_>,
-    out: &mut Findings<'_>,
-) -> Option<Datum> {
-    let mut values = Vec::new();
-    for (key, value) in table {
-        let name: &str = key.get_ref();
-        if let Some((known, kind, _)) = keys.iter().find(|(known, ..)| *known == name) {
-            let value = kind.check(value, &format!("{}.{name}", at.path), out);
-            values.extend(value.map(|value| (*known, value)));
-        } else {
-            out.error(&key.span(), format!("unknown key `{name}` in `{}`", at.path))
-                .expected(at.whole.expected())
-                .suggest(nearest(name, keys.iter().map(|(known, ..)| *known)).map(str::to_owned));
-        }
-    }
-    for (name, kind, _) in keys.iter().filter(|(name, _, must)| *must && !table.contains_key(*name)) {
-        out.missing(at.span, format!("`{}` has no `{name}`", at.path), kind.expected());
-    }
-    values.sort_by_key(|(name, _)| *name);
-    Some(Datum::Table(values))
 }
 
 fn one_key(
@@ -445,5 +426,58 @@ pub(crate) fn one_of(names: &[String]) -> String {
         [a, b] => format!("{a} or {b}"),
         [one] => one.clone(),
         _ => format!("one of {}", names.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::keys::{ABSENT, Reach};
+
+    const KEYS: &[Key] = &[
+        Key {
+            name: "from",
+            kind: Kind::Text(Text::Prefix),
+            default: ABSENT,
+            reach: Reach::Live,
+            about: "Source.",
+        },
+        Key { name: "accept", kind: Kind::Switch, default: None, reach: Reach::Live, about: "Action." },
+        Key {
+            name: "times",
+            kind: Kind::Whole { min: 1, max: 9 },
+            default: Some("3"),
+            reach: Reach::Live,
+            about: "N.",
+        },
+    ];
+    static RULES: Kind = Kind::List { of: &Kind::Table(KEYS), min: 1, max: 3 };
+
+    fn check(text: &str) -> (Option<Datum>, usize) {
+        let mut out = Findings::new(text, "");
+        let value = DeValue::parse(text).unwrap();
+        (RULES.check(&value, "filter.edge.rules", &mut out).map(|placed| placed.value), out.errors())
+    }
+
+    #[test]
+    fn a_list_of_tables_has_each_with_its_keys_and_defaults() {
+        let (rules, errors) =
+            check("[{ accept = true, from = \"10.0.0.0/8\" }, { accept = true }, { accept = true }]");
+        let rules = rules.unwrap();
+        assert_eq!((rules.items().len(), errors), (3, 0));
+        let fields = rules.items()[0].value.fields().unwrap();
+        assert!(fields.switch("accept") && fields.at("from").is_some() && fields.number("times") == 3);
+        assert!(rules.items()[1].value.fields().unwrap().at("from").is_none());
+    }
+
+    #[test]
+    fn every_mistake_in_a_table_is_told() {
+        assert_eq!(
+            check("[{ from = \"10.0.0.1/8\", times = 0, acept = true }]").1,
+            4,
+            "two values, a key, and one that is missing"
+        );
+        assert_eq!(check("[]").1, 1);
+        assert_eq!(check("[true]").1, 1);
     }
 }

@@ -3,3 +3,5 @@
 #![forbid(unsafe_code)]
 
 pub mod fib;
+pub mod index;
+pub mod records;
