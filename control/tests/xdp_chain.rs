@@ -11,7 +11,12 @@ use std::{
     thread,
 };
 
-use aya::{TestRun as _, TestRunOptions};
+use aya::{
+    TestRun as _, TestRunOptions,
+    maps::{Map, MapData, ProgramArray},
+    programs::Xdp,
+};
+use aya_obj::programs::XdpAttachType;
 use xdp_support::{Injector, Sandbox, exists, in_sandbox, ipv4, ipv6, steering, udp};
 use zsync_control::xdp::{
     ChainVerdict as V, Image, Ingress, Mode, ObjectError, SlotCounts, Steer, XdpError, XdpReason, verify,
@@ -110,8 +115,8 @@ fn every_verdict_is_counted_where_it_was_given() {
             let after = ingress.chain_counts().unwrap();
             let more = |slot: usize, v| after[slot].of(v) - before.0[slot].of(v);
             assert_eq!((more(0, V::PassedOn), more(1, verdict)), (1, 1), "{value}");
-            for slot in 0..2 {
-                assert_eq!(after[slot].entered(), before.0[slot].entered() + 1, "{value}");
+            for (after, before) in after.iter().zip(&before.0) {
+                assert_eq!(after.entered(), before.entered() + 1, "{value}");
             }
             assert_eq!(reached_us(&mut ingress) - before.1, ours, "{value}");
         }
@@ -191,7 +196,7 @@ fn what_the_verifier_refuses_changes_nothing() {
         assert!(text.contains("scrub.o:scrub") && text.contains("invalid access to packet"), "{text}");
         assert!(ingress.chain().is_empty() && !exists(&sandbox.pins().join("chain")));
         assert_eq!(run(&ingress, &frame()), 2);
-        ingress.set_chain(&[good.clone()]).unwrap();
+        ingress.set_chain(std::slice::from_ref(&good)).unwrap();
         let pins = fs::read_dir(sandbox.pins().join("chain")).unwrap().count();
         refused(&mut ingress, &[other, broken.clone()]);
         assert_eq!(ingress.chain(), [good.fingerprint()]);
@@ -315,6 +320,38 @@ fn what_cannot_be_a_program_is_told_in_words() {
     });
 }
 
+/// The kernel allows 33 tail calls in a row. A program that uses them up keeps the ones behind it from being entered: the packet
+/// is dropped, and not let through unseen.
+#[test]
+fn a_packet_that_cannot_be_handed_on_is_dropped() {
+    in_sandbox(|sandbox| {
+        let objects = Objects::new();
+        let mut ingress = attached(sandbox);
+        let body = "struct { __uint(type, BPF_MAP_TYPE_PROG_ARRAY); __uint(max_entries, 1); __type(key, __u32); \
+                    __type(value, __u32); __uint(pinning, LIBBPF_PIN_BY_NAME); } own SEC(\".maps\");\n\
+                    SEC(\"xdp\") int again(struct xdp_md *ctx) { bpf_tail_call(ctx, &own, 0); return zsync_pass_on(ctx); }";
+        let again = read(&objects.compile("again", body), "again");
+        let after = objects.returning("after", "zsync_pass_on(ctx)");
+        ingress.set_chain(&[again, after]).unwrap();
+        assert_eq!(run(&ingress, &frame()), 2);
+        let chain = sandbox.pins().join("chain");
+        let named = |start: &str| {
+            let entries = fs::read_dir(&chain).unwrap().map(|entry| entry.unwrap().path());
+            entries
+                .into_iter()
+                .find(|path| path.file_name().unwrap().to_str().unwrap().starts_with(start))
+                .unwrap()
+        };
+        let program = Xdp::from_pin(named("slot_0_"), XdpAttachType::Interface).unwrap();
+        let own = Map::from_map_data(MapData::from_pin(named("maps_").join("own")).unwrap()).unwrap();
+        ProgramArray::try_from(own).unwrap().set(0, program.fd().unwrap(), 0).unwrap();
+        assert_eq!(run(&ingress, &frame()), 0, "aborted");
+        assert_eq!(counted(&ingress, 0), [(V::PassedOn, 2)]);
+        assert_eq!(counted(&ingress, 1), [(V::PassedOn, 1), (V::NoProgram, 1)]);
+        ingress.detach().unwrap();
+    });
+}
+
 /// The process may die at any step of a change; what the next one finds is either the chain before or the one after.
 #[test]
 fn a_chain_is_adopted_whatever_was_left() {
@@ -366,8 +403,15 @@ fn a_chain_is_adopted_whatever_was_left() {
         let before = reached_us(&mut ingress);
         injector.send(&frame());
         assert_eq!(reached_us(&mut ingress), before + 1);
+        // A pin that somebody removed: what it held stays in force, whatever it is.
+        drop(ingress);
+        fs::remove_file(chain.join(newer.replace("new_1", "slot_1"))).unwrap();
+        let mut ingress = Ingress::adopt(&pins, sandbox.port).unwrap();
+        assert_eq!(ingress.chain(), [on.fingerprint(), ""]);
+        injector.send(&frame());
+        assert_eq!(reached_us(&mut ingress), before + 2);
         // From here on as ever.
-        ingress.set_chain(&[drop_all.clone()]).unwrap();
+        ingress.set_chain(std::slice::from_ref(&drop_all)).unwrap();
         injector.send(&frame());
         assert_eq!(counted(&ingress, 0), [(V::Dropped, 1)]);
         ingress.detach().unwrap();

@@ -46,10 +46,7 @@ fn datagram(ctx: &XdpContext) -> Option<(u16, u16)> {
         _ => return None,
     };
     let &[source_high, source_low, _, _, length_high, length_low] = field::<6>(ctx, at)?;
-    Some((
-        u16::from_be_bytes([source_high, source_low]),
-        u16::from_be_bytes([length_high, length_low]),
-    ))
+    Some((u16::from_be_bytes([source_high, source_low]), u16::from_be_bytes([length_high, length_low])))
 }
 
 /// `N` bytes of the frame at `offset`, when they are there.

@@ -44,7 +44,7 @@ fn round_trip(spec: &Spec) {
     sorted.ports.sort_by(|a, b| a.name.cmp(&b.name));
     sorted.pipelines.sort_by(|a, b| a.name.cmp(&b.name));
     assert_eq!(again.spec, sorted);
-    assert_eq!(fingerprint(&again.spec.to_toml()), fingerprint(&text));
+    assert_eq!(fingerprint(again.spec.to_toml()), fingerprint(&text));
 }
 
 /// Pieces of configurations, right and wrong, in any order.

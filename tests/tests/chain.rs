@@ -53,8 +53,16 @@ fn number(row: &Value, key: &str) -> u64 {
 
 /// What a program was given is what it gave a verdict on.
 fn adds_up(row: &Value) -> Result<()> {
-    let verdicts =
-        ["passed-on", "dropped", "to-kernel", "transmitted", "redirected", "aborted", "no-verdict"];
+    let verdicts = [
+        "passed-on",
+        "dropped",
+        "to-kernel",
+        "transmitted",
+        "redirected",
+        "aborted",
+        "no-verdict",
+        "not-entered",
+    ];
     let sum: u64 = verdicts.iter().map(|key| number(row, key)).sum();
     ensure!(number(row, "entered") == sum, "{row}");
     Ok(())

@@ -292,7 +292,7 @@ row! {
         params: BTreeMap<String, u64>,
         /// The same for the same file's contents, program and parameters.
         fingerprint: String,
-        /// Packets that it was given.
+        /// Packets that came to it.
         entered: u64,
         /// Of these: passed on to the next program or, by the last one, to zsync.
         passed_on: u64,
@@ -308,6 +308,8 @@ row! {
         aborted: u64,
         /// Dropped, because what the program returned is no verdict.
         no_verdict: u64,
+        /// Dropped, because the program could not be entered: programs before it have used up the kernel's 33 tail calls.
+        not_entered: u64,
     }
     /// Where every frame is.
     Ledger {

@@ -322,6 +322,12 @@ impl View {
                      what is to go on must end in `return zsync_pass_on(ctx);`"
                 ));
             }
+            if row.not_entered > 0 {
+                let packets = self.count(row.not_entered);
+                warn(format!(
+                    "{packets} packets were dropped: it could not be entered, as those before it used up 33 tail calls"
+                ));
+            }
             if row.no_verdict > 0 {
                 warn(format!(
                     "{} packets were dropped: what it returned is no verdict",

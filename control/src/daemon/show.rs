@@ -317,6 +317,7 @@ impl Daemon {
                     redirected: of(ChainVerdict::Redirected),
                     aborted: of(ChainVerdict::Aborted),
                     no_verdict: of(ChainVerdict::NoVerdict),
+                    not_entered: of(ChainVerdict::NoProgram),
                 });
             }
         }

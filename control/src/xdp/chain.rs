@@ -12,6 +12,8 @@ use std::{
     collections::BTreeMap,
     fmt, fs, io,
     path::{Path, PathBuf},
+    thread,
+    time::Duration,
 };
 
 use aya::{
@@ -20,6 +22,7 @@ use aya::{
     programs::{ProgramError, Xdp},
 };
 use aya_obj::programs::XdpAttachType;
+use rustix::thread::{MembarrierCommand, membarrier};
 use zsync_ebpf_common::{CHAIN_CELLS, CHAIN_SLOTS, ChainOrder, ChainVerdict, chain_count, map};
 use zsync_pipelines::spec::fingerprint;
 
@@ -34,7 +37,7 @@ pub(super) const CHAIN_DIR: &str = "chain";
 /// As much of a verifier's log as is shown: its end has the reason.
 const LOG_LINES: usize = 40;
 
-/// What one program of a chain did with its packets since it came to its place. All that entered it is their sum.
+/// What one program of a chain did with its packets since it came to its place. All that it was to have is their sum.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SlotCounts([u64; ChainVerdict::ALL.len()]);
 
@@ -45,10 +48,10 @@ impl SlotCounts {
         self.0[verdict as usize]
     }
 
-    /// Packets that entered the program.
+    /// Packets that came to the program.
     #[must_use]
     pub fn entered(&self) -> u64 {
-        self.0.iter().sum::<u64>() - self.of(ChainVerdict::NoProgram)
+        self.0.iter().sum()
     }
 }
 
@@ -75,7 +78,7 @@ struct Cell {
 }
 
 /// What a pin's name says of its program: short names of the file, of the program in it, and of all that it was made of.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Name {
     file: String,
     program: String,
@@ -154,16 +157,12 @@ impl Chain {
                 .map_err(|source| XdpError::NotPinned { path: path.clone(), source: source.into() })?;
             self.put(*cell, &program)?;
         }
-        for cell in 0..CHAIN_CELLS {
-            if !found.contains_key(&cell) {
-                self.clear(cell)?;
-            }
+        for cell in (0..CHAIN_CELLS).filter(|cell| !running.contains(cell)) {
+            self.clear(cell)?;
         }
-        let cell = |number: u8| found.get(&number).map(|(_, name)| Cell { number, name: name.clone() });
-        self.cells = running.iter().filter_map(|number| cell(*number)).collect();
-        if self.cells.len() != running.len() {
-            self.write_order()?;
-        }
+        // A program whose pin somebody removed stays in force, without a name, until it is replaced.
+        let name = |number| found.get(number).map(|(_, name)| name.clone()).unwrap_or_default();
+        self.cells = running.iter().map(|number| Cell { number: *number, name: name(number) }).collect();
         Ok(())
     }
 
@@ -209,7 +208,13 @@ impl Chain {
                 Step::Replace { old, name, loaded } => {
                     self.replace(&old, &name, loaded, image)?;
                     labels.push(image.label());
-                    Cell { name, ..old }
+                    let new = Cell { name, ..old };
+                    // At once: should a later step fail, this one has been taken.
+                    self.cells
+                        .iter_mut()
+                        .filter(|cell| cell.number == new.number)
+                        .for_each(|cell| *cell = new.clone());
+                    new
                 }
                 Step::Add { name, loaded } => {
                     // Twice as many cells as slots: there is one.
@@ -226,6 +231,8 @@ impl Chain {
         self.cells = cells;
         if !same_order {
             self.write_order()?;
+            // Packets that go by the order before must find its programs.
+            wait_for_packets();
         }
         for gone in before.into_iter().flatten() {
             self.clear(gone.number)?;
@@ -259,8 +266,12 @@ impl Chain {
             self.counts.set(index, values, 0).map_err(XdpError::map(map::CHAIN_COUNTS))?;
         }
         let program = program_of(&mut loaded, image)?;
-        self.pin(program, &name.pin("slot", cell))?;
-        self.put(cell, program)
+        let pin = name.pin("slot", cell);
+        let put = self.pin(program, &pin).and_then(|()| self.put(cell, program));
+        if put.is_err() {
+            let _ = self.unpin(&pin);
+        }
+        put
     }
 
     /// A program in the place of another: one map update.
@@ -300,7 +311,12 @@ impl Chain {
 
     fn unpin(&self, name: &str) -> Result<(), XdpError> {
         let path = self.dir.join(name);
-        fs::remove_file(&path).map_err(XdpError::pin("remove", path))
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(XdpError::pin("remove", path)(error))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn rename(&self, from: &str, to: &str) -> Result<(), XdpError> {
@@ -419,6 +435,14 @@ fn end_of(log: &str) -> String {
         cut => format!("({cut} lines before)\n"),
     };
     cut + &shown.join("\n")
+}
+
+/// Waits until no packet is in XDP that was there before: an RCU grace period, which this call of membarrier(2) is.
+fn wait_for_packets() {
+    if membarrier(MembarrierCommand::Global).is_err() {
+        // Not on a kernel with cores that it never interrupts (nohz_full): a packet takes microseconds.
+        thread::sleep(Duration::from_millis(50));
+    }
 }
 
 fn typed<T: TryFrom<Map, Error = MapError>>(name: &'static str, map: Map) -> Result<T, XdpError> {

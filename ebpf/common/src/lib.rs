@@ -202,7 +202,7 @@ pub const CHAIN_CELLS: u8 = 16;
 /// What a program returns to hand the packet on to the next one: no XDP action. The crate `zsync-xdp` and the header
 /// `zsync_xdp.h` have it too.
 pub const PASS_ON: u32 = 0x7a73;
-/// What stands for the verdict of a cell without a program.
+/// What stands for the verdict of a program that could not be entered.
 pub const NO_PROGRAM: u32 = 0x7a00;
 
 /// Which programs of a chain run, in which order.
@@ -261,7 +261,8 @@ pub enum ChainVerdict {
     PassedOn,
     /// A number that is no verdict: the packet is dropped as by `XDP_ABORTED`.
     NoVerdict,
-    /// There was no program in the cell: the packet went on.
+    /// The program could not be entered, mostly because others have used up the kernel's 33 tail calls: the packet is dropped,
+    /// as it must not go on unseen.
     NoProgram,
 }
 

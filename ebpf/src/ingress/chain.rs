@@ -40,16 +40,13 @@ pub(crate) fn walk(ctx: &XdpContext) -> Option<u32> {
         let action = enter(ctx.as_ptr().cast(), cell.into(), unsafe { &raw const (*order).no_program });
         match action {
             PASS_ON => count(cell, ChainVerdict::PassedOn),
-            NO_PROGRAM => count(cell, ChainVerdict::NoProgram),
             xdp_action::XDP_DROP => return verdict(cell, ChainVerdict::Dropped),
             xdp_action::XDP_PASS => return verdict(cell, ChainVerdict::ToKernel),
             xdp_action::XDP_TX => return verdict(cell, ChainVerdict::Transmitted),
             xdp_action::XDP_REDIRECT => return verdict(cell, ChainVerdict::Redirected),
             xdp_action::XDP_ABORTED => return verdict(cell, ChainVerdict::Aborted),
-            _ => {
-                count(cell, ChainVerdict::NoVerdict);
-                return Some(xdp_action::XDP_ABORTED);
-            }
+            NO_PROGRAM => return error(cell, ChainVerdict::NoProgram),
+            _ => return error(cell, ChainVerdict::NoVerdict),
         }
     }
     None
@@ -70,6 +67,12 @@ fn enter(ctx: *mut xdp_md, cell: u32, no_program: *const u32) -> u32 {
 fn verdict(cell: u8, verdict: ChainVerdict) -> Option<u32> {
     count(cell, verdict);
     Some(verdict as u32)
+}
+
+#[inline(always)]
+fn error(cell: u8, what: ChainVerdict) -> Option<u32> {
+    count(cell, what);
+    Some(xdp_action::XDP_ABORTED)
 }
 
 #[inline(always)]

@@ -5,11 +5,11 @@
 //!
 //! Invariant: whatever is in the maps, also nothing at all, the program passes to the kernel what it is not told to take.
 
+use crate::maps::{BLOCK4, BLOCK6, COUNTERS, LOCAL4, LOCAL6, PORT, PORTS, STEER4, STEER6, XSKS};
+use crate::packet::{L3, Packet, Transport};
 use aya_ebpf::{
     bindings::xdp_action, helpers::generated::bpf_xdp_get_buff_len, maps::lpm_trie::Key, programs::XdpContext,
 };
-use crate::maps::{BLOCK4, BLOCK6, COUNTERS, LOCAL4, LOCAL6, PORT, PORTS, STEER4, STEER6, XSKS};
-use crate::packet::{L3, Packet, Transport};
 use zsync_ebpf_common::{FALLBACK_CLOSED, PortConfig, PortKey, XdpReason, flag};
 
 /// What to do with a packet, before the socket was asked for.
