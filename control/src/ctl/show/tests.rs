@@ -101,9 +101,9 @@ fn xdp_programs() {
     shows(
         &Answer::Xdp(vec![row, forgets]),
         "\
-PORT  SLOT  PROGRAM                                   ENTERED  PASSED ON  DROPPED  TO KERNEL  SENT BACK  REDIRECTED  ABORTED  NO VERDICT
-wan      1  /etc/zsync/ddos.o:scrub limit=100 small=1   10.0k       9000     1000          0          0           0        0           0
-wan      2  /etc/zsync/ddos.o:count                      9000          0        0       8999          0           0        0           1
+PORT  SLOT  PROGRAM                                    ENTERED  PASSED ON  DROPPED  TO KERNEL  SENT BACK  REDIRECTED  ABORTED  NO VERDICT
+wan      1  /etc/zsync/ddos.o:scrub limit=100 small=1    10.0k       9000     1000          0          0           0        0           0
+wan      2  /etc/zsync/ddos.o:count                       9000          0        0       8999          0           0        0           1
 
 warning: wan: count: none of 9000 packets was passed on, so nothing behind it sees any; what is to go on must end in `return zsync_pass_on(ctx);`
 warning: wan: count: 1 packets were dropped: what it returned is no verdict
