@@ -6,9 +6,13 @@
 use crate::stage::{Cx, Stage};
 use crate::stages::decide::Decide;
 use crate::stages::macswap::MacSwap;
+use crate::stages::nat::Nat;
+use crate::stages::owner::Owner;
 use crate::stages::parse::Parse;
 use crate::stages::patch::Patch;
 use crate::stages::route::Route;
+use crate::stages::track::Track;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use zsync_packet::burst::{Bits, Burst};
 use zsync_packet::verdict::{DropReason, PipelineId, PortId, Verdict};
 
@@ -24,6 +28,10 @@ pub struct PortFacts {
     pub mac: [u8; 6],
     /// Longest IP packet that it sends, in bytes.
     pub mtu: u32,
+    /// The IPv4 address that packets of its own come from, if it has one.
+    pub v4: Option<Ipv4Addr>,
+    /// The same for IPv6.
+    pub v6: Option<Ipv6Addr>,
     /// Its peer is a local stack, which leaves checksums unfinished: see [`crate::stages::partial`].
     pub complete_checksums: bool,
 }
@@ -36,6 +44,12 @@ pub enum AnyStage {
     Parse(Parse),
     /// By the kernel's routes.
     Route(Route),
+    /// Translation of addresses and ports.
+    Nat(Nat),
+    /// Which connection a packet belongs to.
+    Track(Track),
+    /// Whose flow it is of.
+    Owner(Owner),
     /// A wire.
     Patch(Patch),
     /// Source and destination change places.
@@ -50,6 +64,9 @@ macro_rules! each {
         match $self {
             AnyStage::Parse($stage) => $call,
             AnyStage::Route($stage) => $call,
+            AnyStage::Nat($stage) => $call,
+            AnyStage::Track($stage) => $call,
+            AnyStage::Owner($stage) => $call,
             AnyStage::Patch($stage) => $call,
             AnyStage::MacSwap($stage) => $call,
             AnyStage::Decide($stage) => $call,
@@ -61,6 +78,10 @@ impl Stage for AnyStage {
     #[inline]
     fn process(&mut self, burst: &mut Burst, cx: &mut Cx<'_>) {
         each!(self, stage => stage.process(burst, cx));
+    }
+
+    fn settle(&mut self, burst: &Burst) {
+        each!(self, stage => stage.settle(burst));
     }
 
     fn assign(&mut self, worker: usize) {
@@ -150,6 +171,9 @@ impl Snapshot {
                 }
                 self.run(to, burst, cx, counts);
             }
+        }
+        for placed in self.pipelines.iter_mut().flat_map(|pipeline| &mut pipeline.stages) {
+            placed.stage.settle(burst);
         }
     }
 

@@ -62,7 +62,7 @@ pub(super) async fn begin(
             daemon.installation.steer_to_sockets()?;
             daemon.tell_local_addresses();
             daemon.send_fibs();
-            daemon.follow_links();
+            daemon.follow_ports();
             let same_programs = daemon.config.programs.fingerprint() == programs.fingerprint();
             if daemon.config.spec != wanted || !same_programs {
                 let entry = daemon.history.add(&text, &file, 0, &programs.contents(&wanted))?;
@@ -105,6 +105,8 @@ pub(super) async fn begin(
     let config = Config { entry, spec: wanted, programs };
     let mut daemon = Daemon::assemble(options, paths, history, config, installation, routes, 0, calls);
     daemon.tell_local_addresses();
+    // What they are told is said when it starts.
+    daemon.look_at_ports();
     daemon.start_dataplane();
     Ok(daemon)
 }
@@ -190,7 +192,7 @@ pub(super) fn port_numbers(installation: &Installation) -> HashMap<u32, u16> {
 }
 
 /// The routing tables that a configuration uses, read from the kernel once.
-pub(super) async fn mirror(spec: &Spec, ports: &HashMap<u32, u16>) -> Result<Vec<Routes>> {
+pub(crate) async fn mirror(spec: &Spec, ports: &HashMap<u32, u16>) -> Result<Vec<Routes>> {
     let mut tables = tables_of(spec);
     if tables.is_empty() {
         // Links and addresses are followed in any case, by the mirror of the main table.

@@ -52,6 +52,7 @@ pub(crate) enum Datum {
     List(Vec<Placed<Datum>>),
     ByPort(Vec<(Placed<String>, Placed<Datum>)>),
     ByName(Vec<(Placed<String>, Placed<Datum>)>),
+    ByNumber(Vec<(Placed<u64>, Placed<Datum>)>),
     OneKey(&'static str, Box<Placed<Datum>>),
     Table(Fields),
 }

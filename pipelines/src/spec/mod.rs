@@ -37,12 +37,15 @@ mod findings;
 mod fingerprint;
 mod keys;
 mod kind;
+mod loops;
 mod model;
 mod names;
+mod nat;
 mod nearest;
 mod quantity;
 mod schema;
 mod stage;
+mod track;
 
 use toml::de::DeTable;
 
@@ -54,9 +57,12 @@ pub use model::{
     Amount, Control, Engine, Failover, HugePages, Idle, Layer, Mode, Pipeline, Port, PortId, Spec, Stage,
     StageSpec, Steer, Workers, XdpProgram,
 };
+pub use nat::{Filtering, Forward, Masquerade, NatSpec, PairOfPrefixes, SourceNat};
 pub use nearest::nearest;
 pub use quantity::{QuantityError, parse_duration, parse_size, show_duration};
 pub use schema::json_schema;
+pub use stage::bare;
+pub use track::TrackSpec;
 
 use findings::Findings;
 

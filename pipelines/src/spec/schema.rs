@@ -94,6 +94,13 @@ impl Kind {
                 Text::Symbol => json!({ "type": "string", "pattern": SYMBOL_PATTERN }),
                 Text::PathAndSymbol => json!({ "type": "string", "pattern": "^.+:[A-Za-z_][A-Za-z0-9_]*$" }),
                 Text::Service => json!({ "type": "string", "pattern": "^(tcp|udp)/[0-9]{1,5}$" }),
+                Text::Address => json!({ "type": "string", "pattern": "^[0-9a-fA-F:.]+$" }),
+                Text::Hosts => json!({ "type": "string", "pattern": "^[0-9a-fA-F:.]+(/[0-9]{1,3})?$" }),
+                Text::Services => {
+                    json!({ "type": "string", "pattern": "^(tcp|udp)/[0-9]{1,5}(-[0-9]{1,5})?$" })
+                }
+                Text::Socket => json!({ "type": "string", "pattern": "^[][0-9a-fA-F:.]+:[0-9]{1,5}$" }),
+                Text::Ports => json!({ "type": "string", "pattern": "^[0-9]{1,5}-[0-9]{1,5}$" }),
             },
             Kind::List { of, min, max } => json!({
                 "type": "array", "items": of.schema(), "minItems": min, "maxItems": max,
@@ -105,6 +112,10 @@ impl Kind {
             Kind::ByName(of, max) => json!({
                 "type": "object", "patternProperties": { SYMBOL_PATTERN: of.schema() }, "additionalProperties": false,
                 "maxProperties": max,
+            }),
+            Kind::ByNumber { of, .. } => json!({
+                "type": "object", "patternProperties": { "^(0x[0-9a-fA-F]+|[0-9]+)$": of.schema() },
+                "additionalProperties": false,
             }),
             Kind::OneKey(keys) => {
                 let properties: Map<String, Value> =

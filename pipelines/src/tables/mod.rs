@@ -3,5 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod fib;
+pub mod flow;
 pub mod index;
+pub mod nat;
 pub mod records;
