@@ -17,6 +17,7 @@ fn main() -> ExitCode {
     match zsync_ebpf_build::build(&out_dir, &ebpf_dir) {
         Ok(objects) => {
             println!("cargo::rustc-env=ZSYNC_INGRESS={}", objects.ingress.display());
+            println!("cargo::rustc-env=ZSYNC_CHAINED={}", objects.chained.display());
             println!("cargo::rustc-env=ZSYNC_GENERATOR={}", objects.generator.display());
             println!("cargo::rustc-env=ZSYNC_REDIRECT={}", objects.redirect.display());
             ExitCode::SUCCESS

@@ -5,5 +5,6 @@ pub mod ctl;
 pub mod daemon;
 pub mod explain;
 pub mod netlink;
+pub mod programs;
 pub mod raw;
 pub mod xdp;

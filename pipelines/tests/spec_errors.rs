@@ -224,7 +224,7 @@ stages = ["punt"]
   |
 3 | netdevice = "x"
   | ^^^^^^^^^
-  = expected: one of `netdev`, `queues`, `steer`, `block`, `failover`, `grace`, `mode`, `ring-size`, `busy-poll`, `replace`, `promiscuous`, `vlans`
+  = expected: one of `netdev`, `queues`, `steer`, `block`, `xdp`, `failover`, `grace`, `mode`, `ring-size`, `busy-poll`, `replace`, `promiscuous`, `vlans`
   = help: did you mean `netdev`?
 
 error: unknown key `ring_size` in [port.wan]
@@ -232,7 +232,7 @@ error: unknown key `ring_size` in [port.wan]
   |
 4 | ring_size = 64
   | ^^^^^^^^^
-  = expected: one of `netdev`, `queues`, `steer`, `block`, `failover`, `grace`, `mode`, `ring-size`, `busy-poll`, `replace`, `promiscuous`, `vlans`
+  = expected: one of `netdev`, `queues`, `steer`, `block`, `xdp`, `failover`, `grace`, `mode`, `ring-size`, `busy-poll`, `replace`, `promiscuous`, `vlans`
   = help: did you mean `ring-size`?
 
 2 errors
@@ -894,6 +894,85 @@ error: `port.wan.block` has "::/0" twice
   |           ^^^^^^ also in line 9
 
 6 errors
+"#,
+    );
+}
+
+#[test]
+fn xdp_programs() {
+    check(
+        r#"[port.wan]
+netdev = "eth1"
+xdp = [
+  "ddos.o",
+  ":scrub",
+  7,
+  { object = "a.o", program = "b", params = { limit = -1, "a b" = 1, on = true } },
+  { object = "a.o", porgram = "b" },
+  "a.o:b",
+  "a.o:b",
+]
+[pipeline.p]
+input = ["wan"]
+stages = ["punt"]
+"#,
+        r#"error: `port.wan.xdp`: "ddos.o" names no program in the file
+ --> r.toml:4:3
+  |
+4 |   "ddos.o",
+  |   ^^^^^^^^
+  = expected: a file and a program in it, like "ddos.o:scrub", or a table with keys out of `object`, `program`, `params`
+
+error: `port.wan.xdp`: ":scrub" does not name a file and a program in it
+ --> r.toml:5:3
+  |
+5 |   ":scrub",
+  |   ^^^^^^^^
+  = expected: a file and a program in it, like "ddos.o:scrub", or a table with keys out of `object`, `program`, `params`
+
+error: `port.wan.xdp` cannot be a number
+ --> r.toml:6:3
+  |
+6 |   7,
+  |   ^
+  = expected: a file and a program in it, like "ddos.o:scrub", or a table with keys out of `object`, `program`, `params`
+
+error: `port.wan.xdp.params.limit` cannot be -1
+ --> r.toml:7:55
+  |
+7 |   { object = "a.o", program = "b", params = { limit = -1, "a b" = 1, on = true } },
+  |                                                       ^^
+  = expected: true or false, or a number from 0 to 9223372036854775807
+
+error: `port.wan.xdp.params`: "a b" cannot name a variable
+ --> r.toml:7:59
+  |
+7 |   { object = "a.o", program = "b", params = { limit = -1, "a b" = 1, on = true } },
+  |                                                           ^^^^^
+  = expected: letters, digits and `_`, and no digit first
+
+error: [port.wan.xdp] has no `program`
+ --> r.toml:8:3
+  |
+8 |   { object = "a.o", porgram = "b" },
+  |   ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+  = expected: the name of a function in the file
+
+error: unknown key `porgram` in [port.wan.xdp]
+ --> r.toml:8:21
+  |
+8 |   { object = "a.o", porgram = "b" },
+  |                     ^^^^^^^
+  = expected: one of `object`, `program`, `params`
+  = help: did you mean `program`?
+
+error: `port.wan.xdp` has "a.o:b" twice
+  --> r.toml:10:3
+   |
+10 |   "a.o:b",
+   |   ^^^^^^^ also in line 9
+
+8 errors
 "#,
     );
 }

@@ -44,7 +44,7 @@ fn round_trip(spec: &Spec) {
     sorted.ports.sort_by(|a, b| a.name.cmp(&b.name));
     sorted.pipelines.sort_by(|a, b| a.name.cmp(&b.name));
     assert_eq!(again.spec, sorted);
-    assert_eq!(fingerprint(&again.spec.to_toml()), fingerprint(&text));
+    assert_eq!(fingerprint(again.spec.to_toml()), fingerprint(&text));
 }
 
 /// Pieces of configurations, right and wrong, in any order.
@@ -85,6 +85,11 @@ fn fragments() -> impl Strategy<Value = String> {
         "netdev = ",
         "steer = ",
         "block = ",
+        "xdp = ",
+        "object = ",
+        "params = ",
+        "[\"a.o:b\"]\n",
+        "[{ object = \"a.o\", program = \"b\", params = { c = 1 } }]\n",
         "grace = ",
         "ring-size = ",
         "mode = ",
@@ -127,6 +132,10 @@ prop_compose! {
             "", "steer = \"all\"", "steer = { prefixes = [\"10.0.0.0/8\", \"2001:db8::/32\"] }", "steer = { ports = [\"udp/53\"] }",
         ]),
         block in prop::collection::btree_set(any::<(u32, bool)>(), 0..5),
+        xdp in prop::sample::select(vec![
+            "", "xdp = []", "xdp = ['we\"ird:name.o:scrub', '/lib/a.o:b']",
+            "xdp = [{ object = 'a.o', program = 'b' }, { object = 'a.o', program = 'b', params = { z = 0, a_9 = 9223372036854775807, on = true } }]",
+        ]),
         closed in any::<bool>(),
         grace in 10u64..=60_000,
         mode in prop::sample::select(vec!["auto", "zero-copy", "copy", "generic"]),
@@ -140,7 +149,7 @@ prop_compose! {
         let queues = queues.map_or("\"auto\"".to_owned(), |queues| queues.to_string());
         let failover = if closed { "closed" } else { "open" };
         format!(
-            "[port.{name}]\nnetdev = '{netdev}'\nqueues = {queues}\n{steer}\nblock = [{}]\nfailover = \"{failover}\"\n\
+            "[port.{name}]\nnetdev = '{netdev}'\nqueues = {queues}\n{steer}\n{xdp}\nblock = [{}]\nfailover = \"{failover}\"\n\
              grace = \"{grace}ms\"\nmode = \"{mode}\"\nring-size = {}\nbusy-poll = {}\nreplace = {}\npromiscuous = {}\n",
             block.join(", "), 1u32 << ring, flags[0], flags[1], flags[2],
         )

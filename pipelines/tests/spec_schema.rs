@@ -22,6 +22,7 @@ netdev = "eth1"
 queues = 2
 steer = { prefixes = ["10.0.0.0/8", "2001:db8::/32"] }
 block = ["192.0.2.0/24"]
+xdp = [{ object = "a.o", program = "b", params = { c = 1 } }]
 failover = "closed"
 grace = "2s"
 mode = "copy"

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use zsync_pipelines::spec::{
     Amount, Effect, Failover, Layer, Mark, Mode, Parsed, PortId, Spec, StageSpec, Steer, Style, Workers,
-    diff, parse, report,
+    XdpProgram, diff, parse, report,
 };
 
 fn spec(source: &str) -> Spec {
@@ -208,6 +208,32 @@ stages = ["route"]
     assert_eq!(changes[13].effect, Effect::Reopen("wan".into()));
     assert!(changes.iter().map(|change| &change.effect).max() == Some(&Effect::Rebuild));
     assert_eq!(diff(&new, &new), []);
+}
+
+#[test]
+fn xdp_programs_keep_their_order_and_their_parameters() {
+    let with = |xdp: &str| spec(&ROUTER.replace("\"eth1\"", &format!("\"eth1\"\nxdp = {xdp}")));
+    let long = r#"[{ object = "xdp/a.o", program = "scrub", params = {} }, { program = "b", object = "/b:1.o", params = { y = true, x = 7 } }]"#;
+    let spec = with(long);
+    let programs = &spec.port("wan").unwrap().xdp;
+    let of = |program: &XdpProgram| (program.object.clone(), program.program.clone());
+    assert_eq!(
+        programs.iter().map(of).collect::<Vec<_>>(),
+        [("xdp/a.o".to_owned(), "scrub".to_owned()), ("/b:1.o".to_owned(), "b".to_owned()),]
+    );
+    assert!(programs[0].params.is_empty());
+    assert_eq!(programs[1].params, [("x".to_owned(), 7), ("y".to_owned(), 1)].into());
+    assert_eq!(
+        with(r#"["xdp/a.o:scrub", { program = "b", object = "/b:1.o", params = { x = 7, y = 1 } }]"#),
+        spec
+    );
+    let swapped =
+        with(r#"[{ program = "b", object = "/b:1.o", params = { x = 7, y = 1 } }, "xdp/a.o:scrub"]"#);
+    let changes = diff(&spec, &swapped);
+    assert_eq!(
+        (changes.len(), changes[0].path.as_str(), &changes[0].effect),
+        (1, "port.wan.xdp", &Effect::Live)
+    );
 }
 
 #[test]

@@ -26,6 +26,8 @@ pub enum Answer {
     Counters(Counters),
     /// To `show fib`.
     Fib(Fib),
+    /// To `show xdp`: by port, in the order of its chain.
+    Xdp(Vec<XdpRow>),
     /// To `show ledger`.
     Ledger(Ledger),
     /// To `show history`, the newest first.
@@ -99,7 +101,7 @@ row! {
         number: u64,
         /// When it was accepted, milliseconds of Unix time.
         time: u64,
-        /// `zsync_pipelines::spec::fingerprint` of its text.
+        /// `zsync_pipelines::spec::fingerprint` of its text, and of the object files that it names.
         hash: String,
         /// Where it came from, as the client named it.
         file: String,
@@ -302,6 +304,40 @@ row! {
         /// Share of the flows, 1 to 255.
         weight: u8,
     }
+    /// An XDP program of the operator's. Packets count from when it came to its place in the chain; a new version of it, and a
+    /// change of its place, go on counting. `entered` is the sum of the others.
+    XdpRow {
+        /// The port.
+        port: String,
+        /// Its place in the port's chain, from 1.
+        slot: u32,
+        /// The object file.
+        object: String,
+        /// The program in it.
+        program: String,
+        /// The values of its variables that the configuration gives.
+        params: BTreeMap<String, u64>,
+        /// The same for the same file's contents, program and parameters.
+        fingerprint: String,
+        /// Packets that came to it.
+        entered: u64,
+        /// Of these: passed on to the next program or, by the last one, to zsync.
+        passed_on: u64,
+        /// Dropped (`XDP_DROP`).
+        dropped: u64,
+        /// Given to the kernel, past zsync (`XDP_PASS`).
+        to_kernel: u64,
+        /// Sent back out of the port (`XDP_TX`).
+        transmitted: u64,
+        /// Sent to another device, CPU or socket (`XDP_REDIRECT`).
+        redirected: u64,
+        /// Dropped as an error of the program (`XDP_ABORTED`).
+        aborted: u64,
+        /// Dropped, because what the program returned is no verdict.
+        no_verdict: u64,
+        /// Dropped, because the program could not be entered: programs before it have used up the kernel's 33 tail calls.
+        not_entered: u64,
+    }
     /// Where every frame is.
     Ledger {
         /// Frames of the arena.
@@ -406,7 +442,7 @@ row! {
         number: u64,
         /// When, milliseconds of Unix time.
         time: u64,
-        /// `zsync_pipelines::spec::fingerprint` of its text.
+        /// `zsync_pipelines::spec::fingerprint` of its text, and of the object files that it names.
         hash: String,
         /// Where it came from, as the client named it.
         file: String,

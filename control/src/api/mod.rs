@@ -33,7 +33,7 @@ pub use access::{Credentials, Groups, Peer, Role, group_name};
 pub use answer::{
     Answer, Applied, ConfigInfo, Confirmed, Counters, DataplaneInfo, ExplainedPacket, ExplainedStep, Fib,
     FibTable, Flow, HistoryRow, HopRow, KernelDrops, Ledger, LedgerRow, Plan, PortRow, Restarted, RouteRow,
-    RxEquals, StageRow, Status, Usage, WorkerCounters, WorkerRow,
+    RxEquals, StageRow, Status, Usage, WorkerCounters, WorkerRow, XdpRow,
 };
 pub use error::{ApiError, Code};
 pub use filter::RouteFilter;

@@ -73,6 +73,8 @@ pub enum What {
     Counters,
     /// Forwarding tables: how full, and routes
     Fib,
+    /// XDP programs of the operator's own: packets by verdict
+    Xdp,
     /// Frames by owner, and what became of the packets
     Ledger,
     /// Configurations that were accepted
@@ -80,7 +82,7 @@ pub enum What {
 }
 
 impl What {
-    const NAMES: &[&str] = &["ports", "workers", "counters", "fib", "ledger", "history"];
+    const NAMES: &[&str] = &["ports", "workers", "counters", "fib", "xdp", "ledger", "history"];
 }
 
 /// Parameters of `plan` and `apply`.

@@ -96,6 +96,7 @@ fn answer(request: &Request) -> Result<Answer, ApiError> {
             }
             What::Fib => Answer::Fib(Fib { matched: show.routes() as u64, ..Fib::default() }),
             What::Ledger => Answer::Ledger(Ledger { exact: true, ..Ledger::default() }),
+            What::Xdp => Answer::Xdp(vec![XdpRow::default()]),
             What::History => Answer::History(vec![HistoryRow::default()]),
         },
         Request::Plan(source) => {
@@ -134,7 +135,8 @@ fn every() -> Vec<Request> {
         Request::RestartDataplane,
     ];
     all.extend(
-        [What::Ports, What::Workers, What::Counters, What::Fib, What::Ledger, What::History].map(show),
+        [What::Ports, What::Workers, What::Counters, What::Fib, What::Xdp, What::Ledger, What::History]
+            .map(show),
     );
     all
 }

@@ -64,7 +64,7 @@ pub(super) enum Command {
         #[command(flatten)]
         watch: Watch,
     },
-    /// Show ports, workers, counters, forwarding tables, frames or earlier configurations
+    /// Show ports, workers, counters, forwarding tables, XDP programs, frames or earlier configurations
     Show {
         what: What,
         /// With `fib`: routes within a prefix, or those that cover an address

@@ -84,7 +84,9 @@ fn refusal(mut error: ApiError, sent: Option<Sent>, style: Style) -> String {
 }
 
 fn line(style: Style, word: &str, text: &str) -> String {
-    let text = printable(text);
+    // A verifier's log has many.
+    let lines: Vec<String> = text.lines().map(|line| printable(&line.replace('\t', " "))).collect();
+    let text = lines.join("\n");
     match (style, word) {
         (Style::Plain, _) => format!("{word}: {text}\n"),
         (Style::Ansi, "error") => format!("\x1b[1;31merror\x1b[0m: {text}\n"),

@@ -10,7 +10,7 @@ use super::table::Table;
 use super::text::{count, long, printable, separated, short, when};
 use crate::api::{
     Answer, Applied, Counters, ExplainedPacket, Fib, HistoryRow, Ledger, LedgerRow, Plan, PortRow, RouteRow,
-    RouteTarget, Status, WorkerRow,
+    RouteTarget, Status, WorkerRow, XdpRow,
 };
 
 /// How to show it.
@@ -33,6 +33,7 @@ pub fn render(answer: &Answer, view: View) -> String {
         Answer::Workers(workers) => view.workers(workers),
         Answer::Counters(counters) => view.counters(counters),
         Answer::Fib(fib) => view.fib(fib),
+        Answer::Xdp(rows) => view.xdp(rows),
         Answer::Ledger(ledger) => view.ledger(ledger),
         Answer::History(rows) => view.history(rows),
         Answer::Plan(plan) => view.plan(plan),
@@ -296,6 +297,69 @@ impl View {
             word(packets.exact),
         );
         self.sections([Some(&table)], &rest)
+    }
+
+    fn xdp(self, rows: &[XdpRow]) -> String {
+        let mut table = Table::new(&[
+            "PORT",
+            ">SLOT",
+            "PROGRAM",
+            ">ENTERED",
+            ">PASSED ON",
+            ">DROPPED",
+            ">TO KERNEL",
+            ">SENT BACK",
+            ">REDIRECTED",
+            ">ABORTED",
+            ">NO VERDICT",
+        ]);
+        let mut warnings = String::new();
+        for row in rows {
+            let params: Vec<String> =
+                row.params.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            let label = [vec![format!("{}:{}", row.object, row.program)], params].concat().join(" ");
+            let counts = [
+                row.entered,
+                row.passed_on,
+                row.dropped,
+                row.to_kernel,
+                row.transmitted,
+                row.redirected,
+                row.aborted,
+                row.no_verdict,
+            ];
+            let head = [row.port.clone(), row.slot.to_string(), label];
+            table.row(head.into_iter().chain(counts.map(|n| self.count(n))));
+            let mut warn = |what: String| {
+                let word = if self.colour { "\x1b[1;33mwarning\x1b[0m" } else { "warning" };
+                let _ = writeln!(
+                    warnings,
+                    "{word}: {}: {}: {what}",
+                    printable(&row.port),
+                    printable(&row.program)
+                );
+            };
+            if row.entered > 0 && row.passed_on == 0 {
+                let packets = self.count(row.entered);
+                warn(format!(
+                    "none of {packets} packets was passed on, so nothing behind it sees any; \
+                     what is to go on must end in `return zsync_pass_on(ctx);`"
+                ));
+            }
+            if row.not_entered > 0 {
+                let packets = self.count(row.not_entered);
+                warn(format!(
+                    "{packets} packets were dropped: it could not be entered, as those before it used up 33 tail calls"
+                ));
+            }
+            if row.no_verdict > 0 {
+                warn(format!(
+                    "{} packets were dropped: what it returned is no verdict",
+                    self.count(row.no_verdict)
+                ));
+            }
+        }
+        self.sections([Some(&table)], &warnings)
     }
 
     fn history(self, rows: &[HistoryRow]) -> String {

@@ -3,13 +3,14 @@
 use super::core::{Config, Daemon, tables_of};
 use super::dataplane::{Dataplane, Event};
 use super::history::History;
-use super::installation::{Installation, Paths};
+use super::installation::{Installation, Paths, Wanted};
 use super::options::Options;
 use super::routes::Routes;
 use super::states::States;
 use super::supervisor::{Kind, Phase};
 use crate::api::Call;
 use crate::netlink::links_now;
+use crate::programs::Programs;
 use anyhow::{Context as _, Result, anyhow, bail};
 use rustix::fd::{AsFd, OwnedFd};
 use std::collections::HashMap;
@@ -30,7 +31,7 @@ const FIRST_SYNC: Duration = Duration::from_secs(30);
 pub(super) async fn begin(
     options: Options,
     mut history: History,
-    wanted: Spec,
+    (wanted, programs): (Spec, Programs),
     text: String,
     file: String,
     calls: mpsc::Receiver<Call>,
@@ -44,7 +45,12 @@ pub(super) async fn begin(
                 .ok_or_else(|| anyhow!("the running data plane's configuration is not in the history"))?;
             let ports = port_numbers(&installation, &spec);
             let routes = mirror(&spec, &ports).await?;
-            let config = Config { entry, spec };
+            let running = Programs::recall(&spec, &entry.file, |path| history.object(&entry, path));
+            let running = running.unwrap_or_else(|error| {
+                tracing::warn!("XDP programs that run are not known any more: {error:#}");
+                Programs::default()
+            });
+            let config = Config { entry, spec, programs: running };
             let mut daemon =
                 Daemon::assemble(options, paths, history, config, installation, routes, epoch, calls);
             tracing::info!(pid = dataplane.pid, "the running data plane is adopted");
@@ -58,23 +64,30 @@ pub(super) async fn begin(
             daemon.tell_local_addresses();
             daemon.send_fibs();
             daemon.follow_ports();
-            if daemon.config.spec != wanted {
-                let entry = daemon.history.add(&text, &file, 0)?;
+            let same_programs = daemon.config.programs.fingerprint() == programs.fingerprint();
+            if daemon.config.spec != wanted || !same_programs {
+                let entry = daemon.history.add(&text, &file, 0, &programs.contents(&wanted))?;
                 let number = entry.number;
-                if let Err(error) = daemon.put_in_force(Config { entry, spec: wanted }).await {
+                if let Err(error) = daemon.put_in_force(Config { entry, spec: wanted, programs }).await {
                     tracing::error!(
                         "the configuration asked for was refused; the one before stays: {error:#}"
                     );
                     daemon.reverted.push(number);
                     daemon.restore_newest();
                 }
+            } else {
+                daemon.installation.finish_chains(&programs);
             }
             return Ok(daemon);
         }
         Ok(None) => {}
         Err(error) => tracing::warn!("the running data plane cannot be adopted, and is replaced: {error:#}"),
     }
-    let installation = Installation::open(&wanted, &paths, identity(&wanted.engine.user)?, secret()?, None)?;
+    // Before anything is attached.
+    programs.verify(&Programs::default(), &paths.scratch())?;
+    let identity = identity(&wanted.engine.user)?;
+    let asked = Wanted { spec: &wanted, programs: &programs };
+    let installation = Installation::open(asked, &paths, identity, secret()?, None)?;
     let ports = port_numbers(&installation, &wanted);
     let routes = match mirror(&wanted, &ports).await {
         Ok(routes) => routes,
@@ -83,14 +96,14 @@ pub(super) async fn begin(
             return Err(error);
         }
     };
-    let entry = match history.add(&text, &file, 0) {
+    let entry = match history.add(&text, &file, 0, &programs.contents(&wanted)) {
         Ok(entry) => entry,
         Err(error) => {
             installation.close();
             return Err(error);
         }
     };
-    let config = Config { entry, spec: wanted };
+    let config = Config { entry, spec: wanted, programs };
     let mut daemon = Daemon::assemble(options, paths, history, config, installation, routes, 0, calls);
     daemon.tell_local_addresses();
     // What they are told is said when it starts.

@@ -3,9 +3,10 @@
 use super::adoption::{identity, mirror, port_numbers};
 use super::core::{Config, Daemon, ReplyTo, Unconfirmed, Waiter, tables_of};
 use super::history::Entry;
-use super::installation::Installation;
+use super::installation::{Installation, Wanted};
 use super::supervisor::{Kind, Phase};
 use crate::api::{Answer, ApiError, Applied, Call, Code, Confirmed, Plan, Request, Rollback, Source};
+use crate::programs::Programs;
 use anyhow::{Context as _, Result};
 use std::time::{Duration, Instant};
 use zsync_pipelines::spec::{self, Change, Effect, Parsed, Spec};
@@ -40,12 +41,22 @@ impl Daemon {
     fn plan(&self, source: &Source) -> Result<Answer, ApiError> {
         let Parsed { spec, warnings } =
             spec::parse(&source.config, &source.file).map_err(ApiError::invalid_config)?;
-        let changes = spec::diff(&self.config.spec, &spec);
+        let refused = |error| ApiError::new(Code::Refused, error);
+        let programs = Programs::read(&spec, &source.file).map_err(|error| refused(format!("{error:#}")))?;
+        let checked = programs.verify(&self.config.programs, &self.paths.scratch());
+        checked.map_err(|error| refused(error.to_string()))?;
+        let mut changes = spec::diff(&self.config.spec, &spec);
+        changes.extend(programs.replaced(&self.config.programs));
         let summary = summary(&changes);
         Ok(Answer::Plan(Plan { changes, warnings, summary }))
     }
 
     async fn apply(&mut self, source: Source, uid: u32, reply: ReplyTo) {
+        self.apply_with(source, None, uid, reply).await;
+    }
+
+    /// Puts a configuration in force; with the programs that an entry of the history had, when it is one.
+    async fn apply_with(&mut self, source: Source, past: Option<Entry>, uid: u32, reply: ReplyTo) {
         let parsed = match spec::parse(&source.config, &source.file) {
             Ok(parsed) => parsed,
             Err(errors) => {
@@ -53,9 +64,22 @@ impl Daemon {
                 return;
             }
         };
+        let programs = match &past {
+            Some(entry) => self.programs_of(&parsed.spec, entry),
+            None => Programs::read(&parsed.spec, &source.file),
+        };
+        let programs = match programs {
+            Ok(programs) => programs,
+            Err(error) => {
+                let error = ApiError::new(Code::Refused, format!("{error:#}"));
+                let _ = reply.send(Err(error.remedy("nothing has changed")));
+                return;
+            }
+        };
         // What is not confirmed itself is nothing to go back to.
         let previous = self.unconfirmed.as_ref().map_or(self.config.entry.number, |u| u.previous);
-        let entry = match self.history.add(&source.config, &source.file, uid) {
+        let objects = programs.contents(&parsed.spec);
+        let entry = match self.history.add(&source.config, &source.file, uid, &objects) {
             Ok(entry) => entry,
             Err(error) => {
                 let _ = reply.send(Err(ApiError::new(Code::Refused, format!("{error:#}"))));
@@ -63,7 +87,11 @@ impl Daemon {
             }
         };
         let confirm = source.confirm_ms.map(Duration::from_millis);
-        self.change(entry, parsed, confirm.map(|wait| (wait, previous)), reply).await;
+        self.change(entry, parsed, programs, confirm.map(|wait| (wait, previous)), reply).await;
+    }
+
+    fn programs_of(&self, spec: &Spec, entry: &Entry) -> Result<Programs> {
+        Programs::recall(spec, &entry.file, |path| self.history.object(entry, path))
     }
 
     async fn rollback(&mut self, rollback: Rollback, uid: u32, reply: ReplyTo) {
@@ -100,7 +128,7 @@ impl Daemon {
             file: format!("{} (number {})", entry.file, entry.number),
             confirm_ms: None,
         };
-        self.apply(source, uid, reply).await;
+        self.apply_with(source, Some(entry), uid, reply).await;
     }
 
     fn confirm(&mut self) -> Result<Answer, ApiError> {
@@ -122,8 +150,10 @@ impl Daemon {
             let parsed = spec::parse(&text, &entry.file)
                 .map_err(|_| anyhow::anyhow!("configuration {previous} is not valid any more"))?;
             // Newest again, so that a restart finds it.
-            let entry = self.history.add(&text, &entry.file, entry.uid)?;
-            self.put_in_force(Config { entry, spec: parsed.spec }).await
+            let programs = self.programs_of(&parsed.spec, &entry)?;
+            let objects = programs.contents(&parsed.spec);
+            let entry = self.history.add(&text, &entry.file, entry.uid, &objects)?;
+            self.put_in_force(Config { entry, spec: parsed.spec, programs }).await
         };
         match back.await {
             Ok(_) => self.reverted.push(number),
@@ -135,13 +165,15 @@ impl Daemon {
         &mut self,
         entry: Entry,
         parsed: Parsed,
+        programs: Programs,
         confirm: Option<(Duration, u64)>,
         reply: ReplyTo,
     ) {
         let since = Instant::now();
-        let changes = spec::diff(&self.config.spec, &parsed.spec);
+        let mut changes = spec::diff(&self.config.spec, &parsed.spec);
+        changes.extend(programs.replaced(&self.config.programs));
         let number = entry.number;
-        let respawned = match self.put_in_force(Config { entry, spec: parsed.spec }).await {
+        let respawned = match self.put_in_force(Config { entry, spec: parsed.spec, programs }).await {
             Ok(respawned) => respawned,
             Err(error) => {
                 // What is in force must be the newest again, so that a restart finds it.
@@ -178,7 +210,8 @@ impl Daemon {
     pub(super) fn restore_newest(&mut self) {
         let entry = self.config.entry.clone();
         if let Ok(text) = self.history.text(&entry)
-            && let Ok(entry) = self.history.add(&text, &entry.file, entry.uid)
+            && let objects = self.config.programs.contents(&self.config.spec)
+            && let Ok(entry) = self.history.add(&text, &entry.file, entry.uid, &objects)
         {
             self.config.entry = entry;
         }
@@ -204,6 +237,8 @@ impl Daemon {
 
     /// Steering, block lists, grace, pipelines: no packet notices.
     async fn put_in_force_live(&mut self, config: Config) -> Result<()> {
+        // All of them before any is put in force: wholly or not at all.
+        config.programs.verify(&self.config.programs, &self.paths.scratch())?;
         self.states.prepare(&config.spec, self.installation.layout.workers.len())?;
         let mut fresh = None;
         if tables_of(&config.spec) != tables_of(&self.config.spec)
@@ -212,9 +247,8 @@ impl Daemon {
             let ports = port_numbers(&self.installation, &config.spec);
             fresh = Some(mirror(&config.spec, &ports).await?);
         }
-        if let Err(error) = self.installation.apply_live(&config.spec) {
-            let before = self.config.spec.clone();
-            if let Err(error) = self.installation.apply_live(&before) {
+        if let Err(error) = self.installation.apply_live(config.wanted()) {
+            if let Err(error) = self.installation.apply_live(self.config.wanted()) {
                 tracing::error!("the steering before could not be restored: {error:#}");
             }
             return Err(error);
@@ -234,18 +268,18 @@ impl Daemon {
     /// Ports, queues, rings, workers: everything is opened anew, while the kernel (or nobody, on ports that fail closed)
     /// takes the packets.
     async fn rebuild(&mut self, config: Config) -> Result<()> {
-        Installation::check(&config.spec, &self.paths)?;
+        Installation::check(config.wanted(), &self.config.programs, &self.paths)?;
         identity(&config.spec.engine.user)?;
         for port in &mut self.installation.ports {
             port.ingress.clear_sockets()?;
         }
         self.stop_dataplane().await;
         let before = self.config.clone();
-        match self.reopen(&config.spec).await {
+        match self.reopen(config.wanted()).await {
             Ok(()) => self.config = config,
             Err(error) => {
                 let error = error.context("nothing has changed");
-                if let Err(worse) = self.reopen(&before.spec).await {
+                if let Err(worse) = self.reopen(before.wanted()).await {
                     let worse =
                         worse.context("neither the new configuration nor the one before can be put in force");
                     self.fatal = Some(worse);
@@ -271,12 +305,13 @@ impl Daemon {
 
     /// Opens what `spec` asks for in the place of what is open. The programs of ports that stay are adopted from their
     /// pins, so that their filters never lapse.
-    async fn reopen(&mut self, spec: &Spec) -> Result<()> {
+    async fn reopen(&mut self, wanted: Wanted<'_>) -> Result<()> {
+        let spec = wanted.spec;
         let identity = identity(&spec.engine.user)?;
         let punt = self.installation.release(spec)?;
         // What stages keep is found by hashes under the old secret.
         let secret = self.installation.layout.secret;
-        self.installation = Installation::open(spec, &self.paths, identity, secret, Some(punt))?;
+        self.installation = Installation::open(wanted, &self.paths, identity, secret, Some(punt))?;
         let ports = port_numbers(&self.installation, spec);
         self.routes = mirror(spec, &ports).await?;
         Ok(())

@@ -3,7 +3,7 @@
 use super::captures::Captures;
 use super::dataplane::{self, Dataplane};
 use super::history::{Entry, History};
-use super::installation::{Installation, Paths};
+use super::installation::{Installation, Paths, Wanted};
 use super::options::Options;
 use super::routes::Routes;
 use super::states::States;
@@ -11,6 +11,7 @@ use super::supervisor::{Phase, TICK};
 use super::{adoption, privileges};
 use crate::api::{Answer, ApiError, BindError, Call, Groups, Server};
 use crate::netlink::{Changes, NetlinkError};
+use crate::programs::Programs;
 use crate::xdp::mount_bpffs_if_missing;
 use anyhow::{Context as _, Result, bail};
 use futures_util::future::{pending, select_all};
@@ -31,6 +32,14 @@ pub(super) type ReplyTo = oneshot::Sender<Result<Answer, ApiError>>;
 pub(super) struct Config {
     pub entry: Entry,
     pub spec: Spec,
+    /// The operator's XDP programs, as they were read when it was put in force.
+    pub programs: Programs,
+}
+
+impl Config {
+    pub(super) fn wanted(&self) -> Wanted<'_> {
+        Wanted { spec: &self.spec, programs: &self.programs }
+    }
 }
 
 /// A configuration that is taken back unless somebody confirms it.
@@ -114,14 +123,15 @@ impl Daemon {
 
         let history = History::open(&options.state_dir)?;
         let (text, file) = initial_config(&options, &history)?;
-        let wanted = check(&text, &file)?;
-        let groups = Groups::new(&wanted.control.admin_group, &wanted.control.read_group);
+        let spec = check(&text, &file)?;
+        let programs = initial_programs(&spec, &text, &file, &options, &history)?;
+        let groups = Groups::new(&spec.control.admin_group, &spec.control.read_group);
         let server = bind(&options.run_dir.join("api.sock"), &groups).await?;
         // The data plane's user may pass through, to no file: it has nothing to open there.
         std::fs::set_permissions(&options.run_dir, std::fs::Permissions::from_mode(0o755))?;
 
         let (calls_to, calls) = mpsc::channel(64);
-        let mut daemon = adoption::begin(options, history, wanted, text, file, calls).await?;
+        let mut daemon = adoption::begin(options, history, (spec, programs), text, file, calls).await?;
         let role = move |peer| groups.role(peer);
         let serving = server.serve(calls_to, role);
         tokio::pin!(serving);
@@ -319,11 +329,37 @@ fn initial_config(options: &Options, history: &History) -> Result<(String, Strin
     let initial = options.initial_config.as_ref().filter(|_| history.newest().is_none());
     if let Some(path) = options.config.as_ref().or(initial) {
         let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
-        return Ok((text, path.display().to_string()));
+        return Ok((text, std::path::absolute(path)?.display().to_string()));
     }
     match history.newest() {
         Some(entry) => Ok((history.text(entry)?, entry.file.clone())),
         None => bail!("there is no configuration yet: name one with --config or --initial-config"),
+    }
+}
+
+/// The programs that the first configuration names. One that comes from the history comes with those that it had; and so does
+/// one that is the newest there, when its files cannot be read: what was put in force before must not keep control from
+/// coming back.
+fn initial_programs(
+    spec: &Spec,
+    text: &str,
+    file: &str,
+    options: &Options,
+    history: &History,
+) -> Result<Programs> {
+    let newest = history.newest().filter(|entry| history.text(entry).is_ok_and(|kept| kept == text));
+    let from_file = options.config.is_some() || newest.is_none();
+    let read = if from_file { Programs::read(spec, file) } else { Ok(Programs::default()) };
+    match (read, newest) {
+        (Ok(programs), _) if from_file => Ok(programs),
+        (Err(error), None) => Err(error),
+        (read, Some(entry)) => {
+            if let Err(error) = read {
+                tracing::warn!("XDP programs are those that were accepted last: {error:#}");
+            }
+            Programs::recall(spec, file, |path| history.object(entry, path))
+        }
+        (Ok(programs), None) => Ok(programs),
     }
 }
 

@@ -1,10 +1,12 @@
 //! The configurations that were accepted: each kept, with a number, a time and who gave it.
 //!
-//! Owns: a folder of files `000001.toml`, and `history.json`, which says of each what it is. Keeps true: a configuration is
-//! in the history before it is in force, and each file is whole (written aside, then renamed).
+//! Owns: a folder of files `000001.toml`, `history.json`, which says of each what it is, and in `objects` what was in the object
+//! files that they name. Keeps true: a configuration is in the history before it is in force, and each file is whole (written
+//! aside, then renamed).
 
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -20,13 +22,19 @@ pub struct Entry {
     pub number: u64,
     /// Milliseconds since 1970.
     pub time: u64,
-    /// Of its text; not cryptographic.
+    /// Of its text and of the objects that it names; not cryptographic.
     pub hash: String,
     /// What it was called by whoever gave it.
     pub file: String,
     /// Who gave it.
     pub uid: u32,
+    /// What was in the object files that it names: their fingerprints, by the path that it has.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub objects: BTreeMap<String, String>,
 }
+
+/// Contents of object files, by the path that a configuration has.
+pub type Objects<'o> = BTreeMap<&'o str, &'o [u8]>;
 
 /// See the module.
 #[derive(Debug)]
@@ -41,7 +49,8 @@ impl History {
     /// # Errors
     /// The folder cannot be made or read, or `history.json` is no history.
     pub fn open(folder: &Path) -> Result<Self> {
-        fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
+        let objects = folder.join("objects");
+        fs::create_dir_all(&objects).with_context(|| format!("making {}", objects.display()))?;
         let list = folder.join("history.json");
         let entries = match fs::read(&list) {
             Ok(bytes) => serde_json::from_slice(&bytes)
@@ -79,18 +88,35 @@ impl History {
         fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))
     }
 
+    /// What was in an object file that an entry names by this path.
+    pub fn object(&self, entry: &Entry, path: &str) -> Option<Vec<u8>> {
+        let content = entry.objects.get(path)?;
+        fs::read(self.object_file(content)).ok().filter(|bytes| fingerprint(bytes) == *content)
+    }
+
     /// Adds a configuration, unless it is the newest one already. Returns its entry.
     ///
     /// # Errors
     /// It cannot be written; the history is as before.
-    pub fn add(&mut self, text: &str, file: &str, uid: u32) -> Result<Entry> {
-        let hash = fingerprint(text);
+    pub fn add(&mut self, text: &str, file: &str, uid: u32, objects: &Objects<'_>) -> Result<Entry> {
+        let contents: BTreeMap<String, String> =
+            objects.iter().map(|(path, bytes)| ((*path).to_owned(), fingerprint(bytes))).collect();
+        let hash = match contents.is_empty() {
+            true => fingerprint(text),
+            false => fingerprint(format!("{text}\n{contents:?}")),
+        };
         if let Some(newest) = self.newest().filter(|newest| newest.hash == hash) {
             return Ok(newest.clone());
         }
         let number = self.newest().map_or(1, |newest| newest.number + 1);
         let time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64);
-        let entry = Entry { number, time, hash, file: file.to_owned(), uid };
+        for (content, bytes) in contents.values().zip(objects.values()) {
+            let kept = self.object_file(content);
+            if !kept.exists() {
+                write_whole(&kept, bytes)?;
+            }
+        }
+        let entry = Entry { number, time, hash, file: file.to_owned(), uid, objects: contents };
         write_whole(&self.file(number), text.as_bytes())?;
         let mut entries = self.entries.clone();
         entries.push(entry.clone());
@@ -100,7 +126,25 @@ impl History {
         }
         write_whole(&self.folder.join("history.json"), &serde_json::to_vec_pretty(&entries)?)?;
         self.entries = entries;
+        if surplus > 0 {
+            self.forget_objects();
+        }
         Ok(entry)
+    }
+
+    /// Removes the contents that no entry names any more.
+    fn forget_objects(&self) {
+        let named =
+            |name: &str| self.entries.iter().any(|e| e.objects.values().any(|content| content == name));
+        for file in fs::read_dir(self.folder.join("objects")).into_iter().flatten().flatten() {
+            if !named(&file.file_name().to_string_lossy()) {
+                let _ = fs::remove_file(file.path());
+            }
+        }
+    }
+
+    fn object_file(&self, content: &str) -> PathBuf {
+        self.folder.join("objects").join(content)
     }
 
     fn file(&self, number: u64) -> PathBuf {
@@ -127,15 +171,32 @@ mod tests {
     fn keeps_what_was_accepted_and_finds_it_again() {
         let folder = std::env::temp_dir().join(format!("zsync-history-{}", std::process::id()));
         let _ = fs::remove_dir_all(&folder);
+        let none = Objects::new();
         let mut history = History::open(&folder).unwrap();
         assert!(history.newest().is_none() && history.find(None).is_none());
-        assert_eq!(history.add("a = 1", "a.toml", 0).unwrap().number, 1);
-        assert_eq!(history.add("a = 2", "a.toml", 7).unwrap().number, 2);
-        assert_eq!(history.add("a = 2", "b.toml", 7).unwrap().number, 2, "it is the newest already");
+        assert_eq!(history.add("a = 1", "a.toml", 0, &none).unwrap().number, 1);
+        assert_eq!(history.add("a = 2", "a.toml", 7, &none).unwrap().number, 2);
+        assert_eq!(history.add("a = 2", "b.toml", 7, &none).unwrap().number, 2, "it is the newest already");
         let history = History::open(&folder).unwrap();
         assert_eq!(history.text(history.find(None).unwrap()).unwrap(), "a = 1");
         assert_eq!(history.text(history.find(Some(2)).unwrap()).unwrap(), "a = 2");
         assert!(history.find(Some(9)).is_none());
+
+        // The same text with another object is another configuration.
+        let mut history = history;
+        let [first, second] = [b"one", b"two"]
+            .map(|bytes| history.add("a = 2", "a.toml", 0, &Objects::from([("x.o", &bytes[..])])).unwrap());
+        assert_eq!((first.number, second.number), (3, 4));
+        assert_eq!(
+            history.add("a = 2", "a.toml", 0, &Objects::from([("x.o", &b"two"[..])])).unwrap(),
+            second
+        );
+        let history = History::open(&folder).unwrap();
+        assert_eq!(history.object(&first, "x.o").as_deref(), Some(&b"one"[..]));
+        assert_eq!(history.object(&second, "x.o").as_deref(), Some(&b"two"[..]));
+        assert_eq!(history.object(&second, "y.o"), None);
+        fs::write(history.object_file(&second.objects["x.o"]), "other").unwrap();
+        assert_eq!(history.object(&second, "x.o"), None, "it is not what was kept");
         fs::write(folder.join("history.json"), "{").unwrap();
         assert!(History::open(&folder).unwrap_err().to_string().contains("damaged"));
         fs::remove_dir_all(&folder).unwrap();

@@ -8,6 +8,7 @@ use super::placement;
 use super::ports::{check_ports, frames_for, open_port, plan_queues, served_queues, steering};
 use super::sockets::{Copying, SharedMemory};
 use crate::netlink::check_port;
+use crate::programs::Programs;
 use crate::raw;
 use crate::xdp::{Ingress, Mode as XdpMode, attached_program};
 use anyhow::{Context as _, Result, anyhow};
@@ -46,6 +47,11 @@ impl Paths {
 
     pub(super) fn pins(&self, port: &str) -> PathBuf {
         self.bpffs.join(port)
+    }
+
+    /// For what the verifier is to look at and forget. No port has this name.
+    pub(super) fn scratch(&self) -> PathBuf {
+        self.bpffs.join("SCRATCH")
     }
 }
 
@@ -93,6 +99,15 @@ pub struct OpenQueue {
     pub socket: OwnedFd,
 }
 
+/// A configuration that is to be opened, and the operator's programs that it names.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'c> {
+    /// The configuration.
+    pub spec: &'c Spec,
+    /// Its programs.
+    pub programs: &'c Programs,
+}
+
 /// Everything that is opened for the data plane. See the module.
 #[derive(Debug)]
 pub struct Installation {
@@ -117,7 +132,8 @@ impl Installation {
     ///
     /// # Errors
     /// As [`Self::open`].
-    pub fn check(spec: &Spec, paths: &Paths) -> Result<()> {
+    pub fn check(wanted: Wanted<'_>, running: &Programs, paths: &Paths) -> Result<()> {
+        let Wanted { spec, programs } = wanted;
         let size = FrameSize::from_bytes(spec.engine.frame_size)
             .ok_or_else(|| anyhow!("frames of {} bytes", spec.engine.frame_size))?;
         check_ports(spec, paths, size.longest_packet() as u32 - LINK_HEADERS)?;
@@ -125,7 +141,7 @@ impl Installation {
         let most = queues.iter().copied().max().unwrap_or(1);
         let workers = placement::place(&spec.engine.workers, most, None, &placement::cores()).len();
         frames_for(spec, &plan_queues(spec, &queues, workers), workers)?;
-        Ok(())
+        Ok(programs.verify(running, &paths.scratch())?)
     }
 
     /// Opens everything that `spec` asks for. On error everything is as it was before. `punt` is the punt device, if it is
@@ -134,12 +150,13 @@ impl Installation {
     /// # Errors
     /// All ports that cannot be opened, each with the reason and the remedy.
     pub fn open(
-        spec: &Spec,
+        wanted: Wanted<'_>,
         paths: &Paths,
         identity: (u32, u32),
         secret: [[u8; 32]; 2],
         punt: Option<OwnedFd>,
     ) -> Result<Self> {
+        let spec = wanted.spec;
         let size = FrameSize::from_bytes(spec.engine.frame_size)
             .ok_or_else(|| anyhow!("frames of {} bytes", spec.engine.frame_size))?;
         let mtu_limit = size.longest_packet() as u32 - LINK_HEADERS;
@@ -175,7 +192,7 @@ impl Installation {
         let mut open_queues = Vec::new();
         let mut free: Vec<u32> = (0..workers).map(|w| home_slice(frames, workers, w).start).collect();
         for ((port, check), plans) in in_order(spec).zip(&checked).zip(&plans) {
-            let opened = open_port(spec, port, check, plans, paths, &shared, &mut free)
+            let opened = open_port(wanted, port, check, plans, paths, &shared, &mut free)
                 .with_context(|| format!("port {}", port.name));
             let (open, queues) = match opened {
                 Ok(opened) => opened,
@@ -319,9 +336,12 @@ impl Installation {
     ///
     /// # Errors
     /// A list that does not fit its map.
-    pub fn apply_live(&mut self, spec: &Spec) -> Result<()> {
+    pub fn apply_live(&mut self, wanted: Wanted<'_>) -> Result<()> {
+        let Wanted { spec, programs } = wanted;
         for port in in_order(spec) {
             if let Some(open) = self.ports.iter_mut().find(|open| open.spec.id == port.id) {
+                set_chain(&mut open.ingress, port, programs)
+                    .with_context(|| format!("port {}", port.name))?;
                 open.ingress
                     .apply_steering(&steering(spec, port))
                     .with_context(|| format!("port {}", port.name))?;
@@ -330,6 +350,15 @@ impl Installation {
         }
         admit_own_sources(spec);
         Ok(())
+    }
+
+    /// Finishes what a control process that died may have left half done: the programs of the configuration in force.
+    pub fn finish_chains(&mut self, programs: &Programs) {
+        for port in &mut self.ports {
+            if let Err(error) = set_chain(&mut port.ingress, &port.spec, programs) {
+                tracing::error!(port = port.spec.name, "its XDP programs stay as they are: {error:#}");
+            }
+        }
     }
 
     /// Makes room for an installation of `spec`: closes the sockets, and detaches the programs of ports that `spec` does not
@@ -378,6 +407,14 @@ impl OpenPort {
             partial_checksums: self.kind.as_deref() == Some("veth"),
         }
     }
+}
+
+/// Puts the operator's programs of a port ahead of ours.
+pub(super) fn set_chain(ingress: &mut Ingress, port: &Port, programs: &Programs) -> Result<()> {
+    for program in ingress.set_chain(programs.on(port))? {
+        tracing::info!(port = port.name, program, "an XDP program of the operator's runs");
+    }
+    Ok(())
 }
 
 /// The ports in order of their numbers.

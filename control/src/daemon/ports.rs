@@ -4,7 +4,7 @@
 //! them at once, each with the limit and the remedy. Keeps true: a port that fails to open leaves what was attached before,
 //! and nothing new.
 
-use super::installation::{OpenPort, OpenQueue, Paths, in_order};
+use super::installation::{OpenPort, OpenQueue, Paths, Wanted, in_order, set_chain};
 use super::sockets::{self, Copying, SharedMemory, SocketPlan};
 use crate::netlink::{PortCheck, check_peer, check_port};
 use crate::raw;
@@ -90,7 +90,7 @@ pub(super) fn frames_for(spec: &Spec, plans: &[Vec<QueuePlan>], workers: usize) 
 }
 
 pub(super) fn open_port(
-    spec: &Spec,
+    wanted: Wanted<'_>,
     port: &Port,
     check: &PortCheck,
     plans: &[QueuePlan],
@@ -103,7 +103,7 @@ pub(super) fn open_port(
     if let Ok(Some(warning)) = check_peer(link) {
         warnings.push(warning.to_string());
     }
-    let (ingress, xdp, inherited) = attach(spec, port, link.ifindex, paths, &mut warnings)?;
+    let (ingress, xdp, inherited) = attach(wanted, port, link.ifindex, paths, &mut warnings)?;
     let opened = open_queues(port, link.ifindex, plans, memory, free, xdp, &mut warnings);
     let (queues, copying) = match opened {
         Ok(opened) => opened,
@@ -138,13 +138,14 @@ pub(super) fn open_port(
 /// Attaches the port's program: the one that is pinned, if it is the one that runs, so that the filters never lapse. Says
 /// also whether it was there already.
 fn attach(
-    spec: &Spec,
+    wanted: Wanted<'_>,
     port: &Port,
     ifindex: u32,
     paths: &Paths,
     warnings: &mut Vec<String>,
 ) -> Result<(Ingress, XdpMode, bool)> {
     let pins = paths.pins(&port.name);
+    let Wanted { spec, programs } = wanted;
     let wanted = steering(spec, port);
     let modes: &[XdpMode] = match port.mode {
         Mode::Auto => &XdpMode::BEST,
@@ -163,6 +164,7 @@ fn attach(
                 // The best mode was tried when it was attached; only one that is not asked for is left.
                 if upgraded.is_ok() && modes.contains(&mode) {
                     ingress.apply_steering(&wanted)?;
+                    set_chain(&mut ingress, port, programs)?;
                     return Ok((ingress, mode, true));
                 }
                 ingress.detach()?;
@@ -181,6 +183,10 @@ fn attach(
     warnings
         .extend(attached.refused.iter().map(|refusal| format!("runs in {} mode: {refusal}", attached.mode)));
     ingress.pin(&pins)?;
+    if let Err(error) = set_chain(&mut ingress, port, programs) {
+        ingress.detach()?;
+        return Err(error);
+    }
     Ok((ingress, attached.mode, false))
 }
 

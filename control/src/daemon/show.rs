@@ -8,9 +8,9 @@ use crate::api::{
     Answer, ApiError, Code, ConfigInfo, Counters, DataplaneInfo, DataplaneState, Explain, FailoverState, Fib,
     FibTable, Flow, HistoryRow, HistoryState, HopRow, KernelDrops, Ledger, LedgerRow, PortRow, RouteFilter,
     RouteRow, RouteTarget, RxEquals, Show, SocketMode, StageRow, Status, Usage, What, WorkerCounters,
-    WorkerRow, WorkerState, XdpMode,
+    WorkerRow, WorkerState, XdpMode, XdpRow,
 };
-use crate::xdp;
+use crate::xdp::{self, ChainVerdict};
 use rustix::net::sockopt::xdp_statistics;
 use rustix::time::{ClockId, clock_gettime};
 use std::collections::BTreeMap;
@@ -68,6 +68,7 @@ impl Daemon {
             What::Workers => Ok(self.workers()),
             What::Counters => Ok(self.counters()),
             What::Fib => self.fib(show),
+            What::Xdp => self.xdp(),
             What::History => Ok(self.past()),
             What::Ledger => return self.ask_ledger(reply),
         };
@@ -312,6 +313,39 @@ impl Daemon {
             target,
             hops: hops.iter().filter_map(hop).collect(),
         }
+    }
+
+    /// The operator's programs: what runs, by the maps and pins, and what the configuration calls it.
+    fn xdp(&self) -> Result<Answer, ApiError> {
+        let mut rows = Vec::new();
+        for port in &self.installation.ports {
+            let failed = |error: xdp::XdpError| ApiError::new(Code::Internal, error.to_string());
+            let counts = port.ingress.chain_counts().map_err(failed)?;
+            let images = self.config.programs.on(&port.spec);
+            for (slot, (fingerprint, counts)) in (1..).zip(port.ingress.chain().into_iter().zip(counts)) {
+                let known = images.iter().zip(&port.spec.xdp).find(|(i, _)| i.fingerprint() == fingerprint);
+                let of = |verdict| counts.of(verdict);
+                rows.push(XdpRow {
+                    port: port.spec.name.clone(),
+                    slot,
+                    object: known.map_or("?".to_owned(), |(image, _)| image.path.display().to_string()),
+                    program: known.map_or("?".to_owned(), |(_, program)| program.program.clone()),
+                    params: known.map_or_else(BTreeMap::new, |(_, program)| program.params.clone()),
+                    fingerprint,
+                    entered: counts.entered(),
+                    passed_on: of(ChainVerdict::PassedOn),
+                    dropped: of(ChainVerdict::Dropped),
+                    to_kernel: of(ChainVerdict::ToKernel),
+                    transmitted: of(ChainVerdict::Transmitted),
+                    redirected: of(ChainVerdict::Redirected),
+                    aborted: of(ChainVerdict::Aborted),
+                    no_verdict: of(ChainVerdict::NoVerdict),
+                    not_entered: of(ChainVerdict::NoProgram),
+                });
+            }
+        }
+        rows.sort_by(|a, b| (&a.port, a.slot).cmp(&(&b.port, b.slot)));
+        Ok(Answer::Xdp(rows))
     }
 
     fn past(&self) -> Answer {

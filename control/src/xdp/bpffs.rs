@@ -14,6 +14,13 @@ use super::error::TO_MOUNT;
 /// include/uapi/linux/magic.h
 const BPF_FS_MAGIC: u64 = 0xcafe_4a11;
 
+/// Whether `path` is on a BPF file system.
+#[must_use]
+pub fn is_bpffs(path: &Path) -> bool {
+    // `f_type` is signed on some architectures and 32 bits on others.
+    statfs(path).is_ok_and(|stat| stat.f_type as u64 & 0xffff_ffff == BPF_FS_MAGIC)
+}
+
 /// Makes sure that `path` (`/sys/fs/bpf`, as a rule) is a BPF file system. Returns whether it had to be mounted.
 ///
 /// A mount belongs to the mount namespace that it was made in, and the pins go with the last mount. `ip netns exec` makes
@@ -25,9 +32,7 @@ const BPF_FS_MAGIC: u64 = 0xcafe_4a11;
 pub fn mount_bpffs_if_missing(path: &Path) -> Result<bool, XdpError> {
     let mount_error = |source| XdpError::Mount { path: path.to_owned(), source };
     fs::create_dir_all(path).map_err(mount_error)?;
-    let stat = statfs(path).map_err(|errno| mount_error(errno.into()))?;
-    // `f_type` is signed on some architectures and 32 bits on others.
-    if stat.f_type as u64 & 0xffff_ffff == BPF_FS_MAGIC {
+    if is_bpffs(path) {
         return Ok(false);
     }
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;

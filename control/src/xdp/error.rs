@@ -11,7 +11,7 @@ use aya::{
 };
 use rustix::thread::{CapabilitySet, capabilities};
 
-use super::{AttachedProgram, IpPrefix, Mode};
+use super::{AttachedProgram, IpPrefix, Mode, ObjectError};
 
 /// An error of [`Ingress`](super::Ingress). Devices are named as `ip link` does.
 #[derive(Debug, thiserror::Error)]
@@ -145,6 +145,9 @@ pub enum XdpError {
     /// A prefix is longer than its address.
     #[error("{0} is not a prefix: the length may be at most {max}", max = if .0.addr.is_ipv4() { 32 } else { 128 })]
     Prefix(IpPrefix),
+    /// A program of the operator's cannot run.
+    #[error(transparent)]
+    Operator(Box<ObjectError>),
     /// The BPF file system cannot be mounted.
     #[error("cannot mount a BPF file system at {}: {source}", path.display())]
     Mount {
@@ -198,6 +201,12 @@ pub(super) const TO_ATTACH: &[(CapabilitySet, &str)] = &[(CapabilitySet::NET_ADM
 /// To mount.
 pub(super) const TO_MOUNT: &[(CapabilitySet, &str)] = &[(CapabilitySet::SYS_ADMIN, "CAP_SYS_ADMIN")];
 
+impl From<ObjectError> for XdpError {
+    fn from(error: ObjectError) -> Self {
+        Self::Operator(Box::new(error))
+    }
+}
+
 impl From<EbpfError> for XdpError {
     fn from(error: EbpfError) -> Self {
         match error {
@@ -227,7 +236,7 @@ impl From<ProgramError> for XdpError {
     }
 }
 
-fn is_eperm(error: &io::Error) -> bool {
+pub(super) fn is_eperm(error: &io::Error) -> bool {
     // Not the kind: that is EACCES too, the verifier's usual answer.
     error.raw_os_error() == Some(libc::EPERM)
 }

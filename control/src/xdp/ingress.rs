@@ -21,7 +21,8 @@ use aya::{
 use zsync_ebpf_common::{MAX_QUEUES, map};
 
 use super::{
-    Attached, Counters, INGRESS_OBJECT, Mode, PortSteering, XdpError,
+    Attached, CHAINED_OBJECT, Counters, INGRESS_OBJECT, Image, Mode, PortSteering, SlotCounts, XdpError,
+    chain::{CHAIN_DIR, Chain, remove_folder},
     device::Device,
     error::IoError,
     link::{PROGRAM, attach_link, put_on_link, xdp_of},
@@ -42,6 +43,8 @@ const DETACH_LIMIT: Duration = Duration::from_secs(2);
 pub struct Ingress {
     program: Program,
     maps: Maps,
+    /// The operator's programs ahead of it; none: the object without a chain runs.
+    chain: Option<Chain>,
     link: Option<FdLink>,
     ifindex: Option<u32>,
     dir: Option<PathBuf>,
@@ -73,6 +76,7 @@ impl Ingress {
         Ok(Self {
             program: Program::Loaded(Box::new(ebpf)),
             maps,
+            chain: None,
             link: None,
             ifindex: None,
             dir: None,
@@ -186,10 +190,13 @@ impl Ingress {
                 .map_err(|e| not_pinned(name, e.into()))
         })?;
         maps.check()?;
+        let chain = dir.join(CHAIN_DIR);
+        let chain = chain.join(map::CHAIN).exists().then(|| Chain::open(&chain)).transpose()?;
         let program = Program::Adopted { tag };
         Ok(Self {
             program,
             maps,
+            chain,
             link: Some(link),
             ifindex: Some(ifindex),
             dir: Some(dir.to_owned()),
@@ -204,16 +211,29 @@ impl Ingress {
     /// [`XdpError::Verifier`] and others of [`Self::load`], for example when the maps have another layout: the old
     /// program stays in force.
     pub fn upgrade(&mut self) -> Result<bool, XdpError> {
-        let (Program::Adopted { tag: old }, Some(dir)) = (&self.program, &self.dir) else { return Ok(false) };
+        let Program::Adopted { tag } = self.program else { return Ok(false) };
+        self.put_on_link(self.chain.is_some(), Some(tag))
+    }
+
+    /// Puts the object with or without a chain on the link, over the maps that are pinned, unless it is the one of that tag.
+    fn put_on_link(&mut self, chained: bool, unless: Option<u64>) -> Result<bool, XdpError> {
+        let dir = self.dir.as_ref().ok_or(XdpError::State("not pinned"))?;
         let mut loader = EbpfLoader::new();
         loader.btf(None);
         for name in map::ALL {
             loader.map_pin_path(name, dir.join(name));
         }
-        let mut ebpf = loader.load(INGRESS_OBJECT)?;
+        let mut ebpf = if chained {
+            for name in map::CHAINED {
+                loader.map_pin_path(name, dir.join(CHAIN_DIR).join(name));
+            }
+            loader.load(CHAINED_OBJECT)?
+        } else {
+            loader.load(INGRESS_OBJECT)?
+        };
         let program = xdp_of(&mut ebpf)?;
         program.load()?;
-        if program.info()?.tag() == *old {
+        if unless.is_some_and(|tag| program.info().is_ok_and(|info| info.tag() == tag)) {
             return Ok(false);
         }
         self.link = Some(put_on_link(program, &dir.join(PIN_LINK))?);
@@ -223,6 +243,60 @@ impl Ingress {
         fs::rename(&new, dir.join(PIN_PROGRAM)).map_err(XdpError::pin("rename", &new))?;
         self.program = Program::Loaded(Box::new(ebpf));
         Ok(true)
+    }
+
+    /// Puts the operator's programs in force ahead of `zsync_ingress`, while traffic flows: a packet meets the programs of
+    /// before or those of now. Needs an attached and pinned program. Returns the labels of the programs that were loaded for
+    /// it; those that are as before stay as they are, with all that is in their maps.
+    ///
+    /// # Errors
+    /// [`XdpError::Operator`] when one of them cannot run: nothing has changed.
+    pub fn set_chain(&mut self, wanted: &[Image]) -> Result<Vec<String>, XdpError> {
+        if wanted.is_empty() && self.chain.is_none() {
+            return Ok(Vec::new());
+        }
+        let dir = self.dir.as_ref().ok_or(XdpError::State("not pinned"))?.join(CHAIN_DIR);
+        if self.chain.is_none() {
+            match fs::create_dir(&dir) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                    return Err(XdpError::pin("create", dir)(error));
+                }
+                _ => {}
+            }
+            let begun = self.put_on_link(true, None).and_then(|_| Chain::open(&dir));
+            match begun {
+                Ok(chain) => self.chain = Some(chain),
+                Err(error) => {
+                    let _ = self.end_chain(&dir);
+                    return Err(error);
+                }
+            }
+        }
+        let set = self.chain.as_mut().map_or(Ok(Vec::new()), |chain| chain.set(wanted));
+        if self.chain.as_ref().is_some_and(|chain| chain.running().next().is_none()) {
+            self.end_chain(&dir)?;
+        }
+        set
+    }
+
+    /// Back to the object without a chain.
+    fn end_chain(&mut self, dir: &Path) -> Result<(), XdpError> {
+        self.put_on_link(false, None)?;
+        self.chain = None;
+        remove_folder(dir)
+    }
+
+    /// Which programs are ahead of `zsync_ingress`, in their order, as [`Image::fingerprint`] names them.
+    pub fn chain(&self) -> Vec<String> {
+        self.chain.iter().flat_map(Chain::running).map(str::to_owned).collect()
+    }
+
+    /// What they did, in the same order.
+    ///
+    /// # Errors
+    /// [`XdpError::Map`].
+    pub fn chain_counts(&self) -> Result<Vec<SlotCounts>, XdpError> {
+        self.chain.as_ref().map_or(Ok(Vec::new()), Chain::counts)
     }
 
     /// The kernel's number of the attached program.
@@ -347,6 +421,7 @@ fn unlink_pins(dir: &Path) -> Result<(), XdpError> {
             _ => {}
         }
     }
+    remove_folder(&dir.join(CHAIN_DIR))?;
     match fs::remove_dir(dir) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(XdpError::pin("remove", dir)(error)),
         _ => Ok(()),

@@ -4,6 +4,8 @@
 //! the netlink attach, which outlives a crash unnoticed, and the pinned link keeps the filters in force while control is
 //! gone; [`Ingress::adopt`] takes them over again.
 //!
+//! The operator's own programs run ahead of it ([`Ingress::set_chain`]); each is an [`Image`] of its object file.
+//!
 //! Refuses: to share a device with another program (it says whose it is), and to touch what other programs pinned.
 //!
 //! Invariant: at every instant, also in the middle of an update, a packet is either steered by the old lists, the new
@@ -11,25 +13,31 @@
 #![forbid(unsafe_code)]
 
 mod bpffs;
+mod chain;
 mod device;
 mod error;
 mod ingress;
 mod link;
 mod maps;
+mod object;
 mod steering;
 
 use std::{fmt, net::IpAddr};
 
-pub use bpffs::mount_bpffs_if_missing;
+pub use bpffs::{is_bpffs, mount_bpffs_if_missing};
+pub use chain::{SlotCounts, verify};
 pub use device::{AttachedProgram, Mode, attached_program, remove_netlink_program};
 pub use error::XdpError;
 pub use ingress::Ingress;
 pub use link::Attached;
 pub use maps::Counters;
-pub use zsync_ebpf_common::{Count, XdpReason};
+pub use object::{Image, ObjectError};
+pub use zsync_ebpf_common::{ChainVerdict, Count, XdpReason};
 
 /// The object of `zsync_ingress`, built from `ebpf/` by this crate's build script.
 pub static INGRESS_OBJECT: &[u8] = aya::include_bytes_aligned!(env!("ZSYNC_INGRESS"));
+/// The object of `zsync_ingress` with a chain of the operator's programs ahead of it.
+pub static CHAINED_OBJECT: &[u8] = aya::include_bytes_aligned!(env!("ZSYNC_CHAINED"));
 /// The object of `zsync_generator`, for benchmarks (see `zsync_ebpf_common::Template`).
 pub static GENERATOR_OBJECT: &[u8] = aya::include_bytes_aligned!(env!("ZSYNC_GENERATOR"));
 /// The object of `zsync_redirect`, for benchmarks: it forwards what comes to one device, whatever it is, out of another.

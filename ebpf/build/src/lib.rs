@@ -17,6 +17,7 @@ use std::{
     ffi::OsString,
     io,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 pub use toolchain::{Linker, Toolchain};
@@ -28,6 +29,8 @@ const TARGET: &str = "bpfel-unknown-none";
 pub struct Objects {
     /// `zsync_ingress`.
     pub ingress: PathBuf,
+    /// `zsync_ingress` with a chain of the operator's programs ahead of it.
+    pub chained: PathBuf,
     /// `zsync_generator`.
     pub generator: PathBuf,
     /// `zsync_redirect`.
@@ -65,6 +68,14 @@ pub enum BuildError {
         /// What cargo and the compiler said.
         stderr: String,
     },
+    /// clang failed.
+    #[error("clang does not compile {}:\n{stderr}", source_file.display())]
+    Clang {
+        /// What it was to compile.
+        source_file: PathBuf,
+        /// What it said.
+        stderr: String,
+    },
     /// cargo succeeded, and the object is not there.
     #[error("cargo built no {}", .0.display())]
     NoObject(PathBuf),
@@ -75,9 +86,9 @@ pub enum BuildError {
 /// # Errors
 /// When no toolchain or no linker is there (the message names `scripts/setup`), or when the programs do not compile.
 pub fn build(out_dir: &Path, ebpf_dir: &Path) -> Result<Objects, BuildError> {
-    let names = ["zsync_ingress", "zsync_generator", "zsync_redirect"];
-    let [ingress, generator, redirect] = build_bins(out_dir, ebpf_dir, names)?;
-    Ok(Objects { ingress, generator, redirect })
+    let names = ["zsync_ingress", "zsync_chained", "zsync_generator", "zsync_redirect"];
+    let [ingress, chained, generator, redirect] = build_bins(out_dir, ebpf_dir, names)?;
+    Ok(Objects { ingress, chained, generator, redirect })
 }
 
 /// Builds `zsync_sink`, the far end of measurements; where its object is.
@@ -89,9 +100,58 @@ pub fn build_sink(out_dir: &Path, ebpf_dir: &Path) -> Result<PathBuf, BuildError
     Ok(sink)
 }
 
+/// The objects of `ebpf/examples`.
+#[derive(Debug)]
+pub struct Examples {
+    /// `amplified.rs`.
+    pub amplified: PathBuf,
+    /// `limit.c`.
+    pub limit: PathBuf,
+}
+
+/// Builds the examples of programs that an operator may have ahead of `zsync_ingress`, the one in Rust and the one in C.
+///
+/// # Errors
+/// Those of [`build`] and of [`compile_c`].
+pub fn build_examples(out_dir: &Path, ebpf_dir: &Path) -> Result<Examples, BuildError> {
+    let [amplified] = build_targets(out_dir, ebpf_dir, "example", ["amplified"])?;
+    let limit = out_dir.join("limit.o");
+    compile_c(ebpf_dir, &ebpf_dir.join("examples/limit.c"), &limit)?;
+    Ok(Examples { amplified, limit })
+}
+
+/// Compiles a program in C that includes `zsync_xdp.h`, by clang.
+///
+/// # Errors
+/// [`BuildError::Run`] without clang; [`BuildError::Clang`] with what it said.
+pub fn compile_c(ebpf_dir: &Path, source: &Path, object: &Path) -> Result<(), BuildError> {
+    let mut clang = Command::new("clang");
+    clang.args(["-O2", "-g", "-Wall", "-Werror", "-target", "bpf", "-c"]);
+    // Debian keeps <asm/types.h> in a folder for each machine, which clang looks in for that machine alone.
+    clang.arg(format!("-I/usr/include/{}-linux-gnu", env::consts::ARCH));
+    clang.arg("-I").arg(ebpf_dir.join("include")).arg(source).arg("-o").arg(object);
+    let run = |source| BuildError::Run { program: "clang".to_owned(), source };
+    let output = clang.output().map_err(run)?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    Err(BuildError::Clang { source_file: source.to_owned(), stderr })
+}
+
 fn build_bins<const N: usize>(
     out_dir: &Path,
     ebpf_dir: &Path,
+    names: [&str; N],
+) -> Result<[PathBuf; N], BuildError> {
+    build_targets(out_dir, ebpf_dir, "bin", names)
+}
+
+/// `kind` is cargo's: `bin` or `example`.
+fn build_targets<const N: usize>(
+    out_dir: &Path,
+    ebpf_dir: &Path,
+    kind: &str,
     names: [&str; N],
 ) -> Result<[PathBuf; N], BuildError> {
     let linker = Linker::find()?;
@@ -117,7 +177,7 @@ fn build_bins<const N: usize>(
         ])
         .arg("--target-dir")
         .arg(&target_dir)
-        .args(names.map(|name| format!("--bin={name}")))
+        .args(names.map(|name| format!("--{kind}={name}")))
         .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", linker.path())
         .env("CARGO_ENCODED_RUSTFLAGS", flags());
     let output =
@@ -127,7 +187,9 @@ fn build_bins<const N: usize>(
         return Err(BuildError::Cargo { toolchain: toolchain.to_string(), stderr });
     }
 
-    let objects = names.map(|name| target_dir.join(TARGET).join("release").join(name));
+    let folder = target_dir.join(TARGET).join("release");
+    let folder = if kind == "example" { folder.join("examples") } else { folder };
+    let objects = names.map(|name| folder.join(name));
     match objects.iter().find(|path| !path.is_file()) {
         Some(path) => Err(BuildError::NoObject(path.clone())),
         None => Ok(objects),
@@ -136,7 +198,8 @@ fn build_bins<const N: usize>(
 
 /// What the objects are made from: for `cargo::rerun-if-changed`.
 pub fn sources(ebpf_dir: &Path) -> impl Iterator<Item = PathBuf> {
-    ["Cargo.toml", "Cargo.lock", "src", "common/Cargo.toml", "common/src"]
+    // The examples and what they use, too: cargo reads their manifests for any of its targets.
+    ["Cargo.toml", "Cargo.lock", "src", "common/Cargo.toml", "common/src", "chain", "examples", "include"]
         .into_iter()
         .map(move |p| ebpf_dir.join(p))
 }

@@ -37,6 +37,16 @@ pub mod map {
     /// Every map of `zsync_ingress`: what is pinned, and what a new version of the program takes over.
     pub const ALL: [&str; 10] = [PORT, XSKS, COUNTERS, BLOCK4, BLOCK6, LOCAL4, LOCAL6, STEER4, STEER6, PORTS];
 
+    /// The operator's programs (program array), by cell.
+    pub const CHAIN: &str = "CHAIN";
+    /// Array of one [`ChainOrder`](super::ChainOrder).
+    pub const CHAIN_ORDER: &str = "CHAIN_ORDER";
+    /// Per-CPU array of packets, by [`chain_count`](super::chain_count).
+    pub const CHAIN_COUNTS: &str = "CHAIN_COUNTS";
+
+    /// The maps that `zsync_ingress` has besides when a chain of the operator's programs runs ahead of it.
+    pub const CHAINED: [&str; 3] = [CHAIN, CHAIN_ORDER, CHAIN_COUNTS];
+
     /// The generator's one [`Template`](super::Template).
     pub const TEMPLATE: &str = "TEMPLATE";
     /// Of the generator: a [`super::Pace`] for each CPU.
@@ -185,6 +195,99 @@ impl XdpReason {
     }
 }
 
+/// The most programs of one port's chain.
+pub const CHAIN_SLOTS: usize = 8;
+/// Places for programs: twice the slots, so that a whole new chain fits in beside the one that runs.
+pub const CHAIN_CELLS: u8 = 16;
+/// What a program returns to hand the packet on to the next one: no XDP action. The crate `zsync-xdp` and the header
+/// `zsync_xdp.h` have it too.
+pub const PASS_ON: u32 = 0x7a73;
+/// What stands for the verdict of a program that could not be entered.
+pub const NO_PROGRAM: u32 = 0x7a00;
+
+/// Which programs of a chain run, in which order.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ChainOrder {
+    /// The cells in their order, four bits each, the first one lowest; how many they are in the highest four bits. One load
+    /// reads it and one map update writes it: a packet meets the old chain or the new one.
+    pub cells: u64,
+    /// [`NO_PROGRAM`]. It is read from here because a constant would be known: to the compiler and to the verifier, which take
+    /// a tail call for one that fails, and would leave out what is done with any other verdict.
+    pub no_program: u32,
+    /// Zero.
+    pub zero: u32,
+}
+
+impl ChainOrder {
+    const LENGTH_AT: u32 = 60;
+
+    /// The order of at most [`CHAIN_SLOTS`] cells, each below [`CHAIN_CELLS`]; what is beyond is left out.
+    pub fn of(cells: &[u8]) -> Self {
+        let cells = cells.get(..CHAIN_SLOTS).unwrap_or(cells);
+        let length = (cells.len() as u64) << Self::LENGTH_AT;
+        let packed = (0u32..)
+            .zip(cells)
+            .fold(length, |word, (slot, cell)| word | u64::from(cell % CHAIN_CELLS) << (slot * 4));
+        Self { cells: packed, no_program: NO_PROGRAM, zero: 0 }
+    }
+
+    /// How many cells there are: 0 to 15, of which the program uses [`CHAIN_SLOTS`].
+    pub fn length(self) -> u32 {
+        (self.cells >> Self::LENGTH_AT) as u32
+    }
+
+    /// The cell of a slot below [`CHAIN_SLOTS`].
+    pub fn cell(self, slot: u32) -> u8 {
+        (self.cells >> (slot % 16 * 4) & 15) as u8
+    }
+}
+
+/// What a program of the chain did with a packet. Each packet that enters one counts under exactly one.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ChainVerdict {
+    /// `XDP_ABORTED`.
+    Aborted = 0,
+    /// `XDP_DROP`.
+    Dropped,
+    /// `XDP_PASS`: to the kernel, past the rest of the chain and past zsync.
+    ToKernel,
+    /// `XDP_TX`.
+    Transmitted,
+    /// `XDP_REDIRECT`.
+    Redirected,
+    /// [`PASS_ON`].
+    PassedOn,
+    /// A number that is no verdict: the packet is dropped as by `XDP_ABORTED`.
+    NoVerdict,
+    /// The program could not be entered, mostly because others have used up the kernel's 33 tail calls: the packet is dropped,
+    /// as it must not go on unseen.
+    NoProgram,
+}
+
+impl ChainVerdict {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 8] = [
+        Self::Aborted,
+        Self::Dropped,
+        Self::ToKernel,
+        Self::Transmitted,
+        Self::Redirected,
+        Self::PassedOn,
+        Self::NoVerdict,
+        Self::NoProgram,
+    ];
+}
+
+/// Where a cell's packets of one verdict are counted in `CHAIN_COUNTS`, which has [`CHAIN_COUNTERS`] entries.
+pub const fn chain_count(cell: u8, verdict: ChainVerdict) -> u32 {
+    (cell % CHAIN_CELLS) as u32 * ChainVerdict::ALL.len() as u32 + verdict as u32
+}
+
+/// Entries of `CHAIN_COUNTS`.
+pub const CHAIN_COUNTERS: u32 = CHAIN_CELLS as u32 * ChainVerdict::ALL.len() as u32;
+
 /// Bytes of a [`Template`]'s headers, at most.
 pub const TEMPLATE_BYTES: usize = 128;
 
@@ -262,10 +365,16 @@ const _: () = {
     assert!(size_of::<PortConfig>() == 8 && align_of::<PortConfig>() == 8);
     assert!(size_of::<PortKey>() == 4 && align_of::<PortKey>() == 1);
     assert!(size_of::<Count>() == 16);
+    assert!(size_of::<ChainOrder>() == 16 && align_of::<ChainOrder>() == 8);
     assert!(size_of::<Template>() == 40 + TEMPLATE_BYTES);
     let mut i = 0;
     while i < XdpReason::ALL.len() {
         assert!(XdpReason::ALL[i] as usize == i);
+        i += 1;
+    }
+    i = 0;
+    while i < ChainVerdict::ALL.len() {
+        assert!(ChainVerdict::ALL[i] as usize == i);
         i += 1;
     }
 };
@@ -274,7 +383,7 @@ const _: () = {
 mod pod {
     use aya::Pod;
 
-    use super::{Count, Pace, PortConfig, PortKey, Template};
+    use super::{ChainOrder, Count, Pace, PortConfig, PortKey, Template};
 
     // SAFETY: `repr(C)` of integers and byte arrays, without padding (sizes asserted above): any bytes are a value.
     unsafe impl Pod for PortConfig {}
@@ -282,6 +391,8 @@ mod pod {
     unsafe impl Pod for PortKey {}
     // SAFETY: as above.
     unsafe impl Pod for Count {}
+    // SAFETY: as above.
+    unsafe impl Pod for ChainOrder {}
     // SAFETY: as above.
     unsafe impl Pod for Pace {}
     // SAFETY: as above.

@@ -35,8 +35,5 @@ pub(crate) static STEER6: LpmTrie<[u8; 16], u8> = LpmTrie::with_max_entries(MAX_
 #[map]
 pub(crate) static PORTS: HashMap<PortKey, u8> = HashMap::with_max_entries(MAX_PORTS, 0);
 
-// Room left, on purpose (no code yet):
-// * a program array of slots that the operator's own programs fill, each ending in a verdict or in a tail call to the
-//   next slot, this program being the last;
-// * a memory-mapped table of flows and their rewrites, consulted before anything else, whose entries carry the epoch of
-//   the snapshot that they were made under.
+// Room left, on purpose (no code yet): a memory-mapped table of flows and their rewrites, consulted before anything else,
+// whose entries carry the epoch of the snapshot that they were made under.

@@ -10,7 +10,9 @@ use super::decode::{Document, Entry, defaults};
 use super::findings::Findings;
 use super::keys::MAX_PORTS;
 use super::kind::one_of;
-use super::model::{Control, Engine, Layer, Pipeline, Port, PortId, Spec, Stage, StageSpec, Steer, Workers};
+use super::model::{
+    Control, Engine, Layer, Pipeline, Port, PortId, Spec, Stage, StageSpec, Steer, Workers, XdpProgram,
+};
 use super::names::{Names, PortNames, check_name};
 use super::nearest::nearest;
 use super::stage::{STAGES, StageKind, patched, stage_kind};
@@ -92,6 +94,7 @@ fn ports(document: &Document, names: &PortNames, out: &mut Findings<'_>) -> Vec<
                 _ => Steer::All,
             },
             block: fields.at("block").map_or_else(Vec::new, |block| block.value.prefixes()),
+            xdp: fields.items("xdp").iter().map(|program| xdp_program(&program.value)).collect(),
             failover: fields.word("failover"),
             grace: fields.period("grace"),
             mode: fields.word("mode"),
@@ -165,6 +168,15 @@ fn vlans(document: &Document, names: &PortNames, out: &mut Findings<'_>) -> Vec<
     }
     vlans.sort_by_key(|vlan| vlan.id);
     vlans
+}
+
+fn xdp_program(datum: &Datum) -> XdpProgram {
+    if let Some(fields) = datum.fields() {
+        let params = fields.at("params").map_or_else(BTreeMap::new, |params| params.value.numbers());
+        return XdpProgram { object: fields.text("object"), program: fields.text("program"), params };
+    }
+    let (object, program) = datum.text().rsplit_once(':').unwrap_or_default();
+    XdpProgram { object: object.to_owned(), program: program.to_owned(), params: BTreeMap::new() }
 }
 
 /// The tables of stages by their label, as in `route.main`.

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write as _};
 
-use super::model::{Amount, Port, PortId, Spec, StageSpec, Steer, Workers};
+use super::model::{Amount, Port, PortId, Spec, StageSpec, Steer, Workers, XdpProgram};
 use super::quantity::show_duration;
 use super::vlan::vlans_text;
 use super::{police, shape};
@@ -104,6 +104,7 @@ fn port(port: &Port) -> Rows {
         ("queues", amount(port.queues)),
         ("steer", steer),
         ("block", many(port.block.iter().map(quoted).collect())),
+        ("xdp", Text::One(format!("[{}]", port.xdp.iter().map(xdp_program).collect::<Vec<_>>().join(", ")))),
         ("failover", word(port.failover)),
         ("grace", word(show_duration(port.grace))),
         ("mode", word(port.mode)),
@@ -112,6 +113,17 @@ fn port(port: &Port) -> Rows {
         ("replace", one(port.replace)),
         ("promiscuous", one(port.promiscuous)),
     ]
+}
+
+fn xdp_program(program: &XdpProgram) -> String {
+    let params: Vec<String> =
+        program.params.iter().map(|(name, value)| format!("{name} = {value}")).collect();
+    let params = if params.is_empty() { "{}".to_owned() } else { format!("{{ {} }}", params.join(", ")) };
+    format!(
+        "{{ object = {}, program = {}, params = {params} }}",
+        quoted(&program.object),
+        quoted(&program.program)
+    )
 }
 
 fn stage_rows(spec: &Spec, stage: &StageSpec) -> Rows {

@@ -4,6 +4,7 @@
 //! A [`Fields`] has a value for every key of its section: the file's, else the key's default. Where the file's was wrong,
 //! an error is already reported, and reading gives some stand-in, since the result will not be used.
 
+use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
 use std::ops::Range;
 use std::time::Duration;
@@ -50,6 +51,7 @@ pub(crate) enum Datum {
     Service(Service),
     List(Vec<Placed<Datum>>),
     ByPort(Vec<(Placed<String>, Placed<Datum>)>),
+    ByName(Vec<(Placed<String>, Placed<Datum>)>),
     ByNumber(Vec<(Placed<u64>, Placed<Datum>)>),
     OneKey(&'static str, Box<Placed<Datum>>),
     Table(Fields),
@@ -78,6 +80,17 @@ impl Datum {
             Datum::Word(word) => word,
             _ => "",
         }
+    }
+
+    /// Numbers by name; a switch that is on counts as 1.
+    pub(crate) fn numbers(&self) -> BTreeMap<String, u64> {
+        let Datum::ByName(values) = self else { return BTreeMap::new() };
+        let number = |(name, value): &(Placed<String>, Placed<Datum>)| match value.value {
+            Datum::Number(number) => Some((name.value.clone(), number)),
+            Datum::Switch(on) => Some((name.value.clone(), u64::from(on))),
+            _ => None,
+        };
+        values.iter().filter_map(number).collect()
     }
 
     /// The number, if it is one that fits.

@@ -162,6 +162,35 @@ const CONTROL: &[Key] = &[
 const PREFIXES: Kind = Kind::List { of: &Kind::Text(Text::Prefix), min: 1, max: 4096 };
 const SERVICES: Kind = Kind::List { of: &Kind::Text(Text::Service), min: 1, max: 1024 };
 
+/// The most XDP programs that one port may have ahead of zsync's.
+pub(crate) const MAX_XDP: usize = 8;
+/// TOML's numbers end there.
+const PARAMETER: Kind = Kind::Either(&[Kind::Switch, Kind::Whole { min: 0, max: i64::MAX as u64 }]);
+const XDP_PROGRAM: Kind = Kind::Either(&[Kind::Text(Text::PathAndSymbol), Kind::Table(XDP_PROGRAM_KEYS)]);
+const XDP_PROGRAM_KEYS: &[Key] = &[
+    Key {
+        name: "object",
+        kind: Kind::Text(Text::Path),
+        default: None,
+        reach: Reach::Live,
+        about: "The object file: eBPF, as clang and bpf-linker make it. A relative path is seen from this file's folder.",
+    },
+    Key {
+        name: "program",
+        kind: Kind::Text(Text::Symbol),
+        default: None,
+        reach: Reach::Live,
+        about: "The program in it: the name of its function.",
+    },
+    Key {
+        name: "params",
+        kind: Kind::ByName(&PARAMETER, 64),
+        default: Some("{}"),
+        reach: Reach::Live,
+        about: "Values of its global variables, by name.",
+    },
+];
+
 const PORT: &[Key] = &[
     Key {
         name: "netdev",
@@ -193,6 +222,13 @@ const PORT: &[Key] = &[
         default: Some("[]"),
         reach: Reach::Live,
         about: "Source prefixes that are dropped in XDP, before anything else sees the packet.",
+    },
+    Key {
+        name: "xdp",
+        kind: Kind::List { of: &XDP_PROGRAM, min: 0, max: MAX_XDP },
+        default: Some("[]"),
+        reach: Reach::Live,
+        about: "XDP programs of your own that run ahead of zsync's, in this order.",
     },
     Key {
         name: "failover",

@@ -38,6 +38,8 @@ pub(crate) enum Kind {
     List { of: &'static Kind, min: usize, max: usize },
     /// Names of ports, each with a value.
     ByPort(&'static Kind),
+    /// Names that the configuration makes up (identifiers of C), each with a value; at most so many.
+    ByName(&'static Kind, usize),
     /// Numbers within these bounds, each with a value.
     ByNumber { min: u64, max: u64, of: &'static Kind },
     /// A table with exactly one of some keys.
@@ -63,10 +65,16 @@ pub(crate) enum Text {
     Prefix,
     /// A protocol and its port.
     Service,
+    /// A file.
+    Path,
+    /// A function or a variable of an object file.
+    Symbol,
+    /// A file and a function in it, `ddos.o:scrub`.
+    PathAndSymbol,
     /// An IP address.
     Address,
     /// A file, from the root on.
-    Path,
+    AbsolutePath,
     /// An IP prefix, or an address alone.
     Hosts,
     /// A protocol and its ports.
@@ -149,6 +157,7 @@ impl Kind {
                 values.sort_by_key(|(port, _)| port.span.start);
                 Some(Datum::ByPort(values))
             }
+            (Kind::ByName(of, max), DeValue::Table(table)) => by_name(table, of, *max, at, out),
             (Kind::ByNumber { min, max, of }, DeValue::Table(table)) => {
                 by_number(table, (*min, *max), of, at, out)
             }
@@ -169,7 +178,9 @@ impl Kind {
             Kind::Size(_) => value.is_integer() || value.is_str(),
             Kind::Word(_) | Kind::Period { .. } | Kind::Text(_) => value.is_str(),
             Kind::List { .. } => value.is_array(),
-            Kind::ByPort(_) | Kind::ByNumber { .. } | Kind::OneKey(_) | Kind::Table(_) => value.is_table(),
+            Kind::ByPort(_) | Kind::ByName(..) | Kind::ByNumber { .. } | Kind::OneKey(_) | Kind::Table(_) => {
+                value.is_table()
+            }
             Kind::Either(forms) => forms.iter().any(|form| form.takes(value)),
         }
     }
@@ -219,6 +230,9 @@ impl Kind {
             Kind::List { of, min, max } if min == max => format!("a list of {max}, each {}", of.expected()),
             Kind::List { of, min, max } => format!("a list of {min} to {max}, each {}", of.expected()),
             Kind::ByPort(of) => format!("a table that gives ports {}", of.expected()),
+            Kind::ByName(of, max) => {
+                format!("a table that gives at most {max} names a value, each {}", of.expected())
+            }
             Kind::ByNumber { min, max, of } => {
                 format!(
                     "a table whose keys are numbers from {min} to {max}, and each value {}",
@@ -288,6 +302,20 @@ impl Text {
                 None => Ok(Datum::Text(text.to_owned())),
                 Some(problem) => Err((problem, None)),
             },
+            Text::Path => match text {
+                "" => Err(("names no file".to_owned(), None)),
+                _ if is_path(text) => Ok(Datum::Text(text.to_owned())),
+                _ => Err(("cannot be the path of a file".to_owned(), None)),
+            },
+            Text::Symbol if is_symbol(text) => Ok(Datum::Text(text.to_owned())),
+            Text::Symbol => Err(("cannot name a function".to_owned(), None)),
+            Text::PathAndSymbol => match text.rsplit_once(':') {
+                Some((path, symbol)) if is_path(path) && is_symbol(symbol) => {
+                    Ok(Datum::Text(text.to_owned()))
+                }
+                Some(_) => Err(("does not name a file and a program in it".to_owned(), None)),
+                None => Err(("names no program in the file".to_owned(), None)),
+            },
             Text::Address => match text.parse::<IpAddr>() {
                 Ok(address) => Ok(Datum::Text(address.to_string())),
                 Err(_) => {
@@ -295,10 +323,10 @@ impl Text {
                     Err(("is not an IP address".to_owned(), bare.map(str::to_owned)))
                 }
             },
-            Text::Path if text.starts_with('/') && !text.ends_with('/') && !text.contains('\0') => {
+            Text::AbsolutePath if text.starts_with('/') && !text.ends_with('/') && !text.contains('\0') => {
                 Ok(Datum::Text(text.to_owned()))
             }
-            Text::Path => Err(("is not the path of a file from the root on".to_owned(), None)),
+            Text::AbsolutePath => Err(("is not the path of a file from the root on".to_owned(), None)),
             Text::Hosts => match Prefix::of_hosts(text) {
                 Ok(prefix) => Ok(Datum::Prefix(prefix)),
                 Err(_) => Text::Prefix.read(text),
@@ -327,8 +355,11 @@ impl Text {
             Text::Prefix => "an IP prefix like \"192.0.2.0/24\" or \"2001:db8::/32\"",
             Text::Service => "a service like \"udp/53\" or \"tcp/443\"",
             Text::Form(form) => form.expected,
+            Text::Path => "the path of a file, from the configuration's folder or from the root",
+            Text::Symbol => "the name of a function in the file",
+            Text::PathAndSymbol => "a file and a program in it, like \"ddos.o:scrub\"",
             Text::Address => "an IP address like \"192.0.2.1\" or \"2001:db8::1\"",
-            Text::Path => "the path of a file, like \"/var/lib/zsync/edge.pcap\"",
+            Text::AbsolutePath => "the path of a file, like \"/var/lib/zsync/edge.pcap\"",
             Text::Hosts => "an IP address or a prefix, like \"192.0.2.1\" or \"2001:db8::/32\"",
             Text::Services => "services like \"tcp/443\" or \"udp/8000-8099\"",
             Text::Socket => "an address and a port, like \"192.0.2.1:443\" or \"[2001:db8::1]:443\"",
@@ -419,6 +450,38 @@ fn list<'v>(
     }
     // What is right goes on, so that mistakes in what it names are found too.
     Some(Datum::List(kept))
+}
+
+/// A path as the kernel takes it (PATH_MAX of include/uapi/linux/limits.h).
+fn is_path(text: &str) -> bool {
+    !text.is_empty() && text.len() < 4096 && !text.contains(char::is_control)
+}
+
+/// A name as C has it; longer ones than any compiler makes are none.
+fn is_symbol(text: &str) -> bool {
+    let mut bytes = text.bytes();
+    bytes.next().is_some_and(|first| first.is_ascii_alphabetic() || first == b'_')
+        && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        && text.len() <= 128
+}
+
+fn by_name(table: &DeTable<'_>, of: &Kind, max: usize, at: At<'_>, out: &mut Findings<'_>) -> Option<Datum> {
+    if table.len() > max {
+        return at.wrong(out, format!(" has {} entries", table.len()), None);
+    }
+    let mut values = Vec::new();
+    for (name, value) in table {
+        let text: &str = name.get_ref();
+        if !is_symbol(text) {
+            out.error(&name.span(), format!("`{}`: \"{text}\" cannot name a variable", at.path))
+                .expected("letters, digits and `_`, and no digit first");
+            continue;
+        }
+        let value = of.check(value, &format!("{}.{text}", at.path), out);
+        values.extend(value.map(|value| (Placed::new(text.to_owned(), name.span()), value)));
+    }
+    values.sort_by(|(a, _), (b, _)| a.value.cmp(&b.value));
+    Some(Datum::ByName(values))
 }
 
 fn by_number(

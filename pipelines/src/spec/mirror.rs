@@ -37,7 +37,10 @@ pub enum MirrorTo {
 pub(crate) const MIRROR: &[Key] = &[
     Key {
         name: "to",
-        kind: Kind::Either(&[Kind::Text(Text::Port), Kind::OneKey(&[("file", &Kind::Text(Text::Path))])]),
+        kind: Kind::Either(&[
+            Kind::Text(Text::Port),
+            Kind::OneKey(&[("file", &Kind::Text(Text::AbsolutePath))]),
+        ]),
         default: None,
         reach: Reach::Live,
         about: "Where copies go: out of a port, or { file = \"/var/lib/zsync/edge.pcap\" }.",

@@ -61,9 +61,10 @@ pub use diff::{Change, Effect, Mark, diff};
 pub use fingerprint::fingerprint;
 pub use model::{
     Amount, Control, Engine, Failover, HugePages, Idle, Layer, Mode, Pipeline, Port, PortId, Spec, Stage,
-    StageSpec, Steer, Workers,
+    StageSpec, Steer, Workers, XdpProgram,
 };
 pub use nat::{Filtering, Forward, Masquerade, NatSpec, PairOfPrefixes, SourceNat};
+pub use nearest::nearest;
 pub use police::{MeterSpec, PoliceSpec, TargetSpec};
 pub use quantity::{QuantityError, parse_duration, parse_rate, parse_size, show_duration, show_rate};
 pub use schema::json_schema;

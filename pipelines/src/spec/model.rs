@@ -5,6 +5,7 @@
 //! pipeline, a pipeline has an input and ends in a stage that decides about every packet, and a patch knows an output for
 //! each input. It is passed between processes and compared, so it holds no place in a file and no default left to fill in.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -129,6 +130,8 @@ pub struct Port {
     pub steer: Steer,
     /// Source addresses that the XDP program drops.
     pub block: Vec<Prefix>,
+    /// The operator's XDP programs, which run ahead of ours in this order; at most 8.
+    pub xdp: Vec<XdpProgram>,
     /// What becomes of the packets while no data plane runs.
     pub failover: Failover,
     /// How long a data plane may be away before `failover` happens: 10 ms..=60 s.
@@ -143,6 +146,17 @@ pub struct Port {
     pub replace: bool,
     /// Whether the device takes packets for any MAC address.
     pub promiscuous: bool,
+}
+
+/// An XDP program of the operator's.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct XdpProgram {
+    /// The object file, as it is written: a relative path is seen from the folder of the configuration.
+    pub object: String,
+    /// The program in it.
+    pub program: String,
+    /// Values of the program's global variables.
+    pub params: BTreeMap<String, u64>,
 }
 
 /// `[pipeline.NAME]`: what is done with the packets of some ports.

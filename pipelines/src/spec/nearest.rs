@@ -2,7 +2,7 @@
 
 /// The candidate nearest to `word`: at most one edit away for words up to three letters, two up to eight, else three.
 /// Capitals count as small letters. The first of equals wins.
-pub(crate) fn nearest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
+pub fn nearest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
     let limit = match word.chars().count() {
         0 => return None,
         1..=3 => 1,

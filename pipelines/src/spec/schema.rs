@@ -10,6 +10,9 @@ use super::keys::{Key, Section, sections};
 use super::kind::{Kind, Text};
 use super::names::NAME_PATTERN;
 
+/// A name as C has it.
+const SYMBOL_PATTERN: &str = "^[A-Za-z_][A-Za-z0-9_]{0,127}$";
+
 /// The schema of a configuration file.
 #[must_use]
 pub fn json_schema() -> Value {
@@ -88,8 +91,11 @@ impl Kind {
                 Text::Stage => json!({ "type": "string", "pattern": "^[a-z]+(\\.[a-z][a-z0-9_-]{0,31})?$" }),
                 Text::Prefix => json!({ "type": "string", "pattern": "^[0-9a-fA-F:.]+/[0-9]{1,3}$" }),
                 Text::Form(form) => json!({ "type": "string", "pattern": form.pattern }),
+                Text::Path => json!({ "type": "string", "minLength": 1 }),
+                Text::Symbol => json!({ "type": "string", "pattern": SYMBOL_PATTERN }),
+                Text::PathAndSymbol => json!({ "type": "string", "pattern": "^.+:[A-Za-z_][A-Za-z0-9_]*$" }),
                 Text::Address => json!({ "type": "string", "pattern": "^[0-9a-fA-F:.]+$" }),
-                Text::Path => json!({ "type": "string", "pattern": "^/.*[^/]$" }),
+                Text::AbsolutePath => json!({ "type": "string", "pattern": "^/.*[^/]$" }),
                 Text::Service => json!({ "type": "string", "pattern": "^(tcp|udp)/[0-9]{1,5}$" }),
                 Text::Hosts => json!({ "type": "string", "pattern": "^[0-9a-fA-F:.]+(/[0-9]{1,3})?$" }),
                 Text::Services => {
@@ -104,6 +110,10 @@ impl Kind {
             }),
             Kind::ByPort(of) => json!({
                 "type": "object", "patternProperties": { NAME_PATTERN: of.schema() }, "additionalProperties": false,
+            }),
+            Kind::ByName(of, max) => json!({
+                "type": "object", "patternProperties": { SYMBOL_PATTERN: of.schema() }, "additionalProperties": false,
+                "maxProperties": max,
             }),
             Kind::ByNumber { of, .. } => json!({
                 "type": "object", "patternProperties": { "^(0x[0-9a-fA-F]+|[0-9]+)$": of.schema() },

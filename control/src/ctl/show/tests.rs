@@ -75,6 +75,43 @@ warning: wan: GRO is on: `ethtool -K eth1 gro off`
 }
 
 #[test]
+fn xdp_programs() {
+    let row = XdpRow {
+        port: "wan".into(),
+        slot: 1,
+        object: "/etc/zsync/ddos.o".into(),
+        program: "scrub".into(),
+        params: BTreeMap::from([("limit".into(), 100), ("small".into(), 1)]),
+        entered: 10_000,
+        passed_on: 9_000,
+        dropped: 1_000,
+        ..XdpRow::default()
+    };
+    let forgets = XdpRow {
+        slot: 2,
+        program: "count".into(),
+        params: BTreeMap::new(),
+        passed_on: 0,
+        dropped: 0,
+        entered: 9_000,
+        to_kernel: 8_999,
+        no_verdict: 1,
+        ..row.clone()
+    };
+    shows(
+        &Answer::Xdp(vec![row, forgets]),
+        "\
+PORT  SLOT  PROGRAM                                    ENTERED  PASSED ON  DROPPED  TO KERNEL  SENT BACK  REDIRECTED  ABORTED  NO VERDICT
+wan      1  /etc/zsync/ddos.o:scrub limit=100 small=1    10.0k       9000     1000          0          0           0        0           0
+wan      2  /etc/zsync/ddos.o:count                       9000          0        0       8999          0           0        0           1
+
+warning: wan: count: none of 9000 packets was passed on, so nothing behind it sees any; what is to go on must end in `return zsync_pass_on(ctx);`
+warning: wan: count: 1 packets were dropped: what it returned is no verdict
+",
+    );
+}
+
+#[test]
 fn nothing_there() {
     assert_eq!(render(&Answer::Ports(Vec::new()), plain()), NO_PORTS);
     let text = render(&Answer::Fib(Fib::default()), plain());
