@@ -87,6 +87,8 @@ pub fn replay(
         // A clock that stands: nothing may depend on it.
         worker.pass(0);
     }
+    // With such a clock, what was to leave later has not left yet.
+    worker.send_waiting(0);
     let mut captures = Vec::new();
     for queue in worker.queues() {
         let device = std::mem::replace(&mut queue.device, Pcap::new(queue.port, None, None));

@@ -535,9 +535,8 @@ impl<D: Device> Worker<D> {
         self.answer(Answer::Drained);
     }
 
-    /// Ends: what is waiting to leave leaves, what waits for its time too, since no successor would know of it.
-    fn stop(&mut self, now: u64) {
-        while self.take_over(now) > 0 {}
+    /// Sends what waits for its time, at once: for a worker that ends.
+    pub fn send_waiting(&mut self, now: u64) {
         let mut count = 0;
         while let Some((packet, output)) = self.wheel.flush(&self.parts.pool) {
             self.parts.carry_out(&mut self.counters, packet, Verdict::Transmit(output), 0, now);
@@ -547,6 +546,12 @@ impl<D: Device> Worker<D> {
             }
         }
         self.transmit(now);
+    }
+
+    /// Ends: what is waiting to leave leaves, what waits for its time too, since no successor would know of it.
+    fn stop(&mut self, now: u64) {
+        while self.take_over(now) > 0 {}
+        self.send_waiting(now);
         for queue in &mut self.parts.queues {
             // A full ring takes several wake-ups; one that the kernel does not take from is left to the successor.
             for _ in 0..64 {
