@@ -44,16 +44,35 @@ pub enum AnyStage {
     Decide(Decide),
 }
 
+/// The same call, whichever stage it is.
+macro_rules! each {
+    ($self:ident, $stage:ident => $call:expr) => {
+        match $self {
+            AnyStage::Parse($stage) => $call,
+            AnyStage::Route($stage) => $call,
+            AnyStage::Patch($stage) => $call,
+            AnyStage::MacSwap($stage) => $call,
+            AnyStage::Decide($stage) => $call,
+        }
+    };
+}
+
 impl Stage for AnyStage {
     #[inline]
-    fn process(&mut self, burst: &mut Burst, cx: &Cx) {
-        match self {
-            Self::Parse(stage) => stage.process(burst, cx),
-            Self::Route(stage) => stage.process(burst, cx),
-            Self::Patch(stage) => stage.process(burst, cx),
-            Self::MacSwap(stage) => stage.process(burst, cx),
-            Self::Decide(stage) => stage.process(burst, cx),
-        }
+    fn process(&mut self, burst: &mut Burst, cx: &mut Cx<'_>) {
+        each!(self, stage => stage.process(burst, cx));
+    }
+
+    fn assign(&mut self, worker: usize) {
+        each!(self, stage => stage.assign(worker));
+    }
+
+    fn tend(&mut self, now: u64) {
+        each!(self, stage => stage.tend(now));
+    }
+
+    fn explain(&self, burst: &Burst, i: usize, now: u64, out: &mut Vec<String>) {
+        each!(self, stage => stage.explain(burst, i, now, out));
     }
 }
 
@@ -108,7 +127,7 @@ impl Snapshot {
         &mut self,
         port: PortId,
         burst: &mut Burst,
-        cx: &Cx,
+        cx: &mut Cx<'_>,
         counts: &mut [StageCount; MAX_STAGES],
     ) {
         let Some(&Some(entry)) = self.entry.get(usize::from(port.0)) else {
@@ -134,12 +153,44 @@ impl Snapshot {
         }
     }
 
+    /// As [`Self::process`], for packets that came in at different ports.
+    pub fn process_mixed(
+        &mut self,
+        burst: &mut Burst,
+        cx: &mut Cx<'_>,
+        counts: &mut [StageCount; MAX_STAGES],
+    ) {
+        while let Some(first) = burst.undecided().next() {
+            let port = burst.port(first);
+            let same = burst.undecided().filter(|&i| burst.port(i) == port);
+            let mask = same.fold(0, |mask, i| mask | 1 << i);
+            burst.narrow(mask);
+            self.process(port, burst, cx, counts);
+            // Now every one of them is decided, and the others come back into sight.
+            burst.widen();
+        }
+    }
+
+    /// Makes it worker `worker`'s: see [`Stage::assign`].
+    pub fn assign(&mut self, worker: usize) {
+        for placed in self.pipelines.iter_mut().flat_map(|pipeline| &mut pipeline.stages) {
+            placed.stage.assign(worker);
+        }
+    }
+
+    /// Lets every stage do a slice of what need not be done for each packet: see [`Stage::tend`].
+    pub fn tend(&mut self, now: u64) {
+        for placed in self.pipelines.iter_mut().flat_map(|pipeline| &mut pipeline.stages) {
+            placed.stage.tend(now);
+        }
+    }
+
     #[inline]
     fn run(
         &mut self,
         pipeline: PipelineId,
         burst: &mut Burst,
-        cx: &Cx,
+        cx: &mut Cx<'_>,
         counts: &mut [StageCount; MAX_STAGES],
     ) {
         if let Some(pipeline) = self.pipelines.get_mut(usize::from(pipeline.0)) {

@@ -4,3 +4,5 @@
 
 pub mod classify;
 pub mod fib;
+pub mod index;
+pub mod records;

@@ -143,6 +143,8 @@ impl Lab {
                 .collect(),
             fibs: [(254, fib().reader())].into(),
             hash_key: HashKey::from_seed(7),
+            workers: 1,
+            states: [].into(),
         };
         let spec = parse(CONFIG, "lab.toml").expect("the lab's configuration is valid").spec;
         let snapshot = compile(&spec, 1, &with).expect("everything was given");
@@ -167,7 +169,7 @@ impl Lab {
                     .expect("a burst has room for its size");
             }
             self.now += 10_000_000_000;
-            self.snapshot.process(port, &mut self.burst, &Cx { now: self.now }, &mut self.counts);
+            self.snapshot.process(port, &mut self.burst, &mut Cx::at(self.now), &mut self.counts);
             assert_eq!(self.burst.live(), 0, "undecided packets");
             let Self { pool, burst, .. } = self;
             burst.drain(|packet, verdict, facts| {
