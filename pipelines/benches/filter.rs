@@ -76,7 +76,11 @@ fn sets(count: usize, v6: bool) {
     let mut numbers = Numbers::new(11);
     let list: Vec<_> = (0..count)
         .map(|_| {
-            let len = if v6 { numbers.pick(&[(32, 1), (48, 6), (64, 3), (128, 1)]) } else { numbers.pick(&[(24, 3), (28, 1), (32, 6)]) };
+            let len = if v6 {
+                numbers.pick(&[(32, 1), (48, 6), (64, 3), (128, 1)])
+            } else {
+                numbers.pick(&[(24, 3), (28, 1), (32, 6)])
+            };
             prefix(if v6 { (0x2 << 124) | numbers.wide() >> 4 } else { numbers.wide() }, len, v6)
         })
         .collect();

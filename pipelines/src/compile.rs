@@ -6,13 +6,16 @@
 use crate::snapshot::{AnyStage, MAX_STAGES, Pipeline, Placed, PortFacts, Snapshot};
 use crate::spec::{Layer, Spec, StageSpec};
 use crate::stages::decide::Decide;
+use crate::stages::filter::{Compiled, Filter};
 use crate::stages::macswap::MacSwap;
 use crate::stages::parse::Parse;
 use crate::stages::patch::Patch;
 use crate::stages::route::Route;
 use crate::state::State;
+use crate::tables::classify::ClassifyError;
 use crate::tables::fib::Fib;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use zsync_packet::flow::HashKey;
 use zsync_packet::verdict::{PipelineId, PortId};
 
@@ -44,6 +47,16 @@ pub enum CompileError {
         stage: String,
         /// The kernel's number of the table.
         table: u32,
+    },
+    /// The rules of a `filter` stage need too much memory.
+    #[error("pipeline {pipeline}, stage {stage}: {error}")]
+    Filter {
+        /// The pipeline's name.
+        pipeline: String,
+        /// The stage's label.
+        stage: String,
+        /// What there is no room for.
+        error: ClassifyError,
     },
     /// More stages than there are counters.
     #[error("{stages} stages over all pipelines: at most {MAX_STAGES} can be counted")]
@@ -84,6 +97,14 @@ pub fn compile(spec: &Spec, epoch: u64, with: &Resources) -> Result<Snapshot, Co
                         table: *table,
                     })?;
                     AnyStage::Route(Route::new(fib.clone(), with.ports.clone(), with.hash_key.clone()))
+                }
+                StageSpec::Filter(filter) => {
+                    let compiled = Compiled::new(filter).map_err(|error| CompileError::Filter {
+                        pipeline: pipeline.name.clone(),
+                        stage: stage.label.clone(),
+                        error,
+                    })?;
+                    AnyStage::Filter(Filter::new(Arc::new(compiled), with.states.get(&stage.label).cloned()))
                 }
                 StageSpec::MacSwap => AnyStage::MacSwap(MacSwap),
                 StageSpec::Drop => AnyStage::Decide(Decide::DROP),

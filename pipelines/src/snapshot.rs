@@ -5,6 +5,7 @@
 
 use crate::stage::{Cx, Stage};
 use crate::stages::decide::Decide;
+use crate::stages::filter::Filter;
 use crate::stages::macswap::MacSwap;
 use crate::stages::parse::Parse;
 use crate::stages::patch::Patch;
@@ -40,6 +41,8 @@ pub enum AnyStage {
     Patch(Patch),
     /// Source and destination change places.
     MacSwap(MacSwap),
+    /// Rules decide which packets go on.
+    Filter(Filter),
     /// The same verdict for all.
     Decide(Decide),
 }
@@ -52,6 +55,7 @@ macro_rules! each {
             AnyStage::Route($stage) => $call,
             AnyStage::Patch($stage) => $call,
             AnyStage::MacSwap($stage) => $call,
+            AnyStage::Filter($stage) => $call,
             AnyStage::Decide($stage) => $call,
         }
     };

@@ -128,6 +128,7 @@ pub fn needs(spec: &Spec, workers: usize) -> BTreeMap<String, StateSize> {
 /// What a stage keeps; nothing, for most.
 pub fn size(stage: &StageSpec, _workers: usize) -> Option<StateSize> {
     match stage {
+        StageSpec::Filter(_) => Some(crate::stages::filter::state_size()),
         StageSpec::Patch { .. }
         | StageSpec::Route { .. }
         | StageSpec::MacSwap

@@ -49,10 +49,13 @@ fn meets(rule: &Rule, sets: &[Vec<Prefix>], packet: &Subject) -> bool {
         && (rule.protocols.is_empty() || rule.protocols.contains(&packet.protocol))
         && match rule.icmp {
             None => ports(&rule.from_ports, |ports| ports.0) && ports(&rule.to_ports, |ports| ports.1),
-            Some((kind, code)) => packet
-                .icmp
-                .is_some_and(|(is, its)| is == kind && code.is_none_or(|code| code == its)),
+            // Who asks for both asks for what no packet has.
+            Some(_) if !rule.from_ports.is_empty() || !rule.to_ports.is_empty() => false,
+            Some((kind, code)) => {
+                packet.icmp.is_some_and(|(is, its)| is == kind && code.is_none_or(|code| code == its))
+            }
         }
+        && (rule.tcp_flags.mask == 0 || packet.ports.is_some())
         && (packet.tcp_flags ^ rule.tcp_flags.value) & rule.tcp_flags.mask == 0
         && (rule.dscp.is_empty() || rule.dscp.contains(&packet.dscp))
         && (rule.vlan.is_empty() || rule.vlan.iter().any(vlan))
@@ -125,7 +128,8 @@ fn some_addresses(v6: bool) -> impl Strategy<Value = Addresses> {
 }
 
 fn some_ports() -> impl Strategy<Value = Vec<Ports>> {
-    let port = || proptest::sample::select(&[0u16, 1, 79, 80, 81, 1023, 1024, 32_767, 32_768, 65_534, 65_535][..]);
+    let port =
+        || proptest::sample::select(&[0u16, 1, 79, 80, 81, 1023, 1024, 32_767, 32_768, 65_534, 65_535][..]);
     let range = (port(), port()).prop_map(|(a, b)| Ports { first: a.min(b), last: a.max(b) });
     prop_oneof![3 => Just(Vec::new()), 3 => prop::collection::vec(range, 1..3)]
 }
@@ -243,7 +247,12 @@ fn a_rule_that_an_earlier_one_takes_everything_from_is_told() {
     let rules = [
         Rule { from: prefix("10.0.0.0/8"), protocols: vec![6], to_ports: ports(0, 1023), ..Rule::default() },
         Rule { from: prefix("10.1.0.0/16"), protocols: vec![6], to_ports: ports(80, 90), ..Rule::default() },
-        Rule { from: prefix("10.1.0.0/16"), protocols: vec![6], to_ports: ports(80, 1024), ..Rule::default() },
+        Rule {
+            from: prefix("10.1.0.0/16"),
+            protocols: vec![6],
+            to_ports: ports(80, 1024),
+            ..Rule::default()
+        },
         Rule { v6: true, v4: false, ends: false, ..Rule::default() },
         Rule { from: prefix("2001:db8::/32"), ..Rule::default() },
         Rule { states: States::one(State::New), ..Rule::default() },
@@ -263,7 +272,12 @@ fn lists_that_no_cut_parts_stay_small_and_right() {
         vec![Ports { first: a.min(b), last: a.max(b) }]
     };
     let crossing: Vec<Rule> = (0..3000)
-        .map(|_| Rule { from_ports: range(&mut numbers), to_ports: range(&mut numbers), protocols: vec![6], ..Rule::default() })
+        .map(|_| Rule {
+            from_ports: range(&mut numbers),
+            to_ports: range(&mut numbers),
+            protocols: vec![6],
+            ..Rule::default()
+        })
         .collect();
     let staircase: Vec<Rule> = (0..3000u16)
         .map(|i| {
@@ -274,8 +288,16 @@ fn lists_that_no_cut_parts_stay_small_and_right() {
     // Every second rule asks for the source alone, and every other for the destination alone, all of them nested.
     let crossed: Vec<Rule> = (0..3000u32)
         .map(|i| {
-            let addresses = Addresses::In(vec![prefix(u128::from(i * 0x9e37_79b1) << 96, 8 + (i % 25) as u8, false)]);
-            if i % 2 == 0 { Rule { from: addresses, ..Rule::default() } } else { Rule { to: addresses, ..Rule::default() } }
+            let addresses = Addresses::In(vec![prefix(
+                u128::from(i.wrapping_mul(0x9e37_79b1)) << 96,
+                8 + (i % 25) as u8,
+                false,
+            )]);
+            if i % 2 == 0 {
+                Rule { from: addresses, ..Rule::default() }
+            } else {
+                Rule { to: addresses, ..Rule::default() }
+            }
         })
         .collect();
     for rules in [crossing, staircase, crossed] {
@@ -315,12 +337,19 @@ fn a_million_prefixes_are_one_set() {
     let list: Vec<Prefix> = (0..1_000_000)
         .map(|i| {
             let v6 = i % 2 == 0;
-            let len = if v6 { numbers.pick(&[(32, 1), (48, 5), (64, 3), (128, 1)]) } else { numbers.pick(&[(20, 1), (24, 3), (32, 6)]) };
+            let len = if v6 {
+                numbers.pick(&[(32, 1), (48, 5), (64, 3), (128, 1)])
+            } else {
+                numbers.pick(&[(20, 1), (24, 3), (32, 6)])
+            };
             prefix(numbers.wide(), len, v6)
         })
         .collect();
     let set = Arc::new(PrefixSet::new(list.iter().copied()));
-    let rules = [Rule { from: Addresses::Set(0), ..Rule::default() }, Rule { to: Addresses::Set(0), ..Rule::default() }];
+    let rules = [
+        Rule { from: Addresses::Set(0), ..Rule::default() },
+        Rule { to: Addresses::Set(0), ..Rule::default() },
+    ];
     let classifier = Classifier::compile(&rules, std::slice::from_ref(&set)).unwrap();
     let aimed = Rule { from: Addresses::In(list[..1000].to_vec()), ..Rule::default() };
     for i in 0..4000 {

@@ -73,7 +73,8 @@ impl Kind {
 /// Lengths out of 32; four times as much, and 16 more at least, for IPv6.
 type Lengths = &'static [(u8, u64)];
 
-const ACL_FROM: Lengths = &[(0, 12), (8, 4), (16, 14), (20, 8), (21, 6), (22, 8), (23, 8), (24, 24), (27, 6), (32, 10)];
+const ACL_FROM: Lengths =
+    &[(0, 12), (8, 4), (16, 14), (20, 8), (21, 6), (22, 8), (23, 8), (24, 24), (27, 6), (32, 10)];
 const ACL_TO: Lengths = &[(0, 1), (16, 2), (20, 3), (23, 5), (24, 14), (26, 6), (28, 10), (30, 9), (32, 50)];
 const WALL_FROM: Lengths = &[(0, 45), (8, 2), (16, 10), (18, 2), (24, 16), (28, 2), (32, 23)];
 const WALL_TO: Lengths = &[(0, 35), (8, 2), (16, 8), (20, 3), (24, 14), (29, 4), (32, 34)];
@@ -91,8 +92,10 @@ enum PortClass {
 }
 use PortClass::{Any, Exact, High, Low, Range};
 
-const SERVICES: [u16; 24] =
-    [80, 443, 22, 25, 53, 110, 143, 993, 123, 161, 389, 445, 139, 1433, 1521, 3306, 3389, 5060, 8080, 8443, 21, 23, 69, 514];
+const SERVICES: [u16; 24] = [
+    80, 443, 22, 25, 53, 110, 143, 993, 123, 161, 389, 445, 139, 1433, 1521, 3306, 3389, 5060, 8080, 8443,
+    21, 23, 69, 514,
+];
 
 /// Addresses under a few roots, so that prefixes nest and share their beginnings.
 struct Pool {
@@ -102,7 +105,13 @@ struct Pool {
 impl Pool {
     fn new(count: usize, v6: bool, numbers: &mut Numbers) -> Self {
         let roots: Vec<u128> = (0..24)
-            .map(|_| if v6 { (0x2 << 124) | (numbers.wide() >> 4 & !(u128::MAX >> 32)) } else { u128::from(numbers.below(223 << 8) + (1 << 8)) << 112 })
+            .map(|_| {
+                if v6 {
+                    (0x2 << 124) | (numbers.wide() >> 4 & !(u128::MAX >> 32))
+                } else {
+                    u128::from(numbers.below(223 << 8) + (1 << 8)) << 112
+                }
+            })
             .collect();
         let networks = (0..count.max(1)).map(|_| {
             let root = roots[numbers.below(24) as usize];
@@ -137,11 +146,16 @@ fn ports(class: PortClass, numbers: &mut Numbers) -> Vec<Ports> {
         High => (1024, u16::MAX),
         Low => (0, 1023),
         Range => {
-            let (a, b) = (numbers.below(65_536) as u16, numbers.pick(&[(10u16, 4), (100, 3), (1000, 2), (30_000, 1)]));
+            let (a, b) =
+                (numbers.below(65_536) as u16, numbers.pick(&[(10u16, 4), (100, 3), (1000, 2), (30_000, 1)]));
             (a, a.saturating_add(numbers.below(b.into()) as u16))
         }
         Exact => {
-            let port = if numbers.below(3) > 0 { SERVICES[numbers.below(24) as usize] } else { numbers.below(65_536) as u16 };
+            let port = if numbers.below(3) > 0 {
+                SERVICES[numbers.below(24) as usize]
+            } else {
+                numbers.below(65_536) as u16
+            };
             (port, port)
         }
     };
@@ -187,8 +201,10 @@ pub fn rules(kind: Kind, count: usize, v6: bool, seed: u64) -> Vec<Rule> {
         }
         rule.protocols.extend(protocol.map(|protocol| if v6 && protocol == 1 { 58 } else { protocol }));
         if has_ports {
-            (rule.from_ports, rule.to_ports) =
-                (ports(numbers.pick(from_classes), &mut numbers), ports(numbers.pick(to_classes), &mut numbers));
+            (rule.from_ports, rule.to_ports) = (
+                ports(numbers.pick(from_classes), &mut numbers),
+                ports(numbers.pick(to_classes), &mut numbers),
+            );
         }
         // As ClassBench does: none twice.
         if rule != (Rule { v4: !v6, v6, ..Rule::default() }) && seen.insert(format!("{rule:?}")) {
@@ -211,7 +227,9 @@ pub fn aim(rule: &Rule, v6: bool, numbers: &mut Numbers) -> Subject {
         let random = if v6 { (0x2 << 124) | numbers.wide() >> 4 } else { numbers.wide() };
         let Addresses::In(list) = addresses else { return address(random, v6) };
         let list: Vec<&Prefix> = list.iter().filter(|prefix| prefix.addr().is_ipv6() == v6).collect();
-        let Some(prefix) = list.get(numbers.below(list.len() as u64) as usize) else { return address(random, v6) };
+        let Some(prefix) = list.get(numbers.below(list.len() as u64) as usize) else {
+            return address(random, v6);
+        };
         let free = u128::MAX.checked_shr(prefix.len().into()).unwrap_or(0);
         // The edges of a prefix are where mistakes are.
         let low = match numbers.below(4) {
@@ -224,7 +242,9 @@ pub fn aim(rule: &Rule, v6: bool, numbers: &mut Numbers) -> Subject {
             IpAddr::V6(first) => address(first.to_bits() | low, true),
         }
     };
-    let port = |ranges: &[Ports], numbers: &mut Numbers| match ranges.get(numbers.below(ranges.len() as u64) as usize) {
+    let port = |ranges: &[Ports], numbers: &mut Numbers| match ranges
+        .get(numbers.below(ranges.len() as u64) as usize)
+    {
         None => numbers.below(65_536) as u16,
         Some(range) => match numbers.below(4) {
             0 => range.first,
@@ -243,7 +263,8 @@ pub fn aim(rule: &Rule, v6: bool, numbers: &mut Numbers) -> Subject {
     let ports = (port(&rule.from_ports, numbers), port(&rule.to_ports, numbers));
     let has_ports = matches!(protocol, 6 | 17 | 33 | 132 | 136);
     let code = numbers.below(3) as u8;
-    let (kind, code) = rule.icmp.map_or((numbers.below(10) as u8, code), |(kind, asked)| (kind, asked.unwrap_or(code)));
+    let (kind, code) =
+        rule.icmp.map_or((numbers.below(10) as u8, code), |(kind, asked)| (kind, asked.unwrap_or(code)));
     let states: Vec<_> = STATES.into_iter().filter(|state| rule.states.contains(*state)).collect();
     Subject {
         source,
@@ -251,12 +272,20 @@ pub fn aim(rule: &Rule, v6: bool, numbers: &mut Numbers) -> Subject {
         protocol,
         ports: has_ports.then_some(ports),
         icmp: (protocol == any[5]).then_some((kind, code)),
-        tcp_flags: if protocol == 6 { (numbers.next() as u8 & !rule.tcp_flags.mask) | rule.tcp_flags.value } else { 0 },
+        tcp_flags: if protocol == 6 {
+            (numbers.next() as u8 & !rule.tcp_flags.mask) | rule.tcp_flags.value
+        } else {
+            0
+        },
         dscp: rule.dscp.first().copied().unwrap_or(0),
         vlan: None,
         mark: rule.mark.value,
         fragment: if rule.fragments == 0 { 0 } else { rule.fragments.trailing_zeros() as u8 },
-        state: if rule.states == States::ALL { STATES[0] } else { states.first().copied().unwrap_or_default() },
+        state: if rule.states == States::ALL {
+            STATES[0]
+        } else {
+            states.first().copied().unwrap_or_default()
+        },
         input: rule.inputs.first().copied().unwrap_or(0),
     }
 }

@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use super::datum::{Datum, Fields, Placed};
 use super::decode::{Document, Entry, defaults};
+use super::filter::{circles, sets};
 use super::findings::Findings;
 use super::kind::one_of;
 use super::model::{Control, Engine, Pipeline, Port, PortId, Spec, Stage, StageSpec, Steer, Workers};
@@ -17,6 +18,7 @@ use super::stage::{STAGES, StageKind, patched, stage_kind};
 pub(crate) fn build(document: &Document, out: &mut Findings<'_>) -> Spec {
     let names = Names {
         ports: PortNames::new(document.entries("port").map(|port| port.name.value.as_str())),
+        sets: sets(document.entries("set").map(|set| (set.name.value.as_str(), &set.fields))),
         pipelines: document.entries("pipeline").map(|pipeline| pipeline.name.value.clone()).collect(),
     };
     if names.ports.len() == 0 {
@@ -27,7 +29,10 @@ pub(crate) fn build(document: &Document, out: &mut Findings<'_>) -> Spec {
     let ports = ports(document, &names.ports, out);
     let tables = StageTables::new(document, &names, out);
     let mut pipelines = Pipelines { names: &names, tables, entered: BTreeMap::new() };
-    let built = document.entries("pipeline").map(|entry| pipelines.pipeline(entry, out)).collect();
+    let built: Vec<Pipeline> =
+        document.entries("pipeline").map(|entry| pipelines.pipeline(entry, out)).collect();
+    let places: Vec<_> = document.entries("pipeline").map(|entry| entry.name.span.clone()).collect();
+    circles(&built, &places, out);
     pipelines.warn_of_unused(document, out);
     Spec { engine, control, ports, pipelines: built }
 }

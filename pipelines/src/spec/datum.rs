@@ -64,7 +64,6 @@ impl Datum {
     }
 
     /// The values of a table; of anything else none.
-    #[allow(dead_code, reason = "rules and gotos come with the stages that have them")]
     pub(crate) fn fields(&self) -> Option<&Fields> {
         match self {
             Datum::Table(fields) => Some(fields),

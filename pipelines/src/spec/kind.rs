@@ -40,7 +40,6 @@ pub(crate) enum Kind {
     /// A table with exactly one of some keys.
     OneKey(&'static [(&'static str, &'static Kind)]),
     /// A table with some of these keys.
-    #[allow(dead_code, reason = "rules and gotos come with the stages that have them")]
     Table(&'static [Key]),
     /// Whichever of these fits the value's type; no two may take the same type.
     Either(&'static [Kind]),
@@ -61,6 +60,8 @@ pub(crate) enum Text {
     Prefix,
     /// A protocol and its port.
     Service,
+    /// What this says; whoever builds from it reads it.
+    Phrase(&'static str),
 }
 
 impl Kind {
@@ -231,7 +232,7 @@ impl Text {
                 };
                 Err((problem.to_owned(), None))
             }
-            Text::Port | Text::Stage => Ok(Datum::Text(text.to_owned())),
+            Text::Port | Text::Stage | Text::Phrase(_) => Ok(Datum::Text(text.to_owned())),
             Text::Prefix => match text.parse::<Prefix>() {
                 Ok(prefix) => Ok(Datum::Prefix(prefix)),
                 Err(PrefixError::NoLength(addr)) => {
@@ -259,6 +260,7 @@ impl Text {
             Text::Stage => "the name of a stage, like \"route.main\" or \"drop\"",
             Text::Prefix => "an IP prefix like \"192.0.2.0/24\" or \"2001:db8::/32\"",
             Text::Service => "a service like \"udp/53\" or \"tcp/443\"",
+            Text::Phrase(what) => what,
         }
     }
 }

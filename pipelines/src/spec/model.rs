@@ -164,6 +164,8 @@ pub enum StageSpec {
         /// Number of the kernel's routing table.
         table: u32,
     },
+    /// Decides by rules which packets go on.
+    Filter(super::filter::FilterSpec),
     /// Drops every packet.
     Drop,
     /// Gives every packet to the kernel.
@@ -178,6 +180,7 @@ impl StageSpec {
     pub fn is_deep(&self) -> bool {
         match self {
             Self::Patch { .. } | Self::Route { .. } | Self::Drop | Self::Punt | Self::MacSwap => false,
+            Self::Filter(_) => true,
         }
     }
 }

@@ -4,6 +4,7 @@
 //! [`canonical`](super::canonical).
 
 use super::datum::{Datum, Fields, Placed};
+use super::filter::{FILTER, filter};
 use super::findings::Findings;
 use super::keys::{Key, MAX_PORTS, Reach, Section};
 use super::kind::{Kind, Text};
@@ -51,6 +52,18 @@ pub(crate) static STAGES: &[StageKind] = &[
         bare: true,
         decides: true,
         build: |fields, _, _, _| StageSpec::Route { table: fields.number("table") },
+    },
+    StageKind {
+        name: "filter",
+        section: Some(Section {
+            name: "filter",
+            named: Some(MAX_TABLES),
+            keys: FILTER,
+            about: "Decides by rules which packets go on.",
+        }),
+        bare: false,
+        decides: false,
+        build: filter,
     },
     StageKind {
         name: "macswap",

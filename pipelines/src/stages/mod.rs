@@ -1,6 +1,7 @@
 //! The stages: one file each.
 
 pub mod decide;
+pub mod filter;
 pub mod macswap;
 pub mod parse;
 pub mod partial;

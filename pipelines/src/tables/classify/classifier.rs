@@ -9,7 +9,7 @@ use super::error::ClassifyError;
 use super::expand::{SetBits, Side, expand};
 use super::forest::{Forest, NONE};
 use super::grow::grow;
-use super::key::{ADDRESS, Key, Keys, MARK, META, SETS, Subject, VLAN};
+use super::key::{ADDRESS, DSCP, FLAGS, Key, Keys, MARK, META, SETS, Subject, TYPED};
 use super::prefixes::{PrefixSet, SetMap};
 use super::record::Record;
 use super::rule::Rule;
@@ -30,7 +30,7 @@ struct Inner {
     sources: Option<SetMap>,
     destinations: Option<SetMap>,
     asks_mark: bool,
-    asks_vlan: bool,
+    asks_packet: bool,
 }
 
 #[derive(Debug)]
@@ -64,10 +64,11 @@ impl Classifier {
         let v4 = Family::new(rules, &bits, &ends)?;
         let v6 = Family::new(rules, &bits, &ends)?;
         let asks = |word: usize, mask: u64| v4.asks(word, mask) || v6.asks(word, mask);
-        let vlan = ((1 << VLAN.1) - 1) << VLAN.0;
-        let (asks_mark, asks_vlan) = (asks(MARK, u64::MAX), asks(META, vlan));
+        let of = |(first, bits): (u32, u32)| ((1 << bits) - 1) << first;
+        let packet = of(FLAGS) | of(DSCP) | 1 << TYPED;
+        let (asks_mark, asks_packet) = (asks(MARK, u64::MAX), asks(META, packet));
         let (sources, destinations) = (bits.map(Side::From, sets), bits.map(Side::To, sets));
-        Ok(Self { inner: Arc::new(Inner { v4, v6, sources, destinations, asks_mark, asks_vlan }) })
+        Ok(Self { inner: Arc::new(Inner { v4, v6, sources, destinations, asks_mark, asks_packet }) })
     }
 
     /// Whether any rule asks for the mark; else it need not be in the keys.
@@ -76,10 +77,10 @@ impl Classifier {
         self.inner.asks_mark
     }
 
-    /// Whether any rule asks for the VLAN; else it need not be in the keys.
+    /// Whether any rule asks for TCP flags, ICMP type or DSCP; else these need not be in the keys.
     #[inline]
-    pub fn asks_vlan(&self) -> bool {
-        self.inner.asks_vlan
+    pub fn asks_packet(&self) -> bool {
+        self.inner.asks_packet
     }
 
     /// Notes in the keys which sets the packets' addresses are in: before they are classified, once. `v4` and `v6` are the
@@ -226,7 +227,8 @@ impl<const N: usize> Family<N> {
             forest.candidates(key, COVER_LIMIT).filter(|&other| other < number).find_map(|other| {
                 let rule = *forest.rules.get(other as usize)?;
                 let own = *forest.rules.get(number as usize)?;
-                (rule < own && ends(rule) && forest.records.get(other as usize)?.covers(record)).then_some(rule)
+                (rule < own && ends(rule) && forest.records.get(other as usize)?.covers(record))
+                    .then_some(rule)
             })
         };
         let of = |range: std::ops::Range<u32>| {
@@ -237,7 +239,10 @@ impl<const N: usize> Family<N> {
             }
             last
         };
-        self.starts.windows(2).map(|pair| if let [start, end] = pair { of(*start..*end) } else { None }).collect()
+        self.starts
+            .windows(2)
+            .map(|pair| if let [start, end] = pair { of(*start..*end) } else { None })
+            .collect()
     }
 
     fn bytes(&self) -> usize {

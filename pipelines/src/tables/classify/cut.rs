@@ -193,11 +193,16 @@ impl Region {
         let own = sum as f32 * scale;
         let copies = own + wide * (filled + 1.0);
         let choice = |score, kick| Choice { cut, kick, score };
-        let stay = (copies <= room as f32)
-            .then(|| choice(1.0 + others + later(wide, room as f32 / copies) + 0.25 * (copies / count as f32).log2(), false));
+        let stay = (copies <= room as f32).then(|| {
+            choice(
+                1.0 + others + later(wide, room as f32 / copies) + 0.25 * (copies / count as f32).log2(),
+                false,
+            )
+        });
         let share = wide / count as f32;
-        let part = kick.filter(|_| wide > 0.0 && share < 0.9 && own <= room as f32)
-            .map(|tree| choice(1.0 + others + tree / (1.0 - share) + 0.25 * (own / count as f32).log2(), true));
+        let part = kick.filter(|_| wide > 0.0 && share < 0.9 && own <= room as f32).map(|tree| {
+            choice(1.0 + others + tree / (1.0 - share) + 0.25 * (own / count as f32).log2(), true)
+        });
         match (stay, part) {
             (Some(stay), Some(part)) => Some(if stay.score <= part.score { stay } else { part }),
             (one, other) => one.or(other),
@@ -256,7 +261,9 @@ impl Asked {
         }
         add(PORTS, 0, 16, 2, bits);
         add(PORTS, 32, 16, 2, bits);
-        for (first, width) in [key::PROTOCOL, key::FLAGS, key::DSCP, key::STATE, key::FRAGMENT, key::VLAN, key::INPUT] {
+        for (first, width) in
+            [key::PROTOCOL, key::FLAGS, key::DSCP, key::STATE, key::FRAGMENT, key::VLAN, key::INPUT]
+        {
             add(META, first, width, 4, bits.min(8));
         }
         add(MARK, 0, 32, 4, bits);

@@ -58,7 +58,8 @@ impl SetBits {
             return Err(ClassifyError::TooManySets { sets: bits.named.len(), limit: MAX_SETS });
         }
         for (place, rule) in rules.iter().enumerate() {
-            let long = |addresses: &Addresses| matches!(addresses, Addresses::In(list) if list.len() > LONG_LIST);
+            let long =
+                |addresses: &Addresses| matches!(addresses, Addresses::In(list) if list.len() > LONG_LIST);
             if !long(&rule.from) && !long(&rule.to) {
                 continue;
             }
@@ -103,7 +104,10 @@ pub(crate) fn expand<const N: usize>(
     rules: &mut Vec<u32>,
 ) -> Result<(), ClassifyError> {
     let v4 = N == 8;
-    if !(if v4 { rule.v4 } else { rule.v6 }) || rule.states.0 & States::ALL.0 == 0 || rule.fragments & 0b111 == 0 {
+    if !(if v4 { rule.v4 } else { rule.v6 })
+        || rule.states.0 & States::ALL.0 == 0
+        || rule.fragments & 0b111 == 0
+    {
         return Ok(());
     }
     let mut base = Record::<N>::any();
@@ -138,7 +142,11 @@ pub(crate) fn expand<const N: usize>(
     let lengths = lengths.into_iter().chain([vlans.len(), protocols.len(), dscps.len(), inputs.len()]);
     let combinations = lengths.fold(1usize, usize::saturating_mul);
     if combinations > MAX_COMBINATIONS {
-        return Err(ClassifyError::TooManyCombinations { rule: place, combinations, limit: MAX_COMBINATIONS });
+        return Err(ClassifyError::TooManyCombinations {
+            rule: place,
+            combinations,
+            limit: MAX_COMBINATIONS,
+        });
     }
     if records.len() + combinations > MAX_RECORDS {
         return Err(ClassifyError::TooManyRecords { limit: MAX_RECORDS });
@@ -176,7 +184,10 @@ fn common<const N: usize>(rule: &Rule, record: &mut Record<N>) {
     let flags = |flags: u8| u64::from(flags) << key::FLAGS.0;
     record.ask(META, flags(rule.tcp_flags.value), flags(rule.tcp_flags.mask));
     record.ask(MARK, rule.mark.value.into(), rule.mark.mask.into());
-    if rule.icmp.is_some() || !rule.from_ports.is_empty() || !rule.to_ports.is_empty() || rule.tcp_flags.mask != 0 {
+    if rule.icmp.is_some() {
+        record.ask(META, 1 << key::TYPED, 1 << key::TYPED);
+    }
+    if !rule.from_ports.is_empty() || !rule.to_ports.is_empty() || rule.tcp_flags.mask != 0 {
         record.ask(META, 1 << key::TRANSPORT, 1 << key::TRANSPORT);
     }
 }

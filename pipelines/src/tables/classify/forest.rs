@@ -27,7 +27,12 @@ impl Slot {
     /// Cuts by `bits` (at most 16) bits of `word` from bit `shift` on; `children` is the number of the first child's slot.
     pub(crate) fn node(word: usize, shift: u32, bits: u32, children: u32) -> Self {
         let mask = (1u64 << bits) - 1;
-        Self(NODE | (word as u64 & 7) << 54 | u64::from(shift & 63) << 48 | (mask & 0xffff) << 32 | u64::from(children))
+        Self(
+            NODE | (word as u64 & 7) << 54
+                | u64::from(shift & 63) << 48
+                | (mask & 0xffff) << 32
+                | u64::from(children),
+        )
     }
 
     /// `count` numbers of records, from number `offset` of the lists on.
@@ -84,13 +89,7 @@ pub(crate) struct Forest<const N: usize> {
 
 impl<const N: usize> Forest<N> {
     /// For each of `packets`, the first record from number `from` on that its key meets, in `found` (by packet number).
-    pub(crate) fn search(
-        &self,
-        keys: &Keys,
-        packets: &[u8],
-        from: &[u32; BURST],
-        found: &mut [u32; BURST],
-    ) {
+    pub(crate) fn search(&self, keys: &Keys, packets: &[u8], from: &[u32; BURST], found: &mut [u32; BURST]) {
         let rest = self.rest.unwrap_or(NONE);
         for &packet in packets {
             if let Some(found) = found.get_mut(usize::from(packet)) {
@@ -173,7 +172,13 @@ impl<const N: usize> Forest<N> {
     /// The length of the longest leaf.
     pub(crate) fn longest(&self) -> usize {
         let roots = self.trees.iter().map(|tree| &tree.root);
-        self.slots.iter().chain(roots).filter(|slot| !slot.is_node()).map(|slot| slot.list().len()).max().unwrap_or(0)
+        self.slots
+            .iter()
+            .chain(roots)
+            .filter(|slot| !slot.is_node())
+            .map(|slot| slot.list().len())
+            .max()
+            .unwrap_or(0)
     }
 
     /// Bytes of memory.

@@ -20,6 +20,8 @@ const DEPTH: usize = 24;
 const TREE: f32 = 10.0;
 /// See [`TREE`].
 const LATE_TREE: f32 = 30.0;
+/// As many records as no cut parts go to the next tree, which begins with another cut.
+const CROWD: usize = 16;
 /// Trees of a family.
 const TREES: usize = 10;
 /// Records that ask for least, against which all are held.
@@ -50,13 +52,15 @@ pub(crate) fn grow<const N: usize>(mut records: Vec<Record<N>>, rules: Vec<u32>,
         scratch: Vec::new(),
     };
     let mut trees = Vec::new();
+    let mut stuck = false;
     while !left.is_empty() {
-        grower.may_kick = trees.len() + 1 < TREES;
-        let room = (left.len() * knob("EACH", COPIES_EACH as f32) as usize).max(knob("COPIES", COPIES as f32) as usize);
+        grower.may_kick = trees.len() + 1 < TREES && !stuck;
+        let room = (left.len() * COPIES_EACH).max(COPIES);
         let root = grower.tree(&left, &Region::default(), room, 0);
         let mut kicked = std::mem::take(&mut grower.kicked);
         kicked.sort_unstable();
         kicked.dedup();
+        stuck = kicked.len() == left.len();
         // The first record that is in the tree and in no later one.
         let first = left.iter().zip(&kicked).find(|(all, kicked)| all != kicked).map(|(all, _)| *all);
         if let Some(first) = first.or_else(|| left.get(kicked.len()).copied()) {
@@ -112,10 +116,10 @@ impl<const N: usize> Grower<'_, N> {
         if numbers.len() <= LEAF || depth >= DEPTH {
             return self.leaf(numbers);
         }
-        let kick = self.may_kick.then_some(if depth == 0 { knob("TREE", TREE) } else { knob("LATE", LATE_TREE) });
+        let kick = self.may_kick.then_some(if depth == 0 { TREE } else { LATE_TREE });
         let choice = region.choose(self.records, numbers, room, kick, &mut self.scratch);
         let Some(choice) = choice else {
-            if self.may_kick && numbers.len() > knob("CROWD", 16.0) as usize {
+            if self.may_kick && numbers.len() > CROWD {
                 self.kicked.extend_from_slice(numbers);
                 return Slot::EMPTY;
             }
@@ -208,11 +212,4 @@ struct Parts {
     /// Where the members of each child begin; those of the last end where the one behind it begins.
     starts: Vec<u32>,
     members: Vec<u32>,
-}
-
-fn knob(name: &str, default: f32) -> f32 {
-    use std::sync::Mutex;
-    static K: Mutex<Option<HashMap<String, f32>>> = Mutex::new(None);
-    let mut k = K.lock().unwrap();
-    *k.get_or_insert_default().entry(name.to_owned()).or_insert_with(|| std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default))
 }

@@ -11,7 +11,8 @@ use zsync_packet::burst::BURST;
 pub type Key = [u64; 8];
 
 /// Protocol (bits 0–7), TCP flags (8–15), DSCP (16–21), state (22–26, one bit each), fragment (27–29, one bit each), whether
-/// the transport header is known (30), VLAN (31–42) and whether there is one (43), input port (44–59).
+/// its ports are known (30), VLAN (31–42) and whether there is one (43), input port (44–59), whether ICMP type and code are
+/// known (60).
 pub const META: usize = 0;
 /// Source port in the low half, destination port in the high half; of ICMP type and code in the place of the latter.
 pub const PORTS: usize = 1;
@@ -32,6 +33,7 @@ pub(crate) const TRANSPORT: u32 = 30;
 pub(crate) const VLAN: (u32, u32) = (31, 13);
 pub(crate) const TAGGED: u16 = 1 << 12;
 pub(crate) const INPUT: (u32, u32) = (44, 16);
+pub(crate) const TYPED: u32 = 60;
 
 /// What is known of a packet's connection; numbers as in `FlowState`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -107,14 +109,14 @@ impl Subject {
     /// The words, but for [`SETS`], which the classifier fills in.
     pub fn key(&self) -> Key {
         let mut key = Key::default();
-        let transport = self.ports.is_some() || self.icmp.is_some();
         let vlan = self.vlan.map_or(0, |id| (id & 0xfff) | TAGGED);
         key[META] = u64::from(self.protocol) << PROTOCOL.0
             | u64::from(self.tcp_flags) << FLAGS.0
             | u64::from(self.dscp & 0x3f) << DSCP.0
             | 1 << (STATE.0 + self.state as u32)
             | 1 << (FRAGMENT.0 + u32::from(self.fragment.min(2)))
-            | u64::from(transport) << TRANSPORT
+            | u64::from(self.ports.is_some()) << TRANSPORT
+            | u64::from(self.ports.is_none() && self.icmp.is_some()) << TYPED
             | u64::from(vlan) << VLAN.0
             | u64::from(self.input) << INPUT.0;
         key[PORTS] = match (self.ports, self.icmp) {

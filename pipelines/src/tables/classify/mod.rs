@@ -28,6 +28,7 @@ pub mod key;
 pub mod prefixes;
 pub mod record;
 pub mod rule;
+pub mod words;
 
 mod classifier;
 mod expand;

@@ -195,7 +195,10 @@ impl SetMap {
     pub(crate) fn new(sets: &[(u64, &PrefixSet)]) -> Self {
         let v4 = Changes::new(sets.iter().map(|(bit, set)| (*bit, set.v4.as_slice())));
         let low = u128::from(u64::MAX);
-        let upper = sets.iter().flat_map(|(_, set)| &set.v6).all(|(first, last)| first & low == 0 && last & low == low);
+        let upper = sets
+            .iter()
+            .flat_map(|(_, set)| &set.v6)
+            .all(|(first, last)| first & low == 0 && last & low == low);
         let v6 = if upper {
             let half = |set: &PrefixSet| -> Vec<(u64, u64)> {
                 set.v6.iter().map(|(first, last)| ((first >> 64) as u64, (last >> 64) as u64)).collect()
@@ -240,7 +243,8 @@ mod tests {
 
     #[test]
     fn prefixes_that_overlap_or_touch_are_one_range() {
-        let merged = set(&["10.1.0.0/16", "10.0.0.0/16", "10.0.3.0/24", "192.0.2.1/32", "::/0", "2001:db8::/32"]);
+        let merged =
+            set(&["10.1.0.0/16", "10.0.0.0/16", "10.0.3.0/24", "192.0.2.1/32", "::/0", "2001:db8::/32"]);
         assert_eq!(merged.ranges(), (2, 1));
         assert!(merged.contains("10.1.255.255".parse().unwrap()));
         assert!(!merged.contains("10.2.0.0".parse().unwrap()));
@@ -257,15 +261,38 @@ mod tests {
         for count in 1..=3 {
             let bits: Vec<_> = sets[..count].iter().enumerate().map(|(i, set)| (1 << i, set)).collect();
             let map = SetMap::new(&bits);
-            let near = ["0.0.0.0", "1.0.0.0", "9.255.255.255", "10.0.0.0", "10.5.0.0", "10.6.0.0", "11.0.0.0", "12.0.0.0"];
+            let near = [
+                "0.0.0.0",
+                "1.0.0.0",
+                "9.255.255.255",
+                "10.0.0.0",
+                "10.5.0.0",
+                "10.6.0.0",
+                "11.0.0.0",
+                "12.0.0.0",
+            ];
             for address in near.into_iter().chain(["255.255.255.254", "255.255.255.255"]) {
                 let address: std::net::Ipv4Addr = address.parse().unwrap();
-                let word = bits.iter().filter(|(_, set)| set.contains(address.into())).fold(0, |word, (bit, _)| word | bit);
+                let word = bits
+                    .iter()
+                    .filter(|(_, set)| set.contains(address.into()))
+                    .fold(0, |word, (bit, _)| word | bit);
                 assert_eq!(map.v4(address.to_bits()), word, "{address}");
             }
-            for address in ["::", "2001:db8::", "2001:db8::1", "2001:db8::2", "2001:db8:0:1::", "ffff::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"] {
+            for address in [
+                "::",
+                "2001:db8::",
+                "2001:db8::1",
+                "2001:db8::2",
+                "2001:db8:0:1::",
+                "ffff::",
+                "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
+            ] {
                 let address: std::net::Ipv6Addr = address.parse().unwrap();
-                let word = bits.iter().filter(|(_, set)| set.contains(address.into())).fold(0, |word, (bit, _)| word | bit);
+                let word = bits
+                    .iter()
+                    .filter(|(_, set)| set.contains(address.into()))
+                    .fold(0, |word, (bit, _)| word | bit);
                 let bits = address.to_bits();
                 assert_eq!(map.v6((bits >> 64) as u64, bits as u64), word, "{address} in {count} sets");
             }
@@ -276,12 +303,16 @@ mod tests {
     fn a_map_of_thousands_of_ranges_answers_at_every_edge() {
         // Every other /24 of 10.0.0.0/8 and below: levels of several sizes.
         for count in [1u32, 7, 8, 9, 127, 128, 129, 5000] {
-            let prefix = |i: u32| Prefix::new(std::net::Ipv4Addr::from_bits(0x0a00_0000 + i * 512).into(), 24).unwrap();
+            let prefix = |i: u32| {
+                Prefix::new(std::net::Ipv4Addr::from_bits(0x0a00_0000 + i * 512).into(), 24).unwrap()
+            };
             let set = PrefixSet::new((0..count).map(prefix));
             let map = SetMap::new(&[(1 << 63, &set)]);
             for i in 0..count {
                 let first = 0x0a00_0000 + i * 512;
-                for (address, member) in [(first - 1, false), (first, true), (first + 255, true), (first + 256, false)] {
+                for (address, member) in
+                    [(first - 1, false), (first, true), (first + 255, true), (first + 256, false)]
+                {
                     assert_eq!(map.v4(address) == 1 << 63, member, "{count}: {address:#x}");
                 }
             }
