@@ -13,8 +13,8 @@ mod rulesets;
 use rulesets::{Kind, Numbers, packets, prefix, rules};
 
 const BATCH: usize = 32;
-const PACKETS: usize = 1 << 15;
-const ROUNDS: usize = 11;
+const PACKETS: usize = 1 << 13;
+const ROUNDS: usize = 51;
 
 #[cfg(target_arch = "x86_64")]
 fn clock() -> u64 {

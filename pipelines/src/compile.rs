@@ -4,17 +4,20 @@
 //! `parse` stage ahead of the first stage that works on IP.
 
 use crate::snapshot::{AnyStage, MAX_STAGES, Pipeline, Placed, PortFacts, Snapshot};
-use crate::spec::{Layer, Spec, StageSpec};
+use crate::spec::{Layer, NatSpec, Spec, StageSpec};
 use crate::stages::decide::Decide;
 use crate::stages::filter::{Compiled, Filter};
 use crate::stages::macswap::MacSwap;
+use crate::stages::nat::{self, Nat, NatError, NatResources};
 use crate::stages::parse::Parse;
 use crate::stages::patch::Patch;
 use crate::stages::route::Route;
 use crate::state::State;
 use crate::tables::classify::ClassifyError;
 use crate::tables::fib::Fib;
+use crate::tables::flow::Shards;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use zsync_packet::flow::HashKey;
 use zsync_packet::verdict::{PipelineId, PortId};
@@ -58,6 +61,14 @@ pub enum CompileError {
         /// What there is no room for.
         error: ClassifyError,
     },
+    /// A `nat` stage without what it needs.
+    #[error("stage {stage}: {source}")]
+    Nat {
+        /// The stage's label.
+        stage: String,
+        /// What is wrong with it.
+        source: NatError,
+    },
     /// More stages than there are counters.
     #[error("{stages} stages over all pipelines: at most {MAX_STAGES} can be counted")]
     TooManyStages {
@@ -90,13 +101,19 @@ pub fn compile(spec: &Spec, epoch: u64, with: &Resources) -> Result<Snapshot, Co
                 StageSpec::Patch { map } => {
                     AnyStage::Patch(Patch::new(map.iter().map(|to| to.map(|to| PortId(to.0)))))
                 }
-                StageSpec::Route { table } => {
-                    let fib = with.fibs.get(table).ok_or_else(|| CompileError::NoFib {
-                        pipeline: pipeline.name.clone(),
-                        stage: stage.label.clone(),
-                        table: *table,
-                    })?;
-                    AnyStage::Route(Route::new(fib.clone(), with.ports.clone(), with.hash_key.clone()))
+                StageSpec::Route { table, by_mark } => {
+                    let fib = |table: u32| {
+                        with.fibs.get(&table).cloned().ok_or_else(|| CompileError::NoFib {
+                            pipeline: pipeline.name.clone(),
+                            stage: stage.label.clone(),
+                            table,
+                        })
+                    };
+                    let marked = by_mark.iter().map(|(mark, table)| Ok((*mark, fib(*table)?)));
+                    let marked = marked.collect::<Result<_, CompileError>>()?;
+                    AnyStage::Route(
+                        Route::new(fib(*table)?, with.ports.clone(), with.hash_key.clone()).by_mark(marked),
+                    )
                 }
                 StageSpec::Filter(filter) => {
                     let compiled = Compiled::new(filter).map_err(|error| CompileError::Filter {
@@ -104,8 +121,13 @@ pub fn compile(spec: &Spec, epoch: u64, with: &Resources) -> Result<Snapshot, Co
                         stage: stage.label.clone(),
                         error,
                     })?;
-                    AnyStage::Filter(Filter::new(Arc::new(compiled), with.states.get(&stage.label).cloned()))
+                    AnyStage::Filter(Filter::new(
+                        Arc::new(compiled),
+                        with.states.get(&stage.label).cloned(),
+                        with.ports.clone(),
+                    ))
                 }
+                StageSpec::Nat(spec) => AnyStage::Nat(translation(&stage.label, spec, None, with)?),
                 StageSpec::MacSwap => AnyStage::MacSwap(MacSwap),
                 StageSpec::Drop => AnyStage::Decide(Decide::DROP),
                 StageSpec::Punt => AnyStage::Decide(Decide::PUNT),
@@ -123,4 +145,24 @@ pub fn compile(spec: &Spec, epoch: u64, with: &Resources) -> Result<Snapshot, Co
         return Err(CompileError::TooManyStages { stages: number });
     }
     Ok(Snapshot { epoch, pipelines, entry })
+}
+
+/// A `nat` stage behind the tracking stage whose flows are given.
+fn translation(
+    label: &str,
+    spec: &NatSpec,
+    flows: Option<Shards>,
+    with: &Resources,
+) -> Result<Nat, CompileError> {
+    let addresses = |port: &PortFacts| port.v4.map(Into::into).into_iter().chain(port.v6.map(Into::into));
+    let own: Vec<Vec<IpAddr>> = with.ports.iter().map(|port| addresses(port).collect()).collect();
+    let kept = with.states.get(label).cloned();
+    let resources = NatResources {
+        own: &own,
+        fib: with.fibs.get(&spec.table).cloned(),
+        flows,
+        state: kept.or_else(|| nat::size(spec).map(|size| State::heap(size, with.workers))),
+        hash_key: with.hash_key.clone(),
+    };
+    Nat::new(spec, resources).map_err(|source| CompileError::Nat { stage: label.to_owned(), source })
 }

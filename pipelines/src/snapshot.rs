@@ -7,9 +7,11 @@ use crate::stage::{Cx, Stage};
 use crate::stages::decide::Decide;
 use crate::stages::filter::Filter;
 use crate::stages::macswap::MacSwap;
+use crate::stages::nat::Nat;
 use crate::stages::parse::Parse;
 use crate::stages::patch::Patch;
 use crate::stages::route::Route;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use zsync_packet::burst::{Bits, Burst};
 use zsync_packet::verdict::{DropReason, PipelineId, PortId, Verdict};
 
@@ -25,6 +27,10 @@ pub struct PortFacts {
     pub mac: [u8; 6],
     /// Longest IP packet that it sends, in bytes.
     pub mtu: u32,
+    /// The IPv4 address that packets of its own come from, if it has one.
+    pub v4: Option<Ipv4Addr>,
+    /// The same for IPv6.
+    pub v6: Option<Ipv6Addr>,
     /// Its peer is a local stack, which leaves checksums unfinished: see [`crate::stages::partial`].
     pub complete_checksums: bool,
 }
@@ -37,6 +43,8 @@ pub enum AnyStage {
     Parse(Parse),
     /// By the kernel's routes.
     Route(Route),
+    /// Translation of addresses and ports.
+    Nat(Nat),
     /// A wire.
     Patch(Patch),
     /// Source and destination change places.
@@ -53,6 +61,7 @@ macro_rules! each {
         match $self {
             AnyStage::Parse($stage) => $call,
             AnyStage::Route($stage) => $call,
+            AnyStage::Nat($stage) => $call,
             AnyStage::Patch($stage) => $call,
             AnyStage::MacSwap($stage) => $call,
             AnyStage::Filter($stage) => $call,

@@ -129,6 +129,7 @@ pub fn needs(spec: &Spec, workers: usize) -> BTreeMap<String, StateSize> {
 pub fn size(stage: &StageSpec, _workers: usize) -> Option<StateSize> {
     match stage {
         StageSpec::Filter(_) => Some(crate::stages::filter::state_size()),
+        StageSpec::Nat(nat) => crate::stages::nat::size(nat),
         StageSpec::Patch { .. }
         | StageSpec::Route { .. }
         | StageSpec::MacSwap

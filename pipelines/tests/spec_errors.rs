@@ -237,7 +237,7 @@ input = []
   |
 1 | [pipelin.x]
   |  ^^^^^^^
-  = expected: one of [engine], [control], [port.NAME], [pipeline.NAME], [patch.NAME], [route.NAME]
+  = expected: one of [engine], [control], [port.NAME], [pipeline.NAME], [set.NAME], [patch.NAME], [route.NAME], [nat.NAME], [filter.NAME]
   = help: did you mean `pipeline`?
 
 1 error
@@ -548,6 +548,62 @@ error: `route.x.table` cannot be 99999999999999999999
    = expected: a number from 1 to 4294967295
 
 4 errors
+"#,
+    );
+}
+
+#[test]
+fn tables_by_mark() {
+    check(
+        &format!(
+            "{}{}",
+            GOOD.replace("route", "route.x"),
+            r#"[route.x]
+by-mark = { 7 = 100, wan = 1, 0x7 = 2, 4294967296 = 3, 8 = "main", "+9" = 1, 10 = 0 }
+"#
+        ),
+        r#"error: `route.x.by-mark` has the key "wan"
+ --> r.toml:9:22
+  |
+9 | by-mark = { 7 = 100, wan = 1, 0x7 = 2, 4294967296 = 3, 8 = "main", "+9" = 1, 10 = 0 }
+  |                      ^^^
+  = expected: a table whose keys are numbers from 0 to 4294967295, and each value a number from 1 to 4294967295
+
+error: `route.x.by-mark` has 7 twice
+ --> r.toml:9:31
+  |
+9 | by-mark = { 7 = 100, wan = 1, 0x7 = 2, 4294967296 = 3, 8 = "main", "+9" = 1, 10 = 0 }
+  |                               ^^^ also in line 9
+
+error: `route.x.by-mark` has the key "4294967296"
+ --> r.toml:9:40
+  |
+9 | by-mark = { 7 = 100, wan = 1, 0x7 = 2, 4294967296 = 3, 8 = "main", "+9" = 1, 10 = 0 }
+  |                                        ^^^^^^^^^^
+  = expected: a table whose keys are numbers from 0 to 4294967295, and each value a number from 1 to 4294967295
+
+error: `route.x.by-mark.8` cannot be text
+ --> r.toml:9:60
+  |
+9 | by-mark = { 7 = 100, wan = 1, 0x7 = 2, 4294967296 = 3, 8 = "main", "+9" = 1, 10 = 0 }
+  |                                                            ^^^^^^
+  = expected: a number from 1 to 4294967295
+
+error: `route.x.by-mark` has the key "+9"
+ --> r.toml:9:68
+  |
+9 | by-mark = { 7 = 100, wan = 1, 0x7 = 2, 4294967296 = 3, 8 = "main", "+9" = 1, 10 = 0 }
+  |                                                                    ^^^^
+  = expected: a table whose keys are numbers from 0 to 4294967295, and each value a number from 1 to 4294967295
+
+error: `route.x.by-mark.10` cannot be 0
+ --> r.toml:9:83
+  |
+9 | by-mark = { 7 = 100, wan = 1, 0x7 = 2, 4294967296 = 3, 8 = "main", "+9" = 1, 10 = 0 }
+  |                                                                                   ^
+  = expected: a number from 1 to 4294967295
+
+6 errors
 "#,
     );
 }
@@ -1105,7 +1161,7 @@ input = ["wan"]
 stages = ["rout.main"]
 [pipeline.q]
 input = ["lan"]
-stages = ["filter.x"]
+stages = ["wash.x"]
 [route.main]
 "#,
         r#"error: there is no stage "rout.main"
@@ -1113,15 +1169,15 @@ stages = ["filter.x"]
   |
 7 | stages = ["rout.main"]
   |           ^^^^^^^^^^^
-  = expected: a stage whose kind is one of `patch`, `route`, `macswap`, `drop`, `punt`
+  = expected: a stage whose kind is one of `patch`, `route`, `nat`, `filter`, `macswap`, `drop`, `punt`
   = help: did you mean "route.main"?
 
-error: there is no stage "filter.x"
+error: there is no stage "wash.x"
   --> r.toml:10:11
    |
-10 | stages = ["filter.x"]
-   |           ^^^^^^^^^^
-   = expected: a stage whose kind is one of `patch`, `route`, `macswap`, `drop`, `punt`
+10 | stages = ["wash.x"]
+   |           ^^^^^^^^
+   = expected: a stage whose kind is one of `patch`, `route`, `nat`, `filter`, `macswap`, `drop`, `punt`
 
 2 errors
 "#,

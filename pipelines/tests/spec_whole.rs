@@ -53,7 +53,7 @@ fn defaults_and_ids() {
     let [forward, wire] = spec.pipelines.as_slice() else { panic!("{:?}", spec.pipelines) };
     assert_eq!((forward.inputs.as_slice(), forward.layer()), (&[PortId(2), PortId(1)][..], Layer::L3));
     assert_eq!(forward.stages[0].label, "route.main");
-    assert_eq!(forward.stages[0].spec, StageSpec::Route { table: 254 });
+    assert_eq!(forward.stages[0].spec, StageSpec::Route { table: 254, by_mark: Vec::new() });
     assert_eq!(wire.layer(), Layer::L2);
     assert_eq!(wire.stages[0].spec, StageSpec::Patch { map: vec![Some(PortId(2)), None, None] });
     assert_eq!(spec.pipeline_of(PortId(0)).map(|pipeline| pipeline.name.as_str()), Some("wire"));
@@ -95,7 +95,7 @@ netdev = "eth1"
 input  = ["wan", "lna"]
 stages = ["route.mian", "drop"]
 [route.main]
-[filter.edge]
+[washer.edge]
 "#;
     let errors = parse(source, "w.toml").unwrap_err();
     let told: Vec<(u32, u32, &str)> = errors.iter().map(|e| (e.line, e.column, e.message.as_str())).collect();
@@ -109,7 +109,7 @@ stages = ["route.mian", "drop"]
             (9, 10, "device \"eth1\" is port \"wan\" already"),
             (11, 18, "there is no port \"lna\""),
             (12, 11, "there is no table [route.mian]"),
-            (14, 2, "unknown section `filter`"),
+            (14, 2, "unknown section `washer`"),
         ]
     );
     for error in &errors {

@@ -56,7 +56,7 @@ pub(super) async fn begin(
             daemon.installation.steer_to_sockets()?;
             daemon.tell_local_addresses();
             daemon.send_fibs();
-            daemon.follow_links();
+            daemon.follow_ports();
             if daemon.config.spec != wanted {
                 let entry = daemon.history.add(&text, &file, 0)?;
                 let number = entry.number;
@@ -92,6 +92,8 @@ pub(super) async fn begin(
     let config = Config { entry, spec: wanted };
     let mut daemon = Daemon::assemble(options, paths, history, config, installation, routes, 0, calls);
     daemon.tell_local_addresses();
+    // What they are told is said when it starts.
+    daemon.look_at_ports();
     daemon.start_dataplane();
     Ok(daemon)
 }
@@ -177,7 +179,7 @@ pub(super) fn port_numbers(installation: &Installation) -> HashMap<u32, u16> {
 }
 
 /// The routing tables that a configuration uses, read from the kernel once.
-pub(super) async fn mirror(spec: &Spec, ports: &HashMap<u32, u16>) -> Result<Vec<Routes>> {
+pub(crate) async fn mirror(spec: &Spec, ports: &HashMap<u32, u16>) -> Result<Vec<Routes>> {
     let mut tables = tables_of(spec);
     if tables.is_empty() {
         // Links and addresses are followed in any case, by the mirror of the main table.

@@ -31,6 +31,9 @@ impl Daemon {
                 let _ = reply.send(Ok(self.status()));
             }
             Request::Show(show) => self.show(&show, reply),
+            Request::Explain(explain) => {
+                let _ = reply.send(self.explain(&explain));
+            }
         }
     }
 
@@ -217,7 +220,7 @@ impl Daemon {
         if let Some(fresh) = fresh {
             self.routes = fresh;
             self.send_fibs();
-            self.follow_links();
+            self.follow_ports();
         }
         self.config = config;
         self.tell_local_addresses();
@@ -256,6 +259,8 @@ impl Daemon {
 
     fn begin_anew(&mut self) {
         self.tell_local_addresses();
+        // What they are told is said when it starts.
+        self.look_at_ports();
         self.phase =
             Phase { kind: Kind::Starting { since: Instant::now() }, fallen: Vec::new(), retry: None };
         self.launched = false;

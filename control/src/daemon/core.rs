@@ -19,7 +19,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
-use zsync_pipelines::spec::{self, Diagnostic, Spec, StageSpec, Style};
+use zsync_pipelines::spec::{self, Diagnostic, Spec, Style};
+use zsync_protocol::message::ToDataplane;
 
 /// Where an answer goes.
 pub(super) type ReplyTo = oneshot::Sender<Result<Answer, ApiError>>;
@@ -234,8 +235,8 @@ impl Daemon {
         if changes.addresses {
             self.tell_local_addresses();
         }
-        if changes.links {
-            self.follow_links();
+        if changes.links || changes.addresses {
+            self.follow_ports();
         }
     }
 
@@ -255,9 +256,21 @@ impl Daemon {
         }
     }
 
-    /// A port's MAC address or MTU may have changed.
-    pub(super) fn follow_links(&mut self) {
-        let Some(routes) = self.routes.first() else { return };
+    /// A port's addresses or MTU may have changed: the data plane hears of it.
+    pub(super) fn follow_ports(&mut self) {
+        let changed = self.look_at_ports();
+        if changed.is_empty() {
+            return;
+        }
+        for message in &changed {
+            self.tell(message, &[]);
+        }
+        self.send_snapshot();
+    }
+
+    /// Takes over what the kernel says of the ports; what a running data plane must be told of it.
+    pub(super) fn look_at_ports(&mut self) -> Vec<ToDataplane> {
+        let Some(routes) = self.routes.first() else { return Vec::new() };
         let mut changed = Vec::new();
         for port in &mut self.installation.ports {
             let Some(link) = routes.netlink().mirror().link(port.ifindex) else {
@@ -269,19 +282,14 @@ impl Daemon {
                 continue;
             };
             let mac = link.mac.unwrap_or(port.mac);
-            if (mac, link.mtu) != (port.mac, port.mtu) {
-                tracing::info!(port = port.spec.name, mtu = link.mtu, "address or MTU changed");
-                (port.mac, port.mtu) = (mac, link.mtu);
+            let (v4, v6) = routes.netlink().mirror().sources(port.ifindex);
+            if (mac, link.mtu, v4, v6) != (port.mac, port.mtu, port.v4, port.v6) {
+                tracing::info!(port = port.spec.name, mtu = link.mtu, ?v4, ?v6, "addresses or MTU changed");
+                (port.mac, port.mtu, port.v4, port.v6) = (mac, link.mtu, v4, v6);
                 changed.push(port.message());
             }
         }
-        if changed.is_empty() {
-            return;
-        }
-        for message in &changed {
-            self.tell(message, &[]);
-        }
-        self.send_snapshot();
+        changed
     }
 }
 
@@ -291,10 +299,7 @@ pub(super) fn tables_of(spec: &Spec) -> Vec<u32> {
         .pipelines
         .iter()
         .flat_map(|pipeline| &pipeline.stages)
-        .filter_map(|stage| match stage.spec {
-            StageSpec::Route { table } => Some(table),
-            _ => None,
-        })
+        .flat_map(|stage| stage.spec.routing_tables())
         .collect();
     tables.sort_unstable();
     tables.dedup();

@@ -29,3 +29,4 @@ mod states;
 mod supervisor;
 
 pub use self::core::Daemon;
+pub(crate) use adoption::mirror;

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use super::datum::{Datum, Fields, Placed};
 use super::decode::{Document, Entry, defaults};
-use super::filter::{circles, sets};
+use super::filter::sets;
 use super::findings::Findings;
 use super::kind::one_of;
 use super::model::{Control, Engine, Pipeline, Port, PortId, Spec, Stage, StageSpec, Steer, Workers};
@@ -29,10 +29,9 @@ pub(crate) fn build(document: &Document, out: &mut Findings<'_>) -> Spec {
     let ports = ports(document, &names.ports, out);
     let tables = StageTables::new(document, &names, out);
     let mut pipelines = Pipelines { names: &names, tables, entered: BTreeMap::new() };
-    let built: Vec<Pipeline> =
-        document.entries("pipeline").map(|entry| pipelines.pipeline(entry, out)).collect();
+    let built: Vec<_> = document.entries("pipeline").map(|entry| pipelines.pipeline(entry, out)).collect();
     let places: Vec<_> = document.entries("pipeline").map(|entry| entry.name.span.clone()).collect();
-    circles(&built, &places, out);
+    super::loops::refuse(&built, &places, out);
     pipelines.warn_of_unused(document, out);
     Spec { engine, control, ports, pipelines: built }
 }

@@ -50,6 +50,7 @@ pub(crate) enum Datum {
     Service(Service),
     List(Vec<Placed<Datum>>),
     ByPort(Vec<(Placed<String>, Placed<Datum>)>),
+    ByNumber(Vec<(Placed<u64>, Placed<Datum>)>),
     OneKey(&'static str, Box<Placed<Datum>>),
     Table(Fields),
 }

@@ -9,7 +9,7 @@ mod read;
 mod words;
 
 pub(crate) use keys::{FILTER, SET};
-pub(crate) use read::{circles, filter, sets};
+pub(crate) use read::{filter, sets};
 
 use std::fmt::{self, Display, Write as _};
 
@@ -126,6 +126,18 @@ pub const STATES: &[&str] = &["untracked", "new", "established", "related", "inv
 pub(crate) const FLAGS: [&str; 8] = ["fin", "syn", "rst", "psh", "ack", "urg", "ece", "cwr"];
 
 impl FilterSpec {
+    /// The places of the pipelines that its rules send packets to, each once.
+    pub(crate) fn gotos(&self) -> Vec<usize> {
+        let goto = |rule: &FilterRule| match rule.action {
+            Some(FilterAction::Goto(place)) => Some(usize::from(place)),
+            _ => None,
+        };
+        let mut gotos: Vec<usize> = self.rules.iter().filter_map(goto).collect();
+        gotos.sort_unstable();
+        gotos.dedup();
+        gotos
+    }
+
     /// The word for the default.
     pub(crate) fn default_word(&self) -> &'static str {
         match self.default {

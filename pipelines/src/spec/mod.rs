@@ -38,8 +38,10 @@ mod findings;
 mod fingerprint;
 mod keys;
 mod kind;
+mod loops;
 mod model;
 mod names;
+mod nat;
 mod nearest;
 mod quantity;
 mod schema;
@@ -56,6 +58,7 @@ pub use model::{
     Amount, Control, Engine, Failover, HugePages, Idle, Layer, Mode, Pipeline, Port, PortId, Spec, Stage,
     StageSpec, Steer, Workers,
 };
+pub use nat::{Filtering, Forward, Masquerade, NatSpec, PairOfPrefixes, SourceNat};
 pub use quantity::{QuantityError, parse_duration, parse_size, show_duration};
 pub use schema::json_schema;
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::address::{Prefix, Service};
+use super::nat::NatSpec;
 
 /// A whole configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -163,9 +164,13 @@ pub enum StageSpec {
     Route {
         /// Number of the kernel's routing table.
         table: u32,
+        /// Marks whose packets go by another table, and its number; in order of the marks, each once.
+        by_mark: Vec<(u32, u32)>,
     },
     /// Decides by rules which packets go on.
     Filter(super::filter::FilterSpec),
+    /// Translates addresses and ports.
+    Nat(NatSpec),
     /// Drops every packet.
     Drop,
     /// Gives every packet to the kernel.
@@ -175,13 +180,29 @@ pub enum StageSpec {
 }
 
 impl StageSpec {
+    /// The pipelines, by place, that it may send packets to.
+    pub fn gotos(&self) -> Vec<usize> {
+        match self {
+            Self::Filter(filter) => filter.gotos(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// The kernel's routing tables that it looks up in; some perhaps twice.
+    pub fn routing_tables(&self) -> Vec<u32> {
+        match self {
+            Self::Route { table, by_mark } => {
+                by_mark.iter().map(|(_, table)| *table).chain([*table]).collect()
+            }
+            Self::Nat(nat) => vec![nat.table],
+            _ => Vec::new(),
+        }
+    }
+
     /// Whether it looks at the transport, so that packets must be parsed as far as that.
     #[must_use]
     pub fn is_deep(&self) -> bool {
-        match self {
-            Self::Patch { .. } | Self::Route { .. } | Self::Drop | Self::Punt | Self::MacSwap => false,
-            Self::Filter(_) => true,
-        }
+        !matches!(self, Self::Patch { .. } | Self::Route { .. } | Self::Drop | Self::Punt | Self::MacSwap)
     }
 }
 

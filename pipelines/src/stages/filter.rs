@@ -20,7 +20,9 @@ use zsync_packet::burst::{BURST, Bits, Burst, FlowState, Fragment};
 use zsync_packet::header::protocol;
 use zsync_packet::verdict::{DropReason, Verdict};
 
+use crate::snapshot::PortFacts;
 use crate::stage::{Cx, Stage};
+use crate::stages::answer::{Answer, reply};
 use crate::state::State;
 use crate::tables::classify::{Keys, Subject, words};
 
@@ -32,14 +34,15 @@ pub struct Filter {
     counters: Counters,
     /// For each rule that samples, packets until the next one that meets it.
     waits: Vec<u32>,
+    ports: Vec<PortFacts>,
 }
 
 impl Filter {
-    /// By these rules; what is counted lies in `state`, or in memory of this process alone.
-    pub fn new(compiled: Arc<Compiled>, state: Option<State>) -> Self {
+    /// By these rules; what is counted lies in `state`, or in memory of this process alone; `ports` by number.
+    pub fn new(compiled: Arc<Compiled>, state: Option<State>, ports: Vec<PortFacts>) -> Self {
         let waits = vec![0; compiled.samples];
         let counters = Counters::open(None, &compiled.counters);
-        Self { compiled, state, counters, waits }
+        Self { compiled, state, counters, waits, ports }
     }
 
     /// What was counted by a name, by this worker: packets and bytes.
@@ -69,7 +72,7 @@ impl Filter {
 
     /// Does what a rule says to packet `i`, and returns whether the rules behind it are to be asked.
     #[inline]
-    fn act(&mut self, burst: &mut Burst, i: usize, action: Action) -> bool {
+    fn act(&mut self, burst: &mut Burst, i: usize, action: Action, cx: &mut Cx<'_>) -> bool {
         if let Some(sample) = action.sample
             && let Some(wait) = self.waits.get_mut(usize::from(sample.place))
         {
@@ -90,19 +93,29 @@ impl Filter {
             End::Next => return true,
             End::Accept => {}
             End::Decide(verdict) => burst.decide(i, verdict),
-            End::Reject => reject(burst, i),
+            End::Reject => self.reject(burst, i, cx),
         }
         false
     }
-}
 
-/// Tells the packet's sender that it was refused.
-fn reject(burst: &mut Burst, i: usize) {
-    burst.decide(i, Verdict::Drop(DropReason::Rejected));
+    /// Tells the packet's sender that it was refused.
+    #[cold]
+    fn reject(&self, burst: &mut Burst, i: usize, cx: &mut Cx<'_>) {
+        let answer = match burst.facts(i).protocol {
+            protocol::TCP => Answer::Reset,
+            protocol::UDP | protocol::UDP_LITE => Answer::PortUnreachable,
+            _ => Answer::Prohibited,
+        };
+        let verdict = match self.ports.get(usize::from(burst.port(i).0)) {
+            Some(port) => reply(burst, i, answer, port, DropReason::Rejected, cx),
+            None => Verdict::Drop(DropReason::Rejected),
+        };
+        burst.decide(i, verdict);
+    }
 }
 
 impl Stage for Filter {
-    fn process(&mut self, burst: &mut Burst, _: &mut Cx<'_>) {
+    fn process(&mut self, burst: &mut Burst, cx: &mut Cx<'_>) {
         let compiled = Arc::clone(&self.compiled);
         let mut waiting = burst.live();
         if compiled.decides_by_state {
@@ -110,7 +123,7 @@ impl Stage for Filter {
                 if let Some(place) = compiled.by_state[burst.facts(i).state as usize & 7] {
                     waiting &= !(1 << i);
                     if let Some(action) = compiled.actions.get(place as usize) {
-                        self.act(burst, i, *action);
+                        self.act(burst, i, *action, cx);
                     }
                 }
             }
@@ -141,7 +154,7 @@ impl Stage for Filter {
                 for &packet in packets.all() {
                     let i = usize::from(packet) & (BURST - 1);
                     let action = compiled.actions.get(found[i] as usize).copied().unwrap_or(compiled.default);
-                    if self.act(burst, i, action) {
+                    if self.act(burst, i, action, cx) {
                         from[i] = found[i].saturating_add(1);
                         keys.0[i] = words::with_mark(keys.0[i], burst.facts(i).mark);
                         more.add(i);

@@ -1,12 +1,16 @@
 //! The stages: one file each.
 
+pub mod answer;
 pub mod decide;
 pub mod filter;
+pub mod fragment;
 pub mod macswap;
+pub mod nat;
 pub mod parse;
 pub mod partial;
 pub mod patch;
 pub mod route;
+pub mod track;
 
 #[cfg(test)]
 mod fixture;

@@ -4,5 +4,7 @@
 
 pub mod classify;
 pub mod fib;
+pub mod flow;
 pub mod index;
+pub mod nat;
 pub mod records;

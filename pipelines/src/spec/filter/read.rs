@@ -10,7 +10,7 @@ use crate::spec::address::{Prefix, PrefixError};
 use crate::spec::datum::{Datum, Fields, Placed};
 use crate::spec::findings::Findings;
 use crate::spec::kind::one_of;
-use crate::spec::model::{Pipeline, StageSpec};
+use crate::spec::model::StageSpec;
 use crate::spec::names::{Names, is_name};
 use crate::spec::nearest::nearest;
 
@@ -351,43 +351,5 @@ fn vlan(entry: &Placed<Datum>) -> FilterVlan {
         (Some(id), _) => FilterVlan::Id(id as u16),
         (None, "none") => FilterVlan::None,
         (None, _) => FilterVlan::Any,
-    }
-}
-
-/// Reports pipelines whose filters send packets round in a circle; `places` says where each pipeline's name stands.
-pub(crate) fn circles(pipelines: &[Pipeline], places: &[Range<usize>], out: &mut Findings<'_>) {
-    let next = |place: usize| -> Vec<usize> {
-        let stages = pipelines.get(place).map_or(&[][..], |pipeline| &pipeline.stages);
-        let gotos = stages.iter().flat_map(|stage| match &stage.spec {
-            StageSpec::Filter(filter) => &filter.rules[..],
-            _ => &[],
-        });
-        let mut gotos: Vec<usize> = gotos
-            .filter_map(|rule| match rule.action {
-                Some(FilterAction::Goto(to)) => Some(usize::from(to)),
-                _ => None,
-            })
-            .collect();
-        gotos.sort_unstable();
-        gotos.dedup();
-        gotos
-    };
-    let edges: Vec<Vec<usize>> = (0..pipelines.len()).map(next).collect();
-    for (start, place) in places.iter().enumerate() {
-        // Whether `start` leads back to itself, and to none before it, so that each circle is told once.
-        let (mut seen, mut waiting) =
-            (vec![false; pipelines.len()], edges.get(start).cloned().unwrap_or_default());
-        while let Some(at) = waiting.pop() {
-            if at == start {
-                let name = pipelines.get(start).map_or("", |pipeline| &pipeline.name);
-                out.error(place, format!("packets may go from pipeline \"{name}\" back to it, for ever"))
-                    .help("a `goto` must lead to a pipeline that does not lead back");
-                break;
-            }
-            if at > start && seen.get(at) == Some(&false) {
-                seen[at] = true;
-                waiting.extend(edges.get(at).into_iter().flatten());
-            }
-        }
     }
 }

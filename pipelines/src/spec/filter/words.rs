@@ -40,9 +40,9 @@ fn number<T: std::str::FromStr>(text: &str) -> Option<T> {
     text.parse().ok().filter(|_| digits)
 }
 
-/// `80`, or `80..443` with both ends.
+/// `80`, or `80..443` with both ends; `80-443` says the same.
 pub(super) fn range(text: &str) -> Result<(u16, u16), (String, Option<String>)> {
-    let (first, last) = text.split_once("..").unwrap_or((text, text));
+    let (first, last) = text.split_once("..").or_else(|| text.split_once('-')).unwrap_or((text, text));
     let not = || ("is not a port or a range of ports".to_owned(), None);
     let (first, last): (u16, u16) = (number(first).ok_or_else(not)?, number(last).ok_or_else(not)?);
     if first > last {
@@ -120,8 +120,9 @@ mod tests {
     fn ports_are_one_or_a_range() {
         assert_eq!(range("80"), Ok((80, 80)));
         assert_eq!(range("80..443"), Ok((80, 443)));
+        assert_eq!(range("80-443"), Ok((80, 443)));
         assert_eq!(range("443..80").unwrap_err().1.as_deref(), Some("\"80..443\""));
-        for text in ["", "..", "80..", "80..65536", "+80", "80-90", "http"] {
+        for text in ["", "..", "80..", "80..65536", "+80", "80--90", "-90", "http"] {
             assert!(range(text).is_err(), "{text}");
         }
     }

@@ -11,7 +11,7 @@ fn spec(rules: Vec<FilterRule>) -> FilterSpec {
 }
 
 fn stage(spec: &FilterSpec) -> Filter {
-    let mut stage = Filter::new(Arc::new(Compiled::new(spec).unwrap()), None);
+    let mut stage = Filter::new(Arc::new(Compiled::new(spec).unwrap()), None, fixture::ports());
     stage.assign(0);
     stage
 }
@@ -48,15 +48,15 @@ fn the_first_rule_that_a_packet_meets_decides_in_both_families() {
         action: Some(FilterAction::Accept),
         ..FilterRule::default()
     };
-    let reject = FilterRule {
+    let drop = FilterRule {
         to_port: vec![(53, 53)],
         protocol: vec![17],
-        action: Some(FilterAction::Reject),
+        action: Some(FilterAction::Drop),
         ..FilterRule::default()
     };
     let goto = FilterRule { family: Some(6), action: Some(FilterAction::Goto(3)), ..FilterRule::default() };
     let mut stage =
-        stage(&spec(vec![accept("10.1.0.0/16", (1, 99)), accept("2001:db8::/32", (50, 60)), reject, goto]));
+        stage(&spec(vec![accept("10.1.0.0/16", (1, 99)), accept("2001:db8::/32", (50, 60)), drop, goto]));
     let packets = [
         udp("10.1.2.3", "10.2.0.1", 53),
         udp("10.2.2.3", "10.2.0.1", 53),
@@ -67,8 +67,7 @@ fn the_first_rule_that_a_packet_meets_decides_in_both_families() {
     ];
     let verdicts: Vec<Verdict> = run(&mut stage, &packets).iter().map(|after| after.verdict).collect();
     let goto = Verdict::Goto(PipelineId(3));
-    let rejected = Verdict::Drop(DropReason::Rejected);
-    assert_eq!(verdicts, [Verdict::Next, rejected, DROP, Verdict::Next, rejected, goto]);
+    assert_eq!(verdicts, [Verdict::Next, DROP, DROP, Verdict::Next, DROP, goto]);
 }
 
 #[test]
@@ -153,7 +152,7 @@ fn states_decide_without_the_classifier_as_with_it() {
         (FlowState::Invalid, [DROP; 2]),
     ] {
         for compiled in [&fast, &slow] {
-            let mut stage = Filter::new(Arc::clone(compiled), None);
+            let mut stage = Filter::new(Arc::clone(compiled), None, fixture::ports());
             let packets = [udp("10.1.2.3", "10.2.0.1", 53), udp("10.1.2.3", "10.2.0.1", 54)];
             let mut parse = Parse::new(fixture::ports(), true);
             let after =
@@ -204,5 +203,22 @@ fn sets_flags_and_types_are_seen_in_the_packet() {
     let packets: Vec<Vec<u8>> = cases.iter().map(|(packet, _)| packet.clone()).collect();
     for (i, (after, (_, on))) in run(&mut stage, &packets).iter().zip(&cases).enumerate() {
         assert_eq!(after.verdict == Verdict::Next, *on, "packet {i}: {:?}", after.verdict);
+    }
+}
+
+#[test]
+fn a_refused_connection_is_told_so() {
+    let reject = FilterRule { action: Some(FilterAction::Reject), ..FilterRule::default() };
+    let mut stage = stage(&spec(vec![reject]));
+    let mut segment = vec![0; 20];
+    (segment[12], segment[13]) = (5 << 4, 0x02);
+    let ends = ("2001:db8::1".parse().unwrap(), "2001:db8::2".parse().unwrap());
+    let packets = [
+        on_v4(&Ipv4Spec::new([10, 0, 0, 1].into(), [10, 0, 0, 2].into(), 6), &segment),
+        on_v6(&Ipv6Spec::new(ends.0, ends.1, 6), &segment),
+    ];
+    for (after, l4) in run(&mut stage, &packets).iter().zip([34, 54]) {
+        assert_eq!(after.verdict, Verdict::Transmit(fixture::IN));
+        assert_eq!(after.bytes[l4 + 13] & 0x04, 0x04, "a reset");
     }
 }

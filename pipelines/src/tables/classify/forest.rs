@@ -15,7 +15,7 @@ pub(crate) struct Slot(u64);
 const NODE: u64 = 1 << 63;
 
 /// Records of a leaf that are compared together; leaves are filled up with the record that nothing meets.
-pub(crate) const GROUP: usize = 4;
+pub(crate) const GROUP: usize = 2;
 
 /// Most records of a leaf: 28 bits.
 pub(crate) const MAX_LEAF: usize = (1 << 28) - 1;
