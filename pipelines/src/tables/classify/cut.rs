@@ -8,7 +8,7 @@ use super::key::{self, ADDRESS, Key, MARK, META, PORTS, SETS};
 use super::record::{Record, address_words};
 
 /// Records looked at to weigh a cut.
-const SAMPLE: usize = 256;
+const SAMPLE: usize = 160;
 
 /// Some bits of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -252,11 +252,11 @@ impl Asked {
             }
         };
         if N == 8 {
-            add(ADDRESS, 0, 32, 2, bits);
-            add(ADDRESS, 32, 32, 2, bits);
+            add(ADDRESS, 0, 32, (bits / 2).max(2), bits);
+            add(ADDRESS, 32, 32, (bits / 2).max(2), bits);
         } else {
             for word in ADDRESS..ADDRESS + 4 {
-                add(word, 0, 64, 4, bits);
+                add(word, 0, 64, bits.max(4), bits);
             }
         }
         add(PORTS, 0, 16, 2, bits);

@@ -14,15 +14,12 @@ pub(crate) struct Slot(u64);
 
 const NODE: u64 = 1 << 63;
 
-/// Records of a leaf that are compared together; leaves are filled up with the record that nothing meets.
-pub(crate) const GROUP: usize = 2;
-
 /// Most records of a leaf: 28 bits.
 pub(crate) const MAX_LEAF: usize = (1 << 28) - 1;
 
 impl Slot {
-    /// A leaf of no records: the first group of the lists has none.
-    pub(crate) const EMPTY: Self = Self((GROUP as u64) << 32);
+    /// A leaf of no records.
+    pub(crate) const EMPTY: Self = Self(0);
 
     /// Cuts by `bits` (at most 16) bits of `word` from bit `shift` on; `children` is the number of the first child's slot.
     pub(crate) fn node(word: usize, shift: u32, bits: u32, children: u32) -> Self {
@@ -74,7 +71,7 @@ pub(crate) const NONE: u32 = u32::MAX;
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Forest<const N: usize> {
-    /// In the order of their rules, and behind them the one that nothing meets.
+    /// In the order of their rules.
     pub(crate) records: Vec<Record<N>>,
     /// The rule of each record.
     pub(crate) rules: Vec<u32>,
@@ -104,53 +101,45 @@ impl<const N: usize> Forest<N> {
                 let better = found[usize::from(packet) & (BURST - 1)] > tree.first;
                 entered += usize::from(better);
             }
-            let mut leaves = [(0u8, Slot::EMPTY); BURST];
-            let arrived = self.descend(keys, &mut way[..entered.min(BURST)], &mut leaves);
-            for &(packet, leaf) in &leaves[..arrived.min(BURST)] {
+            let way = way.get_mut(..entered).unwrap_or_default();
+            self.descend(keys, way);
+            for &(packet, leaf) in way.iter() {
                 let packet = usize::from(packet) & (BURST - 1);
                 found[packet] = self.scan(leaf, &keys.0[packet], from[packet], found[packet]);
             }
         }
     }
 
-    /// Takes every packet of `way` to its leaf, and returns how many there are.
+    /// Takes every packet from its slot to a leaf.
     #[inline(always)]
-    fn descend(&self, keys: &Keys, way: &mut [(u8, Slot)], leaves: &mut [(u8, Slot); BURST]) -> usize {
-        let (mut on, mut arrived) = (way.len(), 0);
-        // A root may be a leaf.
-        if way.first().is_none_or(|(_, root)| !root.is_node()) {
-            leaves[..on].copy_from_slice(way);
-            return on;
-        }
-        while on > 0 {
-            // Without a branch on which is which: each is written to both lists, and counts in one.
-            let mut still = 0;
-            for i in 0..on {
-                let (packet, slot) = way[i];
-                let key = &keys.0[usize::from(packet) & (BURST - 1)];
-                let slot = self.slots.get(slot.child(key)).copied().unwrap_or(Slot::EMPTY);
-                (way[still], leaves[arrived & (BURST - 1)]) = ((packet, slot), (packet, slot));
-                still += usize::from(slot.is_node());
-                arrived += usize::from(!slot.is_node());
+    fn descend(&self, keys: &Keys, way: &mut [(u8, Slot)]) {
+        loop {
+            let mut on = false;
+            for (packet, slot) in way.iter_mut() {
+                let key = &keys.0[usize::from(*packet) & (BURST - 1)];
+                if slot.is_node() {
+                    *slot = self.slots.get(slot.child(key)).copied().unwrap_or(Slot::EMPTY);
+                    on |= slot.is_node();
+                }
             }
-            on = still;
+            if !on {
+                return;
+            }
         }
-        arrived
     }
 
     /// The first record of a leaf from `from` on and before `best` that the key meets, else `best`.
     #[inline(always)]
     fn scan(&self, leaf: Slot, key: &Key, from: u32, best: u32) -> u32 {
-        let (group, _) = self.lists.get(leaf.list()).unwrap_or(&[]).as_chunks::<GROUP>();
-        let mut best = best;
-        for numbers in group {
-            // Without a branch on which is met: most leaves have one group.
-            for &number in numbers {
-                let met = self.records.get(number as usize).is_some_and(|record| record.meets(key));
-                best = if met & (number >= from) & (number < best) { number } else { best };
-            }
-            if numbers[GROUP - 1] >= best {
+        for &number in self.lists.get(leaf.list()).unwrap_or(&[]) {
+            if number >= best {
                 break;
+            }
+            if let Some(record) = self.records.get(number as usize)
+                && record.meets(key)
+                && number >= from
+            {
+                return number;
             }
         }
         best

@@ -5,9 +5,10 @@
 //! part stays together in a leaf. A record behind one that all of a child's packets meet, and end at, is left out there.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 
 use super::cut::{Cut, Region};
-use super::forest::{Forest, GROUP, Slot, Tree};
+use super::forest::{Forest, Slot, Tree};
 use super::key::PORTS;
 use super::record::Record;
 
@@ -27,26 +28,23 @@ const TREES: usize = 10;
 /// Records that ask for least, against which all are held.
 const GENERAL: usize = 32;
 /// Copies that may be made of few records, in all.
-const COPIES: usize = 1 << 15;
+const COPIES: usize = 1 << 14;
 /// Copies that may be made of each of many.
 const COPIES_EACH: usize = 8;
 
 /// Grows the trees of `records`, which are in the order of their `rules`; `ends` says of a rule whether it is the last for who
 /// meets it.
-pub(crate) fn grow<const N: usize>(mut records: Vec<Record<N>>, rules: Vec<u32>, ends: &[bool]) -> Forest<N> {
+pub(crate) fn grow<const N: usize>(records: Vec<Record<N>>, rules: Vec<u32>, ends: &[bool]) -> Forest<N> {
     let ends: Vec<bool> =
         rules.iter().map(|rule| ends.get(*rule as usize).copied().unwrap_or(false)).collect();
     let any = Record::any();
     let last = records.iter().zip(&ends).position(|(record, ends)| *ends && *record == any);
     let mut left = seen(&records, &ends, last.unwrap_or(records.len()));
-    let never = records.len() as u32;
-    records.push(Record::never());
     let mut grower = Grower {
         records: &records,
         ends,
         slots: Vec::new(),
-        lists: vec![never; GROUP],
-        never,
+        lists: Vec::new(),
         kicked: Vec::new(),
         may_kick: true,
         scratch: Vec::new(),
@@ -77,7 +75,8 @@ pub(crate) fn grow<const N: usize>(mut records: Vec<Record<N>>, rules: Vec<u32>,
 /// covered by one of the few that ask for least.
 fn seen<const N: usize>(records: &[Record<N>], ends: &[bool], count: usize) -> Vec<u32> {
     let ending = || (0..count).filter(|&number| ends.get(number).copied().unwrap_or(false));
-    let mut first = HashMap::with_capacity(count);
+    let mut first: HashMap<[u64; N], usize, BuildHasherDefault<Fold>> =
+        HashMap::with_capacity_and_hasher(count, BuildHasherDefault::default());
     for number in ending() {
         if let Some(record) = records.get(number) {
             first.entry(record.0).or_insert(number);
@@ -108,7 +107,6 @@ struct Grower<'r, const N: usize> {
     kicked: Vec<u32>,
     may_kick: bool,
     scratch: Vec<u32>,
-    never: u32,
 }
 
 impl<const N: usize> Grower<'_, N> {
@@ -132,7 +130,7 @@ impl<const N: usize> Grower<'_, N> {
         self.slots.resize(base + size, Slot::EMPTY);
         // Children with the same members are the same subtree; behind a cut by ports only if they are leaves, for what is
         // left out below depends on the range.
-        let mut known: HashMap<&[u32], Slot> = HashMap::default();
+        let mut known: HashMap<&[u32], Slot, BuildHasherDefault<Fold>> = HashMap::default();
         for child in 0..size {
             let range = starts[child] as usize..starts[child + 1] as usize;
             let members = members.get(range).unwrap_or(&[]);
@@ -157,11 +155,9 @@ impl<const N: usize> Grower<'_, N> {
     }
 
     fn leaf(&mut self, numbers: &[u32]) -> Slot {
-        let offset = self.lists.len();
-        let len = numbers.len().next_multiple_of(GROUP);
+        let offset = self.lists.len() as u32;
         self.lists.extend_from_slice(numbers);
-        self.lists.resize(offset + len, self.never);
-        Slot::leaf(offset as u32, len)
+        Slot::leaf(offset, numbers.len())
     }
 
     /// The members of each child, in order.
@@ -212,4 +208,39 @@ struct Parts {
     /// Where the members of each child begin; those of the last end where the one behind it begins.
     starts: Vec<u32>,
     members: Vec<u32>,
+}
+
+/// A quick hash of words, for maps that live while a tree grows. Who writes rules that collide only makes his own wait.
+#[derive(Default)]
+struct Fold(u64);
+
+impl Fold {
+    fn word(&mut self, word: u64) {
+        let product = u128::from(self.0 ^ word ^ 0x2545_f491_4f6c_dd1d) * 0x9e37_79b9_7f4a_7c15;
+        self.0 = product as u64 ^ (product >> 64) as u64;
+    }
+}
+
+impl Hasher for Fold {
+    fn write(&mut self, bytes: &[u8]) {
+        let (words, rest) = bytes.as_chunks::<8>();
+        words.iter().for_each(|word| self.word(u64::from_le_bytes(*word)));
+        rest.iter().for_each(|byte| self.word(u64::from(*byte)));
+    }
+
+    fn write_u32(&mut self, word: u32) {
+        self.word(word.into());
+    }
+
+    fn write_u64(&mut self, word: u64) {
+        self.word(word);
+    }
+
+    fn write_usize(&mut self, word: usize) {
+        self.word(word as u64);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }

@@ -29,13 +29,6 @@ impl<const N: usize> Record<N> {
         Self(words)
     }
 
-    /// What no packet meets.
-    pub(crate) fn never() -> Self {
-        let mut record = Self::any();
-        record.ask_ports((1, 0), (1, 0));
-        record
-    }
-
     /// Asks for these bits of a word of the key (other than [`PORTS`]), besides what it asks for already.
     pub(crate) fn ask(&mut self, word: usize, value: u64, mask: u64) {
         let value = value & mask;
