@@ -94,7 +94,7 @@ impl Bench {
         let burst = Burst::new(pool.arena().clone());
         let ports = vec![PortFacts { mac: MAC, mtu: 1500, ..PortFacts::default() }];
         let parse = Parse::new(ports, true);
-        Self { pool, burst, extra: Extra::new(), parse, track: Track::new(table, Rules::default()) }
+        Self { pool, burst, extra: Extra::new(), parse, track: Track::alone(table, Rules::default()) }
     }
 
     /// Parses the packets, tracks them, and says how many nanoseconds the latter took.

@@ -8,9 +8,13 @@ use crate::stages::decide::Decide;
 use crate::stages::filter::Filter;
 use crate::stages::macswap::MacSwap;
 use crate::stages::nat::Nat;
+use crate::stages::owner::Owner;
 use crate::stages::parse::Parse;
 use crate::stages::patch::Patch;
+use crate::stages::police::Police;
 use crate::stages::route::Route;
+use crate::stages::shape::Shape;
+use crate::stages::track::Track;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use zsync_packet::burst::{Bits, Burst};
 use zsync_packet::verdict::{DropReason, PipelineId, PortId, Verdict};
@@ -45,6 +49,10 @@ pub enum AnyStage {
     Route(Route),
     /// Translation of addresses and ports.
     Nat(Nat),
+    /// Which connection a packet belongs to.
+    Track(Track),
+    /// Whose flow it is of.
+    Owner(Owner),
     /// A wire.
     Patch(Patch),
     /// Source and destination change places.
@@ -53,6 +61,10 @@ pub enum AnyStage {
     Filter(Filter),
     /// The same verdict for all.
     Decide(Decide),
+    /// Drops or marks what is beyond a rate.
+    Police(Police),
+    /// Lets what is beyond a rate wait.
+    Shape(Shape),
 }
 
 /// The same call, whichever stage it is.
@@ -62,10 +74,14 @@ macro_rules! each {
             AnyStage::Parse($stage) => $call,
             AnyStage::Route($stage) => $call,
             AnyStage::Nat($stage) => $call,
+            AnyStage::Track($stage) => $call,
+            AnyStage::Owner($stage) => $call,
             AnyStage::Patch($stage) => $call,
             AnyStage::MacSwap($stage) => $call,
             AnyStage::Filter($stage) => $call,
             AnyStage::Decide($stage) => $call,
+            AnyStage::Police($stage) => $call,
+            AnyStage::Shape($stage) => $call,
         }
     };
 }
@@ -74,6 +90,10 @@ impl Stage for AnyStage {
     #[inline]
     fn process(&mut self, burst: &mut Burst, cx: &mut Cx<'_>) {
         each!(self, stage => stage.process(burst, cx));
+    }
+
+    fn settle(&mut self, burst: &Burst) {
+        each!(self, stage => stage.settle(burst));
     }
 
     fn assign(&mut self, worker: usize) {
@@ -163,6 +183,9 @@ impl Snapshot {
                 }
                 self.run(to, burst, cx, counts);
             }
+        }
+        for placed in self.pipelines.iter_mut().flat_map(|pipeline| &mut pipeline.stages) {
+            placed.stage.settle(burst);
         }
     }
 

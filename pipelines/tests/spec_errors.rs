@@ -775,7 +775,7 @@ grace = "61s"
 netdev = "d"
 grace = 250
 "#,
-        r#"error: `port.wan.grace`: "250" is not a duration: no unit: write ms or s
+        r#"error: `port.wan.grace`: "250" is not a duration: no unit: write ms, s, m, h or d
  --> r.toml:3:9
   |
 3 | grace = "250"
@@ -789,7 +789,7 @@ error: `port.a.grace`: "5ms" is too short
   |         ^^^^^
   = expected: a duration from 10ms to 60s, like "250ms"
 
-error: `port.b.grace`: "2min" is not a duration: unknown unit `min`: write ms or s
+error: `port.b.grace`: "2min" is not a duration: unknown unit `min`: write ms, s, m, h or d
   --> r.toml:12:9
    |
 12 | grace = "2min"

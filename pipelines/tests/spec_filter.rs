@@ -1,6 +1,8 @@
 //! `[filter.NAME]` and `[set.NAME]`: what is read, what is refused and in which words, and that the text comes back.
 
-use zsync_pipelines::spec::{FilterAction, FilterAddresses, FilterSpec, Spec, StageSpec, Style, parse, report};
+use zsync_pipelines::spec::{
+    FilterAction, FilterAddresses, FilterSpec, Spec, StageSpec, Style, parse, report,
+};
 
 const HEAD: &str = r#"[port.wan]
 netdev = "eth0"
@@ -51,7 +53,8 @@ rules = [
 ]
 "#
     );
-    let parsed = parse(&source, "f.toml").unwrap_or_else(|errors| panic!("{}", report(&errors, &source, Style::Plain)));
+    let parsed = parse(&source, "f.toml")
+        .unwrap_or_else(|errors| panic!("{}", report(&errors, &source, Style::Plain)));
     let spec = filter(&parsed.spec);
     assert_eq!(spec.rules.len(), 7);
     assert_eq!(spec.default, FilterAction::Reject);
@@ -64,7 +67,8 @@ rules = [
     assert_eq!(spec.rules[5].flags, Some((0b10, 0b1_0010)));
     assert_eq!(spec.counters, ["dns"]);
     let text = parsed.spec.to_toml();
-    let again = parse(&text, "again").unwrap_or_else(|errors| panic!("{}", report(&errors, &text, Style::Plain)));
+    let again =
+        parse(&text, "again").unwrap_or_else(|errors| panic!("{}", report(&errors, &text, Style::Plain)));
     assert_eq!(filter(&again.spec), spec);
     assert_eq!(again.spec.to_toml(), text);
 }
@@ -103,7 +107,10 @@ fn a_rule_that_contradicts_itself_is_refused_in_words() {
     ] {
         let said = errors(rule);
         assert!(said.contains(words), "{rule}:\n{said}");
-        assert!(said.contains("f.toml:15:") || words.contains("circles"), "{rule}: not where it stands:\n{said}");
+        assert!(
+            said.contains("f.toml:15:") || words.contains("circles"),
+            "{rule}: not where it stands:\n{said}"
+        );
     }
     assert_eq!(errors("{ accept = true }"), "");
 }

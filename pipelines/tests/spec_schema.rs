@@ -33,13 +33,32 @@ promiscuous = true
 netdev = "eth2"
 [pipeline.p]
 input = ["a"]
-stages = ["filter.f", "filter.g", "nat.n", "route.r"]
+stages = ["filter.f", "filter.g", "police.l", "shape.s", "nat.n", "route.r"]
 [pipeline.q]
 input = ["b"]
 stages = ["patch.w"]
 [route.r]
 table = 100
 by-mark = { 7 = 9 }
+[police.l]
+meter = { srtcm = { excess-burst = "2MiB" } }
+rate = "100Mbit"
+burst = "1MiB"
+per = "source/24/56"
+subjects = 1024
+overhead = 24
+colour-aware = true
+green = { dscp = 10 }
+yellow = { dscp = 12, mark = 2 }
+red = "ecn"
+[shape.s]
+rate = "20kpps"
+burst = "100packets"
+limit = "50ms"
+ecn = "5ms"
+per = "flow"
+subjects = 2048
+overhead = 20
 [nat.n]
 masquerade = [{ output = "b", from = ["10.0.0.0/8", "fd00::1"] }]
 snat = [{ from = "10.0.0.0/8", to = ["203.0.113.0/28", "2001:db8::7"] }, { output = "a", to = "203.0.113.1" }]
@@ -181,7 +200,7 @@ fn with(section: &str, key: &str, value: &str) -> String {
 fn examples_and_defaults_follow_the_schema() {
     let schema = json_schema();
     valid(&document(FULL), &schema).unwrap();
-    for name in ["router", "patch"] {
+    for name in ["router", "patch", "policer"] {
         let path = format!("{}/examples/{name}.toml", env!("CARGO_MANIFEST_DIR"));
         valid(&document(&std::fs::read_to_string(path).unwrap()), &schema).unwrap();
     }

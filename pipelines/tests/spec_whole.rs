@@ -104,7 +104,7 @@ stages = ["route.mian", "drop"]
         [
             (2, 8, "`engine.idle` cannot be \"spinning\""),
             (5, 1, "unknown key `quues` in [port.wan]"),
-            (6, 10, "`port.wan.grace`: \"250\" is not a duration: no unit: write ms or s"),
+            (6, 10, "`port.wan.grace`: \"250\" is not a duration: no unit: write ms, s, m, h or d"),
             (7, 11, "`port.wan.block`: \"192.0.2.1/24\" has bits set past its 24 leading bits"),
             (9, 10, "device \"eth1\" is port \"wan\" already"),
             (11, 18, "there is no port \"lna\""),

@@ -18,13 +18,16 @@ use std::path::{Path, PathBuf};
 use zsync_packet::frame::FrameSize;
 use zsync_packet::ledger::{home_slice, ledger_bytes};
 use zsync_pipelines::snapshot::PortFacts;
-use zsync_pipelines::spec::{HugePages, Idle, Port, Spec};
+use zsync_pipelines::spec::{HugePages, Idle, Port, Spec, StageSpec};
 use zsync_protocol::message::{self, Layout, ToDataplane, VERSION, WorkerPlan};
 use zsync_protocol::shm::{Access, Huge, Memory, map};
 use zsync_protocol::stats::{StatsLayout, WorkerStats};
 
 /// Bytes that Ethernet and two VLAN tags take of a frame besides the MTU's.
 const LINK_HEADERS: u32 = 14 + 2 * 4;
+
+/// The device by which punted packets reach the kernel.
+const PUNT: &str = "zsync-punt";
 
 /// Where control keeps things.
 #[derive(Clone, Debug)]
@@ -198,6 +201,7 @@ impl Installation {
                 return Err(error);
             }
         };
+        admit_own_sources(spec);
         let (uid, gid) = identity;
         let layout = Layout {
             frame_size: spec.engine.frame_size,
@@ -324,6 +328,7 @@ impl Installation {
                 open.spec = port.clone();
             }
         }
+        admit_own_sources(spec);
         Ok(())
     }
 
@@ -425,20 +430,31 @@ fn listen(path: &Path) -> Result<OwnedFd> {
 /// is turned off. Where it is on, loose checks are all that can be had, and they need an address on the device
 /// (`__fib_validate_source`, net/ipv4/fib_frontend.c): it gets the dummy address of RFC 7600.
 fn open_punt() -> Result<OwnedFd> {
-    const NAME: &str = "zsync-punt";
-    let tun = raw::open_tun(NAME).map_err(|errno| {
-        anyhow!("opening the TUN device {NAME} for packets to the kernel: {errno} (is /dev/net/tun there?)")
+    let tun = raw::open_tun(PUNT).map_err(|errno| {
+        anyhow!("opening the TUN device {PUNT} for packets to the kernel: {errno} (is /dev/net/tun there?)")
     })?;
     let strict = std::fs::read_to_string("/proc/sys/net/ipv4/conf/all/rp_filter")
         .is_ok_and(|value| value.trim() != "0");
     if strict {
-        raw::set_address(NAME, Ipv4Addr::new(192, 0, 0, 8))
-            .with_context(|| format!("giving {NAME} an address"))?;
+        raw::set_address(PUNT, Ipv4Addr::new(192, 0, 0, 8))
+            .with_context(|| format!("giving {PUNT} an address"))?;
     }
-    raw::set_up(NAME).with_context(|| format!("bringing {NAME} up"))?;
-    let sysctl = format!("/proc/sys/net/ipv4/conf/{NAME}/rp_filter");
+    raw::set_up(PUNT).with_context(|| format!("bringing {PUNT} up"))?;
+    let sysctl = format!("/proc/sys/net/ipv4/conf/{PUNT}/rp_filter");
     if let Err(error) = std::fs::write(&sysctl, if strict { "2" } else { "0" }) {
         tracing::warn!(%error, "could not set {sysctl}: the kernel may drop punted packets");
     }
     Ok(tun)
+}
+
+/// Lets the kernel take punted packets that come from an address of this host, if a `nat` stage gives them one: its first packet
+/// to a neighbour that is not known yet is the kernel's to forward, which otherwise drops it as a forgery
+/// (`fib_validate_source`, net/ipv4/fib_frontend.c; there is no such check for IPv6).
+fn admit_own_sources(spec: &Spec) {
+    let stages = spec.pipelines.iter().flat_map(|pipeline| &pipeline.stages);
+    let translates = stages.into_iter().any(|stage| matches!(stage.spec, StageSpec::Nat(_)));
+    let sysctl = format!("/proc/sys/net/ipv4/conf/{PUNT}/accept_local");
+    if let Err(error) = std::fs::write(&sysctl, if translates { "1" } else { "0" }) {
+        tracing::warn!(%error, "could not set {sysctl}: the kernel may drop translated packets");
+    }
 }

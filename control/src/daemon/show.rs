@@ -18,7 +18,8 @@ use std::time::Instant;
 use zsync_packet::flow::HashKey;
 use zsync_packet::verdict::DropReason;
 use zsync_pipelines::compile::Resources;
-use zsync_pipelines::spec::{Failover, Layer};
+use zsync_pipelines::plan::{Place, plan};
+use zsync_pipelines::spec::Failover;
 use zsync_pipelines::tables::fib::{self, FibWriter};
 use zsync_protocol::message::{ToDataplane, WorkerAudit};
 use zsync_protocol::stats::{self, PortCounter, StageCounter};
@@ -225,17 +226,16 @@ impl Daemon {
     /// The stages, in the order in which the compiler numbers them.
     fn stages(&self, published: &[stats::Counters]) -> Vec<StageRow> {
         let mut rows = Vec::new();
-        for pipeline in &self.config.spec.pipelines {
-            let parse = (pipeline.layer() == Layer::L3).then_some("parse");
-            let labels = parse.into_iter().chain(pipeline.stages.iter().map(|stage| stage.label.as_str()));
-            for label in labels {
+        let plan = plan(&self.config.spec, self.installation.layout.workers.len());
+        for (pipeline, places) in self.config.spec.pipelines.iter().zip(&plan) {
+            for Place { label, .. } in places {
                 let number = rows.len();
                 let sum = |counter: StageCounter| {
                     published.iter().filter_map(|c| c.stages.get(number)).map(|s| s[counter as usize]).sum()
                 };
                 rows.push(StageRow {
                     pipeline: pipeline.name.clone(),
-                    stage: label.to_owned(),
+                    stage: (*label).to_owned(),
                     packets: sum(StageCounter::Packets),
                     drops: sum(StageCounter::Drops),
                 });
@@ -381,7 +381,8 @@ impl Daemon {
             punted: sum(|c| c.punted),
             consumed: sum(|c| c.consumed),
             lost_in_crash: sum(|c| c.lost_in_crash),
-            exact: published.iter().map(stats::Counters::balance).sum::<i128>() == 0,
+            // Those that have come and not gone wait for their time.
+            exact: published.iter().map(stats::Counters::balance).sum::<i128>() == i128::from(total.held),
         };
         let exact = owned == frames && total.leaked == 0 && total.misplaced == 0;
         Answer::Ledger(Ledger { frames, workers, total, exact, rx_equals })

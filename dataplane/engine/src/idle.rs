@@ -68,16 +68,21 @@ impl Parker {
         self.shared.event.as_fd()
     }
 
-    /// Blocks until one of the `sockets` is readable or somebody wakes it, for [`LONGEST`] at most; unless `busy` sees something
-    /// to do after the intention to block is known.
-    pub fn park<'s>(&self, sockets: impl Iterator<Item = BorrowedFd<'s>>, busy: impl FnOnce() -> bool) {
+    /// Blocks until one of the `sockets` is readable or somebody wakes it, for `limit` ns at most, and never longer than
+    /// [`LONGEST`]; unless `busy` sees something to do after the intention to block is known.
+    pub fn park<'s>(
+        &self,
+        sockets: impl Iterator<Item = BorrowedFd<'s>>,
+        limit: u64,
+        busy: impl FnOnce() -> bool,
+    ) {
         self.shared.parked.store(true, Ordering::SeqCst);
         let mut signalled = false;
         if !busy() {
             let event = PollFd::new(&self.shared.event, PollFlags::IN);
             let sockets = sockets.map(|socket| PollFd::from_borrowed_fd(socket, PollFlags::IN));
             let mut awaited: Vec<PollFd<'_>> = std::iter::once(event).chain(sockets).collect();
-            let limit = Timespec { tv_sec: 0, tv_nsec: LONGEST as i64 };
+            let limit = Timespec { tv_sec: 0, tv_nsec: limit.min(LONGEST) as i64 };
             let _ = poll(&mut awaited, Some(&limit));
             // It may be the event of an earlier parking, whose waker wrote late.
             signalled = awaited.first().is_some_and(|event| !event.revents().is_empty());
@@ -102,17 +107,17 @@ mod tests {
         waker.wake();
         // Nobody was parked, so nothing was written.
         let start = Instant::now();
-        parker.park(iter::empty(), || false);
+        parker.park(iter::empty(), u64::MAX, || false);
         assert!(start.elapsed() >= Duration::from_nanos(LONGEST / 2));
         let start = Instant::now();
-        parker.park(iter::empty(), || {
+        parker.park(iter::empty(), LONGEST, || {
             waker.wake();
             false
         });
         assert!(start.elapsed() < Duration::from_nanos(LONGEST));
         let start = Instant::now();
-        parker.park(iter::empty(), || false);
+        parker.park(iter::empty(), LONGEST, || false);
         assert!(start.elapsed() >= Duration::from_nanos(LONGEST / 2), "the event was left over");
-        parker.park(iter::empty(), || true);
+        parker.park(iter::empty(), LONGEST, || true);
     }
 }

@@ -23,4 +23,5 @@ pub mod punt;
 pub mod replay;
 pub mod sandbox;
 pub mod setup;
+pub mod wheel;
 pub mod worker;

@@ -2,19 +2,21 @@
 //!
 //! ```text
 //!   ┌───────────────────────────── one pass, one clock read ─────────────────────────────┐
-//!   │ completions → rx burst (≤ 64 a queue) → pipelines → tx → packets from other workers │
-//!   │ → flush and wake-up → housekeeping, when it is due → idle?                           │
+//!   │ what was kept and is due → tx → completions → rx burst (≤ 64 a queue) → pipelines   │
+//!   │ → tx → packets from other workers → flush and wake-up → housekeeping, if due → idle? │
 //!   └──────────────────────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
 //! Owns: its queues' devices, its pool, its snapshot, its counters. Refuses nothing: every packet that cannot go on is
-//! counted by its reason, and its frame goes home. Keeps true, at every pass boundary: no frame is in its hands, and
-//! `rx + taken over = tx + Σ drops + punted + consumed + handed over`. A pass makes no allocation, takes no lock, and no
+//! counted by its reason, and its frame goes home. Keeps true, at every pass boundary: no frame is in its hands but those that
+//! wait in its wheel, and `rx + generated + taken over = tx + Σ drops + punted + consumed + handed over + waiting`. What waited is
+//! sent before anything is received, so that nothing overtakes it. A pass makes no allocation, takes no lock, and no
 //! system call but the devices' wake-ups and punts.
 
 use crate::exchange::{Answer, Handover, Mailbox, Order};
-use crate::idle::{Parker, SPIN};
+use crate::idle::{LONGEST, Parker, SPIN};
 use crate::punt::Punt;
+use crate::wheel::Wheel;
 use std::sync::Arc;
 use zsync_io::device::{Device, DeviceCounters};
 use zsync_packet::burst::{BURST, Burst, Packet};
@@ -31,6 +33,14 @@ pub const HOUSEKEEPING: u64 = 100_000;
 /// Most packets that leave by one queue between two calls of its device: those of a burst, those that stages made out of it,
 /// and as many that another worker sent.
 const LEAVING: usize = 2 * BURST + EXTRA;
+
+/// Most packets that may wait for their time in a worker, if it has frames for twice as many: the other half goes on
+/// receiving. A second of 3 Gbit/s in packets of 1,500 bytes.
+const WAITING: usize = 1 << 18;
+
+/// Most packets whose time has come that are sent in a pass. When there are more, nothing is received: a TX ring is emptied
+/// between passes, and who held so many is slow already.
+const RELEASED: usize = 4 * BURST;
 
 /// One queue of a port, and the device behind it.
 pub struct Queue<D> {
@@ -121,6 +131,23 @@ impl<D> Parts<D> {
         self.pool.free(packet.frame);
     }
 
+    /// Keeps a packet until it may leave by `output`; drops it when too many wait.
+    #[inline]
+    fn hold(
+        &mut self,
+        wheel: &mut Wheel,
+        counters: &mut Counters,
+        packet: Packet,
+        output: PortId,
+        now: u64,
+        delay: u32,
+    ) {
+        if let Err(packet) = wheel.hold(&self.pool, packet, output, now, u64::from(delay)) {
+            counters.drops[DropReason::ShapeFull as usize] += 1;
+            self.pool.free(packet.frame);
+        }
+    }
+
     /// Puts a packet on its way to another worker; drops it when too many wait there.
     fn hand_over(&mut self, counters: &mut Counters, worker: u8, packet: Packet, output: Option<PortId>) {
         let Self { pool, peers, .. } = self;
@@ -148,6 +175,7 @@ pub struct Worker<D> {
     parts: Parts<D>,
     burst: Burst,
     extra: Extra,
+    wheel: Wheel,
     snapshot: Box<Snapshot>,
     stages: [StageCount; MAX_STAGES],
     counters: Box<Counters>,
@@ -166,12 +194,16 @@ impl<D: Device> Worker<D> {
             count.drops = published[StageCounter::Drops as usize];
         }
         let mut counters = Box::new(counters);
+        // What waited in a dead predecessor's wheel: its frames are free again.
+        counters.lost_in_crash += u64::try_from(counters.balance()).unwrap_or(0);
         counters.ports_in_use = parts.outputs.len();
         counters.stages_in_use = MAX_STAGES;
         let burst = Burst::new(parts.pool.arena().clone());
+        let wheel = Wheel::new(WAITING.min(parts.pool.frames() as usize / 2));
         Self {
             burst,
             extra: Extra::new(),
+            wheel,
             snapshot,
             stages,
             counters,
@@ -222,8 +254,13 @@ impl<D: Device> Worker<D> {
             } else {
                 self.counters.polls_empty += 1;
                 let waits = self.parts.queues.iter().any(|queue| queue.device.unflushed());
-                if now.saturating_sub(idle_since) >= spin && !waits {
-                    now = self.park(parker, now, &clock);
+                // Blocking and waking up takes some time itself.
+                let limit = match self.wheel.next_time() {
+                    Some(due) => due.saturating_sub(now).saturating_sub(SPIN),
+                    None => LONGEST,
+                };
+                if now.saturating_sub(idle_since) >= spin && !waits && limit > 0 {
+                    now = self.park(parker, now, limit, &clock);
                     idle_since = if idle == Idle::Block { now } else { now.saturating_sub(SPIN / 2) };
                 }
             }
@@ -231,12 +268,12 @@ impl<D: Device> Worker<D> {
         self.parts.stats.set_state(WorkerState::Stopped);
     }
 
-    fn park(&mut self, parker: &Parker, now: u64, clock: &impl Fn() -> u64) -> u64 {
+    fn park(&mut self, parker: &Parker, now: u64, limit: u64, clock: &impl Fn() -> u64) -> u64 {
         self.publish(now);
         self.parts.stats.set_state(WorkerState::Parked);
         let Parts { mailbox, queues, .. } = &self.parts;
         let sockets = queues.iter().filter_map(|queue| queue.device.waitable());
-        parker.park(sockets, || !mailbox.handovers.is_empty() || !mailbox.orders.is_empty());
+        parker.park(sockets, limit, || !mailbox.handovers.is_empty() || !mailbox.orders.is_empty());
         self.parts.stats.set_state(WorkerState::Running);
         let woken = clock();
         self.counters.wakeups += 1;
@@ -249,15 +286,18 @@ impl<D: Device> Worker<D> {
     /// One pass. Returns how many packets and completions it dealt with.
     pub fn pass(&mut self, now: u64) -> usize {
         self.counters.passes += 1;
-        let mut work = 0;
+        let mut work = self.release(now);
         let mut received = 0;
+        let late = work >= RELEASED;
         for queue in 0..self.parts.queues.len() {
             work += self.parts.queues[queue].device.complete(&mut self.parts.pool);
-            if !self.draining {
+            if !self.draining && !late {
                 received += self.receive(queue, now);
             }
         }
-        received += self.take_over(now);
+        if !late {
+            received += self.take_over(now);
+        }
         for queue in &mut self.parts.queues {
             // With nothing received there will be no company for what waits.
             queue.device.flush(now, received == 0);
@@ -266,6 +306,28 @@ impl<D: Device> Worker<D> {
             self.housekeep(now);
         }
         work + received
+    }
+
+    /// Sends what was kept until now. Returns how many packets: [`RELEASED`] if there may be more.
+    #[inline]
+    fn release(&mut self, now: u64) -> usize {
+        if self.wheel.is_empty() {
+            return 0;
+        }
+        let mut count = 0;
+        while count < RELEASED
+            && let Some((packet, output)) = self.wheel.release(&self.parts.pool, now)
+        {
+            count += 1;
+            self.parts.carry_out(&mut self.counters, packet, Verdict::Transmit(output), 0, now);
+            if count % BURST == 0 {
+                self.transmit(now);
+            }
+        }
+        if count % BURST != 0 {
+            self.transmit(now);
+        }
+        count
     }
 
     /// A burst from one queue, through its pipelines, to where each packet goes.
@@ -296,10 +358,10 @@ impl<D: Device> Worker<D> {
     /// packets came from another worker, as their flows' owner.
     #[inline]
     fn dispatch(&mut self, now: u64, handed: bool) {
-        let Self { parts, burst, extra, counters, .. } = self;
+        let Self { parts, burst, extra, counters, wheel, .. } = self;
         // Often all go the same way.
         match burst.unanimous() {
-            Some(Verdict::Transmit(port)) => {
+            Some(Verdict::Transmit(port)) if !burst.is_delayed() => {
                 if let Output::Own(queue) = parts.output(port)
                     && let Some(queue) = parts.queues.get_mut(queue)
                 {
@@ -316,13 +378,21 @@ impl<D: Device> Worker<D> {
             // Two workers that each take the other for the owner would play ball.
             let verdict = match verdict {
                 Verdict::Worker(_) if handed => Verdict::Drop(DropReason::Undecided),
+                Verdict::Transmit(output) if facts.delay > 0 => {
+                    return parts.hold(wheel, counters, packet, output, now, facts.delay);
+                }
                 verdict => verdict,
             };
             parts.carry_out(counters, packet, verdict, facts.l3, now);
         });
-        for Spawned { packet, verdict, .. } in extra.drain() {
+        for Spawned { packet, verdict, delay } in extra.drain() {
             counters.generated += 1;
-            parts.carry_out(counters, packet, verdict, 0, now);
+            match verdict {
+                Verdict::Transmit(output) if delay > 0 => {
+                    parts.hold(wheel, counters, packet, output, now, delay);
+                }
+                verdict => parts.carry_out(counters, packet, verdict, 0, now),
+            }
         }
     }
 
@@ -440,7 +510,8 @@ impl<D: Device> Worker<D> {
             completion += arrived.completion;
         }
         let in_hand = self.parts.queues.iter().map(|q| q.leaving.len()).sum::<usize>() + self.burst.len();
-        Answer::Audited { audit: self.parts.pool.audit(in_hand as u32, 0), rx, completion }
+        let audit = self.parts.pool.audit(in_hand as u32, self.wheel.len() as u32);
+        Answer::Audited { audit, rx, completion }
     }
 
     /// Deals with what has been received, and receives no more. Then nothing new goes to other workers either.
@@ -456,9 +527,18 @@ impl<D: Device> Worker<D> {
         self.answer(Answer::Drained);
     }
 
-    /// Ends: what is waiting to leave leaves.
+    /// Ends: what is waiting to leave leaves, what waits for its time too, since no successor would know of it.
     fn stop(&mut self, now: u64) {
         while self.take_over(now) > 0 {}
+        let mut count = 0;
+        while let Some((packet, output)) = self.wheel.flush(&self.parts.pool) {
+            self.parts.carry_out(&mut self.counters, packet, Verdict::Transmit(output), 0, now);
+            count += 1;
+            if count % BURST == 0 {
+                self.transmit(now);
+            }
+        }
+        self.transmit(now);
         for queue in &mut self.parts.queues {
             // A full ring takes several wake-ups; one that the kernel does not take from is left to the successor.
             for _ in 0..64 {

@@ -23,6 +23,8 @@ pub struct Facts {
     pub state: FlowState,
     /// It goes against the direction of its flow's first packet.
     pub reply: bool,
+    /// It is now the answer to what it was, which goes no further; flow and key are still those of what it was.
+    pub answered: bool,
     /// Hash of the flow, the same for all its packets.
     pub hash: u32,
     /// The operator's mark: filters set it, later stages match it.

@@ -14,12 +14,14 @@
 //!       ▼                │   └──────────────────────▶ │ Remote │ ──────▶ Burst or Pool of that worker
 //!    ┌─────────────────────────────────┐               └────────┘
 //!    │ Fill: fill ring, kernel, RX ring│ take(Fill) ──▶ Burst
-//!    └─────────────────────────────────┘
+//!    └─────────────────────────────────┘        hold ┌──────┐ adopt
+//!                                Burst ────────────▶ │ Held │ ──────▶ Burst
+//!                                                    └──────┘
 //! ```
 //!
 //! Owns: the bytes of one worker's frames, and the marks of submissions in flight. Refuses: a frame that is not where
 //! the kernel says it comes from (counted as misplaced, never used). Keeps true: every frame has exactly one owner; a
-//! [`Frame`] exists for a number only while its byte says `Burst` or `Remote`.
+//! [`Frame`] exists for a number only while its byte says `Burst`, `Held` or `Remote`.
 //!
 //! **A submission is marked before it is made.** A ring's producer index and the owner bytes cannot be written in one
 //! instruction. So a device writes the descriptors, then the *mark* (the producer index to be), then the bytes, then the
@@ -49,7 +51,7 @@ pub enum Owner {
     Burst = 2,
     /// With the kernel to send: in the TX ring, inside the kernel, or in the completion ring.
     Tx = 3,
-    /// Kept by a stage.
+    /// Kept by the worker for later.
     Held = 4,
     /// On its way to this worker, from another.
     Remote = 5,

@@ -135,6 +135,11 @@ impl Pool {
         self.ledger.worker()
     }
 
+    /// Frames of its slice of the arena.
+    pub fn frames(&self) -> u32 {
+        self.home.end - self.home.start
+    }
+
     /// Free frames at hand.
     #[inline]
     pub fn available(&self) -> usize {
@@ -229,7 +234,14 @@ impl Pool {
         self.ledger.set_for(frame, Owner::Remote, worker);
     }
 
-    /// Takes a frame that was handed over to this worker.
+    /// Notes that a frame of the worker's is kept for later, until the worker [adopts](Self::adopt) it again. If it dies
+    /// before, [`Self::recover`] frees the frame.
+    #[inline]
+    pub fn hold(&self, frame: &Frame) {
+        self.ledger.set(frame, Owner::Held);
+    }
+
+    /// Takes a frame that was handed over to this worker, or that it had [put aside](Self::hold).
     #[inline]
     pub fn adopt(&self, frame: &Frame) {
         self.ledger.set(frame, Owner::Burst);

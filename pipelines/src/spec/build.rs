@@ -32,6 +32,7 @@ pub(crate) fn build(document: &Document, out: &mut Findings<'_>) -> Spec {
     let built: Vec<_> = document.entries("pipeline").map(|entry| pipelines.pipeline(entry, out)).collect();
     let places: Vec<_> = document.entries("pipeline").map(|entry| entry.name.span.clone()).collect();
     super::loops::refuse(&built, &places, out);
+    super::police::refuse_strangers(document, &built, out);
     pipelines.warn_of_unused(document, out);
     Spec { engine, control, ports, pipelines: built }
 }

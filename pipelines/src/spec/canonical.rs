@@ -6,6 +6,7 @@ use std::fmt::{Display, Write as _};
 
 use super::model::{Amount, Port, PortId, Spec, StageSpec, Steer, Workers};
 use super::quantity::show_duration;
+use super::{police, shape};
 
 /// A section's values by key, in the order of its keys.
 pub(crate) type Rows = Vec<(&'static str, Text)>;
@@ -131,6 +132,8 @@ fn stage_rows(spec: &Spec, stage: &StageSpec) -> Rows {
         StageSpec::Filter(filter) => {
             vec![("default", word(filter.default_word())), ("rules", Text::One(filter.rules_text(spec)))]
         }
+        StageSpec::Police(spec) => raw(police::rows(spec)),
+        StageSpec::Shape(spec) => raw(shape::rows(spec)),
         StageSpec::Route { table, by_mark } => {
             let entries: Vec<String> =
                 by_mark.iter().map(|(mark, table)| format!("{mark} = {table}")).collect();
@@ -139,15 +142,21 @@ fn stage_rows(spec: &Spec, stage: &StageSpec) -> Rows {
             vec![("table", one(table)), ("by-mark", Text::One(tables))]
         }
         StageSpec::Nat(nat) => nat.rows(spec),
+        StageSpec::Track(spec) => super::track::rows(spec),
         StageSpec::MacSwap | StageSpec::Drop | StageSpec::Punt => Vec::new(),
     }
+}
+
+/// Values that are TOML already.
+fn raw(rows: Vec<(&'static str, String)>) -> Rows {
+    rows.into_iter().map(|(key, value)| (key, Text::One(value))).collect()
 }
 
 pub(crate) fn port_name(spec: &Spec, id: PortId) -> String {
     quoted(spec.port_by_id(id).map_or("", |port| &port.name))
 }
 
-fn amount(amount: Amount) -> Text {
+pub(crate) fn amount(amount: Amount) -> Text {
     match amount {
         Amount::Auto => word("auto"),
         Amount::Exact(number) => one(number),

@@ -75,6 +75,19 @@ pub(crate) enum Text {
     Socket,
     /// Ports, from one to another.
     Ports,
+    /// A form of its own.
+    Form(&'static Form),
+}
+
+/// A form that a text may have, and that whoever reads it takes apart.
+#[derive(Debug)]
+pub(crate) struct Form {
+    /// What would be right, as an error says it.
+    pub(crate) expected: &'static str,
+    /// For the schema.
+    pub(crate) pattern: &'static str,
+    /// What is wrong with a text, going on after it; nothing when it is right.
+    pub(crate) problem: fn(&str) -> Option<String>,
 }
 
 impl Kind {
@@ -271,6 +284,10 @@ impl Text {
                 Ok(service) => Ok(Datum::Service(service)),
                 Err(error) => Err((format!("is not a service: {error}"), None)),
             },
+            Text::Form(form) => match (form.problem)(text) {
+                None => Ok(Datum::Text(text.to_owned())),
+                Some(problem) => Err((problem, None)),
+            },
             Text::Address => match text.parse::<IpAddr>() {
                 Ok(address) => Ok(Datum::Text(address.to_string())),
                 Err(_) => {
@@ -306,6 +323,7 @@ impl Text {
             Text::Prefix => "an IP prefix like \"192.0.2.0/24\" or \"2001:db8::/32\"",
             Text::Service => "a service like \"udp/53\" or \"tcp/443\"",
             Text::Phrase(what) => what,
+            Text::Form(form) => form.expected,
             Text::Address => "an IP address like \"192.0.2.1\" or \"2001:db8::1\"",
             Text::Hosts => "an IP address or a prefix, like \"192.0.2.1\" or \"2001:db8::/32\"",
             Text::Services => "services like \"tcp/443\" or \"udp/8000-8099\"",

@@ -43,9 +43,12 @@ mod model;
 mod names;
 mod nat;
 mod nearest;
+mod police;
 mod quantity;
 mod schema;
+mod shape;
 mod stage;
+mod track;
 
 use toml::de::DeTable;
 
@@ -59,8 +62,12 @@ pub use model::{
     StageSpec, Steer, Workers,
 };
 pub use nat::{Filtering, Forward, Masquerade, NatSpec, PairOfPrefixes, SourceNat};
-pub use quantity::{QuantityError, parse_duration, parse_size, show_duration};
+pub use police::{MeterSpec, PoliceSpec, TargetSpec};
+pub use quantity::{QuantityError, parse_duration, parse_rate, parse_size, show_duration, show_rate};
 pub use schema::json_schema;
+pub use shape::ShapeSpec;
+pub use stage::bare;
+pub use track::TrackSpec;
 
 use findings::Findings;
 

@@ -12,6 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use super::address::{Prefix, Service};
 use super::nat::NatSpec;
+use super::police::PoliceSpec;
+use super::shape::ShapeSpec;
+use crate::tables::meter::subject::Per;
 
 /// A whole configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -171,12 +174,18 @@ pub enum StageSpec {
     Filter(super::filter::FilterSpec),
     /// Translates addresses and ports.
     Nat(NatSpec),
+    /// Says which connection each packet belongs to.
+    Track(super::track::TrackSpec),
     /// Drops every packet.
     Drop,
     /// Gives every packet to the kernel.
     Punt,
     /// Lets source and destination MAC address change places.
     MacSwap,
+    /// Drops or marks what is beyond a rate.
+    Police(PoliceSpec),
+    /// Lets what is beyond a rate wait.
+    Shape(ShapeSpec),
 }
 
 impl StageSpec {
@@ -202,7 +211,46 @@ impl StageSpec {
     /// Whether it looks at the transport, so that packets must be parsed as far as that.
     #[must_use]
     pub fn is_deep(&self) -> bool {
-        !matches!(self, Self::Patch { .. } | Self::Route { .. } | Self::Drop | Self::Punt | Self::MacSwap)
+        match self {
+            Self::Patch { .. } | Self::Route { .. } | Self::Drop | Self::Punt | Self::MacSwap => false,
+            Self::Police(PoliceSpec { per, .. }) | Self::Shape(ShapeSpec { per, .. }) => *per != Per::All,
+            _ => true,
+        }
+    }
+
+    /// Whether it asks for the state of a packet's connection, so that `track` must stand ahead.
+    #[must_use]
+    pub fn wants_states(&self) -> bool {
+        match self {
+            Self::Nat(nat) => nat.needs_flows(),
+            Self::Filter(filter) => filter.rules.iter().any(|rule| rule.state != 0),
+            _ => false,
+        }
+    }
+
+    /// Whether it keeps something of flows, so that both directions of one must come to the same worker.
+    #[must_use]
+    pub fn keeps_flows(&self) -> bool {
+        self.is_track() || self.wants_states()
+    }
+
+    /// Whether it counts packets, so that each must come to it once: a packet that goes to its flow's owner runs through the
+    /// pipeline again.
+    #[must_use]
+    pub fn counts(&self) -> bool {
+        matches!(self, Self::Police(_) | Self::Shape(_))
+    }
+
+    /// Whether fragments must have the ports of their first one.
+    #[must_use]
+    pub fn wants_whole_packets(&self) -> bool {
+        self.is_deep()
+    }
+
+    /// Whether it tracks connections.
+    #[must_use]
+    pub fn is_track(&self) -> bool {
+        matches!(self, Self::Track(_))
     }
 }
 

@@ -89,6 +89,7 @@ impl Kind {
                 Text::Phrase(_) => json!({ "type": "string" }),
                 Text::Prefix => json!({ "type": "string", "pattern": "^[0-9a-fA-F:.]+/[0-9]{1,3}$" }),
                 Text::Service => json!({ "type": "string", "pattern": "^(tcp|udp)/[0-9]{1,5}$" }),
+                Text::Form(form) => json!({ "type": "string", "pattern": form.pattern }),
                 Text::Address => json!({ "type": "string", "pattern": "^[0-9a-fA-F:.]+$" }),
                 Text::Hosts => json!({ "type": "string", "pattern": "^[0-9a-fA-F:.]+(/[0-9]{1,3})?$" }),
                 Text::Services => {

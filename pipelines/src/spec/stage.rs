@@ -4,13 +4,18 @@
 //! [`canonical`](super::canonical).
 
 use super::datum::{Datum, Fields, Placed};
+use super::decode::defaults;
 use super::filter::{FILTER, filter};
 use super::findings::Findings;
 use super::keys::{Key, MAX_PORTS, Reach, Section};
 use super::kind::{Kind, Text};
 use super::model::{PortId, StageSpec};
-use super::names::Names;
+use super::names::{Names, PortNames};
 use super::nat::{NAT, nat};
+use super::police::{POLICE, police};
+use super::shape::{SHAPE, shape};
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 /// A kind of stage.
 pub(crate) struct StageKind {
@@ -55,6 +60,30 @@ pub(crate) static STAGES: &[StageKind] = &[
         build: |fields, _, _, _| route(fields),
     },
     StageKind {
+        name: "police",
+        section: Some(Section {
+            name: "police",
+            named: Some(MAX_TABLES),
+            keys: POLICE,
+            about: "Drops or marks what is beyond a rate.",
+        }),
+        bare: false,
+        decides: false,
+        build: |fields, path, _, out| StageSpec::Police(police(fields, path, out)),
+    },
+    StageKind {
+        name: "shape",
+        section: Some(Section {
+            name: "shape",
+            named: Some(MAX_TABLES),
+            keys: SHAPE,
+            about: "Lets what is beyond a rate wait.",
+        }),
+        bare: false,
+        decides: false,
+        build: |fields, path, _, out| StageSpec::Shape(shape(fields, path, out)),
+    },
+    StageKind {
         name: "nat",
         section: Some(Section {
             name: "nat",
@@ -79,6 +108,18 @@ pub(crate) static STAGES: &[StageKind] = &[
         build: filter,
     },
     StageKind {
+        name: "track",
+        section: Some(Section {
+            name: "track",
+            named: Some(MAX_TABLES),
+            keys: super::track::KEYS,
+            about: "Says which connection each packet belongs to, as nf_conntrack does; drops what belongs to none.",
+        }),
+        bare: true,
+        decides: false,
+        build: |fields, _, _, _| StageSpec::Track(super::track::build(fields)),
+    },
+    StageKind {
         name: "macswap",
         section: None,
         bare: true,
@@ -92,6 +133,20 @@ pub(crate) static STAGES: &[StageKind] = &[
 /// The kind of that name.
 pub(crate) fn stage_kind(name: &str) -> Option<&'static StageKind> {
     STAGES.iter().find(|kind| kind.name == name)
+}
+
+/// The stage of this kind with all settings at their defaults, if the kind may stand alone.
+#[must_use]
+pub fn bare(kind: &str) -> Option<&'static StageSpec> {
+    static BARE: LazyLock<BTreeMap<&'static str, StageSpec>> = LazyLock::new(|| {
+        let names =
+            Names { ports: PortNames::new(std::iter::empty()), sets: Vec::new(), pipelines: Vec::new() };
+        let build = |kind: &StageKind| {
+            (kind.build)(&defaults(kind.name), kind.name, &names, &mut Findings::new("", ""))
+        };
+        STAGES.iter().filter(|kind| kind.bare).map(|kind| (kind.name, build(kind))).collect()
+    });
+    BARE.get(kind)
 }
 
 const PATCH: &[Key] = &[Key {

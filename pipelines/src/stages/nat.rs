@@ -38,8 +38,8 @@ use crate::stage::{Cx, Stage};
 use crate::state::{State, StateSize};
 use crate::tables::fib::Fib;
 use crate::tables::flow::{FlowId, Flows, Shards};
-use crate::tables::nat::{NatLayout, PairError, Ports, Sweep, Translations};
-use owner::Owners;
+use crate::tables::nat::{NatLayout, PairError, Ports, Translations};
+pub use owner::Owners;
 use rules::{First, NatRules};
 
 /// Ports of a block by which workers share them out, where clients have no blocks.
@@ -53,7 +53,8 @@ pub struct Nat {
     /// This worker's flows and mappings: none before it is [assigned](Stage::assign) one.
     flows: Option<Flows>,
     state: Option<Translations>,
-    sweep: Sweep,
+    /// Whether it has begun to work on them.
+    started: bool,
 }
 
 /// Where all workers' flows and mappings are.
@@ -156,7 +157,7 @@ impl Nat {
                 return Err(NatError::NoState { bytes: layout(spec).bytes() });
             }
         }
-        Ok(Self { rules, memory, flows: None, state: None, sweep: Sweep::new(0) })
+        Ok(Self { rules, memory, flows: None, state: None, started: false })
     }
 
     /// Which worker's a packet is, for the front of the pipeline; nothing to ask where only prefixes are paired.
@@ -174,8 +175,9 @@ impl Nat {
     /// The first thing that a worker does with its memory.
     #[inline]
     fn start(&mut self) {
-        if let Some(state) = self.state.as_mut().filter(|state| !state.is_started()) {
+        if let Some(state) = self.state.as_ref().filter(|_| !self.started) {
             state.start();
+            self.started = true;
         }
     }
 
@@ -263,7 +265,7 @@ impl Nat {
 impl Stage for Nat {
     fn assign(&mut self, worker: usize) {
         (self.flows, self.state) = (self.memory.flows_of(worker), self.memory.mappings_of(worker));
-        self.sweep = Sweep::new(0);
+        self.started = false;
     }
 
     fn process(&mut self, burst: &mut Burst, cx: &mut Cx<'_>) {
@@ -301,8 +303,8 @@ impl Stage for Nat {
 
     fn tend(&mut self, now: u64) {
         self.start();
-        if let (Some(state), Some(flows)) = (&mut self.state, &self.flows) {
-            self.sweep.slice(state, flows, now, |address| self.rules.ours(address));
+        if let (Some(state), Some(flows)) = (&self.state, &self.flows) {
+            state.slice(flows, now, |address| self.rules.ours(address));
         }
     }
 }
@@ -321,7 +323,7 @@ fn has_ports(bytes: &[u8], facts: &Facts, key: &FlowKey) -> bool {
 }
 
 /// The key of the packet that an ICMP error quotes.
-fn quoted(bytes: &[u8], facts: &Facts) -> Option<FlowKey> {
+pub(crate) fn quoted(bytes: &[u8], facts: &Facts) -> Option<FlowKey> {
     let message = bytes.get(usize::from(facts.l4)..).filter(|_| facts.l4 != 0)?;
     let quoted = match (facts.version, facts.protocol) {
         (4, protocol::ICMP) => Icmp::parse(message).ok()?.quoted()?,

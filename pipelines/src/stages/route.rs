@@ -8,14 +8,19 @@
 
 use crate::snapshot::PortFacts;
 use crate::stage::{Allowance, Cx, Stage};
-use crate::stages::answer::{self, Answer};
+use crate::stages::answer::{self, Answer, Arrived};
 use crate::stages::fragment::fragment;
 use crate::tables::fib::{Adjacency, Fib, FibTables, Route as FibRoute};
+use crate::tables::flow::Shards;
 use std::net::IpAddr;
 use zsync_packet::burst::{BURST, Bits, Burst};
 use zsync_packet::flow::{FlowKey, HashKey};
-use zsync_packet::header::{EthernetMut, Ipv4, Ipv4Mut, Ipv6, Ipv6Mut, ethernet};
+use zsync_packet::header::{Ipv4, Ipv6};
 use zsync_packet::verdict::{DropReason, PortId, Verdict};
+
+mod rewrite;
+
+use rewrite::{Fit, Refusal, rewrite};
 
 /// Packets a second, per worker, that go to the kernel only to be answered with an ICMP error. The kernel itself sends
 /// no more than 1,000 a second by default (`icmp_msgs_per_sec`), so more would only cost the slow path.
@@ -30,12 +35,22 @@ pub struct Route {
     ports: Vec<PortFacts>,
     hash_key: HashKey,
     answers: Allowance,
+    arrived: Arrived,
 }
 
 impl Route {
     /// Routes by `fib`; `ports` by number; flows are spread over equal paths by their hash under `hash_key`.
     pub fn new(fib: Fib, ports: Vec<PortFacts>, hash_key: HashKey) -> Self {
-        Self { fib, by_mark: Vec::new(), ports, hash_key, answers: Allowance::per_second(ANSWERS) }
+        let answers = Allowance::per_second(ANSWERS);
+        Self { fib, by_mark: Vec::new(), ports, hash_key, answers, arrived: Arrived::default() }
+    }
+
+    /// For packets that a stage ahead may have translated, whose flows are in these tables: who sent them is told of them as
+    /// they came.
+    #[must_use]
+    pub fn behind(mut self, flows: Shards) -> Self {
+        self.arrived = Arrived::new(flows);
+        self
     }
 
     /// Routes packets that have one of these marks by the table beside it; a mark counts once.
@@ -49,9 +64,13 @@ impl Route {
 }
 
 impl Stage for Route {
+    fn assign(&mut self, worker: usize) {
+        self.arrived.assign(worker);
+    }
+
     fn process(&mut self, burst: &mut Burst, cx: &mut Cx<'_>) {
-        let Self { fib, by_mark, ports, hash_key, answers } = self;
-        let mut pass = Pass { ports, hash_key, answers };
+        let Self { fib, by_mark, ports, hash_key, answers, arrived } = self;
+        let mut pass = Pass { ports, hash_key, answers, arrived };
         if by_mark.is_empty() {
             pass.route(fib, burst.live(), burst, cx);
             return;
@@ -108,6 +127,7 @@ struct Pass<'a> {
     ports: &'a [PortFacts],
     hash_key: &'a HashKey,
     answers: &'a mut Allowance,
+    arrived: &'a Arrived,
 }
 
 impl Pass<'_> {
@@ -233,6 +253,9 @@ impl Pass<'_> {
         answer: Answer,
         cx: &mut Cx<'_>,
     ) -> Verdict {
+        if !self.arrived.restore(burst, i) {
+            return Verdict::Drop(reason);
+        }
         let version = burst.facts(i).version;
         let has_address =
             |port: &&PortFacts| if version == 4 { port.v4.is_some() } else { port.v6.is_some() };
@@ -270,86 +293,6 @@ fn prefix(address: IpAddr, len: u8) -> String {
         IpAddr::V6(address) => IpAddr::V6(cut(address.to_bits(), 128).into()),
     };
     format!("{network}/{len}")
-}
-
-/// Why a packet is not forwarded, and what its sender is told.
-enum Refusal {
-    /// An ICMP error.
-    Icmp(DropReason, Answer),
-    /// Nothing: the kernel forwards it, as its options say.
-    Kernel,
-    /// Nothing.
-    Silent(DropReason),
-}
-
-impl Refusal {
-    /// An `unreachable` route: no host there for IPv4 (`ip_error`, net/ipv4/route.c), no route for IPv6 (`ip6_pkt_discard`,
-    /// net/ipv6/route.c).
-    #[cold]
-    fn unreachable(version: u8) -> Self {
-        let answer = if version == 4 { Answer::HostUnreachable } else { Answer::NoRoute };
-        Self::Icmp(DropReason::Unreachable, answer)
-    }
-}
-
-/// How a packet leaves.
-enum Fit {
-    Whole,
-    /// It is longer than the output takes, and may be taken apart (RFC 1812 §5.2.6).
-    InParts,
-}
-
-/// Ages the packet and gives it its new Ethernet addresses. What is refused has not changed.
-#[inline]
-fn rewrite(burst: &mut Burst, i: usize, output: &PortFacts, mac: [u8; 6]) -> Result<Fit, Refusal> {
-    let facts = *burst.facts(i);
-    let bytes = burst.bytes_mut(i);
-    let l3 = usize::from(facts.l3);
-    let Some(packet) = bytes.get_mut(l3..) else { return Err(Refusal::Silent(DropReason::IpTruncated)) };
-    let fit = match facts.version {
-        4 => age_v4(packet, output)?,
-        _ => age_v6(packet, output)?,
-    };
-    let mut frame = EthernetMut::parse(bytes).map_err(|_| Refusal::Silent(DropReason::EthernetTruncated))?;
-    frame.set_destination(mac);
-    frame.set_source(output.mac);
-    Ok(fit)
-}
-
-const _: () = assert!(ethernet::HEADER_LEN == 14, "a punted packet is cut at l3, behind the Ethernet header");
-
-#[inline]
-fn age_v4(packet: &mut [u8], output: &PortFacts) -> Result<Fit, Refusal> {
-    let ip = Ipv4::parse(packet).map_err(|_| Refusal::Silent(DropReason::IpTruncated))?;
-    if ip.has_options() {
-        return Err(Refusal::Kernel);
-    }
-    if ip.ttl() <= 1 {
-        return Err(Refusal::Icmp(DropReason::TtlExpired, Answer::TimeExceeded));
-    }
-    let fits = u32::from(ip.total_len()) <= output.mtu;
-    if !fits && ip.dont_fragment() {
-        return Err(Refusal::Icmp(DropReason::TooBig, Answer::TooBig { mtu: output.mtu }));
-    }
-    if let Ok(mut ip) = Ipv4Mut::parse(packet) {
-        let _ = ip.decrement_ttl();
-    }
-    Ok(if fits { Fit::Whole } else { Fit::InParts })
-}
-
-#[inline]
-fn age_v6(packet: &mut [u8], output: &PortFacts) -> Result<Fit, Refusal> {
-    let ip = Ipv6::parse(packet).map_err(|_| Refusal::Silent(DropReason::IpTruncated))?;
-    if ip.hop_limit() <= 1 {
-        return Err(Refusal::Icmp(DropReason::TtlExpired, Answer::TimeExceeded));
-    }
-    if u32::from(ip.payload_len()) + 40 > output.mtu {
-        return Err(Refusal::Icmp(DropReason::TooBig, Answer::TooBig { mtu: output.mtu }));
-    }
-    if let Ok(mut ip) = Ipv6Mut::parse(packet) {
-        let _ = ip.decrement_hop_limit();
-    }
-    Ok(Fit::Whole)
 }
 
 #[cfg(test)]

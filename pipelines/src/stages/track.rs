@@ -11,13 +11,13 @@
 //! timeout nor, being weak, a lack of room.
 //!
 //! A new flow is there at once, not when its first packet has passed all stages, as in the kernel. Who runs the pipelines
-//! calls [`Track::settle`] after them: flows whose first packet a later stage has dropped are forgotten again.
+//! calls [`Stage::settle`] after them: flows whose first packet a later stage has dropped or answered are forgotten again.
 //!
 //! Whoever acts on a packet's flow later in the same burst asks [`Flows::is_it`] first: a packet behind it may have made an
 //! end of that flow.
 
 use crate::stage::{Cx, Stage};
-use crate::tables::flow::{FlowId, Flows};
+use crate::tables::flow::{FlowId, Flows, Shards};
 use zsync_packet::burst::{BURST, Burst, FlowState};
 use zsync_packet::verdict::{DropReason, Verdict};
 
@@ -40,52 +40,63 @@ const SWEEP: u32 = 32;
 /// See the module.
 #[derive(Clone, Debug)]
 pub struct Track {
-    flows: Flows,
+    /// The tables of all workers, and that of this one; none before it is known which worker this is.
+    shards: Option<Shards>,
+    flows: Option<Flows>,
     rules: Rules,
-    /// The table is as a writer has left it that was not killed.
-    recovered: bool,
+    worker: usize,
+    /// The table is as a writer leaves it that is not killed.
+    sound: bool,
     /// The flows that this burst began, and the packets that did; as many as counted.
     begun: [(u8, FlowId); BURST],
     count: usize,
 }
 
 impl Track {
+    /// Tracks by these rules in the table of the worker that it is [assigned](Stage::assign) to. Until then it tracks nothing.
+    pub fn new(shards: Shards, rules: Rules) -> Self {
+        Self { shards: Some(shards), flows: None, ..Self::over(None, rules) }
+    }
+
     /// Tracks by these rules in this table, of which it is the only writer, with the other stages of its worker.
-    pub fn new(flows: Flows, rules: Rules) -> Self {
-        Self { flows, rules, recovered: false, begun: [(0, FlowId(0)); BURST], count: 0 }
+    pub fn alone(flows: Flows, rules: Rules) -> Self {
+        Self::over(Some(flows), rules)
     }
 
-    /// The table.
-    pub fn flows(&self) -> &Flows {
-        &self.flows
+    fn over(flows: Option<Flows>, rules: Rules) -> Self {
+        let begun = [(0, FlowId(0)); BURST];
+        Self { shards: None, flows, rules, worker: 0, sound: false, begun, count: 0 }
     }
 
-    /// Forgets the flows that the last burst began, and whose first packet was dropped since. The burst still holds its
-    /// packets, and all of them are decided.
-    pub fn settle(&mut self, burst: &Burst) {
-        let count = std::mem::take(&mut self.count);
-        for &(i, id) in self.begun.iter().take(count) {
-            let i = usize::from(i);
-            let fresh = matches!(burst.verdict(i), Verdict::Drop(_)) && burst.facts(i).flow == id.fact();
-            if fresh && self.flows.is_it(id, burst.key(i)) == Some(false) {
-                self.flows.remove(id);
-            }
-        }
+    /// The table; none before it is known which worker this is.
+    pub fn flows(&self) -> Option<&Flows> {
+        self.flows.as_ref()
     }
 
+    /// Finishes what a process was killed in that had the table before.
+    #[cold]
     fn recover(&mut self) {
-        if !self.recovered {
-            self.flows.recover();
-            self.recovered = true;
+        self.sound = true;
+        // Once a process: after that it is sound, whatever configuration comes.
+        let first = self.shards.as_ref().is_none_or(|shards| shards.is_first(self.worker));
+        if let Some(flows) = self.flows.as_ref().filter(|_| first) {
+            flows.recover();
         }
     }
 }
 
 impl Stage for Track {
+    fn assign(&mut self, worker: usize) {
+        if let Some(shards) = &self.shards {
+            (self.flows, self.worker, self.sound) = (shards.worker(worker), worker, false);
+        }
+    }
+
     fn process(&mut self, burst: &mut Burst, cx: &mut Cx<'_>) {
-        self.recover();
-        self.count = 0;
-        let flows = &self.flows;
+        if !self.sound {
+            self.recover();
+        }
+        let Some(flows) = &self.flows else { return };
         let mut hashes = [0; BURST];
         let mut guesses = [None; BURST];
         // A packet that another pipeline's tracking has seen is not held against itself.
@@ -146,9 +157,30 @@ impl Stage for Track {
         }
     }
 
+    /// Forgets the flows that the last burst began, and whose first packet was dropped or answered since. The burst still holds its
+    /// packets, and all of them are decided.
+    fn settle(&mut self, burst: &Burst) {
+        let count = std::mem::take(&mut self.count);
+        let Some(flows) = &self.flows else { return };
+        for &(i, id) in self.begun.iter().take(count) {
+            let i = usize::from(i);
+            let (facts, key) = (burst.facts(i), burst.key(i));
+            let ended = matches!(burst.verdict(i), Verdict::Drop(_)) || facts.answered;
+            // It may have been translated meanwhile.
+            let is_it = || flows.is_it(id, key) == Some(false) || flows.reply_key(id).reversed() == *key;
+            if ended && facts.flow == id.fact() && is_it() {
+                flows.remove(id);
+            }
+        }
+    }
+
     fn tend(&mut self, now: u64) {
-        self.recover();
-        self.flows.sweep(SWEEP, now);
+        if !self.sound {
+            self.recover();
+        }
+        if let Some(flows) = &self.flows {
+            flows.sweep(SWEEP, now);
+        }
     }
 }
 

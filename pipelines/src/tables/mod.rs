@@ -6,5 +6,6 @@ pub mod classify;
 pub mod fib;
 pub mod flow;
 pub mod index;
+pub mod meter;
 pub mod nat;
 pub mod records;

@@ -99,6 +99,29 @@ fn a_successor_finds_what_the_dead_held_and_what_the_kernel_has() {
     assert!(heir.take(in_hand, Owner::Fill).is_err());
 }
 
+#[test]
+fn a_frame_that_is_put_aside_is_held_and_free_again_after_a_crash() {
+    let memory = Region::heap(64 * 2048);
+    let ledger = Region::heap(ledger_bytes(64));
+    // SAFETY: the first set of pools is forgotten before the second is opened.
+    let open = |takeover| unsafe {
+        Pool::open(memory.clone(), ledger.clone(), FrameSize::K2, 64, 1, takeover).unwrap().remove(0)
+    };
+    let mut dead = open(false);
+    let (kept, back) = (dead.alloc().unwrap(), dead.alloc().unwrap());
+    dead.hold(&kept);
+    dead.hold(&back);
+    assert_eq!(dead.audit(0, 2), Audit { pool: 62, held: 2, ..Audit::default() });
+    dead.adopt(&back);
+    assert_eq!(dead.audit(1, 1), Audit { pool: 62, burst: 1, held: 1, ..Audit::default() });
+    let _ = (kept.into_raw(), back.into_raw());
+    drop(dead);
+
+    let mut heir = open(true);
+    assert_eq!(Pool::recover(std::slice::from_mut(&mut heir)), [Recovered { freed: 2, with_kernel: 0 }]);
+    assert_eq!(heir.audit(0, 0), Audit { pool: 64, ..Audit::default() });
+}
+
 #[derive(Clone, Debug)]
 enum Op {
     Alloc(usize),

@@ -6,8 +6,8 @@ use crate::stage::Stage;
 use crate::stages::fixture::{IN, MAC_IN, Seen, on_v4, on_v6, ports, run_and_make, sample};
 use etherparse as theirs;
 use proptest::prelude::*;
-use zsync_packet::header::build::{self, TcpSpec};
-use zsync_packet::header::{VlanTag, corpus, ether_type};
+use zsync_packet::header::build::{self, Ipv4Spec, Ipv6Spec, TcpSpec};
+use zsync_packet::header::{Tcp, TcpFlags, VlanTag, corpus, ether_type};
 
 const ALL: [Answer; 8] = [
     Answer::TimeExceeded,
@@ -174,6 +174,7 @@ fn tags_go_back_as_they_came() {
         let expected = build::ethernet(corpus::MACS.0, MAC_IN, tags, ether_type::IPV4, &spec.packet(&quoted));
         assert_eq!(seen.bytes, expected);
         assert_eq!((seen.facts.l3, seen.facts.l4, seen.facts.protocol), (14 + 4 * n, 34 + 4 * n, 1));
+        assert!(seen.facts.answered);
     }
 }
 

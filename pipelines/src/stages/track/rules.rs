@@ -11,7 +11,7 @@ use zsync_packet::header::protocol;
 pub struct Rules {
     /// Of TCP.
     pub tcp: TcpRules,
-    /// How long flows live without a packet; those of TCP are in [`Rules::tcp`].
+    /// How long other flows live without a packet.
     pub timeouts: Timeouts,
     /// What new flows must keep within.
     pub limits: Limits,

@@ -1,4 +1,6 @@
 use super::*;
+use crate::snapshot::PortFacts;
+use crate::stages::answer;
 use crate::stages::fixture::{IN, Seen, on_v4, on_v6, ports, run};
 use crate::stages::parse::Parse;
 use crate::tables::flow::{FlowSpace, Limits, bit};
@@ -31,7 +33,7 @@ impl Edge {
     fn with(flows: u32, rules: Rules) -> Self {
         let space = FlowSpace { flows, translations: flows / 4 };
         let flows = Flows::open(Region::heap(space.bytes()), space, HashKey::from_seed(3)).unwrap();
-        Self { parse: Parse::new(ports(), true), track: Track::new(flows, rules), now: SECOND }
+        Self { parse: Parse::new(ports(), true), track: Track::alone(flows, rules), now: SECOND }
     }
 
     fn burst<P: AsRef<[u8]>>(&mut self, packets: &[P]) -> Vec<Seen> {
@@ -52,13 +54,17 @@ impl Edge {
         self.told(packet).0
     }
 
+    fn table(&self) -> &Flows {
+        self.track.flows().unwrap()
+    }
+
     fn flows(&self) -> u32 {
-        self.track.flows.counts().flows
+        self.table().counts().flows
     }
 
     /// Slices of the sweep, as many as go round the table.
     fn sweep(&mut self) {
-        for _ in 0..self.track.flows.space().flows.div_ceil(SWEEP) {
+        for _ in 0..self.table().space().flows.div_ceil(SWEEP) {
             self.track.tend(self.now);
         }
     }
@@ -149,7 +155,7 @@ fn packets_of_one_burst_see_each_others_effects() {
         assert!(seen.iter().all(|one| one.facts.flow == seen[0].facts.flow && one.verdict == Verdict::Next));
         assert!(seen.iter().all(|one| one.facts.hash == seen[0].facts.hash));
         assert_eq!(edge.flows(), 1);
-        let hot = edge.track.flows.hot(FlowId(seen[0].facts.flow - 1)).unwrap();
+        let hot = edge.table().hot(FlowId(seen[0].facts.flow - 1)).unwrap();
         assert_eq!(hot.bits() & (bit::REPLIED | bit::ASSURED | bit::COUNTED), bit::REPLIED | bit::ASSURED);
     }
 }
@@ -183,7 +189,7 @@ fn udp_is_new_until_answered_and_a_stream_after_two_seconds() {
     for ends in [V4, V6] {
         let mut edge = Edge::new();
         let (out, back) = (ends.udp(false), ends.udp(true));
-        let left = |edge: &Edge| (edge.track.flows.hot(FlowId(0)).unwrap().life() - edge.now) / SECOND;
+        let left = |edge: &Edge| (edge.table().hot(FlowId(0)).unwrap().life() - edge.now) / SECOND;
         assert_eq!(edge.told(&out), (FlowState::New, false, 1));
         edge.now += SECOND;
         assert_eq!(edge.told(&out), (FlowState::New, false, 1));
@@ -270,7 +276,7 @@ fn an_error_about_a_translated_flow_is_known_on_either_side_of_the_translation()
         ([192, 0, 2, 1].into(), 7777),
         protocol::UDP,
     );
-    edge.track.flows.translate(FlowId(0), &outside).unwrap();
+    edge.table().translate(FlowId(0), &outside).unwrap();
     let answer = {
         let ip = Ipv4Spec::new([10, 2, 0, 9].into(), [192, 0, 2, 1].into(), protocol::UDP);
         on_v4(&ip, &build::udp(ip.address_sum(), 80, 7777, b"data"))
@@ -313,7 +319,7 @@ fn a_closed_connection_between_the_same_ports_begins_anew() {
     {
         assert_eq!(edge.state(&packet), FlowState::Established);
     }
-    assert_eq!(edge.track.flows.counts().weak, 1, "it is closing");
+    assert_eq!(edge.table().counts().weak, 1, "it is closing");
     assert_eq!(edge.state(&V4.tcp(false, SYN, 90_000, 0)), FlowState::New);
     assert_eq!(edge.state(&V4.tcp(true, SYNACK, 70_000, 90_001)), FlowState::Established);
     assert_eq!(edge.flows(), 1);
@@ -330,7 +336,7 @@ fn flows_expire_when_they_are_looked_up_and_by_the_sweep() {
     edge.now += 1;
     assert_eq!(edge.told(&V4.udp(true)), (FlowState::New, false, 1), "the other way round");
     edge.sweep();
-    assert_eq!((edge.flows(), edge.track.flows.counts().expired), (1, 1));
+    assert_eq!((edge.flows(), edge.table().counts().expired), (1, 1));
 }
 
 #[test]
@@ -363,16 +369,16 @@ fn fragments_go_with_their_flow_and_begin_none_without_their_first() {
 fn a_mark_of_the_flow_is_its_packets_too() {
     let mut edge = Edge::new();
     edge.one(&V4.udp(false));
-    edge.track.flows.set_mark(FlowId(0), 99);
+    edge.table().set_mark(FlowId(0), 99);
     assert_eq!(edge.one(&V4.udp(true)).facts.mark, 99);
     edge.burst(&handshake(V6));
-    edge.track.flows.set_mark(FlowId(1), 98);
+    edge.table().set_mark(FlowId(1), 98);
     assert_eq!(edge.one(&V6.tcp(false, ACK, 101, 501)).facts.mark, 98);
     assert_eq!(edge.one(&V6.tcp(true, ACK, 501, 101)).facts.mark, 98);
 }
 
 #[test]
-fn a_flow_whose_first_packet_is_dropped_later_is_forgotten() {
+fn a_flow_whose_first_packet_is_dropped_or_answered_later_is_forgotten() {
     struct Settle<'a>(&'a mut Track, fn(&mut Burst));
     impl Stage for Settle<'_> {
         fn process(&mut self, burst: &mut Burst, cx: &mut Cx<'_>) {
@@ -382,11 +388,15 @@ fn a_flow_whose_first_packet_is_dropped_later_is_forgotten() {
         }
     }
     let mut edge = Edge::new();
-    let packets = [V4.udp(false), V6.udp(false), V6.udp(false)];
+    let packets = [V4.udp(false), V6.udp(false), V6.udp(false), V4.tcp(false, SYN, 100, 0)];
     let drop_first = |burst: &mut Burst| {
         burst.decide(0, Verdict::Drop(DropReason::Filtered));
         burst.decide(1, Verdict::Punt);
         burst.decide(2, Verdict::Drop(DropReason::Policed));
+        let (from, reason) = (PortFacts::default(), DropReason::Rejected);
+        let verdict = answer::reply(burst, 3, answer::Answer::Reset, &from, reason, &mut Cx::at(SECOND));
+        assert_eq!(verdict, Verdict::Transmit(IN));
+        burst.decide(3, verdict);
     };
     let mut settle = Settle(&mut edge.track, drop_first);
     run(&mut [&mut edge.parse, &mut settle], IN, &packets, SECOND);
@@ -448,7 +458,7 @@ fn under_flood(tcp: bool, limits: Limits) -> (Edge, u32) {
 #[test]
 fn in_a_syn_flood_established_connections_keep_their_packets() {
     let (edge, n) = under_flood(true, Limits { half_open: 100, per_source: 0 });
-    let counts = edge.track.flows.counts();
+    let counts = edge.table().counts();
     assert!(counts.half_open <= 100, "{counts:?}");
     assert!(counts.evicted_half_open > u64::from(n) / 2);
 }
@@ -456,7 +466,7 @@ fn in_a_syn_flood_established_connections_keep_their_packets() {
 #[test]
 fn in_a_udp_flood_from_made_up_sources_established_connections_keep_their_packets() {
     let (edge, _) = under_flood(false, Limits { half_open: 100, per_source: 0 });
-    let counts = edge.track.flows.counts();
+    let counts = edge.table().counts();
     assert_eq!(counts.flows, 1000);
     assert!(counts.evicted_weak > 10_000);
 }
@@ -466,7 +476,7 @@ fn a_successor_goes_on_where_the_predecessor_was_killed() {
     let mut edge = Edge::new();
     edge.burst(&handshake(V4));
     // Another stage over the same memory, as after a restart.
-    edge.track = Track::new(edge.track.flows.clone(), edge.track.rules);
+    edge.track = Track::alone(edge.table().clone(), edge.track.rules);
     assert_eq!(edge.told(&V4.tcp(true, ACK, 501, 101)), (FlowState::Established, true, 1));
 }
 
@@ -497,7 +507,7 @@ proptest! {
             edge.now += pass * SECOND / 4;
             let seen = edge.one(&packet);
             edge.track.tend(edge.now);
-            let flows = &edge.track.flows;
+            let flows = edge.table();
             if let Some(id) = FlowId::from_fact(seen.facts.flow)
                 && seen.facts.state != FlowState::Related
             {

@@ -24,6 +24,11 @@ impl Shards {
         Ok(shards)
     }
 
+    /// Whether the worker's table is as a process has left it that may have been killed: see [`State::is_first`].
+    pub fn is_first(&self, worker: usize) -> bool {
+        self.state.is_first(worker)
+    }
+
     /// A worker's table; `None` for a worker that has no part of the memory.
     pub fn worker(&self, worker: usize) -> Option<Flows> {
         self.open(worker).ok()

@@ -19,5 +19,4 @@ pub use peers::Peers;
 pub use pool::Pool;
 pub use ports::{Blocks, Ports, probes};
 pub use prefix::{PairError, PrefixPair, Range};
-pub use sweep::Sweep;
 pub use translations::{NatLayout, NoPort, Translations};

@@ -28,6 +28,16 @@ use super::ports::{Ports, probes};
 const VERSION: u64 = 1;
 /// Bytes of the header: a cache line.
 const HEADER: usize = 64;
+
+/// Words of the header; the first one is the layout.
+pub(super) mod word {
+    /// The number of the round.
+    pub const ROUND: usize = 1;
+    /// How far it is.
+    pub const PLACE: usize = 2;
+    /// When it began, in nanoseconds.
+    pub const BEGAN: usize = 3;
+}
 /// Ports that are tried for one mapping without blocks, as many as the kernel tries (`nf_nat_l4proto_unique_tuple`).
 const TRIES: u32 = 128;
 /// Addresses on which a block is looked for.
@@ -93,7 +103,6 @@ pub struct Translations {
     hash_key: HashKey,
     ports: Ports,
     blocks_per_client: usize,
-    round: u64,
 }
 
 impl Translations {
@@ -136,35 +145,33 @@ impl Translations {
             ports,
             blocks_per_client: usize::from(blocks_per_client),
             layout,
-            round: 0,
         })
     }
 
-    /// Takes the memory over, as its only writer, and begins a round: before the first mapping is made.
-    pub fn start(&mut self) {
-        if let Some([layout, ..]) = self.region.u64s(0, 2) {
+    /// Takes the memory over, as its only writer: before the first mapping is made.
+    pub fn start(&self) {
+        if let Some([layout, round]) = self.region.u64s(0, 2) {
             layout.store(self.layout.word(), Relaxed);
+            round.store(round.load(Relaxed).max(1), Relaxed);
         }
-        self.begin();
     }
 
-    /// Whether it was started.
+    /// The round that is under way, whoever of those who share the memory goes on with it.
     #[inline]
-    pub fn is_started(&self) -> bool {
-        self.round != 0
-    }
-
-    /// The round that is under way.
     pub fn round(&self) -> u64 {
-        self.round
+        self.header(word::ROUND).map_or(0, |round| round.load(Relaxed))
     }
 
     /// Begins another round: what is held from now on is held in it.
-    pub(super) fn begin(&mut self) {
-        if let Some(word) = self.region.u64s(8, 1).and_then(<[AtomicU64]>::first) {
-            word.store(word.load(Relaxed) + 1, Relaxed);
-            self.round = word.load(Relaxed);
+    pub(super) fn begin(&self) {
+        if let Some(round) = self.header(word::ROUND) {
+            round.store(round.load(Relaxed) + 1, Relaxed);
         }
+    }
+
+    #[inline]
+    pub(super) fn header(&self, word: usize) -> Option<&AtomicU64> {
+        self.region.u64s(word * 8, 1)?.first()
     }
 
     /// The external end of `internal` at an address of `pool`: the one that it has, or a new one from `now` (nanoseconds) on,
@@ -180,7 +187,7 @@ impl Translations {
         reserved: impl Fn(&Endpoint) -> bool,
     ) -> Result<Endpoint, NoPort> {
         if let Some(mapping) = self.mappings.find_internal(internal, |address| pool.contains(address)) {
-            self.mappings.hold(mapping.number, self.round);
+            self.mappings.hold(mapping.number, self.round());
             return Ok(mapping.external);
         }
         let free =
@@ -190,7 +197,7 @@ impl Translations {
             Some(blocks) => self.choose_in_blocks(blocks, internal, pool, now, free),
         };
         let external = external.ok_or(NoPort)?;
-        self.mappings.insert(*internal, external, self.round, now).map(|_| external).ok_or(NoPort)
+        self.mappings.insert(*internal, external, self.round(), now).map(|_| external).ok_or(NoPort)
     }
 
     /// A free end of the one address that this client has.
@@ -237,7 +244,7 @@ impl Translations {
         let end = |block: &Block, port: u16| Endpoint::new(block.external.address(), port, protocol);
         let wanted = self.ports.block(port);
         let use_of = |block: &Block, external: Endpoint| {
-            blocks.hold(block.number, self.round);
+            blocks.hold(block.number, self.round());
             external
         };
         // The same port, then one of the same kind and parity in a block that the client has.
@@ -250,7 +257,7 @@ impl Translations {
         let size = u32::from(self.ports.size());
         let start = (internal.hash(&self.hash_key) >> 32) as u32;
         let search = |block: &Block| {
-            if blocks.is_full(block.number, protocol, self.round) {
+            if blocks.is_full(block.number, protocol, self.round()) {
                 return None;
             }
             let first = u32::from(block.block) * size;
@@ -260,7 +267,7 @@ impl Translations {
                     .find(|external| external.port() != 0 && free(external))
             });
             if found.is_none() {
-                blocks.set_full(block.number, protocol, self.round);
+                blocks.set_full(block.number, protocol, self.round());
             }
             found.map(|external| use_of(block, external))
         };
@@ -303,7 +310,7 @@ impl Translations {
             }
             // First the log: after a kill in between it has an event too many, and none too few.
             self.log(now, client.address(), address, block, true);
-            blocks.insert(client, &external, block, self.round, now)
+            blocks.insert(client, &external, block, self.round(), now)
         };
         let at = |address: IpAddr| {
             let preferred = Some(wanted).filter(|block| like.contains(*block));
@@ -327,7 +334,7 @@ impl Translations {
     #[inline]
     pub fn internal(&self, external: &Endpoint) -> Option<Endpoint> {
         let mapping = self.mappings.find_external(external)?;
-        self.mappings.hold(mapping.number, self.round);
+        self.mappings.hold(mapping.number, self.round());
         Some(mapping.internal)
     }
 
@@ -342,9 +349,9 @@ impl Translations {
                 continue;
             }
             if let Some(mapping) = self.mappings.find_external(&external).filter(|m| m.internal == internal) {
-                self.mappings.hold(mapping.number, self.round);
+                self.mappings.hold(mapping.number, self.round());
                 if let Some(peers) = &self.peers {
-                    peers.hold(&external, &remote, self.round);
+                    peers.hold(&external, &remote, self.round());
                 }
             }
         }
@@ -354,12 +361,12 @@ impl Translations {
     pub(super) fn review_mapping(&self, number: u32, ours: impl Fn(IpAddr) -> bool) {
         let held = self.mappings.held(number);
         let Some(mapping) = self.mappings.at(number) else { return };
-        if held < self.round || !ours(mapping.external.address()) {
+        if held < self.round() || !ours(mapping.external.address()) {
             self.mappings.free(number);
         } else if let Some(blocks) = &self.blocks
             && let Some(block) = blocks.holder(&mapping.external, self.ports.block(mapping.external.port()))
         {
-            blocks.hold(block.number, self.round);
+            blocks.hold(block.number, self.round());
         }
     }
 
@@ -367,7 +374,7 @@ impl Translations {
     pub(super) fn review_block(&self, number: u32, now: u64) {
         let Some(blocks) = &self.blocks else { return };
         let held = blocks.held(number);
-        if held < self.round
+        if held < self.round()
             && let Some(block) = blocks.at(number)
         {
             self.log(now, block.client.address(), block.external.address(), block.block, false);
@@ -378,7 +385,7 @@ impl Translations {
     /// Forgets a pair unless it was held in this round.
     pub(super) fn review_peer(&self, number: u32) {
         if let Some(peers) = &self.peers {
-            peers.expire(number, self.round);
+            peers.expire(number, self.round());
         }
     }
 }

@@ -219,10 +219,7 @@ fn both_directions_have_one_owner_and_clients_are_spread() {
         let memory = Region::heap(layout(&spec).bytes());
         let state =
             Translations::open(&memory, layout(&spec), ports(&spec, (owner, workers)), 2, hash_key.clone());
-        let state = state.map(|mut state| {
-            state.start();
-            state
-        });
+        state.as_ref().unwrap().start();
         let rules = rules(&edge.own);
         let first = First { key: &inside.to(&server), input: LAN, has_ports: true, now: 0 };
         let out = rules.decide(&first, state.as_ref()).unwrap().unwrap();

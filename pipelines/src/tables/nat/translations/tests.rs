@@ -34,8 +34,7 @@ impl Memory {
 
     fn open(&self) -> Translations {
         let key = HashKey::from_seed(KEY);
-        let mut nat =
-            Translations::open(&self.region, self.layout, self.ports, self.per_client, key).unwrap();
+        let nat = Translations::open(&self.region, self.layout, self.ports, self.per_client, key).unwrap();
         nat.start();
         nat
     }
@@ -111,7 +110,7 @@ fn reserved_ports_are_given_to_nobody() {
 #[test]
 fn blocks_are_given_logged_limited_and_taken_back() {
     let memory = blocked(64, 2, 1024..=2047);
-    let mut nat = memory.open();
+    let nat = memory.open();
     let outside = pool("203.0.113.1/32");
     let mut ports = BTreeSet::new();
     for n in 0..128 {
@@ -164,6 +163,7 @@ fn an_address_that_is_no_longer_ours_loses_its_mappings() {
 fn memory_of_another_layout_is_refused() {
     let memory = plain(64);
     drop(memory.open());
+    memory.open().start();
     let open = |layout: NatLayout| {
         Translations::open(&memory.region, layout, memory.ports, 0, HashKey::from_seed(KEY))
     };
@@ -203,7 +203,7 @@ struct Model {
 }
 
 impl Model {
-    fn round(&self, nat: &mut Translations, stop: Option<u32>) {
+    fn round(&self, nat: &Translations, stop: Option<u32>) {
         let originals = self.flows.iter();
         let stop = stop.unwrap_or(u32::MAX);
         let mut steps = 0;
@@ -272,9 +272,9 @@ proptest! {
                     model.flows.remove(&key);
                 }
                 Step::Close(_) => {}
-                Step::Round => model.round(&mut nat, None),
+                Step::Round => model.round(&nat, None),
                 Step::Kill(after) => {
-                    model.round(&mut nat, Some(after));
+                    model.round(&nat, Some(after));
                     nat = memory.open();
                 }
             }
@@ -290,7 +290,7 @@ proptest! {
         }
         // When all is closed, nothing is left.
         model.flows.clear();
-        model.round(&mut nat, None);
+        model.round(&nat, None);
         prop_assert_eq!(nat.mappings.len(), 0);
         prop_assert_eq!(nat.blocks.as_ref().map_or(0, ClientBlocks::len), 0);
     }

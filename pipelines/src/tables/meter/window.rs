@@ -1,0 +1,146 @@
+//! A limit in any window of time, by counts of its parts. [`Window::WORDS`] words of state.
+//!
+//! The window is cut into seven parts; a word counts what passed in one of them, and names it. What passes now may be as
+//! much as the limit leaves of the last seven whole parts and the current one: so no window of that length, wherever it
+//! begins, ever has more than the limit. Who never sends more than the limit in 8/7 of the window always passes.
+//!
+//! A clock that goes back by less than [`SKEW`] finds its counts still counted; one that goes back further finds a fresh
+//! state.
+//!
+//! **Several writers** count first and look then (sequentially consistent), and take back what was too much: two that come
+//! at once may both be refused, never both be let in beyond the limit.
+
+use super::{SKEW, Writers};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+
+/// See the module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    limit: u64,
+    /// Nanoseconds.
+    part: u64,
+    overhead: u32,
+    packets: bool,
+}
+
+/// Bits of a word that count; the others name the part.
+const COUNT: u32 = 40;
+const COUNTS: u64 = (1 << COUNT) - 1;
+const NAMES: u64 = (1 << (64 - COUNT)) - 1;
+
+/// What a limit counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Limit {
+    /// Bytes, of whole packets.
+    Bytes(u64),
+    /// Packets.
+    Packets(u64),
+}
+
+impl Window {
+    /// Words of its state: the parts of the window, and the current one.
+    pub const WORDS: usize = 8;
+    const PARTS: u64 = Self::WORDS as u64 - 1;
+
+    /// At most `limit` in any `length` nanoseconds; `overhead` bytes more for each packet. None for a limit beyond 2⁴⁰ − 1,
+    /// or a window below 10 ms or beyond an hour.
+    #[must_use]
+    pub fn new(limit: Limit, length: u64, overhead: u32) -> Option<Self> {
+        let (limit, packets) = match limit {
+            Limit::Bytes(bytes) => (bytes, false),
+            Limit::Packets(packets) => (packets, true),
+        };
+        let fits = limit <= COUNTS && (10_000_000..=3_600_000_000_000).contains(&length);
+        fits.then(|| Self { limit, part: length.div_ceil(Self::PARTS), overhead, packets })
+    }
+
+    /// What counts of `packets` packets that have `bytes` bytes together.
+    #[inline]
+    #[must_use]
+    pub fn units(&self, packets: u64, bytes: u64) -> u64 {
+        if self.packets { packets } else { bytes + packets * u64::from(self.overhead) }
+    }
+
+    /// Takes `units` at `now` (ns) if the window has room for them.
+    #[inline]
+    pub fn take(&self, state: &[AtomicU64; Self::WORDS], now: u64, units: u64, writers: Writers) -> bool {
+        // The name 0 is that of fresh memory.
+        let part = now / self.part + 1;
+        let Some(current) = state.get((part % Self::WORDS as u64) as usize) else { return false };
+        if units > self.limit || self.passed(state, part) + units > self.limit {
+            return false;
+        }
+        let mut into = 0;
+        writers.update(current, |old| {
+            // Another worker's clock may be ahead by a window or more: its counts stay, and ours join them.
+            into = if self.is_ahead(old, part) { old >> COUNT } else { name(part) };
+            let counted = if old >> COUNT == into { old & COUNTS } else { 0 };
+            Some(into << COUNT | (counted + units).min(COUNTS))
+        });
+        if writers == Writers::One || self.passed(state, part) <= self.limit {
+            return true;
+        }
+        // Unless the word has gone on to another part meanwhile: then the count has gone with it.
+        writers.update(current, |old| (old >> COUNT == into).then(|| old - (old & COUNTS).min(units)));
+        false
+    }
+
+    /// Whether no count of a state matters any more at `now`.
+    #[inline]
+    #[must_use]
+    pub fn is_idle(&self, state: &[AtomicU64; Self::WORDS], now: u64) -> bool {
+        state.iter().all(|word| self.is_past(word.load(Relaxed), now))
+    }
+
+    /// Whether a count says nothing any more at `now`: it may be made 0.
+    #[inline]
+    #[must_use]
+    pub fn is_past(&self, word: u64, now: u64) -> bool {
+        !self.counts(word, now / self.part + 1)
+    }
+
+    /// Adds a second count of the same place to the first: that of the later part stays, with both if they are of one part.
+    pub(super) fn fold(&self, second: u64, first: &AtomicU64, now: u64) {
+        if self.is_past(second, now) {
+            return;
+        }
+        Writers::Many.update(first, |old| {
+            if self.is_past(old, now) {
+                return Some(second);
+            }
+            if old >> COUNT != second >> COUNT {
+                return None;
+            }
+            Some(second >> COUNT << COUNT | ((old & COUNTS) + (second & COUNTS)).min(COUNTS))
+        });
+    }
+
+    #[inline]
+    fn passed(&self, state: &[AtomicU64; Self::WORDS], part: u64) -> u64 {
+        let words = state.iter().map(|word| word.load(SeqCst));
+        words.filter(|&word| self.counts(word, part)).map(|word| word & COUNTS).sum()
+    }
+
+    /// Whether a word is of this part, one of the seven before it, or one that another worker's clock has reached.
+    #[inline]
+    fn counts(&self, word: u64, part: u64) -> bool {
+        let age = name(part).wrapping_sub(word >> COUNT) & NAMES;
+        word != 0 && (age <= Self::PARTS || self.is_ahead(word, part))
+    }
+
+    /// Whether a word is of a later part, by no more than clocks differ.
+    #[inline]
+    fn is_ahead(&self, word: u64, part: u64) -> bool {
+        let ahead = (word >> COUNT).wrapping_sub(name(part)) & NAMES;
+        word != 0 && ahead != 0 && ahead <= SKEW / self.part + Self::PARTS
+    }
+}
+
+#[inline]
+fn name(part: u64) -> u64 {
+    part & NAMES
+}
+
+#[cfg(test)]
+mod tests;
