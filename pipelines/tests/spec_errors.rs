@@ -237,7 +237,7 @@ input = []
   |
 1 | [pipelin.x]
   |  ^^^^^^^
-  = expected: one of [engine], [control], [port.NAME], [pipeline.NAME], [set.NAME], [patch.NAME], [route.NAME], [nat.NAME], [filter.NAME]
+  = expected: one of [engine], [control], [port.NAME], [pipeline.NAME], [set.NAME], [patch.NAME], [route.NAME], [police.NAME], [shape.NAME], [nat.NAME], [filter.NAME], [track.NAME]
   = help: did you mean `pipeline`?
 
 1 error
@@ -1169,7 +1169,7 @@ stages = ["wash.x"]
   |
 7 | stages = ["rout.main"]
   |           ^^^^^^^^^^^
-  = expected: a stage whose kind is one of `patch`, `route`, `nat`, `filter`, `macswap`, `drop`, `punt`
+  = expected: a stage whose kind is one of `patch`, `route`, `police`, `shape`, `nat`, `filter`, `track`, `macswap`, `drop`, `punt`
   = help: did you mean "route.main"?
 
 error: there is no stage "wash.x"
@@ -1177,7 +1177,7 @@ error: there is no stage "wash.x"
    |
 10 | stages = ["wash.x"]
    |           ^^^^^^^^
-   = expected: a stage whose kind is one of `patch`, `route`, `nat`, `filter`, `macswap`, `drop`, `punt`
+   = expected: a stage whose kind is one of `patch`, `route`, `police`, `shape`, `nat`, `filter`, `track`, `macswap`, `drop`, `punt`
 
 2 errors
 "#,

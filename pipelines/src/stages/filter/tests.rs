@@ -2,7 +2,8 @@ use super::*;
 use crate::spec::{FilterAction, FilterAddresses, FilterRule, FilterSet, FilterSpec, Prefix};
 use crate::stages::fixture::{self, Seen as After, on_v4, on_v6};
 use crate::stages::parse::Parse;
-use zsync_packet::header::build::{Ipv4Spec, Ipv6Spec};
+use zsync_packet::header::TcpFlags;
+use zsync_packet::header::build::{Ipv4Spec, Ipv6Spec, TcpSpec};
 use zsync_packet::verdict::PipelineId;
 
 fn spec(rules: Vec<FilterRule>) -> FilterSpec {
@@ -210,13 +211,12 @@ fn sets_flags_and_types_are_seen_in_the_packet() {
 fn a_refused_connection_is_told_so() {
     let reject = FilterRule { action: Some(FilterAction::Reject), ..FilterRule::default() };
     let mut stage = stage(&spec(vec![reject]));
-    let mut segment = vec![0; 20];
-    (segment[12], segment[13]) = (5 << 4, 0x02);
     let ends = ("2001:db8::1".parse().unwrap(), "2001:db8::2".parse().unwrap());
-    let packets = [
-        on_v4(&Ipv4Spec::new([10, 0, 0, 1].into(), [10, 0, 0, 2].into(), 6), &segment),
-        on_v6(&Ipv6Spec::new(ends.0, ends.1, 6), &segment),
-    ];
+    let v4 = Ipv4Spec::new([10, 0, 0, 1].into(), [10, 0, 0, 2].into(), 6);
+    let v6 = Ipv6Spec::new(ends.0, ends.1, 6);
+    let syn = TcpSpec::new(4000, 80, TcpFlags::SYN);
+    let packets =
+        [on_v4(&v4, &syn.segment(v4.address_sum(), &[])), on_v6(&v6, &syn.segment(v6.address_sum(), &[]))];
     for (after, l4) in run(&mut stage, &packets).iter().zip([34, 54]) {
         assert_eq!(after.verdict, Verdict::Transmit(fixture::IN));
         assert_eq!(after.bytes[l4 + 13] & 0x04, 0x04, "a reset");
