@@ -9,6 +9,7 @@ use crate::spec::{NatSpec, Spec, StageSpec, TrackSpec};
 use crate::stages::decap::Decap;
 use crate::stages::decide::Decide;
 use crate::stages::encap::Encap;
+use crate::stages::filter::{Compiled, Filter};
 use crate::stages::macswap::MacSwap;
 use crate::stages::mirror::Mirror;
 use crate::stages::nat::{Nat, NatError, NatResources};
@@ -20,11 +21,13 @@ use crate::stages::route::Route;
 use crate::stages::track::Track;
 use crate::stages::vlan::Vlan;
 use crate::state::{self, State};
+use crate::tables::classify::ClassifyError;
 use crate::tables::fib::Fib;
 use crate::tables::flow::{OpenError, Shards};
 use crate::vlans::Vlans;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use zsync_packet::flow::{FlowKey, HashKey};
 use zsync_packet::region::Region;
 use zsync_packet::verdict::{PipelineId, PortId};
@@ -95,6 +98,16 @@ pub enum CompileError {
         pipeline: String,
         /// The stage's label.
         stage: String,
+    },
+    /// The rules of a `filter` stage need too much memory.
+    #[error("pipeline {pipeline}, stage {stage}: {error}")]
+    Filter {
+        /// The pipeline's name.
+        pipeline: String,
+        /// The stage's label.
+        stage: String,
+        /// What there is no room for.
+        error: ClassifyError,
     },
     /// More stages than there are counters.
     #[error("{stages} stages over all pipelines: at most {MAX_STAGES} can be counted")]
@@ -232,6 +245,15 @@ impl Compiler<'_> {
                     tracked.or(self.only).map(|(label, track)| self.flows(label, track)).transpose()?;
                 let route = flows.into_iter().fold(route, Route::behind);
                 AnyStage::Route(route.by_mark(marked))
+            }
+            StageSpec::Filter(filter) => {
+                let compiled = Compiled::new(filter).map_err(|error| CompileError::Filter {
+                    pipeline: pipeline.to_owned(),
+                    stage: label.to_owned(),
+                    error,
+                })?;
+                let state = with.states.get(label).cloned();
+                AnyStage::Filter(Filter::new(Arc::new(compiled), state, with.ports.clone()))
             }
             StageSpec::Nat(nat) => AnyStage::Nat(self.nat(label, nat, tracked)?),
             StageSpec::Track(track) => {

@@ -7,6 +7,7 @@ use crate::stage::{Cx, Stage};
 use crate::stages::decap::Decap;
 use crate::stages::decide::Decide;
 use crate::stages::encap::Encap;
+use crate::stages::filter::Filter;
 use crate::stages::macswap::MacSwap;
 use crate::stages::mirror::Mirror;
 use crate::stages::nat::Nat;
@@ -72,6 +73,8 @@ pub enum AnyStage {
     Vlan(Vlan),
     /// Copies.
     Mirror(Mirror),
+    /// Rules decide which packets go on.
+    Filter(Filter),
     /// The same verdict for all.
     Decide(Decide),
     /// Drops or marks what is beyond a rate.
@@ -96,6 +99,7 @@ macro_rules! each {
             AnyStage::Decap($stage) => $call,
             AnyStage::Vlan($stage) => $call,
             AnyStage::Mirror($stage) => $call,
+            AnyStage::Filter($stage) => $call,
             AnyStage::Decide($stage) => $call,
             AnyStage::Police($stage) => $call,
             AnyStage::Shape($stage) => $call,

@@ -146,6 +146,7 @@ pub fn needs(spec: &Spec, workers: usize) -> BTreeMap<String, StateSize> {
 /// What a stage keeps; nothing, for most.
 pub fn size(stage: &StageSpec, workers: usize) -> Option<StateSize> {
     match stage {
+        StageSpec::Filter(_) => Some(crate::stages::filter::state_size()),
         StageSpec::Nat(nat) => crate::stages::nat::size(nat),
         StageSpec::Track(spec) => Some(StateSize { shared: 0, each: spec.space(workers).bytes() }),
         StageSpec::Patch { .. }

@@ -1257,7 +1257,7 @@ input = ["wan"]
 stages = ["rout.main"]
 [pipeline.q]
 input = ["lan"]
-stages = ["filter.x"]
+stages = ["wash.x"]
 [route.main]
 "#,
         r#"error: there is no stage "rout.main"
@@ -1268,11 +1268,11 @@ stages = ["filter.x"]
   = expected: a stage whose kind is one of {kinds}
   = help: did you mean "route.main"?
 
-error: there is no stage "filter.x"
+error: there is no stage "wash.x"
   --> r.toml:10:11
    |
-10 | stages = ["filter.x"]
-   |           ^^^^^^^^^^
+10 | stages = ["wash.x"]
+   |           ^^^^^^^^
    = expected: a stage whose kind is one of {kinds}
 
 2 errors

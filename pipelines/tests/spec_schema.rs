@@ -35,7 +35,7 @@ vlans = { guest = 100 }
 netdev = "eth2"
 [pipeline.p]
 input = ["a"]
-stages = ["mirror.m", "vlan.v", "reassemble.s", "decap.d", "police.l", "shape.s", "track.t", "nat.n", "encap.e", "route.r"]
+stages = ["mirror.m", "vlan.v", "reassemble.s", "decap.d", "filter.f", "filter.g", "police.l", "shape.s", "track.t", "nat.n", "encap.e", "route.r"]
 [pipeline.q]
 input = ["b"]
 stages = ["patch.w"]
@@ -126,6 +126,14 @@ udp = "12s"
 udp-stream = "13s"
 icmp = "14s"
 other = "15s"
+[filter.f]
+default = "accept"
+rules = [{ accept = true, from = "set.s", to-port = "80..443", protocol = ["tcp", "udp"], input = "a" }, { count = "all", mark = "0x10/0xf0" }]
+[filter.g]
+default = "reject"
+rules = [{ drop = true, to = "set.s", icmp = "3/4", protocol = "icmp", vlan = ["none", 7], state = ["new", "invalid"] }]
+[set.s]
+prefixes = ["192.0.2.0/24", "2001:db8::/32"]
 [patch.w]
 pairs = { b = "a" }
 "#;

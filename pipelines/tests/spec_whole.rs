@@ -95,7 +95,7 @@ netdev = "eth1"
 input  = ["wan", "lna"]
 stages = ["route.mian", "drop"]
 [route.main]
-[filter.edge]
+[washer.edge]
 "#;
     let errors = parse(source, "w.toml").unwrap_err();
     let told: Vec<(u32, u32, &str)> = errors.iter().map(|e| (e.line, e.column, e.message.as_str())).collect();
@@ -109,7 +109,7 @@ stages = ["route.mian", "drop"]
             (9, 10, "device \"eth1\" is port \"wan\" already"),
             (11, 18, "there is no port \"lna\""),
             (12, 11, "there is no table [route.mian]"),
-            (14, 2, "unknown section `filter`"),
+            (14, 2, "unknown section `washer`"),
         ]
     );
     for error in &errors {

@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use super::datum::{Datum, Fields, Placed};
 use super::decode::{Document, Entry, defaults};
+use super::filter::sets;
 use super::findings::Findings;
 use super::keys::MAX_PORTS;
 use super::kind::one_of;
@@ -21,6 +22,7 @@ use super::vlan::{VlanPort, vlan_ports};
 pub(crate) fn build(document: &Document, out: &mut Findings<'_>) -> Spec {
     let names = Names {
         ports: port_names(document, out),
+        sets: sets(document.entries("set").map(|set| (set.name.value.as_str(), &set.fields))),
         pipelines: document.entries("pipeline").map(|pipeline| pipeline.name.value.clone()).collect(),
     };
     if names.ports.len() == 0 {

@@ -65,6 +65,12 @@ pub(crate) fn sections(spec: &Spec) -> BTreeMap<String, Rows> {
             // A stage without a table has its settings from nowhere, so it has no section.
             if stage.label.contains('.') {
                 sections.insert(stage.label.clone(), stage_rows(spec, &stage.spec));
+                if let StageSpec::Filter(filter) = &stage.spec {
+                    for set in &filter.sets {
+                        let prefixes = many(set.prefixes.iter().map(quoted).collect());
+                        sections.insert(format!("set.{}", set.name), vec![("prefixes", prefixes)]);
+                    }
+                }
             }
         }
     }
@@ -137,6 +143,9 @@ fn stage_rows(spec: &Spec, stage: &StageSpec) -> Rows {
                 }
             }
             vec![("pairs", Text::One(format!("{{ {} }}", pairs.join(", "))))]
+        }
+        StageSpec::Filter(filter) => {
+            vec![("default", word(filter.default_word())), ("rules", Text::One(filter.rules_text(spec)))]
         }
         StageSpec::Police(spec) => raw(police::rows(spec)),
         StageSpec::Shape(spec) => raw(shape::rows(spec)),

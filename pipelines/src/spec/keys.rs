@@ -67,6 +67,7 @@ pub(crate) fn section(name: &str) -> Option<&'static Section> {
 /// The most ports that there may be.
 pub(crate) const MAX_PORTS: usize = 64;
 const MAX_PIPELINES: usize = 64;
+const MAX_SETS: usize = 64;
 const MAX_WORKERS: u64 = 32;
 /// Linux's largest NR_CPUS (arch/x86/Kconfig), less one.
 const LAST_CORE: u64 = 8191;
@@ -90,6 +91,12 @@ static SECTIONS: &[Section] = &[
         named: Some(MAX_PIPELINES),
         keys: PIPELINE,
         about: "What is done with the packets of some ports.",
+    },
+    Section {
+        name: "set",
+        named: Some(MAX_SETS),
+        keys: super::filter::SET,
+        about: "Prefixes that the rules of filters share.",
     },
 ];
 

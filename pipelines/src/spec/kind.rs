@@ -71,6 +71,8 @@ pub(crate) enum Text {
     Symbol,
     /// A file and a function in it, `ddos.o:scrub`.
     PathAndSymbol,
+    /// What this says; whoever builds from it reads it.
+    Phrase(&'static str),
     /// An IP address.
     Address,
     /// A file, from the root on.
@@ -281,7 +283,7 @@ impl Text {
                 };
                 Err((problem.to_owned(), None))
             }
-            Text::Port | Text::Stage => Ok(Datum::Text(text.to_owned())),
+            Text::Port | Text::Stage | Text::Phrase(_) => Ok(Datum::Text(text.to_owned())),
             Text::Prefix => match text.parse::<Prefix>() {
                 Ok(prefix) => Ok(Datum::Prefix(prefix)),
                 Err(PrefixError::NoLength(addr)) => {
@@ -354,6 +356,7 @@ impl Text {
             Text::Stage => "the name of a stage, like \"route.main\" or \"drop\"",
             Text::Prefix => "an IP prefix like \"192.0.2.0/24\" or \"2001:db8::/32\"",
             Text::Service => "a service like \"udp/53\" or \"tcp/443\"",
+            Text::Phrase(what) => what,
             Text::Form(form) => form.expected,
             Text::Path => "the path of a file, from the configuration's folder or from the root",
             Text::Symbol => "the name of a function in the file",

@@ -33,6 +33,7 @@ mod datum;
 mod decode;
 mod diagnostic;
 mod diff;
+mod filter;
 mod findings;
 mod fingerprint;
 mod keys;
@@ -58,6 +59,7 @@ use toml::de::DeTable;
 pub use address::{Prefix, PrefixError, Protocol, Service, ServiceError};
 pub use diagnostic::{Diagnostic, Severity, Style, report};
 pub use diff::{Change, Effect, Mark, diff};
+pub use filter::{FilterAction, FilterAddresses, FilterRule, FilterSet, FilterSpec, FilterVlan};
 pub use fingerprint::fingerprint;
 pub use model::{
     Amount, Control, Engine, Failover, HugePages, Idle, Layer, Mode, Pipeline, Port, PortId, Spec, Stage,

@@ -214,6 +214,8 @@ pub enum StageSpec {
         /// Marks whose packets go by another table, and its number; in order of the marks, each once.
         by_mark: Vec<(u32, u32)>,
     },
+    /// Decides by rules which packets go on.
+    Filter(super::filter::FilterSpec),
     /// Translates addresses and ports.
     Nat(NatSpec),
     /// Says which connection each packet belongs to.
@@ -243,7 +245,10 @@ pub enum StageSpec {
 impl StageSpec {
     /// The pipelines, by place, that it may send packets to.
     pub fn gotos(&self) -> Vec<usize> {
-        Vec::new()
+        match self {
+            Self::Filter(filter) => filter.gotos(),
+            _ => Vec::new(),
+        }
     }
 
     /// The kernel's routing tables that it looks up in; some perhaps twice.
@@ -290,6 +295,7 @@ impl StageSpec {
     pub fn wants_states(&self) -> bool {
         match self {
             Self::Nat(nat) => nat.needs_flows(),
+            Self::Filter(filter) => filter.rules.iter().any(|rule| rule.state != 0),
             _ => false,
         }
     }

@@ -34,14 +34,13 @@ pub(crate) fn check_name(name: &Placed<String>, what: &str, out: &mut Findings<'
 /// What a table may refer to by name.
 pub(crate) struct Names {
     pub(crate) ports: PortNames,
+    pub(crate) sets: Vec<super::filter::FilterSet>,
     /// In the order of the file: a pipeline's place is its number.
-    #[allow(dead_code, reason = "rules and gotos come with the stages that have them")]
     pub(crate) pipelines: Vec<String>,
 }
 
 impl Names {
     /// The number of a pipeline; reports one that there is not.
-    #[allow(dead_code, reason = "rules and gotos come with the stages that have them")]
     pub(crate) fn pipeline(&self, name: &str, span: &Range<usize>, out: &mut Findings<'_>) -> Option<u16> {
         let number = self.pipelines.iter().position(|known| known == name);
         if number.is_none() {

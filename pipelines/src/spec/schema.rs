@@ -89,6 +89,7 @@ impl Kind {
                 Text::Netdev => json!({ "type": "string", "pattern": "^[^/:\\s]{1,15}$" }),
                 Text::Port => json!({ "type": "string", "pattern": NAME_PATTERN }),
                 Text::Stage => json!({ "type": "string", "pattern": "^[a-z]+(\\.[a-z][a-z0-9_-]{0,31})?$" }),
+                Text::Phrase(_) => json!({ "type": "string" }),
                 Text::Prefix => json!({ "type": "string", "pattern": "^[0-9a-fA-F:.]+/[0-9]{1,3}$" }),
                 Text::Form(form) => json!({ "type": "string", "pattern": form.pattern }),
                 Text::Path => json!({ "type": "string", "minLength": 1 }),

@@ -5,6 +5,7 @@
 
 use super::datum::{Datum, Fields, Placed};
 use super::decode::defaults;
+use super::filter::{FILTER, filter};
 use super::findings::Findings;
 use super::keys::{Key, MAX_PORTS, Reach, Section};
 use super::kind::{Kind, Text};
@@ -99,6 +100,18 @@ pub(crate) static STAGES: &[StageKind] = &[
         build: nat,
     },
     StageKind {
+        name: "filter",
+        section: Some(Section {
+            name: "filter",
+            named: Some(MAX_TABLES),
+            keys: FILTER,
+            about: "Decides by rules which packets go on.",
+        }),
+        bare: false,
+        decides: false,
+        build: filter,
+    },
+    StageKind {
         name: "track",
         section: Some(Section {
             name: "track",
@@ -190,7 +203,8 @@ pub(crate) fn stage_kind(name: &str) -> Option<&'static StageKind> {
 #[must_use]
 pub fn bare(kind: &str) -> Option<&'static StageSpec> {
     static BARE: LazyLock<BTreeMap<&'static str, StageSpec>> = LazyLock::new(|| {
-        let names = Names { ports: PortNames::new(std::iter::empty()), pipelines: Vec::new() };
+        let names =
+            Names { ports: PortNames::new(std::iter::empty()), sets: Vec::new(), pipelines: Vec::new() };
         let build = |kind: &StageKind| {
             (kind.build)(&defaults(kind.name), kind.name, &names, &mut Findings::new("", ""))
         };

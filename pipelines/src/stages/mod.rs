@@ -4,6 +4,7 @@ pub mod answer;
 pub mod decap;
 pub mod decide;
 pub mod encap;
+pub mod filter;
 pub mod fragment;
 pub mod macswap;
 pub mod mirror;

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod capture_ring;
+pub mod classify;
 pub mod fib;
 pub mod flow;
 pub mod fragments;
