@@ -62,7 +62,7 @@ pub fn compile(spec: &Spec, epoch: u64, with: &Resources) -> Result<Snapshot, Co
     for (id, pipeline) in spec.pipelines.iter().enumerate() {
         let mut stages = Vec::new();
         if pipeline.layer() == Layer::L3 {
-            stages.push(place("parse", AnyStage::Parse(Parse::new(with.ports.clone()))));
+            stages.push(place("parse", AnyStage::Parse(Parse::new(with.ports.clone(), false))));
         }
         for stage in &pipeline.stages {
             let compiled = match &stage.spec {

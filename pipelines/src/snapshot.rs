@@ -46,13 +46,23 @@ pub enum AnyStage {
 
 impl Stage for AnyStage {
     #[inline]
-    fn process(&mut self, burst: &mut Burst, cx: &Cx) {
+    fn process(&mut self, burst: &mut Burst, cx: &mut Cx<'_>) {
         match self {
             Self::Parse(stage) => stage.process(burst, cx),
             Self::Route(stage) => stage.process(burst, cx),
             Self::Patch(stage) => stage.process(burst, cx),
             Self::MacSwap(stage) => stage.process(burst, cx),
             Self::Decide(stage) => stage.process(burst, cx),
+        }
+    }
+
+    fn tend(&mut self, now: u64) {
+        match self {
+            Self::Parse(stage) => stage.tend(now),
+            Self::Route(stage) => stage.tend(now),
+            Self::Patch(stage) => stage.tend(now),
+            Self::MacSwap(stage) => stage.tend(now),
+            Self::Decide(stage) => stage.tend(now),
         }
     }
 }
@@ -108,7 +118,7 @@ impl Snapshot {
         &mut self,
         port: PortId,
         burst: &mut Burst,
-        cx: &Cx,
+        cx: &mut Cx<'_>,
         counts: &mut [StageCount; MAX_STAGES],
     ) {
         let Some(&Some(entry)) = self.entry.get(usize::from(port.0)) else {
@@ -134,12 +144,37 @@ impl Snapshot {
         }
     }
 
+    /// As [`Self::process`], for packets that came in at different ports.
+    pub fn process_mixed(
+        &mut self,
+        burst: &mut Burst,
+        cx: &mut Cx<'_>,
+        counts: &mut [StageCount; MAX_STAGES],
+    ) {
+        while let Some(first) = burst.undecided().next() {
+            let port = burst.port(first);
+            let same = burst.undecided().filter(|&i| burst.port(i) == port);
+            let mask = same.fold(0, |mask, i| mask | 1 << i);
+            burst.narrow(mask);
+            self.process(port, burst, cx, counts);
+            // Now every one of them is decided, and the others come back into sight.
+            burst.widen();
+        }
+    }
+
+    /// Lets every stage do a slice of what need not be done for each packet: see [`Stage::tend`].
+    pub fn tend(&mut self, now: u64) {
+        for placed in self.pipelines.iter_mut().flat_map(|pipeline| &mut pipeline.stages) {
+            placed.stage.tend(now);
+        }
+    }
+
     #[inline]
     fn run(
         &mut self,
         pipeline: PipelineId,
         burst: &mut Burst,
-        cx: &Cx,
+        cx: &mut Cx<'_>,
         counts: &mut [StageCount; MAX_STAGES],
     ) {
         if let Some(pipeline) = self.pipelines.get_mut(usize::from(pipeline.0)) {

@@ -6,19 +6,110 @@
 //! To add one: a file in [`crate::stages`] that implements [`Stage`], a variant of [`crate::snapshot::AnyStage`], and its
 //! line in [`crate::compile`].
 
-use zsync_packet::burst::Burst;
+use zsync_packet::burst::{Burst, Packet};
+use zsync_packet::frame::HEADROOM;
+use zsync_packet::pool::Pool;
+use zsync_packet::verdict::{PortId, Verdict};
 
-/// What a stage is told besides the packets.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Cx {
+/// What a stage is told besides the packets, and where it makes new ones.
+#[derive(Debug)]
+pub struct Cx<'a> {
     /// Nanoseconds of a monotonic clock, read once a pass.
     pub now: u64,
+    source: Option<(&'a mut Pool, &'a mut Extra)>,
+}
+
+impl<'a> Cx<'a> {
+    /// For stages that make no packets.
+    pub fn at(now: u64) -> Cx<'static> {
+        Cx { now, source: None }
+    }
+
+    /// For stages that may make packets: frames come from `pool`, and go into `extra`.
+    #[inline]
+    pub fn new(now: u64, pool: &'a mut Pool, extra: &'a mut Extra) -> Self {
+        Self { now, source: Some((pool, extra)) }
+    }
+
+    /// Makes a packet of `len` bytes, as if it had come in at `port`, about which all is decided: `fill` writes all of its
+    /// bytes, which are at first what the frame's last owner left. False, and nothing is made, when no frame is free, `len`
+    /// is 0 or does not fit in one, or the burst has made [`EXTRA`] already.
+    #[must_use]
+    pub fn spawn(
+        &mut self,
+        port: PortId,
+        len: usize,
+        verdict: Verdict,
+        delay: u32,
+        fill: impl FnOnce(&mut [u8]),
+    ) -> bool {
+        let Some((pool, extra)) = &mut self.source else { return false };
+        if len == 0
+            || len > pool.arena().frame_size().longest_packet()
+            || extra.0.len() >= EXTRA
+            || verdict == Verdict::Next
+        {
+            return false;
+        }
+        let Some(mut frame) = pool.alloc() else { return false };
+        // Neither exceeds a frame, which has at most 4096 bytes.
+        let (start, len) = (HEADROOM as u16, len as u16);
+        fill(pool.arena().bytes_mut(&mut frame, start, len));
+        extra.0.push(Spawned { packet: Packet { frame, start, len, port }, verdict, delay });
+        true
+    }
+}
+
+/// Most packets that the stages may make out of one burst: a copy of each, and as many fragments.
+pub const EXTRA: usize = 128;
+
+/// Packets that the stages made out of a burst. Whoever runs the pipelines carries their verdicts out, and leaves it empty.
+#[derive(Debug)]
+pub struct Extra(Vec<Spawned>);
+
+/// A packet that a stage made.
+#[derive(Debug)]
+pub struct Spawned {
+    /// The packet.
+    pub packet: Packet,
+    /// What becomes of it.
+    pub verdict: Verdict,
+    /// Nanoseconds that it is to be kept before it leaves.
+    pub delay: u32,
+}
+
+impl Extra {
+    /// An empty one, with room for all that one burst can make.
+    pub fn new() -> Self {
+        Self(Vec::with_capacity(EXTRA))
+    }
+
+    /// Whether nothing was made.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Takes everything out, in the order in which it was made.
+    pub fn drain(&mut self) -> impl Iterator<Item = Spawned> {
+        self.0.drain(..)
+    }
+}
+
+impl Default for Extra {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 /// An element of a pipeline.
 pub trait Stage {
     /// Decides about undecided packets of the burst ([`Burst::undecided`]), or leaves them to the next stage.
-    fn process(&mut self, burst: &mut Burst, cx: &Cx);
+    fn process(&mut self, burst: &mut Burst, cx: &mut Cx<'_>);
+
+    /// Does a slice of what need not be done for each packet, like forgetting what has expired. Called about every 100 µs,
+    /// between two passes; takes some microseconds at most.
+    fn tend(&mut self, _now: u64) {}
 }
 
 /// How often something may happen: `rate` times a second, with as many at once. Time that goes back counts as standing.

@@ -117,7 +117,9 @@ fn v4(packet: &[u8], rest: &[u8], group: bool) -> Expected {
 /// RFC 1071 §4.1, word by word. etherparse's own leaves the reserved flag out, which no rule lets a router clear or refuse.
 fn checksum(header: &[u8]) -> u16 {
     let sum: u32 = header.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1])).sum();
-    !((sum & 0xffff) + (sum >> 16)) as u16
+    // Folding may carry once more.
+    let folded = (sum & 0xffff) + (sum >> 16);
+    !((folded & 0xffff) + (folded >> 16)) as u16
 }
 
 /// RFC 8200 §3, RFC 4291 §2.

@@ -283,7 +283,7 @@ impl Bursts {
                 }
             }
             if let Some(parse) = &mut self.parse {
-                parse.process(burst, &Cx::default());
+                parse.process(burst, &mut Cx::at(0));
             }
         }
         Ok(())
@@ -291,11 +291,11 @@ impl Bursts {
 
     #[inline]
     fn measured(&mut self) {
-        let cx = Cx::default();
+        let mut cx = Cx::at(0);
         match self.kind {
             Kind::Pipeline(_) => {
                 for burst in &mut self.bursts {
-                    self.snapshot.process(INPUT, burst, &cx, &mut self.counts);
+                    self.snapshot.process(INPUT, burst, &mut cx, &mut self.counts);
                 }
             }
             Kind::Header(family) => {
@@ -311,7 +311,7 @@ impl Bursts {
                     }
                 }
             }
-            _ => self.bursts.iter_mut().for_each(|burst| self.stage.process(burst, &cx)),
+            _ => self.bursts.iter_mut().for_each(|burst| self.stage.process(burst, &mut cx)),
         }
     }
 

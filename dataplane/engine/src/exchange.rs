@@ -14,13 +14,13 @@ use zsync_pipelines::snapshot::Snapshot;
 /// Packets that may wait for a worker: 16 bursts, some hundred microseconds of its time.
 pub const HANDOVERS: usize = 1024;
 
-/// A packet on its way to the worker that has the queue it leaves by.
+/// A packet on its way to the worker that has the queue it leaves by, or that owns its flow.
 #[derive(Debug)]
 pub struct Handover {
     /// The packet.
     pub packet: Packet,
-    /// The port it leaves by.
-    pub output: PortId,
+    /// The port it leaves by; none when it is to run through the pipelines first, from the port on where it came in.
+    pub output: Option<PortId>,
 }
 
 /// What a worker is told, at a pass boundary.

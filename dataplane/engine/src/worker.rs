@@ -21,12 +21,16 @@ use zsync_packet::burst::{BURST, Burst, Packet};
 use zsync_packet::pool::Pool;
 use zsync_packet::verdict::{DropReason, PortId, Verdict};
 use zsync_pipelines::snapshot::{MAX_STAGES, Snapshot, StageCount};
-use zsync_pipelines::stage::Cx;
+use zsync_pipelines::stage::{Cx, EXTRA, Extra, Spawned};
 use zsync_protocol::message::Idle;
 use zsync_protocol::stats::{Counters, PortCounter, StageCounter, WorkerState, WorkerStats};
 
 /// Nanoseconds between two rounds of housekeeping: publishing counters costs some 200 ns, so 0.2 % of the time.
 pub const HOUSEKEEPING: u64 = 100_000;
+
+/// Most packets that leave by one queue between two calls of its device: those of a burst, those that stages made out of it,
+/// and as many that another worker sent.
+const LEAVING: usize = 2 * BURST + EXTRA;
 
 /// One queue of a port, and the device behind it.
 pub struct Queue<D> {
@@ -43,7 +47,7 @@ pub struct Queue<D> {
 impl<D> Queue<D> {
     /// A queue of `port` with this device.
     pub fn new(device: D, port: PortId) -> Self {
-        Self { device, port, leaving: Vec::with_capacity(BURST), counted: DeviceCounters::default() }
+        Self { device, port, leaving: Vec::with_capacity(LEAVING), counted: DeviceCounters::default() }
     }
 }
 
@@ -77,10 +81,73 @@ pub struct Parts<D> {
     pub punt: Option<Punt>,
 }
 
+impl<D> Parts<D> {
+    #[inline]
+    fn output(&self, port: PortId) -> Output {
+        self.outputs.get(usize::from(port.0)).copied().unwrap_or_default()
+    }
+
+    /// Carries one packet's verdict out; `l3` is where its IP header starts, 0 when nobody has looked.
+    #[inline]
+    fn carry_out(&mut self, counters: &mut Counters, packet: Packet, verdict: Verdict, l3: u16, now: u64) {
+        let done = match verdict {
+            Verdict::Transmit(port) => match self.output(port) {
+                Output::Own(queue) => match self.queues.get_mut(queue) {
+                    Some(queue) => {
+                        queue.leaving.push(packet);
+                        return;
+                    }
+                    None => Err(DropReason::NoSuchPort),
+                },
+                Output::Peer(worker) => return self.hand_over(counters, worker, packet, Some(port)),
+                Output::Nowhere => Err(DropReason::NoSuchPort),
+            },
+            Verdict::Worker(owner) => return self.hand_over(counters, owner, packet, None),
+            Verdict::Punt => {
+                let bytes = self.pool.arena().bytes(&packet.frame, packet.start, packet.len);
+                match &mut self.punt {
+                    Some(punt) => punt.give(ip_packet(bytes, l3), now),
+                    None => Err(DropReason::PuntFailed),
+                }
+            }
+            Verdict::Drop(reason) => Err(reason),
+            // A snapshot leaves no packet without a decision.
+            Verdict::Next | Verdict::Goto(_) => Err(DropReason::Undecided),
+        };
+        match done {
+            Ok(()) => counters.punted += 1,
+            Err(reason) => counters.drops[reason as usize] += 1,
+        }
+        self.pool.free(packet.frame);
+    }
+
+    /// Puts a packet on its way to another worker; drops it when too many wait there.
+    fn hand_over(&mut self, counters: &mut Counters, worker: u8, packet: Packet, output: Option<PortId>) {
+        let Self { pool, peers, .. } = self;
+        let Some(peer) = peers.get(usize::from(worker)) else {
+            counters.drops[DropReason::HandoverFull as usize] += 1;
+            return pool.free(packet.frame);
+        };
+        pool.hand_over(&packet.frame, worker);
+        match peer.handovers.push(Handover { packet, output }) {
+            Ok(()) => {
+                counters.handed_over += 1;
+                peer.waker.wake();
+            }
+            Err(Handover { packet, .. }) => {
+                pool.adopt(&packet.frame);
+                counters.drops[DropReason::HandoverFull as usize] += 1;
+                pool.free(packet.frame);
+            }
+        }
+    }
+}
+
 /// See the module.
 pub struct Worker<D> {
     parts: Parts<D>,
     burst: Burst,
+    extra: Extra,
     snapshot: Box<Snapshot>,
     stages: [StageCount; MAX_STAGES],
     counters: Box<Counters>,
@@ -104,6 +171,7 @@ impl<D: Device> Worker<D> {
         let burst = Burst::new(parts.pool.arena().clone());
         Self {
             burst,
+            extra: Extra::new(),
             snapshot,
             stages,
             counters,
@@ -217,75 +285,45 @@ impl<D: Device> Worker<D> {
             counters[PortCounter::RxPackets as usize] += count as u64;
             counters[PortCounter::RxBytes as usize] += bytes;
         }
-        self.snapshot.process(port, &mut self.burst, &Cx { now }, &mut self.stages);
-        self.dispatch(now);
+        let mut cx = Cx::new(now, &mut self.parts.pool, &mut self.extra);
+        self.snapshot.process(port, &mut self.burst, &mut cx, &mut self.stages);
+        self.dispatch(now, false);
         self.transmit(now);
         count
     }
 
-    /// Carries the verdicts out: every frame of the burst goes to a queue, to a worker, to the kernel, or home.
+    /// Carries the verdicts out: every frame of the burst goes to a queue, to a worker, to the kernel, or home. `handed`: the
+    /// packets came from another worker, as their flows' owner.
     #[inline]
-    fn dispatch(&mut self, now: u64) {
-        let Self { parts, burst, counters, .. } = self;
-        let Parts { pool, queues, outputs, peers, punt, .. } = parts;
-        let output = |port: PortId| outputs.get(usize::from(port.0)).copied().unwrap_or_default();
+    fn dispatch(&mut self, now: u64, handed: bool) {
+        let Self { parts, burst, extra, counters, .. } = self;
         // Often all go the same way.
         match burst.unanimous() {
             Some(Verdict::Transmit(port)) => {
-                if let Output::Own(queue) = output(port)
-                    && let Some(queue) = queues.get_mut(queue)
+                if let Output::Own(queue) = parts.output(port)
+                    && let Some(queue) = parts.queues.get_mut(queue)
                 {
                     burst.drain_into(&mut queue.leaving);
-                    return;
                 }
             }
             Some(Verdict::Drop(reason)) => {
                 counters.drops[reason as usize] += burst.len() as u64;
-                burst.free_into(pool);
-                return;
+                burst.free_into(&mut parts.pool);
             }
             _ => {}
         }
         burst.drain(|packet, verdict, facts| {
-            let dropped = match verdict {
-                Verdict::Transmit(port) => match output(port) {
-                    Output::Own(queue) => match queues.get_mut(queue) {
-                        Some(queue) => {
-                            queue.leaving.push(packet);
-                            return;
-                        }
-                        None => Err(DropReason::NoSuchPort),
-                    },
-                    Output::Peer(worker) => match hand_over(pool, peers, worker, packet, port) {
-                        Ok(()) => {
-                            counters.handed_over += 1;
-                            return;
-                        }
-                        Err(packet) => {
-                            pool.free(packet.frame);
-                            counters.drops[DropReason::HandoverFull as usize] += 1;
-                            return;
-                        }
-                    },
-                    Output::Nowhere => Err(DropReason::NoSuchPort),
-                },
-                Verdict::Punt => {
-                    let bytes = pool.arena().bytes(&packet.frame, packet.start, packet.len);
-                    match punt {
-                        Some(punt) => punt.give(ip_packet(bytes, facts.l3), now),
-                        None => Err(DropReason::PuntFailed),
-                    }
-                }
-                Verdict::Drop(reason) => Err(reason),
-                // A snapshot leaves no packet without a decision; a stage that holds takes the frame itself.
-                Verdict::Next | Verdict::Goto(_) | Verdict::Worker(_) => Err(DropReason::Undecided),
+            // Two workers that each take the other for the owner would play ball.
+            let verdict = match verdict {
+                Verdict::Worker(_) if handed => Verdict::Drop(DropReason::Undecided),
+                verdict => verdict,
             };
-            match dropped {
-                Ok(()) => counters.punted += 1,
-                Err(reason) => counters.drops[reason as usize] += 1,
-            }
-            pool.free(packet.frame);
+            parts.carry_out(counters, packet, verdict, facts.l3, now);
         });
+        for Spawned { packet, verdict, .. } in extra.drain() {
+            counters.generated += 1;
+            parts.carry_out(counters, packet, verdict, 0, now);
+        }
     }
 
     /// Gives what is leaving to the devices. What their rings have no room for, after the kernel was told, is dropped.
@@ -318,7 +356,7 @@ impl<D: Device> Worker<D> {
         }
     }
 
-    /// Packets from other workers, for the queues that only this one has.
+    /// Packets from other workers, for the queues that only this one has, and for the flows that it owns.
     #[inline]
     fn take_over(&mut self, now: u64) -> usize {
         if self.parts.mailbox.handovers.is_empty() {
@@ -332,9 +370,16 @@ impl<D: Device> Worker<D> {
             count += 1;
             self.counters.taken_over += 1;
             self.parts.pool.adopt(&packet.frame);
-            match self.parts.outputs.get(usize::from(output.0)) {
-                Some(Output::Own(queue)) if *queue < self.parts.queues.len() => {
-                    self.parts.queues[*queue].leaving.push(packet);
+            let Some(output) = output else {
+                if let Err(packet) = self.burst.push(packet) {
+                    self.parts.pool.free(packet.frame);
+                    self.counters.drops[DropReason::HandoverFull as usize] += 1;
+                }
+                continue;
+            };
+            match self.parts.output(output) {
+                Output::Own(queue) if queue < self.parts.queues.len() => {
+                    self.parts.queues[queue].leaving.push(packet);
                     now_leaving = true;
                 }
                 _ => {
@@ -342,6 +387,12 @@ impl<D: Device> Worker<D> {
                     self.counters.drops[DropReason::NoSuchPort as usize] += 1;
                 }
             }
+        }
+        if !self.burst.is_empty() {
+            let mut cx = Cx::new(now, &mut self.parts.pool, &mut self.extra);
+            self.snapshot.process_mixed(&mut self.burst, &mut cx, &mut self.stages);
+            self.dispatch(now, true);
+            now_leaving = true;
         }
         if now_leaving {
             self.transmit(now);
@@ -354,6 +405,7 @@ impl<D: Device> Worker<D> {
     fn housekeep(&mut self, now: u64) {
         self.housekeeping_at = now + HOUSEKEEPING;
         self.parts.pool.collect_returns();
+        self.snapshot.tend(now);
         while let Some(order) = self.parts.mailbox.orders.pop() {
             match order {
                 Order::Adopt(snapshot) => {
@@ -440,28 +492,6 @@ impl<D: Device> Worker<D> {
         }
         self.parts.stats.publish(&self.counters);
         self.parts.stats.beat(now, self.counters.passes);
-    }
-}
-
-/// Puts a packet on its way to another worker; gives it back when too many wait there.
-fn hand_over(
-    pool: &Pool,
-    peers: &[Arc<Mailbox>],
-    worker: u8,
-    packet: Packet,
-    output: PortId,
-) -> Result<(), Packet> {
-    let Some(peer) = peers.get(usize::from(worker)) else { return Err(packet) };
-    pool.hand_over(&packet.frame, worker);
-    match peer.handovers.push(Handover { packet, output }) {
-        Ok(()) => {
-            peer.waker.wake();
-            Ok(())
-        }
-        Err(Handover { packet, .. }) => {
-            pool.adopt(&packet.frame);
-            Err(packet)
-        }
     }
 }
 

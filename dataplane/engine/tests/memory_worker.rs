@@ -179,7 +179,7 @@ fn circle(faults: Faults) -> (Worker<Memory>, u32) {
         pool.arena().bytes_mut(&mut frame, HEADROOM as u16, 60).fill(packet);
         pool.hand_over(&frame, 0);
         let packet = Packet { frame, start: HEADROOM as u16, len: 60, port: C };
-        rig.mailboxes[0].handovers.push(Handover { packet, output: C }).unwrap();
+        rig.mailboxes[0].handovers.push(Handover { packet, output: Some(C) }).unwrap();
     }
     let queues = vec![Queue::new(c, C), Queue::new(d, D)];
     let nowhere = Output::Nowhere;

@@ -7,6 +7,8 @@
 //! There is an array for each thing that is known of packets, not an array of packets: what is the same for a whole burst
 //! is written, compared and added up a vector register at a time.
 
+pub use crate::facts::{Facts, FlowState, Fragment};
+use crate::flow::FlowKey;
 use crate::frame::{Arena, Frame};
 use crate::pool::Pool;
 use crate::verdict::{PortId, Verdict};
@@ -27,21 +29,6 @@ pub struct Packet {
     pub port: PortId,
 }
 
-/// What the stages found out about a packet: offsets count from the packet's first byte.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Facts {
-    /// Where the IP header starts; 0 when the packet was not parsed, or is not IP.
-    pub l3: u16,
-    /// Where the header behind it starts; 0 when there is none (a later fragment).
-    pub l4: u16,
-    /// 4, 6, or 0 for what is not IP.
-    pub version: u8,
-    /// IP protocol number of the header at `l4`.
-    pub protocol: u8,
-    /// Hash of the flow, the same for all its packets.
-    pub hash: u32,
-}
-
 /// A burst. See the module.
 pub struct Burst {
     arena: Arena,
@@ -56,6 +43,10 @@ pub struct Burst {
     ports: [PortId; BURST],
     verdicts: [Verdict; BURST],
     facts: [Facts; BURST],
+    /// Of a packet that was parsed for its transport; else left from a packet before it.
+    keys: [FlowKey; BURST],
+    /// Some packet is to leave later.
+    delayed: bool,
 }
 
 impl Burst {
@@ -72,6 +63,8 @@ impl Burst {
             ports: [PortId::default(); BURST],
             verdicts: [Verdict::Next; BURST],
             facts: [Facts::default(); BURST],
+            keys: [FlowKey::NONE; BURST],
+            delayed: false,
         }
     }
 
@@ -207,6 +200,33 @@ impl Burst {
         &mut self.facts[i & (BURST - 1)]
     }
 
+    /// The flow of packet `i`, as later stages are to see it: a fragment may have the ports of its first one. Means
+    /// something only once a stage has [set](Self::set_key) it, as a parser for stages that look at the transport does.
+    #[inline]
+    pub fn key(&self, i: usize) -> &FlowKey {
+        &self.keys[i & (BURST - 1)]
+    }
+
+    /// Sets the flow of packet `i`.
+    #[inline]
+    pub fn set_key(&mut self, i: usize, key: FlowKey) {
+        self.keys[i & (BURST - 1)] = key;
+    }
+
+    /// Lets packet `i` leave `delay` nanoseconds later than it otherwise would; the longest of several delays counts.
+    #[inline]
+    pub fn delay(&mut self, i: usize, delay: u32) {
+        let facts = self.facts_mut(i);
+        facts.delay = facts.delay.max(delay);
+        self.delayed |= delay > 0;
+    }
+
+    /// Whether some packet is to leave later than the others.
+    #[inline]
+    pub fn is_delayed(&self) -> bool {
+        self.delayed
+    }
+
     /// What is decided of packet `i`.
     #[inline]
     pub fn verdict(&self, i: usize) -> Verdict {
@@ -330,7 +350,7 @@ impl Burst {
     /// Leaves no packets; whoever calls takes this many frames over.
     #[inline]
     fn empty(&mut self) -> usize {
-        (self.live, self.whole) = (0, None);
+        (self.live, self.whole, self.delayed) = (0, None, false);
         std::mem::take(&mut self.len).min(BURST)
     }
 
@@ -375,5 +395,6 @@ impl Iterator for Bits {
     }
 }
 
+mod resize;
 #[cfg(test)]
 mod tests;

@@ -12,7 +12,7 @@
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::header::{HeaderError, Icmp, Icmpv6, Ipv4, Ipv6, Ports, field, protocol};
+use crate::header::{HeaderError, Icmp, Icmpv6, Ipv4, Ipv6, Ports, Upper, field, protocol};
 
 /// Who talks to whom. Addresses and ports are in the direction of the packet; see [`reversed`](Self::reversed).
 ///
@@ -32,6 +32,9 @@ pub struct FlowKey {
 const _: () = assert!(size_of::<FlowKey>() == 40);
 
 impl FlowKey {
+    /// No flow: of neither family.
+    pub const NONE: FlowKey = FlowKey { words: [0; 5] };
+
     /// The flow of an IPv4 packet. IPv4 addresses are kept in their mapped form (RFC 4291 §2.5.5.2).
     #[inline]
     pub fn v4(from: (Ipv4Addr, u16), to: (Ipv4Addr, u16), protocol: u8) -> FlowKey {
@@ -73,12 +76,52 @@ impl FlowKey {
     /// What [`Ipv6::upper`] refuses. A router, which need not care, may hash the addresses alone: [`FlowKey::v6`].
     #[inline]
     pub fn of_ipv6(packet: &Ipv6<'_>) -> Result<FlowKey, HeaderError> {
-        let upper = packet.upper()?;
+        Ok(FlowKey::of_ipv6_upper(packet, &packet.upper()?))
+    }
+
+    /// The flow of a checked IPv6 packet whose extension headers were walked already.
+    #[inline]
+    pub fn of_ipv6_upper(packet: &Ipv6<'_>, upper: &Upper<'_>) -> FlowKey {
         let (ports, protocol) = match upper.fragmented_protocol() {
             Some(protocol) if upper.is_fragment() => ((0, 0), protocol),
             _ => (ports(upper.protocol(), upper.payload(), 6), upper.protocol()),
         };
-        Ok(FlowKey::v6((packet.source(), ports.0), (packet.destination(), ports.1), protocol))
+        FlowKey::v6((packet.source(), ports.0), (packet.destination(), ports.1), protocol)
+    }
+
+    /// The words that it is stored as; the upper 16 bits of the last one are 0.
+    #[inline]
+    pub fn words(&self) -> [u64; 5] {
+        self.words
+    }
+
+    /// A key from the words that it was stored as. Words that were never a key make one that equals no packet's, or
+    /// another flow's: who reads memory that others write must be content with that.
+    #[inline]
+    pub fn from_words(words: [u64; 5]) -> FlowKey {
+        FlowKey { words }
+    }
+
+    /// 4 or 6; 0 for [`NONE`](Self::NONE).
+    #[inline]
+    pub fn version(&self) -> u8 {
+        (self.words[4] >> 40) as u8
+    }
+
+    /// The same flow with these ports: a fragment with those of its first one.
+    #[inline]
+    pub fn with_ports(&self, source: u16, destination: u16) -> FlowKey {
+        let [a, b, c, d, rest] = self.words;
+        FlowKey { words: [a, b, c, d, rest >> 32 << 32 | u64::from(source) | u64::from(destination) << 16] }
+    }
+
+    /// A hash that is the same for a flow and its answers.
+    #[inline]
+    pub fn symmetric_hash(&self, key: &HashKey) -> u64 {
+        let [a, b, c, d, rest] = self.words;
+        let ports = rest as u32;
+        // One of the two directions, whichever has the lower end first.
+        if (a, b, ports & 0xffff) <= (c, d, ports >> 16) { self.hash(key) } else { self.reversed().hash(key) }
     }
 
     /// The flow of the answers.
@@ -134,7 +177,7 @@ impl FlowKey {
     #[inline]
     fn address(&self, hi: u64, lo: u64) -> IpAddr {
         let lo = u64::from_be(lo);
-        if (self.words[4] >> 40) as u8 == 4 {
+        if self.version() == 4 {
             IpAddr::V4(Ipv4Addr::from_bits(lo as u32))
         } else {
             IpAddr::V6(Ipv6Addr::from_bits(u128::from(u64::from_be(hi)) << 64 | u128::from(lo)))

@@ -52,7 +52,7 @@ fn process(snapshot: &mut Snapshot, port: u16, packets: usize) -> (Vec<Verdict>,
         burst.push(Packet { frame, start: HEADROOM as u16, len, port: PortId(port) }).unwrap();
     }
     let mut counts = [StageCount::default(); MAX_STAGES];
-    snapshot.process(PortId(port), &mut burst, &Cx { now: 1 }, &mut counts);
+    snapshot.process(PortId(port), &mut burst, &mut Cx::at(1), &mut counts);
     assert_eq!(burst.live(), 0);
     let mut verdicts = Vec::new();
     burst.drain(|packet, verdict, _| {
@@ -149,7 +149,7 @@ fn gone(snapshot: &mut Snapshot, to: &[u16]) -> Vec<Verdict> {
         burst.decide(i, Verdict::Goto(PipelineId(to)));
     }
     let mut counts = [StageCount::default(); MAX_STAGES];
-    snapshot.process(PortId(0), &mut burst, &Cx { now: 1 }, &mut counts);
+    snapshot.process(PortId(0), &mut burst, &mut Cx::at(1), &mut counts);
     let mut verdicts = Vec::new();
     burst.drain(|packet, verdict, _| {
         verdicts.push(verdict);

@@ -19,7 +19,7 @@ impl Decide {
 
 impl Stage for Decide {
     #[inline]
-    fn process(&mut self, burst: &mut Burst, _: &Cx) {
+    fn process(&mut self, burst: &mut Burst, _: &mut Cx<'_>) {
         burst.decide_all(self.verdict);
     }
 }

@@ -1,10 +1,11 @@
 //! What the tests of the stages share: ports, packets to them, and a pool to run bursts from.
 //!
-//! Keeps true: after every run all frames are back in the pool, and no stage changed a length.
+//! Keeps true: after every run all frames are back in the pool; after [`run`] no stage changed a length or made a packet.
 
 use crate::snapshot::PortFacts;
-use crate::stage::{Cx, Stage};
+use crate::stage::{Cx, EXTRA, Extra, Spawned, Stage};
 use zsync_packet::burst::{BURST, Burst, Facts, Packet};
+use zsync_packet::flow::FlowKey;
 use zsync_packet::frame::{FrameSize, HEADROOM};
 use zsync_packet::header::build::{self, Ipv4Spec, Ipv6Spec};
 use zsync_packet::header::{Mac, corpus, ether_type};
@@ -28,6 +29,7 @@ pub(crate) struct Seen {
     pub(crate) verdict: Verdict,
     pub(crate) bytes: Vec<u8>,
     pub(crate) facts: Facts,
+    pub(crate) key: FlowKey,
 }
 
 pub(crate) fn ports() -> Vec<PortFacts> {
@@ -44,8 +46,23 @@ pub(crate) fn run<P: AsRef<[u8]>>(
     packets: &[P],
     now: u64,
 ) -> Vec<Seen> {
-    let mut pool = Pool::heap(FrameSize::K2, BURST as u32, 1).unwrap().remove(0);
+    let (seen, made) = run_and_make(stages, port, packets, now);
+    assert_eq!(made, []);
+    seen.iter().zip(packets).for_each(|(seen, was)| assert_eq!(seen.bytes.len(), was.as_ref().len()));
+    seen
+}
+
+/// [`run`] for stages that change lengths and make packets: the packets, and those that were made.
+pub(crate) fn run_and_make<P: AsRef<[u8]>>(
+    stages: &mut [&mut dyn Stage],
+    port: PortId,
+    packets: &[P],
+    now: u64,
+) -> (Vec<Seen>, Vec<Seen>) {
+    let frames = (BURST + EXTRA) as u32;
+    let mut pool = Pool::heap(FrameSize::K2, frames, 1).unwrap().remove(0);
     let mut burst = Burst::new(pool.arena().clone());
+    let mut extra = Extra::new();
     for packet in packets {
         let (mut frame, packet) = (pool.alloc().unwrap(), packet.as_ref());
         let len = packet.len() as u16;
@@ -53,18 +70,24 @@ pub(crate) fn run<P: AsRef<[u8]>>(
         burst.push(Packet { frame, start: HEADROOM as u16, len, port }).unwrap();
     }
     for stage in stages {
-        stage.process(&mut burst, &Cx { now });
+        stage.process(&mut burst, &mut Cx::new(now, &mut pool, &mut extra));
     }
-    let mut seen = Vec::new();
+    let (mut seen, mut made) = (Vec::new(), Vec::new());
+    let keys: Vec<FlowKey> = (0..burst.len()).map(|i| *burst.key(i)).collect();
     burst.drain(|packet, verdict, facts| {
         let bytes = pool.arena().bytes(&packet.frame, packet.start, packet.len).to_vec();
-        seen.push(Seen { verdict, bytes, facts: *facts });
+        seen.push(Seen { verdict, bytes, facts: *facts, key: keys[seen.len()] });
         pool.free(packet.frame);
     });
+    for Spawned { packet, verdict, delay } in extra.drain() {
+        let bytes = pool.arena().bytes(&packet.frame, packet.start, packet.len).to_vec();
+        let facts = Facts { delay, ..Facts::default() };
+        made.push(Seen { verdict, bytes, facts, key: FlowKey::NONE });
+        pool.free(packet.frame);
+    }
     let audit = pool.audit(0, 0);
-    assert_eq!((audit.pool, audit.leaked, audit.misplaced), (BURST as u32, 0, 0));
-    seen.iter().zip(packets).for_each(|(seen, was)| assert_eq!(seen.bytes.len(), was.as_ref().len()));
-    seen
+    assert_eq!((audit.pool, audit.leaked, audit.misplaced), (frames, 0, 0));
+    (seen, made)
 }
 
 /// [`run`] for one packet.

@@ -15,7 +15,7 @@ pub struct MacSwap;
 
 impl Stage for MacSwap {
     #[inline]
-    fn process(&mut self, burst: &mut Burst, _: &Cx) {
+    fn process(&mut self, burst: &mut Burst, _: &mut Cx<'_>) {
         for i in burst.undecided() {
             match burst.bytes_mut(i).first_chunk_mut() {
                 Some(header) => swap(header),

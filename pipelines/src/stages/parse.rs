@@ -4,39 +4,55 @@
 //! addresses (RFC 1812 §5.3.7, RFC 4291 §2.5), frames for other stations, and unicast IP in a link-layer broadcast; gives the
 //! kernel what only an end system or the kernel's own machinery deals with: multicast, broadcast, link-local, IPv4 options.
 //! Keeps true: a packet that it leaves undecided is a whole, valid unicast IP packet, and its facts say where.
+//!
+//! For stages that look at the transport it is *deep*: it walks IPv6 extension headers, says what is a fragment, and sets
+//! the packet's key. Then packets with IPv4 options are not the kernel's at once, or they would go round the filter: `route`
+//! gives them to it. A packet that was parsed before, in the pipeline that sent it here, keeps what is known of it.
 
 use crate::snapshot::PortFacts;
 use crate::stage::{Cx, Stage};
 use crate::stages::partial;
 use std::net::Ipv6Addr;
-use zsync_packet::burst::{Burst, Facts};
-use zsync_packet::header::{Ethernet, HeaderError, Ipv4, Ipv6, ether_type};
+use zsync_packet::burst::{Burst, Facts, Fragment};
+use zsync_packet::flow::FlowKey;
+use zsync_packet::header::{Ethernet, HeaderError, Ipv4, Ipv6, ether_type, ipv6};
 use zsync_packet::verdict::{DropReason, Verdict};
 
 /// See the module.
 #[derive(Clone, Debug)]
 pub struct Parse {
     ports: Vec<PortFacts>,
+    deep: bool,
 }
 
 impl Parse {
-    /// For these ports, by number.
-    pub fn new(ports: Vec<PortFacts>) -> Self {
-        Self { ports }
+    /// For these ports, by number; with `deep`, for stages that look at the transport.
+    pub fn new(ports: Vec<PortFacts>, deep: bool) -> Self {
+        Self { ports, deep }
     }
 }
 
 impl Stage for Parse {
     #[inline]
-    fn process(&mut self, burst: &mut Burst, _: &Cx) {
+    fn process(&mut self, burst: &mut Burst, _: &mut Cx<'_>) {
         for i in burst.undecided() {
+            let known = *burst.facts(i);
+            if known.version != 0 {
+                // Deep after not deep would be needed if a pipeline without such stages sent packets to one with them; the
+                // compiler parses deep in all of them then.
+                continue;
+            }
             let Some(port) = self.ports.get(usize::from(burst.port(i).0)) else {
                 burst.decide(i, Verdict::Drop(DropReason::NoSuchPort));
                 continue;
             };
-            match examine(burst.bytes(i), port) {
+            let mut key = FlowKey::NONE;
+            match examine(burst.bytes(i), port, self.deep.then_some(&mut key)) {
                 Ok(facts) => {
-                    *burst.facts_mut(i) = facts;
+                    if self.deep {
+                        burst.set_key(i, key);
+                    }
+                    *burst.facts_mut(i) = Facts { vlan: known.vlan, mark: known.mark, ..facts };
                     if port.complete_checksums
                         && let Some(packet) = burst.bytes_mut(i).get_mut(usize::from(facts.l3)..)
                     {
@@ -73,7 +89,7 @@ fn punt(l3: usize) -> Refusal {
 }
 
 #[inline]
-fn examine(bytes: &[u8], port: &PortFacts) -> Result<Facts, Refusal> {
+fn examine(bytes: &[u8], port: &PortFacts, key: Option<&mut FlowKey>) -> Result<Facts, Refusal> {
     let frame = Ethernet::parse(bytes).map_err(|error| {
         drop(match error {
             HeaderError::TooManyTags => DropReason::VlanTooDeep,
@@ -88,8 +104,8 @@ fn examine(bytes: &[u8], port: &PortFacts) -> Result<Facts, Refusal> {
         return Err(drop(DropReason::NotForThisPort));
     }
     match frame.ether_type() {
-        ether_type::IPV4 => examine_v4(frame.payload(), l3, frame.is_group()),
-        ether_type::IPV6 => examine_v6(frame.payload(), l3, frame.is_group()),
+        ether_type::IPV4 => examine_v4(frame.payload(), l3, frame.is_group(), key),
+        ether_type::IPV6 => examine_v6(frame.payload(), l3, frame.is_group(), key),
         _ => Err(drop(DropReason::NotIp)),
     }
 }
@@ -102,7 +118,7 @@ fn refuse_group(group: bool) -> Result<(), Refusal> {
 }
 
 #[inline]
-fn examine_v4(packet: &[u8], l3: usize, group: bool) -> Result<Facts, Refusal> {
+fn examine_v4(packet: &[u8], l3: usize, group: bool, key: Option<&mut FlowKey>) -> Result<Facts, Refusal> {
     let ip = Ipv4::parse(packet).map_err(|error| {
         drop(match error {
             HeaderError::BadVersion => DropReason::IpBadVersion,
@@ -126,11 +142,19 @@ fn examine_v4(packet: &[u8], l3: usize, group: bool) -> Result<Facts, Refusal> {
     }
     refuse_group(group)?;
     // Link-local addresses are never forwarded (RFC 3927 §2.7): if a route says otherwise, that is between it and the kernel.
-    if ip.has_options() || is_link_local(source) || is_link_local(destination) {
+    if (ip.has_options() && key.is_none()) || is_link_local(source) || is_link_local(destination) {
         return Err(punt(l3));
     }
-    let l4 = if ip.begins_transport() { l3 + ip.header_len() } else { 0 };
-    Ok(Facts { l3: l3 as u16, l4: l4 as u16, version: 4, protocol: ip.protocol(), hash: 0 })
+    if let Some(key) = key {
+        *key = FlowKey::of_ipv4(&ip);
+    }
+    let (l4, fragment) = match (ip.begins_transport(), ip.is_fragment()) {
+        (true, false) => (l3 + ip.header_len(), Fragment::Whole),
+        (true, true) => (l3 + ip.header_len(), Fragment::First),
+        (false, _) => (0, Fragment::Later),
+    };
+    let (l3, l4) = (l3 as u16, l4 as u16);
+    Ok(Facts { l3, l4, version: 4, protocol: ip.protocol(), fragment, ..Facts::default() })
 }
 
 #[inline]
@@ -139,7 +163,7 @@ fn is_link_local(address: [u8; 4]) -> bool {
 }
 
 #[inline]
-fn examine_v6(packet: &[u8], l3: usize, group: bool) -> Result<Facts, Refusal> {
+fn examine_v6(packet: &[u8], l3: usize, group: bool, key: Option<&mut FlowKey>) -> Result<Facts, Refusal> {
     let ip = Ipv6::parse(packet).map_err(|error| {
         drop(match error {
             HeaderError::BadVersion => DropReason::IpBadVersion,
@@ -170,8 +194,23 @@ fn examine_v6(packet: &[u8], l3: usize, group: bool) -> Result<Facts, Refusal> {
     if destination.is_unicast_link_local() || source.is_unicast_link_local() {
         return Err(punt(l3));
     }
-    // A router does not look behind the fixed header, except for hop-by-hop options, which it may skip (RFC 8200 §4.3).
-    Ok(Facts { l3: l3 as u16, l4: 0, version: 6, protocol: ip.next_header(), hash: 0 })
+    let Some(key) = key else {
+        // A router does not look behind the fixed header, except for hop-by-hop options, which it may skip (RFC 8200 §4.3).
+        let protocol = ip.next_header();
+        return Ok(Facts { l3: l3 as u16, version: 6, protocol, ..Facts::default() });
+    };
+    let upper = ip.upper().map_err(|_| drop(DropReason::BadExtensionHeader))?;
+    *key = FlowKey::of_ipv6_upper(&ip, &upper);
+    let fragment = match (upper.begins_transport(), upper.is_fragment()) {
+        (true, false) => Fragment::Whole,
+        (true, true) => Fragment::First,
+        (false, _) => Fragment::Later,
+    };
+    // What is behind the headers reaches to the packet's end.
+    let behind = ip.payload().len().saturating_sub(upper.payload().len());
+    let l4 = if fragment == Fragment::Later { 0 } else { l3 + ipv6::HEADER_LEN + behind };
+    let (l3, l4) = (l3 as u16, l4 as u16);
+    Ok(Facts { l3, l4, version: 6, protocol: key.protocol(), fragment, ..Facts::default() })
 }
 
 /// A multicast group that never leaves its host: of scope 0 (reserved) or 1 (interface-local; RFC 4291 §2.7).

@@ -26,7 +26,7 @@ impl Patch {
 
 impl Stage for Patch {
     #[inline]
-    fn process(&mut self, burst: &mut Burst, _: &Cx) {
+    fn process(&mut self, burst: &mut Burst, _: &mut Cx<'_>) {
         // As a rule: a burst is what one queue received.
         if let Some(port) = burst.common_port() {
             burst.decide_all(self.output(port));

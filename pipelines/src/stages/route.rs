@@ -34,7 +34,7 @@ impl Route {
 }
 
 impl Stage for Route {
-    fn process(&mut self, burst: &mut Burst, cx: &Cx) {
+    fn process(&mut self, burst: &mut Burst, cx: &mut Cx<'_>) {
         let mut v4 = Lookups::default();
         let mut v6 = Lookups::default();
         for i in burst.undecided() {
@@ -105,7 +105,7 @@ impl Ways<'_> {
     fn forward(
         &self,
         burst: &mut Burst,
-        cx: &Cx,
+        cx: &Cx<'_>,
         packets: &[u8],
         routes: &[FibRoute; BURST],
         answers: &mut Allowance,
@@ -128,7 +128,7 @@ impl Ways<'_> {
                 i,
                 match verdict {
                     Ok(verdict) => verdict,
-                    Err(Answer::Fragments) => Verdict::Punt,
+                    Err(Answer::Kernel) => Verdict::Punt,
                     Err(Answer::Icmp(_)) if answers.take(cx.now) => Verdict::Punt,
                     Err(Answer::Icmp(reason) | Answer::None(reason)) => Verdict::Drop(reason),
                 },
@@ -155,8 +155,8 @@ impl Ways<'_> {
 enum Answer {
     /// An ICMP error, from the kernel.
     Icmp(DropReason),
-    /// Nothing: the kernel sends the packet on, in parts (RFC 1812 §5.2.6).
-    Fragments,
+    /// Nothing: the kernel sends the packet on, in parts (RFC 1812 §5.2.6), or as its options say.
+    Kernel,
     /// Nothing.
     None(DropReason),
 }
@@ -183,11 +183,14 @@ const _: () = assert!(ethernet::HEADER_LEN == 14, "a punted packet is cut at l3,
 #[inline]
 fn age_v4(packet: &mut [u8], output: &PortFacts) -> Result<(), Answer> {
     let ip = Ipv4::parse(packet).map_err(|_| Answer::None(DropReason::IpTruncated))?;
+    if ip.has_options() {
+        return Err(Answer::Kernel);
+    }
     if ip.ttl() <= 1 {
         return Err(Answer::Icmp(DropReason::TtlExpired));
     }
     if u32::from(ip.total_len()) > output.mtu {
-        let answer = if ip.dont_fragment() { Answer::Icmp(DropReason::TooBig) } else { Answer::Fragments };
+        let answer = if ip.dont_fragment() { Answer::Icmp(DropReason::TooBig) } else { Answer::Kernel };
         return Err(answer);
     }
     if let Ok(mut ip) = Ipv4Mut::parse(packet) {

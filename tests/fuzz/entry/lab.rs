@@ -167,7 +167,7 @@ impl Lab {
                     .expect("a burst has room for its size");
             }
             self.now += 10_000_000_000;
-            self.snapshot.process(port, &mut self.burst, &Cx { now: self.now }, &mut self.counts);
+            self.snapshot.process(port, &mut self.burst, &mut Cx::at(self.now), &mut self.counts);
             assert_eq!(self.burst.live(), 0, "undecided packets");
             let Self { pool, burst, .. } = self;
             burst.drain(|packet, verdict, facts| {

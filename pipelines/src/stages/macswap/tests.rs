@@ -64,7 +64,7 @@ fn packets_that_are_decided_already_keep_their_addresses() {
     let packet: Vec<u8> = (0..60).collect();
     (0..3).for_each(|i| burst.bytes_mut(i).copy_from_slice(&packet));
     burst.decide(1, Verdict::Transmit(OUT));
-    MacSwap.process(&mut burst, &Cx::default());
+    MacSwap.process(&mut burst, &mut Cx::at(0));
     assert_eq!(burst.bytes(0), swapped(&packet));
     assert_eq!(burst.bytes(1), packet);
     assert_eq!(burst.bytes(2), swapped(&packet));

@@ -7,7 +7,7 @@ use zsync_packet::verdict::PortId;
 const GOOD4: ([u8; 4], [u8; 4]) = ([10, 1, 0, 2], [10, 2, 0, 2]);
 
 fn parse(packet: &[u8]) -> Verdict {
-    run_one(&mut [&mut Parse::new(ports())], packet).verdict
+    run_one(&mut [&mut Parse::new(ports(), false)], packet).verdict
 }
 
 fn dropped(reason: DropReason) -> Verdict {
@@ -44,7 +44,7 @@ fn what_is_not_ethernet_or_not_for_us_or_not_ip() {
     assert_eq!(parse(&sample("arp reply")), dropped(DropReason::NotIp));
     let llc = build::ethernet(corpus::MACS.1, corpus::MACS.0, &[], 46, &[0x42; 46]);
     assert_eq!(parse(&llc), dropped(DropReason::NotIp));
-    let unknown_port = run(&mut [&mut Parse::new(ports())], PortId(9), &[&good], 0);
+    let unknown_port = run(&mut [&mut Parse::new(ports(), false)], PortId(9), &[&good], 0);
     assert_eq!(unknown_port[0].verdict, dropped(DropReason::NoSuchPort));
     assert_eq!(parse(&good), Verdict::Next);
 }
@@ -93,7 +93,7 @@ fn martian_ipv4_addresses() {
 #[test]
 fn the_kernels_share_of_ipv4() {
     for destination in [[224, 0, 0, 5], [239, 255, 255, 255], [255; 4], [169, 254, 1, 1]] {
-        let seen = run_one(&mut [&mut Parse::new(ports())], &v4(GOOD4.0, destination));
+        let seen = run_one(&mut [&mut Parse::new(ports(), false)], &v4(GOOD4.0, destination));
         assert_eq!((seen.verdict, seen.facts.l3), (Verdict::Punt, 14), "{destination:?}");
     }
     assert_eq!(parse(&v4([169, 254, 1, 1], GOOD4.1)), Verdict::Punt);
@@ -153,7 +153,7 @@ fn ipv6_headers_and_addresses() {
         // Is somebody using this address already?
         ("::", "ff02::1:ff00:1"),
     ] {
-        let seen = run_one(&mut [&mut Parse::new(ports())], &v6(source, destination));
+        let seen = run_one(&mut [&mut Parse::new(ports(), false)], &v6(source, destination));
         assert_eq!((seen.verdict, seen.facts.l3), (Verdict::Punt, 14), "{source} to {destination}");
     }
     for other in ["fec0::1", "fc00::1", "2000::", "64:ff9b::1"] {
@@ -163,14 +163,59 @@ fn ipv6_headers_and_addresses() {
 
 #[test]
 fn the_facts_say_where_the_headers_are() {
-    let facts = |name| run_one(&mut [&mut Parse::new(ports())], &sample(name)).facts;
-    let expect = |l4, version, protocol| Facts { l3: 14, l4, version, protocol, hash: 0 };
-    assert_eq!(facts("v4 udp"), expect(34, 4, 17));
-    assert_eq!(facts("v4 fragment, first"), expect(34, 4, 17));
-    assert_eq!(facts("v4 fragment, middle"), expect(0, 4, 17));
-    assert_eq!(facts("v6 udp"), expect(0, 6, 17));
-    assert_eq!(facts("v6 hop-by-hop options"), expect(0, 6, 0));
+    let facts = |name| run_one(&mut [&mut Parse::new(ports(), false)], &sample(name)).facts;
+    let expect = |l4, version, protocol, fragment| Facts {
+        l3: 14,
+        l4,
+        version,
+        protocol,
+        fragment,
+        ..Facts::default()
+    };
+    assert_eq!(facts("v4 udp"), expect(34, 4, 17, Fragment::Whole));
+    assert_eq!(facts("v4 fragment, first"), expect(34, 4, 17, Fragment::First));
+    assert_eq!(facts("v4 fragment, middle"), expect(0, 4, 17, Fragment::Later));
+    assert_eq!(facts("v6 udp"), expect(0, 6, 17, Fragment::Whole));
+    assert_eq!(facts("v6 hop-by-hop options"), expect(0, 6, 0, Fragment::Whole));
     assert_eq!(facts("arp reply"), Facts::default());
+}
+
+#[test]
+fn deep_facts_say_where_the_transport_is_and_whose_flow_it_is_of() {
+    for sample in corpus::valid() {
+        let (plain, deep) = (
+            run_one(&mut [&mut Parse::new(ports(), false)], &sample.bytes),
+            run_one(&mut [&mut Parse::new(ports(), true)], &sample.bytes),
+        );
+        let name = sample.name;
+        if deep.verdict != Verdict::Next {
+            assert_eq!(deep.verdict, plain.verdict, "{name}");
+            continue;
+        }
+        let packet = &sample.bytes[14..];
+        assert_eq!(deep.key, FlowKey::of(packet).unwrap(), "{name}");
+        assert_eq!((deep.facts.l3, deep.facts.version), (14, packet[0] >> 4), "{name}");
+        let behind = usize::from(deep.facts.l4);
+        let (begins, payload) = if deep.facts.version == 4 {
+            let ip = Ipv4::parse(packet).unwrap();
+            (ip.begins_transport(), ip.payload())
+        } else {
+            let upper = Ipv6::parse(packet).unwrap().upper().unwrap();
+            (upper.begins_transport(), upper.payload())
+        };
+        if begins {
+            assert!(sample.bytes[behind..].starts_with(payload), "{name}");
+        } else {
+            assert_eq!((behind, deep.facts.fragment), (0, Fragment::Later), "{name}");
+        }
+        let whole = ["fragmentation", "atomic"].iter().any(|word| name.contains(word));
+        assert_eq!(deep.facts.fragment == Fragment::Whole, whole || !name.contains("fragment"), "{name}");
+    }
+    // Those with options go on, to be filtered; others are the kernel's as they were.
+    assert_eq!(
+        run_one(&mut [&mut Parse::new(ports(), true)], &sample("v4 with options, udp")).verdict,
+        Verdict::Next
+    );
 }
 
 #[test]
@@ -178,9 +223,9 @@ fn decided_packets_are_left_alone_and_none_is_changed() {
     let mut burst: Vec<Vec<u8>> = corpus::valid().into_iter().map(|sample| sample.bytes).collect();
     burst.truncate(64);
     let mut configured = crate::stages::decide::Decide::DROP;
-    let seen = run(&mut [&mut configured, &mut Parse::new(ports())], IN, &burst, 0);
+    let seen = run(&mut [&mut configured, &mut Parse::new(ports(), false)], IN, &burst, 0);
     assert!(seen.iter().all(|seen| seen.verdict == dropped(DropReason::Configured)));
-    let seen = run(&mut [&mut Parse::new(ports())], IN, &burst, 0);
+    let seen = run(&mut [&mut Parse::new(ports(), false)], IN, &burst, 0);
     seen.iter().zip(&burst).for_each(|(seen, was)| assert_eq!(seen.bytes, *was));
 }
 
@@ -197,11 +242,11 @@ fn checksums_are_completed_only_where_the_port_says_so() {
     for (name, verdict) in [("v4 udp", Verdict::Next), ("v4 tcp data", Verdict::Next)] {
         let (whole, unfinished) = (sample(name), partial(sample(name)));
         assert_ne!(whole, unfinished);
-        let seen = run_one(&mut [&mut Parse::new(ports())], &unfinished);
+        let seen = run_one(&mut [&mut Parse::new(ports(), false)], &unfinished);
         assert_eq!((seen.verdict, &seen.bytes), (verdict, &unfinished));
         let mut completing = ports();
         completing[0].complete_checksums = true;
-        let seen = run_one(&mut [&mut Parse::new(completing)], &unfinished);
+        let seen = run_one(&mut [&mut Parse::new(completing, false)], &unfinished);
         assert_eq!((seen.verdict, &seen.bytes), (verdict, &whole));
     }
     // Punted packets too.
@@ -209,6 +254,6 @@ fn checksums_are_completed_only_where_the_port_says_so() {
     let whole = crate::stages::fixture::on_v4(&group, &build::udp(group.address_sum(), 520, 520, b"routes"));
     let mut completing = ports();
     completing[0].complete_checksums = true;
-    let seen = run_one(&mut [&mut Parse::new(completing)], &partial(whole.clone()));
+    let seen = run_one(&mut [&mut Parse::new(completing, false)], &partial(whole.clone()));
     assert_eq!((seen.verdict, seen.bytes), (Verdict::Punt, whole));
 }

@@ -36,7 +36,7 @@ fn packets_of_several_ports_in_one_burst_go_their_own_ways() {
         burst.push(Packet { frame: pool.alloc().unwrap(), start: 256, len: 60, port }).unwrap();
     }
     burst.decide(3, Verdict::Punt);
-    Patch::new([Some(OUT), Some(IN), None]).process(&mut burst, &Cx::default());
+    Patch::new([Some(OUT), Some(IN), None]).process(&mut burst, &mut Cx::at(0));
     let verdicts: Vec<Verdict> = (0..4).map(|i| burst.verdict(i)).collect();
     let nowhere = Verdict::Drop(DropReason::NoSuchPort);
     assert_eq!(verdicts, [Verdict::Transmit(OUT), Verdict::Transmit(IN), nowhere, Verdict::Punt]);

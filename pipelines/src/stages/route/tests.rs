@@ -51,7 +51,7 @@ impl Router {
             }
         }
         let route = Route::new(fib.reader(), ports(), HashKey::from_seed(1));
-        Self { fib, parse: Parse::new(ports()), route }
+        Self { fib, parse: Parse::new(ports(), false), route }
     }
 
     fn neighbour(fib: &mut FibWriter, port: PortId, mac: Mac) -> AdjacencyId {
