@@ -10,18 +10,21 @@ use super::decode::{Document, Entry, defaults};
 use super::findings::Findings;
 use super::kind::one_of;
 use super::model::{Control, Engine, Pipeline, Port, PortId, Spec, Stage, StageSpec, Steer, Workers};
-use super::names::PortNames;
+use super::names::{Names, PortNames};
 use super::nearest::nearest;
 use super::stage::{STAGES, StageKind, patched, stage_kind};
 
 pub(crate) fn build(document: &Document, out: &mut Findings<'_>) -> Spec {
-    let names = PortNames::new(document.entries("port").map(|port| port.name.value.as_str()));
-    if names.len() == 0 {
+    let names = Names {
+        ports: PortNames::new(document.entries("port").map(|port| port.name.value.as_str())),
+        pipelines: document.entries("pipeline").map(|pipeline| pipeline.name.value.clone()).collect(),
+    };
+    if names.ports.len() == 0 {
         out.warning(&(0..0), "there is no port, so there is nothing to do").help("add a table [port.NAME]");
     }
     let engine = engine(&document.single("engine"), out);
     let control = control(&document.single("control"));
-    let ports = ports(document, &names, out);
+    let ports = ports(document, &names.ports, out);
     let tables = StageTables::new(document, &names, out);
     let mut pipelines = Pipelines { names: &names, tables, entered: BTreeMap::new() };
     let built = document.entries("pipeline").map(|entry| pipelines.pipeline(entry, out)).collect();
@@ -106,7 +109,7 @@ struct StageTable {
 }
 
 impl StageTables {
-    fn new(document: &Document, names: &PortNames, out: &mut Findings<'_>) -> Self {
+    fn new(document: &Document, names: &Names, out: &mut Findings<'_>) -> Self {
         let mut tables = BTreeMap::new();
         for entry in document.stages() {
             let Some(kind) = stage_kind(entry.section.name) else { continue };
@@ -123,7 +126,7 @@ impl StageTables {
     fn find(
         &mut self,
         label: &Placed<Datum>,
-        names: &PortNames,
+        names: &Names,
         out: &mut Findings<'_>,
     ) -> Option<(&'static StageKind, StageSpec, bool)> {
         let (span, label) = (&label.span, label.value.text());
@@ -182,7 +185,7 @@ impl StageTables {
 
 /// The pipelines while they are built.
 struct Pipelines<'n> {
-    names: &'n PortNames,
+    names: &'n Names,
     tables: StageTables,
     /// Each input with its pipeline's name and place.
     entered: BTreeMap<PortId, (String, usize)>,
@@ -193,7 +196,7 @@ impl Pipelines<'_> {
         let mut inputs = Vec::new();
         for input in entry.fields.items("input") {
             let name = input.value.text();
-            let Some(id) = self.names.known(name, &input.span, out) else { continue };
+            let Some(id) = self.names.ports.known(name, &input.span, out) else { continue };
             if let Some((other, place)) = self.entered.get(&id) {
                 let line = out.line(*place);
                 out.error(&input.span, format!("port \"{name}\" enters pipeline \"{other}\" already"))
@@ -223,7 +226,7 @@ impl Pipelines<'_> {
             let Some((kind, spec, sound)) = self.tables.find(placed, self.names, out) else { continue };
             if let (StageSpec::Patch { map }, true) = (&spec, sound) {
                 for input in inputs.iter().filter(|input| patched(map, **input).is_none()) {
-                    let name = self.names.name(*input);
+                    let name = self.names.ports.name(*input);
                     out.error(&placed.span, format!("[{label}] has no output for port \"{name}\""))
                         .help(format!("add it to the pairs of [{label}], or take it out of `input`"));
                 }
@@ -251,7 +254,7 @@ impl Pipelines<'_> {
     fn warn_of_unused(&self, document: &Document, out: &mut Findings<'_>) {
         for entry in document.entries("port") {
             let name = &entry.name;
-            if self.names.id(&name.value).is_some_and(|id| !self.entered.contains_key(&id)) {
+            if self.names.ports.id(&name.value).is_some_and(|id| !self.entered.contains_key(&id)) {
                 out.warning(&name.span, format!("port \"{}\" is the input of no pipeline", name.value))
                     .label("its packets all go to the kernel");
             }

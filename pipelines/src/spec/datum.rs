@@ -51,6 +51,7 @@ pub(crate) enum Datum {
     List(Vec<Placed<Datum>>),
     ByPort(Vec<(Placed<String>, Placed<Datum>)>),
     OneKey(&'static str, Box<Placed<Datum>>),
+    Table(Fields),
 }
 
 impl Datum {
@@ -59,6 +60,15 @@ impl Datum {
         match self {
             Datum::List(items) => items,
             _ => &[],
+        }
+    }
+
+    /// The values of a table; of anything else none.
+    #[allow(dead_code, reason = "rules and gotos come with the stages that have them")]
+    pub(crate) fn fields(&self) -> Option<&Fields> {
+        match self {
+            Datum::Table(fields) => Some(fields),
+            _ => None,
         }
     }
 
@@ -97,8 +107,8 @@ impl Datum {
     }
 }
 
-/// The values of one section's keys.
-#[derive(Clone, Debug, Default)]
+/// The values of one section's keys, or of those of a table in a list.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Fields {
     pub(crate) values: Vec<(&'static str, Placed<Datum>)>,
 }

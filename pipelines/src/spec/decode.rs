@@ -10,7 +10,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::datum::{Datum, Fields, Placed};
 use super::findings::Findings;
-use super::keys::{Key, Section, section, sections};
+use super::keys::{ABSENT, Key, Section, section, sections};
 use super::kind::{a_type, one_of};
 use super::names::check_name;
 use super::nearest::nearest;
@@ -114,7 +114,7 @@ fn named(
 }
 
 /// The values of one table, called `path` in messages; `place` is where its name stands.
-fn read(
+pub(crate) fn read(
     keys: &'static [Key],
     table: &DeTable<'_>,
     path: &str,
@@ -136,6 +136,7 @@ fn read(
     for key in keys.iter().filter(|key| !table.contains_key(key.name)) {
         match default(key) {
             Some(value) => fields.values.push((key.name, value)),
+            None if key.default == ABSENT => {}
             None => out.missing(place, format!("[{path}] has no `{}`", key.name), key.kind.expected()),
         }
     }
@@ -165,7 +166,7 @@ fn unknown_section(name: &str, span: &Range<usize>, out: &mut Findings<'_>) {
 
 /// A key's default, read as if it stood in the file.
 fn default(key: &'static Key) -> Option<Placed<Datum>> {
-    let text = key.default?;
+    let text = key.default.filter(|_| key.default != ABSENT)?;
     let value = DeValue::parse(text).ok()?;
     key.kind.check(&value, key.name, &mut Findings::new(text, ""))
 }
@@ -177,7 +178,8 @@ mod tests {
     #[test]
     fn every_default_is_valid() {
         for key in sections().flat_map(|section| section.keys) {
-            assert_eq!(default(key).is_some(), key.default.is_some(), "{}", key.name);
+            let has_one = key.default.is_some() && key.default != ABSENT;
+            assert_eq!(default(key).is_some(), has_one, "{}", key.name);
         }
     }
 

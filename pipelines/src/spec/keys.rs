@@ -15,11 +15,14 @@ use super::stage::STAGES;
 pub(crate) struct Key {
     pub(crate) name: &'static str,
     pub(crate) kind: Kind,
-    /// TOML text of the value when the key is absent; none when the key must be there.
+    /// TOML text of the value when the key is absent; none when the key must be there; [`ABSENT`] when it need not.
     pub(crate) default: Option<&'static str>,
     pub(crate) reach: Reach,
     pub(crate) about: &'static str,
 }
+
+/// The default of a key that need not be there, and then has no value.
+pub(crate) const ABSENT: Option<&str> = Some("");
 
 /// What a change of a key reaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -31,6 +31,29 @@ pub(crate) fn check_name(name: &Placed<String>, what: &str, out: &mut Findings<'
         .suggest(Some(small).filter(|small| is_name(small)));
 }
 
+/// What a table may refer to by name.
+pub(crate) struct Names {
+    pub(crate) ports: PortNames,
+    /// In the order of the file: a pipeline's place is its number.
+    #[allow(dead_code, reason = "rules and gotos come with the stages that have them")]
+    pub(crate) pipelines: Vec<String>,
+}
+
+impl Names {
+    /// The number of a pipeline; reports one that there is not.
+    #[allow(dead_code, reason = "rules and gotos come with the stages that have them")]
+    pub(crate) fn pipeline(&self, name: &str, span: &Range<usize>, out: &mut Findings<'_>) -> Option<u16> {
+        let number = self.pipelines.iter().position(|known| known == name);
+        if number.is_none() {
+            let names = || self.pipelines.iter().map(String::as_str);
+            out.error(span, format!("there is no pipeline \"{name}\""))
+                .expected(one_of(&names().map(|name| format!("\"{name}\"")).collect::<Vec<_>>()))
+                .suggest(nearest(name, names()).map(|name| format!("\"{name}\"")));
+        }
+        number.and_then(|number| u16::try_from(number).ok())
+    }
+}
+
 /// The ports of a configuration by name, and their ids.
 pub(crate) struct PortNames {
     ids: BTreeMap<String, PortId>,

@@ -6,7 +6,7 @@
 use serde_json::{Map, Value, json};
 use toml::de::DeValue;
 
-use super::keys::{Section, sections};
+use super::keys::{Key, Section, sections};
 use super::kind::{Kind, Text};
 use super::names::NAME_PATTERN;
 
@@ -25,23 +25,7 @@ pub fn json_schema() -> Value {
 }
 
 fn section_schema(section: &Section) -> Value {
-    let mut properties = Map::new();
-    for key in section.keys {
-        let mut schema = key.kind.schema();
-        if let Value::Object(fields) = &mut schema {
-            fields.insert("description".into(), key.about.into());
-            if let Some(default) = key.default.and_then(|text| DeValue::parse(text).ok()) {
-                fields.insert("default".into(), json_value(default.get_ref()));
-            }
-        }
-        properties.insert(key.name.to_owned(), schema);
-    }
-    let required: Vec<&str> =
-        section.keys.iter().filter(|key| key.default.is_none()).map(|key| key.name).collect();
-    let mut table = json!({ "type": "object", "properties": properties, "additionalProperties": false });
-    if let (Value::Object(fields), false) = (&mut table, required.is_empty()) {
-        fields.insert("required".into(), required.into());
-    }
+    let mut table = keys_schema(section.keys);
     match (section.named, &mut table) {
         (Some(limit), _) => json!({
             "description": section.about,
@@ -56,6 +40,27 @@ fn section_schema(section: &Section) -> Value {
         }
         (None, _) => table,
     }
+}
+
+/// A table with these keys.
+fn keys_schema(keys: &[Key]) -> Value {
+    let mut properties = Map::new();
+    for key in keys {
+        let mut schema = key.kind.schema();
+        if let Value::Object(fields) = &mut schema {
+            fields.insert("description".into(), key.about.into());
+            if let Some(default) = key.default.and_then(|text| DeValue::parse(text).ok()) {
+                fields.insert("default".into(), json_value(default.get_ref()));
+            }
+        }
+        properties.insert(key.name.to_owned(), schema);
+    }
+    let required: Vec<&str> = keys.iter().filter(|key| key.default.is_none()).map(|key| key.name).collect();
+    let mut table = json!({ "type": "object", "properties": properties, "additionalProperties": false });
+    if let (Value::Object(fields), false) = (&mut table, required.is_empty()) {
+        fields.insert("required".into(), required.into());
+    }
+    table
 }
 
 impl Kind {
@@ -85,7 +90,8 @@ impl Kind {
                 Text::Service => json!({ "type": "string", "pattern": "^(tcp|udp)/[0-9]{1,5}$" }),
             },
             Kind::List { of, min, max } => json!({
-                "type": "array", "items": of.schema(), "minItems": min, "maxItems": max, "uniqueItems": true,
+                "type": "array", "items": of.schema(), "minItems": min, "maxItems": max,
+                "uniqueItems": !matches!(of, Kind::Table(_)),
             }),
             Kind::ByPort(of) => json!({
                 "type": "object", "patternProperties": { NAME_PATTERN: of.schema() }, "additionalProperties": false,
@@ -98,6 +104,7 @@ impl Kind {
                     "minProperties": 1, "maxProperties": 1,
                 })
             }
+            Kind::Table(keys) => keys_schema(keys),
             Kind::Either(forms) => json!({ "anyOf": forms.iter().map(Kind::schema).collect::<Vec<_>>() }),
         }
     }

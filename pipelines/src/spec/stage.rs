@@ -8,7 +8,7 @@ use super::findings::Findings;
 use super::keys::{Key, MAX_PORTS, Reach, Section};
 use super::kind::{Kind, Text};
 use super::model::{PortId, StageSpec};
-use super::names::PortNames;
+use super::names::Names;
 
 /// A kind of stage.
 pub(crate) struct StageKind {
@@ -20,7 +20,7 @@ pub(crate) struct StageKind {
     /// Whether it says for every packet where it goes, so that nothing can follow.
     pub(crate) decides: bool,
     /// Reads the table called `path`.
-    pub(crate) build: fn(&Fields, path: &str, &PortNames, &mut Findings<'_>) -> StageSpec,
+    pub(crate) build: fn(&Fields, path: &str, &Names, &mut Findings<'_>) -> StageSpec,
 }
 
 /// How many tables a kind of stage may have.
@@ -91,7 +91,8 @@ const ROUTE: &[Key] = &[Key {
     about: "Number of the kernel's routing table; 254 is the main one.",
 }];
 
-fn patch(fields: &Fields, path: &str, ports: &PortNames, out: &mut Findings<'_>) -> StageSpec {
+fn patch(fields: &Fields, path: &str, names: &Names, out: &mut Findings<'_>) -> StageSpec {
+    let ports = &names.ports;
     let mut map = vec![None; ports.len().min(MAX_PORTS)];
     let mut connect = |input: &str, output: &str, span: &std::ops::Range<usize>, out: &mut Findings<'_>| {
         let (Some(from), Some(to)) = (ports.id(input), ports.id(output)) else {

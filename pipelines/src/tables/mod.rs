@@ -3,4 +3,6 @@
 #![forbid(unsafe_code)]
 
 pub mod fib;
+pub mod index;
 pub mod maglev;
+pub mod records;
