@@ -2,6 +2,8 @@
 
 #![forbid(unsafe_code)]
 
+pub mod backends;
+pub mod connections;
 pub mod fib;
 pub mod index;
 pub mod maglev;
