@@ -213,7 +213,7 @@ fn snapshot(config: &str, fib: Option<Fib>) -> Result<Snapshot> {
     let Ok(parsed) = spec::parse(config, "benchmark") else {
         bail!("the benchmark's configuration is wrong")
     };
-    let facts = |mac| PortFacts { mac, mtu: 1500, complete_checksums: false };
+    let facts = |mac| PortFacts { mac, mtu: 1500, complete_checksums: false, ..PortFacts::default() };
     let fibs = fib.map_or_else(BTreeMap::new, |fib| BTreeMap::from([(254, fib)]));
     let resources = Resources { ports: MACS.map(facts).to_vec(), fibs, hash_key: HashKey::from_seed(1) };
     Ok(compile(&parsed.spec, 1, &resources)?)

@@ -9,6 +9,7 @@ use crate::stages::macswap::MacSwap;
 use crate::stages::parse::Parse;
 use crate::stages::patch::Patch;
 use crate::stages::route::Route;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use zsync_packet::burst::{Bits, Burst};
 use zsync_packet::verdict::{DropReason, PipelineId, PortId, Verdict};
 
@@ -24,6 +25,10 @@ pub struct PortFacts {
     pub mac: [u8; 6],
     /// Longest IP packet that it sends, in bytes.
     pub mtu: u32,
+    /// The IPv4 address that packets of its own come from, if it has one.
+    pub v4: Option<Ipv4Addr>,
+    /// The same for IPv6.
+    pub v6: Option<Ipv6Addr>,
     /// Its peer is a local stack, which leaves checksums unfinished: see [`crate::stages::partial`].
     pub complete_checksums: bool,
 }

@@ -6,6 +6,7 @@
 //! To add one: a file in [`crate::stages`] that implements [`Stage`], a variant of [`crate::snapshot::AnyStage`], and its
 //! line in [`crate::compile`].
 
+use crate::stages::answer::Limits;
 use zsync_packet::burst::{Burst, Packet};
 use zsync_packet::frame::HEADROOM;
 use zsync_packet::pool::Pool;
@@ -46,7 +47,7 @@ impl<'a> Cx<'a> {
         let Some((pool, extra)) = &mut self.source else { return false };
         if len == 0
             || len > pool.arena().frame_size().longest_packet()
-            || extra.0.len() >= EXTRA
+            || extra.made.len() >= EXTRA
             || verdict == Verdict::Next
         {
             return false;
@@ -55,17 +56,35 @@ impl<'a> Cx<'a> {
         // Neither exceeds a frame, which has at most 4096 bytes.
         let (start, len) = (HEADROOM as u16, len as u16);
         fill(pool.arena().bytes_mut(&mut frame, start, len));
-        extra.0.push(Spawned { packet: Packet { frame, start, len, port }, verdict, delay });
+        extra.made.push(Spawned { packet: Packet { frame, start, len, port }, verdict, delay });
         true
+    }
+
+    /// Whether `count` packets can be made now.
+    pub fn can_spawn(&mut self, count: usize) -> bool {
+        let Some((pool, extra)) = &mut self.source else { return false };
+        if pool.available() < count {
+            pool.collect_returns();
+        }
+        extra.made.len() + count <= EXTRA && pool.available() >= count
+    }
+
+    /// How many answers the worker may still send; `None` for stages that make no packets, which nobody limits.
+    pub(crate) fn limits(&mut self) -> Option<&mut Limits> {
+        self.source.as_mut().map(|(_, extra)| &mut extra.limits)
     }
 }
 
 /// Most packets that the stages may make out of one burst: a copy of each, and as many fragments.
 pub const EXTRA: usize = 128;
 
-/// Packets that the stages made out of a burst. Whoever runs the pipelines carries their verdicts out, and leaves it empty.
+/// Packets that the stages made out of a burst, and how many answers they may still send. Whoever runs the pipelines carries
+/// the packets' verdicts out, and leaves none.
 #[derive(Debug)]
-pub struct Extra(Vec<Spawned>);
+pub struct Extra {
+    made: Vec<Spawned>,
+    limits: Limits,
+}
 
 /// A packet that a stage made.
 #[derive(Debug)]
@@ -81,18 +100,18 @@ pub struct Spawned {
 impl Extra {
     /// An empty one, with room for all that one burst can make.
     pub fn new() -> Self {
-        Self(Vec::with_capacity(EXTRA))
+        Self { made: Vec::with_capacity(EXTRA), limits: Limits::new() }
     }
 
     /// Whether nothing was made.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.made.is_empty()
     }
 
     /// Takes everything out, in the order in which it was made.
     pub fn drain(&mut self) -> impl Iterator<Item = Spawned> {
-        self.0.drain(..)
+        self.made.drain(..)
     }
 }
 
@@ -112,11 +131,12 @@ pub trait Stage {
     fn tend(&mut self, _now: u64) {}
 }
 
-/// How often something may happen: `rate` times a second, with as many at once. Time that goes back counts as standing.
+/// How often something may happen: so many times a second, so many at once. Time that goes back counts as standing.
 #[derive(Clone, Copy, Debug)]
 pub struct Allowance {
     interval: u64,
-    rate: u64,
+    /// How many may come at once; 0: none at all.
+    at_once: u64,
     /// When the allowance was, or will be, all used up: the "theoretical arrival time" of GCRA.
     used_up: u64,
 }
@@ -124,18 +144,24 @@ pub struct Allowance {
 impl Allowance {
     /// `rate` a second, of which all may come at once. A rate of 0 allows nothing.
     pub fn per_second(rate: u32) -> Self {
+        Self::new(rate, rate)
+    }
+
+    /// `rate` a second, of which `at_once` may come at once. Nothing, if either is 0.
+    pub fn new(rate: u32, at_once: u32) -> Self {
         let interval = if rate == 0 { 0 } else { 1_000_000_000 / u64::from(rate) };
-        Self { interval, rate: u64::from(rate), used_up: 0 }
+        let at_once = if rate == 0 { 0 } else { u64::from(at_once) };
+        Self { interval, at_once, used_up: 0 }
     }
 
     /// Whether it may happen at `now` (nanoseconds); if so, it is counted.
     #[inline]
     pub fn take(&mut self, now: u64) -> bool {
-        if self.rate == 0 {
+        if self.at_once == 0 {
             return false;
         }
-        // One second's worth may be used ahead of time.
-        let full = self.interval * (self.rate - 1);
+        // So much may be used ahead of time.
+        let full = self.interval * (self.at_once - 1);
         if self.used_up > now.saturating_add(full) {
             return false;
         }
@@ -158,5 +184,9 @@ mod tests {
         assert!(!allowance.take(now), "time went back");
         assert_eq!((0..100).filter(|_| allowance.take(now + 10_000_000_000)).count(), 10);
         assert!(!Allowance::per_second(0).take(now));
+        let mut short = Allowance::new(10, 3);
+        assert_eq!((0..100).filter(|_| short.take(now)).count(), 3);
+        assert_eq!((1..=100).filter(|i| short.take(now + i * 10_000_000)).count(), 10);
+        assert!(!Allowance::new(10, 0).take(now));
     }
 }

@@ -381,7 +381,7 @@ fn snapshot(kind: Kind, fib: &Fib) -> Result<Snapshot> {
     let Ok(parsed) = spec::parse(&text, "stages") else {
         bail!("the configuration of {} is wrong", kind.name())
     };
-    let facts = |mac| PortFacts { mac, mtu: 1500, complete_checksums: false };
+    let facts = |mac| PortFacts { mac, mtu: 1500, complete_checksums: false, ..PortFacts::default() };
     let fibs = BTreeMap::from([(254, fib.clone())]);
     let resources = Resources { ports: MACS.map(facts).to_vec(), fibs, hash_key: HashKey::from_seed(1) };
     Ok(compile(&parsed.spec, 1, &resources)?)

@@ -10,6 +10,7 @@
 //! that any two versions can at least tell each other apart.
 
 use serde::{Deserialize, Serialize};
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 mod codec;
 
@@ -19,7 +20,7 @@ use codec::{tag_of, within};
 pub use crate::fd::MAX_FDS;
 
 /// Version of the messages.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Longest message, bytes. The longest real one is an audit of [`MAX_WORKERS`] workers, under 8 KiB.
 pub const MAX_MESSAGE: usize = 16 << 10;
 /// Most workers of one data plane.
@@ -56,6 +57,10 @@ pub enum ToDataplane {
         mtu: u32,
         /// Packets arrive with checksums that the sending stack left to a NIC, as they do on veth: complete them.
         partial_checksums: bool,
+        /// The IPv4 address that packets of its own come from, if it has one.
+        v4: Option<Ipv4Addr>,
+        /// The same for IPv6.
+        v6: Option<Ipv6Addr>,
     },
     /// A NIC queue of a port, and who serves it. Descriptor: the bound AF_XDP socket, its fill ring filled.
     Queue {

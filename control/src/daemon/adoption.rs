@@ -54,7 +54,7 @@ pub(super) async fn begin(
             daemon.installation.steer_to_sockets()?;
             daemon.tell_local_addresses();
             daemon.send_fibs();
-            daemon.follow_links();
+            daemon.follow_ports();
             if daemon.config.spec != wanted {
                 let entry = daemon.history.add(&text, &file, 0)?;
                 let number = entry.number;
@@ -90,6 +90,8 @@ pub(super) async fn begin(
     let config = Config { entry, spec: wanted };
     let mut daemon = Daemon::assemble(options, paths, history, config, installation, routes, 0, calls);
     daemon.tell_local_addresses();
+    // What they are told is said when it starts.
+    daemon.look_at_ports();
     daemon.start_dataplane();
     Ok(daemon)
 }

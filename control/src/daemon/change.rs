@@ -217,7 +217,7 @@ impl Daemon {
             self.routes = fresh;
             self.send_fibs();
             self.tell_local_addresses();
-            self.follow_links();
+            self.follow_ports();
         }
         self.config = config;
         self.send_snapshot();
@@ -254,6 +254,8 @@ impl Daemon {
 
     fn begin_anew(&mut self) {
         self.tell_local_addresses();
+        // What they are told is said when it starts.
+        self.look_at_ports();
         self.phase =
             Phase { kind: Kind::Starting { since: Instant::now() }, fallen: Vec::new(), retry: None };
         self.launched = false;

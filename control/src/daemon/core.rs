@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use zsync_pipelines::spec::{self, Diagnostic, Spec, StageSpec, Style};
+use zsync_protocol::message::ToDataplane;
 
 /// Where an answer goes.
 pub(super) type ReplyTo = oneshot::Sender<Result<Answer, ApiError>>;
@@ -231,8 +232,8 @@ impl Daemon {
         if changes.addresses {
             self.tell_local_addresses();
         }
-        if changes.links {
-            self.follow_links();
+        if changes.links || changes.addresses {
+            self.follow_ports();
         }
     }
 
@@ -247,9 +248,21 @@ impl Daemon {
         }
     }
 
-    /// A port's MAC address or MTU may have changed.
-    pub(super) fn follow_links(&mut self) {
-        let Some(routes) = self.routes.first() else { return };
+    /// A port's addresses or MTU may have changed: the data plane hears of it.
+    pub(super) fn follow_ports(&mut self) {
+        let changed = self.look_at_ports();
+        if changed.is_empty() {
+            return;
+        }
+        for message in &changed {
+            self.tell(message, &[]);
+        }
+        self.send_snapshot();
+    }
+
+    /// Takes over what the kernel says of the ports; what a running data plane must be told of it.
+    pub(super) fn look_at_ports(&mut self) -> Vec<ToDataplane> {
+        let Some(routes) = self.routes.first() else { return Vec::new() };
         let mut changed = Vec::new();
         for port in &mut self.installation.ports {
             let Some(link) = routes.netlink().mirror().link(port.ifindex) else {
@@ -261,19 +274,14 @@ impl Daemon {
                 continue;
             };
             let mac = link.mac.unwrap_or(port.mac);
-            if (mac, link.mtu) != (port.mac, port.mtu) {
-                tracing::info!(port = port.spec.name, mtu = link.mtu, "address or MTU changed");
-                (port.mac, port.mtu) = (mac, link.mtu);
+            let (v4, v6) = routes.netlink().mirror().sources(port.ifindex);
+            if (mac, link.mtu, v4, v6) != (port.mac, port.mtu, port.v4, port.v6) {
+                tracing::info!(port = port.spec.name, mtu = link.mtu, ?v4, ?v6, "addresses or MTU changed");
+                (port.mac, port.mtu, port.v4, port.v6) = (mac, link.mtu, v4, v6);
                 changed.push(port.message());
             }
         }
-        if changed.is_empty() {
-            return;
-        }
-        for message in &changed {
-            self.tell(message, &[]);
-        }
-        self.send_snapshot();
+        changed
     }
 }
 

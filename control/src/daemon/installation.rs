@@ -13,7 +13,7 @@ use crate::xdp::{Ingress, Mode as XdpMode, attached_program};
 use anyhow::{Context as _, Result, anyhow};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use zsync_packet::frame::FrameSize;
 use zsync_packet::ledger::{home_slice, ledger_bytes};
@@ -56,6 +56,10 @@ pub struct OpenPort {
     pub mac: [u8; 6],
     /// Its MTU.
     pub mtu: u32,
+    /// The IPv4 address that packets of its own come from.
+    pub v4: Option<Ipv4Addr>,
+    /// The same for IPv6.
+    pub v6: Option<Ipv6Addr>,
     /// Its driver's kind: "veth", …
     pub kind: Option<String>,
     /// The program.
@@ -230,7 +234,9 @@ impl Installation {
                         fds.try_into().map_err(|_| anyhow!("the data plane did not return its memory"))?;
                     (layout, memory) = (Some(had), Some(four));
                 }
-                ToDataplane::Port { id, ifindex, mac, mtu, .. } => facts.push((id, ifindex, mac, mtu)),
+                ToDataplane::Port { id, ifindex, mac, mtu, v4, v6, .. } => {
+                    facts.push((id, ifindex, mac, mtu, v4, v6));
+                }
                 ToDataplane::Queue { port, queue, worker, .. } => {
                     let socket = fds.pop().ok_or_else(|| anyhow!("a queue came without its socket"))?;
                     let queue = u32::from(queue);
@@ -248,7 +254,7 @@ impl Installation {
         let stats = (0..workers).map(|w| WorkerStats::open(&region, w)).collect::<Result<_, _>>()?;
         let mut ports = Vec::new();
         for port in in_order(spec) {
-            let (_, ifindex, mac, mtu) = facts
+            let (_, ifindex, mac, mtu, v4, v6) = facts
                 .iter()
                 .find(|(id, ..)| *id == port.id.0)
                 .ok_or_else(|| anyhow!("the data plane has no port {}", port.name))?;
@@ -267,6 +273,8 @@ impl Installation {
                 ifindex: *ifindex,
                 mac: *mac,
                 mtu: *mtu,
+                v4: *v4,
+                v6: *v6,
                 kind,
                 ingress,
                 inherited: true,
@@ -348,6 +356,8 @@ impl OpenPort {
             ifindex: self.ifindex,
             mac: self.mac,
             mtu: self.mtu,
+            v4: self.v4,
+            v6: self.v6,
             partial_checksums: self.kind.as_deref() == Some("veth"),
         }
     }

@@ -123,6 +123,8 @@ pub(super) fn open_port(
         ifindex: link.ifindex,
         mac,
         mtu: link.mtu,
+        v4: None,
+        v6: None,
         kind: link.kind.clone(),
         ingress,
         inherited,

@@ -4,7 +4,7 @@
 //! index, an id) is no event. What is not IPv4 or IPv6 is no event either.
 
 use super::Prefix;
-use super::event::{Address, Event, Link, Neighbour, NextHop, NextHopGroup, Origin};
+use super::event::{Address, Event, Link, Neighbour, NextHop, NextHopGroup, Origin, Standing};
 use super::route::{Hop, Route, RouteKind, Via};
 use super::wire::{
     Message, NLM_F_APPEND, NLM_F_MULTI, NLM_F_REPLACE, attributes, i32_at, text, u8_at, u16_at, u32_at,
@@ -93,7 +93,27 @@ fn address(body: &[u8]) -> Option<Address> {
         |wanted| attributes(body, 8).find(|(number, _)| *number == wanted).and_then(|(_, ip)| address_in(ip));
     // IFA_LOCAL is this host's; IFA_ADDRESS is the far end's on a point-to-point link, else the same.
     let ip = find(2).or_else(|| find(1))?;
-    Some(Address { ifindex, ip, prefix_length })
+    // IFA_FLAGS has all of them, the header the first eight.
+    let all = attributes(body, 8).find(|(number, _)| *number == 8).and_then(|(_, flags)| u32_at(flags, 0));
+    let flags = all.or_else(|| u8_at(body, 2).map(u32::from))?;
+    Some(Address { ifindex, ip, prefix_length, standing: standing(ip, flags, u8_at(body, 3)?) })
+}
+
+/// By `IFA_F_*` (uapi/linux/if_addr.h) and `RT_SCOPE_*` (uapi/linux/rtnetlink.h).
+fn standing(ip: IpAddr, flags: u32, scope: u8) -> Standing {
+    const SECONDARY: u32 = 0x01;
+    const DADFAILED: u32 = 0x08;
+    const DEPRECATED: u32 = 0x20;
+    const TENTATIVE: u32 = 0x40;
+    const LINK: u8 = 253;
+    let local = matches!(ip, IpAddr::V6(ip) if ip.is_unique_local());
+    match () {
+        () if scope >= LINK || flags & (DADFAILED | TENTATIVE) != 0 => Standing::Unfit,
+        () if flags & DEPRECATED != 0 => Standing::Deprecated,
+        () if flags & SECONDARY != 0 => Standing::Second,
+        () if scope > 0 || local => Standing::Site,
+        () => Standing::Global,
+    }
 }
 
 /// `struct rtmsg`.

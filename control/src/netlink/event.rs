@@ -90,6 +90,24 @@ pub struct Address {
     pub ip: IpAddr,
     /// The length of its prefix.
     pub prefix_length: u8,
+    /// How good a source it is.
+    pub standing: Standing,
+}
+
+/// How good a source of packets an address is: the lesser, the better.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub enum Standing {
+    /// Good anywhere.
+    #[default]
+    Global,
+    /// Good in one organisation (`fc00::/7`, site scope).
+    Site,
+    /// Made for a while (RFC 8981), or second to another one of its prefix (`IFA_F_SECONDARY`).
+    Second,
+    /// About to go (RFC 4862 §5.5.4).
+    Deprecated,
+    /// Not to be used off its link, or not yet known to be this host's alone.
+    Unfit,
 }
 
 /// A next-hop object (`ip nexthop`). Those for bridges (`fdb`) are not told.

@@ -38,7 +38,7 @@ mod target;
 mod watch;
 mod wire;
 
-pub use event::{Address, Event, Link, Neighbour, NextHop, NextHopGroup, Origin};
+pub use event::{Address, Event, Link, Neighbour, NextHop, NextHopGroup, Origin, Standing};
 pub use fib::MirroredFib;
 pub use install::Applied;
 pub use model::{Effects, Mirror};

@@ -3,14 +3,14 @@
 //! Invariant: `installed` is what the sink was told, entry by entry; whatever may differ from what the tables now say is in
 //! `dirty` or `dirty_neighbours`. So [`Mirror::sync`] costs what changed, and says nothing twice.
 
-use super::event::{Address, Event, Link, Neighbour, NextHop, NextHopGroup};
+use super::event::{Address, Event, Link, Neighbour, NextHop, NextHopGroup, Standing};
 use super::install::Installed;
 use super::route::{PrefixRoutes, Via};
 use super::sink::{Adjacency, PortId, Target};
 use super::table::Table;
 use super::{Hop, Origin, Prefix, Route};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The table of the addresses of this host (`RT_TABLE_LOCAL`), always asked first.
 pub(super) const LOCAL_TABLE: u32 = 255;
@@ -34,7 +34,9 @@ pub struct Mirror {
     pub(super) indices: HashMap<PortId, u32>,
     epoch: u32,
     links: BTreeMap<u32, (Link, u32)>,
-    addresses: BTreeMap<Address, u32>,
+    /// By link, address and prefix length: how good a source, in which order they came, and the resync that last saw it.
+    addresses: BTreeMap<(u32, IpAddr, u8), (Standing, u64, u32)>,
+    next_address: u64,
     next_hops: HashMap<u32, (NextHop, u32)>,
     pub(super) local: Table,
     pub(super) main: Table,
@@ -60,6 +62,7 @@ impl Mirror {
             epoch: 0,
             links: BTreeMap::new(),
             addresses: BTreeMap::new(),
+            next_address: 0,
             next_hops: HashMap::new(),
             local: Table::default(),
             main: Table::default(),
@@ -97,11 +100,17 @@ impl Mirror {
                     self.mark_link(ifindex);
                 }
             }
-            Event::Address(address) => {
-                effects.addresses = self.addresses.insert(address, self.epoch).is_none()
+            Event::Address(Address { ifindex, ip, prefix_length, standing }) => {
+                let key = (ifindex, ip, prefix_length);
+                let old = self.addresses.get(&key).map(|(old, order, _)| (*old, *order));
+                let order = old.map_or(self.next_address, |(_, order)| order);
+                self.next_address += u64::from(old.is_none());
+                self.addresses.insert(key, (standing, order, self.epoch));
+                effects.addresses = old.map(|(old, _)| old) != Some(standing);
             }
             Event::AddressGone(address) => {
-                effects.addresses = self.addresses.remove(&address).is_some();
+                let key = (address.ifindex, address.ip, address.prefix_length);
+                effects.addresses = self.addresses.remove(&key).is_some();
                 // IPv4 routes that prefer this source go with it, unsaid (fib_sync_down_addr, net/ipv4/fib_semantics.c).
                 effects.reread = effects.addresses && address.ip.is_ipv4();
             }
@@ -205,7 +214,11 @@ impl Mirror {
         let mut gone = Vec::new();
         gone.extend(self.links.iter().filter(|(_, l)| l.1 != epoch).map(|(&i, _)| Event::LinkGone(i)));
         gone.extend(
-            self.addresses.iter().filter(|(_, seen)| **seen != epoch).map(|(a, _)| Event::AddressGone(*a)),
+            self.addresses.iter().filter(|(_, known)| known.2 != epoch).map(
+                |(&(ifindex, ip, prefix_length), &(standing, ..))| {
+                    Event::AddressGone(Address { ifindex, ip, prefix_length, standing })
+                },
+            ),
         );
         gone.extend(self.next_hops.iter().filter(|(_, n)| n.1 != epoch).map(|(&i, _)| Event::NextHopGone(i)));
         gone.extend(self.neighbours.values().filter(|n| n.1 != epoch).map(|n| Event::NeighbourGone(n.0)));
@@ -313,7 +326,22 @@ impl Mirror {
 
     /// The addresses of this host on all links, ports of ours or not, each once.
     pub fn local_addresses(&self) -> BTreeSet<IpAddr> {
-        self.addresses.keys().map(|address| address.ip).collect()
+        self.addresses.keys().map(|(_, ip, _)| *ip).collect()
+    }
+
+    /// The addresses that a link's packets are to come from: of each family the best, and of equals the one that was there
+    /// first, so that a further one changes nothing.
+    pub fn sources(&self, ifindex: u32) -> (Option<Ipv4Addr>, Option<Ipv6Addr>) {
+        let own = self.addresses.range((ifindex, IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0)..);
+        let mut own: Vec<_> = own
+            .take_while(|((index, ..), _)| *index == ifindex)
+            .filter(|(_, (standing, ..))| *standing != Standing::Unfit)
+            .map(|(&(_, ip, _), &(standing, order, _))| (standing, order, ip))
+            .collect();
+        own.sort_unstable();
+        let v4 = own.iter().find_map(|(.., ip)| if let IpAddr::V4(ip) = ip { Some(*ip) } else { None });
+        let v6 = own.iter().find_map(|(.., ip)| if let IpAddr::V6(ip) = ip { Some(*ip) } else { None });
+        (v4, v6)
     }
 }
 

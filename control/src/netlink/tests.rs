@@ -1,7 +1,7 @@
 //! The mirror on its own: events in, the FIB in memory out. After every step the FIB must also be what a mirror that hears
 //! the same state afresh says, and a second sync must say nothing.
 
-use super::event::{Address, Event, Link, Neighbour, NextHop, NextHopGroup, Origin};
+use super::event::{Address, Event, Link, Neighbour, NextHop, NextHopGroup, Origin, Standing};
 use super::{Adjacency, Hop, MemoryFib, Mirror, Prefix, Route, RouteKind, Target, Via};
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -350,7 +350,7 @@ fn every_kind_has_its_target_and_other_tables_none() {
 #[test]
 fn a_resync_drops_exactly_what_was_not_told_again() {
     let mut lab = Lab::new();
-    lab.mirror.handle(Event::Address(Address { ifindex: 1, ip: ip("10.0.0.1"), prefix_length: 24 }));
+    lab.mirror.handle(Event::Address(address(1, "10.0.0.1", Standing::Global)));
     lab.neighbour(1, "10.0.0.2", Some(mac(2)), Neighbour::REACHABLE);
     lab.neighbour(1, "10.0.0.3", Some(mac(3)), Neighbour::REACHABLE);
     lab.route("10.8.0.0/16", &[(1, Some("10.0.0.2"), 1)]);
@@ -371,6 +371,33 @@ fn a_resync_drops_exactly_what_was_not_told_again() {
     );
     assert_eq!(lab.mirror.links().count(), 1);
     assert!(lab.mirror.local_addresses().is_empty());
+}
+
+fn address(ifindex: u32, text: &str, standing: Standing) -> Address {
+    Address { ifindex, ip: ip(text), prefix_length: 24, standing }
+}
+
+#[test]
+fn a_link_speaks_from_its_best_address_and_of_equals_from_the_first() {
+    let mut lab = Lab::new();
+    let tell = |lab: &mut Lab, text, standing| {
+        let effects = lab.mirror.handle(Event::Address(address(1, text, standing)));
+        (effects.addresses, lab.mirror.sources(1))
+    };
+    let v4 = |text: &str| Some(text.parse::<std::net::Ipv4Addr>().unwrap());
+    let v6 = |text: &str| Some(text.parse::<std::net::Ipv6Addr>().unwrap());
+    assert_eq!(tell(&mut lab, "10.0.0.9", Standing::Second), (true, (v4("10.0.0.9"), None)));
+    assert_eq!(tell(&mut lab, "10.0.0.7", Standing::Global), (true, (v4("10.0.0.7"), None)));
+    assert_eq!(tell(&mut lab, "10.0.0.1", Standing::Global), (true, (v4("10.0.0.7"), None)));
+    assert_eq!(tell(&mut lab, "10.0.0.7", Standing::Global), (false, (v4("10.0.0.7"), None)));
+    assert_eq!(tell(&mut lab, "2001:db8::5", Standing::Unfit), (true, (v4("10.0.0.7"), None)));
+    assert_eq!(tell(&mut lab, "fd00::5", Standing::Site), (true, (v4("10.0.0.7"), v6("fd00::5"))));
+    // Nobody else has it: it may be used.
+    assert_eq!(tell(&mut lab, "2001:db8::5", Standing::Global), (true, (v4("10.0.0.7"), v6("2001:db8::5"))));
+    assert_eq!(tell(&mut lab, "2001:db8::5", Standing::Deprecated), (true, (v4("10.0.0.7"), v6("fd00::5"))));
+    assert!(lab.mirror.handle(Event::AddressGone(address(1, "10.0.0.7", Standing::Global))).addresses);
+    assert_eq!(lab.mirror.sources(1).0, v4("10.0.0.1"));
+    assert_eq!(lab.mirror.sources(2), (None, None));
 }
 
 #[test]

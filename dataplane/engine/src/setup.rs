@@ -226,10 +226,11 @@ impl Given {
         let Some((_, _, spec)) = &self.snapshot else { return Ok(Snapshot::empty()) };
         let mut ports = vec![PortFacts::default(); spec.ports.len()];
         for message in self.ports.values() {
-            if let ToDataplane::Port { id, mac, mtu, partial_checksums, .. } = message
+            if let ToDataplane::Port { id, mac, mtu, partial_checksums, v4, v6, .. } = message
                 && let Some(port) = ports.get_mut(usize::from(*id))
             {
-                *port = PortFacts { mac: *mac, mtu: *mtu, complete_checksums: *partial_checksums };
+                *port =
+                    PortFacts { mac: *mac, mtu: *mtu, v4: *v4, v6: *v6, complete_checksums: *partial_checksums };
             }
         }
         let fibs = self.fibs.iter().map(|(table, (_, _, fib))| (*table, fib.clone())).collect();

@@ -12,7 +12,8 @@ use zsync_packet::region::Region;
 
 fn resources() -> Resources {
     let fib = FibWriter::create(Region::heap(FibLayout::SMALL.bytes()), FibLayout::SMALL).unwrap();
-    let port = PortFacts { mac: corpus::MACS.1, mtu: 1500, complete_checksums: false };
+    let port =
+        PortFacts { mac: corpus::MACS.1, mtu: 1500, complete_checksums: false, ..PortFacts::default() };
     Resources {
         ports: vec![port; 3],
         fibs: BTreeMap::from([(254, fib.reader())]),

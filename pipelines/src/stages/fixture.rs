@@ -34,8 +34,8 @@ pub(crate) struct Seen {
 
 pub(crate) fn ports() -> Vec<PortFacts> {
     vec![
-        PortFacts { mac: MAC_IN, mtu: 1500, complete_checksums: false },
-        PortFacts { mac: MAC_OUT, mtu: MTU_OUT, complete_checksums: false },
+        PortFacts { mac: MAC_IN, mtu: 1500, complete_checksums: false, ..PortFacts::default() },
+        PortFacts { mac: MAC_OUT, mtu: MTU_OUT, complete_checksums: false, ..PortFacts::default() },
     ]
 }
 

@@ -1,6 +1,8 @@
 //! The stages: one file each.
 
+pub mod answer;
 pub mod decide;
+pub mod fragment;
 pub mod macswap;
 pub mod parse;
 pub mod partial;

@@ -138,7 +138,12 @@ impl Lab {
             ports: (0..PORTS)
                 .map(|port| {
                     let port = PortId(port);
-                    PortFacts { mac: port_mac(port), mtu: mtu(port), complete_checksums: port == B }
+                    PortFacts {
+                        mac: port_mac(port),
+                        mtu: mtu(port),
+                        complete_checksums: port == B,
+                        ..PortFacts::default()
+                    }
                 })
                 .collect(),
             fibs: [(254, fib().reader())].into(),

@@ -27,14 +27,12 @@ fn to_dataplane() -> impl Strategy<Value = ToDataplane> {
     let rings = (ring(), ring(), ring(), ring());
     prop_oneof![
         layout().prop_map(|layout| ToDataplane::Hello { version: VERSION, layout }),
-        (0u16..64, "[a-z][a-z0-9.-]{0,14}", 1..=u32::MAX, any::<[u8; 6]>(), 68u32..=65_535, any::<bool>())
-            .prop_map(|(id, name, ifindex, mac, mtu, partial_checksums)| ToDataplane::Port {
-                id,
-                name,
-                ifindex,
-                mac,
-                mtu,
-                partial_checksums
+        (
+            (0u16..64, "[a-z][a-z0-9.-]{0,14}", 1..=u32::MAX, any::<[u8; 6]>(), 68u32..=65_535, any::<bool>()),
+            any::<(Option<std::net::Ipv4Addr>, Option<std::net::Ipv6Addr>)>()
+        )
+            .prop_map(|((id, name, ifindex, mac, mtu, partial_checksums), (v4, v6))| {
+                ToDataplane::Port { id, name, ifindex, mac, mtu, partial_checksums, v4, v6 }
             }),
         (0u16..64, any::<u16>(), 0u8..128, rings, any::<bool>(), any::<bool>()).prop_map(
             |(port, queue, worker, (rx, tx, fill, completion), zero_copy, busy_poll)| ToDataplane::Queue {
@@ -216,6 +214,8 @@ fn fields_out_of_range_are_refused_on_both_sides() {
         mac: [0; 6],
         mtu,
         partial_checksums: true,
+        v4: None,
+        v6: None,
     };
     let hello = |frame_size, workers, uid| ToDataplane::Hello {
         version: VERSION,

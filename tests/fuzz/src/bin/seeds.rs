@@ -40,6 +40,8 @@ fn main() -> Result<()> {
             mac: [2; 6],
             mtu: 1500,
             partial_checksums: false,
+            v4: Some([192, 0, 2, 1].into()),
+            v6: None,
         },
         ToDataplane::Queue {
             port: 1,
