@@ -11,4 +11,5 @@ pub mod header;
 pub mod ledger;
 pub mod pool;
 pub mod region;
+pub mod rewrite;
 pub mod verdict;

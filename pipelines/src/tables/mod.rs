@@ -7,4 +7,5 @@ pub mod connections;
 pub mod fib;
 pub mod index;
 pub mod maglev;
+pub mod nat;
 pub mod records;
