@@ -1,6 +1,7 @@
 //! The stages: one file each.
 
 pub mod answer;
+pub mod balance;
 pub mod decide;
 pub mod fragment;
 pub mod macswap;

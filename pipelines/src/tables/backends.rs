@@ -20,7 +20,7 @@ const PLACE: usize = 8;
 /// Words of a state.
 const STATE: usize = 2;
 /// Twice as many as a configuration has: those that left keep theirs while flows go to them.
-const PLACES: usize = 2 * MAX_BACKENDS;
+pub(crate) const PLACES: usize = 2 * MAX_BACKENDS;
 
 const HAS_PORT: u64 = 1 << 16;
 const IS_V4: u64 = 1 << 17;

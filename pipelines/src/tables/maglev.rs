@@ -6,8 +6,9 @@
 //! their order, nor on what was there before; so every balancer, and every start of one, comes to the same table.
 //!
 //! Each backend has an order of its own in which it likes the entries, and they take turns: whose turn it is takes the
-//! entry that it likes best of those left. A backend of weight *w* has its turns at the times 0, 1/*w*, 2/*w* …, whatever
-//! the others weigh; so shares are right to one entry, and who comes or goes moves few entries of the others.
+//! entry that it likes best of those left. A backend of weight *w* has its turns at the times ½/*w*, 1½/*w*, 2½/*w* …, whatever
+//! the others weigh (seats are dealt out so by Sainte-Laguë's method); so shares are right to an entry, and who comes or
+//! goes moves few entries of the others.
 //!
 //! A table is filled in slices between bursts ([`Maglev::advance`]), and nothing is allocated after [`Maglev::new`].
 
@@ -115,7 +116,8 @@ impl Maglev {
         let takers = members.into_iter().filter(|member| member.weight > 0 && member.value != NONE);
         next.members.extend(takers.take(room).map(|member| Likes::new(member, size)));
         next.members.sort_unstable_by_key(|likes| (likes.identity, likes.value));
-        next.turns.extend((0..next.members.len()).map(|place| Reverse((0, place as u16))));
+        let first = |(place, likes): (usize, &Likes)| Reverse((likes.interval() / 2, place as u16));
+        next.turns.extend(next.members.iter().enumerate().map(first));
         next.left = size as usize;
         next.under_way = true;
         self.tables[(self.current ^ 1) & 1].fill(NONE);

@@ -40,7 +40,13 @@ impl Outer {
 
     /// Puts the header ahead of packet `i`, whose IP header starts at its `l3`, is of `version` and says that the packet has
     /// `len` bytes. `hash` is the flow's; `identification` tells outer packets apart that may be fragmented.
-    pub fn wrap(&self, burst: &mut Burst, i: usize, hash: u32, identification: u16) -> Result<(), DropReason> {
+    pub fn wrap(
+        &self,
+        burst: &mut Burst,
+        i: usize,
+        hash: u32,
+        identification: u16,
+    ) -> Result<(), DropReason> {
         let facts = *burst.facts(i);
         let l3 = usize::from(facts.l3);
         let inner = Inner::of(burst.bytes(i).get(l3..).unwrap_or(&[])).ok_or(DropReason::IpTruncated)?;
@@ -83,7 +89,8 @@ impl Outer {
             *head = [a, b, c, d, e, f, 0, 0];
             // Over IPv4 none is needed: what is inside has its own. Over IPv6 hosts refuse packets without (RFC 8200 §8.1).
             if !v4 {
-                let pseudo = Sum::pseudo_v6(mapped(source), mapped(self.destination), protocol::UDP, u32::from(len));
+                let pseudo =
+                    Sum::pseudo_v6(mapped(source), mapped(self.destination), protocol::UDP, u32::from(len));
                 let sum = (pseudo + Sum::of(udp)).finish_udp();
                 if let Some(field) = udp.get_mut(6..8) {
                     field.copy_from_slice(&sum.to_be_bytes());
@@ -98,7 +105,9 @@ impl Outer {
             (IpAddr::V4(source), IpAddr::V4(destination)) => {
                 FlowKey::v4((source, ports.0), (destination, ports.1), next)
             }
-            (source, destination) => FlowKey::v6((mapped(source), ports.0), (mapped(destination), ports.1), next),
+            (source, destination) => {
+                FlowKey::v6((mapped(source), ports.0), (mapped(destination), ports.1), next)
+            }
         };
         burst.set_key(i, key);
         Ok(())

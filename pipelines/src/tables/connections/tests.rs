@@ -149,7 +149,10 @@ fn equal_hashes_are_told_apart_and_bounded() {
     // With no secret at all, ports do not change a hash.
     let connections = Connections::open(&region, 1000, HashKey::from_bytes(&[0; 64]), PATIENCE).unwrap();
     assert_eq!(connections.hash(&key(0)), connections.hash(&key(99)));
-    assert!((0..100).all(|flow| connections.add(flow, u64::from(flow) + 1, 1).is_some()), "who only began gives way");
+    assert!(
+        (0..100).all(|flow| connections.add(flow, u64::from(flow) + 1, 1).is_some()),
+        "who only began gives way"
+    );
     let found: Vec<_> = (0..100).filter_map(|flow| Some((flow, connections.look(flow, 1)?))).collect();
     assert!((8..=16).contains(&found.len()) && connections.live() as usize == found.len());
     for (flow, number) in found {
