@@ -31,7 +31,7 @@ use service::{Is, Services};
 /// Records that a slice of the sweep looks at: a million in less than two seconds, about a microsecond each time.
 const SWEEP: u32 = 64;
 
-/// The memory of one worker's `balance` stage: see [`bytes`].
+/// The memory of one worker's `balance` stage.
 #[derive(Clone, Debug)]
 pub struct Memory {
     /// What control says of the backends.
