@@ -9,6 +9,7 @@ pub mod parse;
 pub mod partial;
 pub mod patch;
 pub mod route;
+pub mod track;
 
 #[cfg(test)]
 mod fixture;

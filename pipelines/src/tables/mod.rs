@@ -5,6 +5,7 @@
 pub mod backends;
 pub mod connections;
 pub mod fib;
+pub mod flow;
 pub mod index;
 pub mod maglev;
 pub mod nat;

@@ -245,6 +245,17 @@ impl Adjacency {
         }
     }
 
+    /// The word of a neighbour of `port` that is not resolved: [`Self::Kernel`], and the port.
+    pub(super) fn unresolved(port: u16) -> u64 {
+        Self::Kernel.word() | u64::from(port % PORT_LIMIT) << 48 | 1
+    }
+
+    /// The port that a word leads out of, if it is known: of a neighbour, resolved or not.
+    #[inline]
+    pub(super) fn output_of_word(word: u64) -> Option<u16> {
+        (word >> 60 == 1 || (word >> 60 == 2 && word & 1 == 1)).then_some((word >> 48) as u16 % PORT_LIMIT)
+    }
+
     /// Reads a word of the table; an unknown kind is no route.
     #[inline]
     pub(super) fn of_word(word: u64) -> Self {
@@ -283,6 +294,9 @@ mod tests {
             assert_eq!(Adjacency::of_word(adjacency.word()), adjacency);
         }
         assert_eq!(Adjacency::of_word(u64::MAX), Adjacency::NoRoute);
+        assert_eq!(Adjacency::of_word(Adjacency::unresolved(4095)), Adjacency::Kernel);
+        let outputs = [Adjacency::unresolved(7), all[1].word(), all[3].word(), all[4].word(), 0];
+        assert_eq!(outputs.map(Adjacency::output_of_word), [Some(7), Some(4095), None, None, None]);
         for route in [Route::to_adjacency(VALUE_LIMIT - 1), Route::to_next_hop(0), Route::to_next_hop(77)] {
             for len in [1, 24, 128] {
                 let entry = leaf(route, len);

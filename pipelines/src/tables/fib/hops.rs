@@ -131,7 +131,7 @@ impl Hops {
         self.neighbours.insert(index, Neighbour { port, gateway, held: 1, used: 0 });
         self.by_gateway.insert((port, gateway), index);
         let id = AdjacencyId(index);
-        store(tables, id, Adjacency::Kernel);
+        store(tables, id, Adjacency::unresolved(port));
         Ok(id)
     }
 
@@ -152,7 +152,11 @@ impl Hops {
     /// Sets the neighbour's address, or forgets it; false if there is no such adjacency.
     pub(super) fn resolve(&self, tables: &FibTables<'_>, id: AdjacencyId, mac: Option<[u8; 6]>) -> bool {
         let Some(Neighbour { port, .. }) = self.neighbours.get(&id.0) else { return false };
-        store(tables, id, mac.map_or(Adjacency::Kernel, |mac| Adjacency::Forward { port: *port, mac }));
+        let word = match mac {
+            Some(mac) => Adjacency::Forward { port: *port, mac }.word(),
+            None => Adjacency::unresolved(*port),
+        };
+        store(tables, id, word);
         true
     }
 
@@ -333,9 +337,9 @@ impl Hops {
     }
 }
 
-fn store(tables: &FibTables<'_>, id: AdjacencyId, adjacency: Adjacency) {
+fn store(tables: &FibTables<'_>, id: AdjacencyId, value: u64) {
     if let Some(word) = tables.adjacencies.get((FIXED + id.0) as usize) {
-        word.store(adjacency.word(), Relaxed);
+        word.store(value, Relaxed);
     }
 }
 

@@ -232,6 +232,18 @@ impl FibTables<'_> {
     /// All packets of a flow take the same hop as long as the route's hops stay.
     #[inline]
     pub fn adjacency(&self, route: Route, hash: u32) -> Adjacency {
+        Adjacency::of_word(self.adjacency_word(route, hash))
+    }
+
+    /// The port that a packet with this route leaves by, also when its neighbour is not resolved yet; `None` when it does not
+    /// leave, or only the kernel knows.
+    #[inline]
+    pub fn output(&self, route: Route, hash: u32) -> Option<u16> {
+        Adjacency::output_of_word(self.adjacency_word(route, hash))
+    }
+
+    #[inline]
+    fn adjacency_word(&self, route: Route, hash: u32) -> u64 {
         let index = match route.way() {
             Way::Adjacency(index) => index,
             Way::NextHop(index) => {
@@ -242,7 +254,7 @@ impl FibTables<'_> {
                 word(self.members, slot as usize)
             }
         };
-        Adjacency::of_word(wide(self.adjacencies, index as usize))
+        wide(self.adjacencies, index as usize)
     }
 
     #[inline]

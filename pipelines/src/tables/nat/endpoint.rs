@@ -96,12 +96,6 @@ impl Endpoint {
         self.to(&Self { address: [0; 2], kind: self.kind, port: 0 }).hash(key)
     }
 
-    /// Its hash where it stands for the outside: another than [`Self::hash`], so that one index has both.
-    #[inline]
-    pub fn hash_with(&self, other: &Self, key: &HashKey) -> u64 {
-        self.to(other).hash(key)
-    }
-
     /// As it lies in shared memory.
     #[inline]
     pub fn words(&self) -> [u64; Self::WORDS] {
