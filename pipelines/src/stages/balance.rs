@@ -11,6 +11,7 @@
 mod outer;
 mod pool;
 mod service;
+mod translate;
 
 use zsync_packet::burst::{BURST, Bits, Burst, Fragment};
 use zsync_packet::flow::{FlowKey, HashKey};
@@ -25,39 +26,43 @@ use crate::stages::answer::{self, Answer};
 use crate::tables::backends::{Roll, States, Ticket};
 use crate::tables::connections::{Connections, Patience, Phase};
 use crate::tables::fib::Fib;
+use crate::tables::flow::Flows;
 use pool::{Pool, Way};
 use service::{Is, Services};
 
 /// Records that a slice of the sweep looks at: a million in less than two seconds, about a microsecond each time.
 const SWEEP: u32 = 64;
 
-/// The memory of one worker's `balance` stage.
+/// The memory of a worker's `balance` stage.
 #[derive(Clone, Debug)]
 pub struct Memory {
-    /// What control says of the backends.
+    /// What control says of the backends; the same for all workers.
     pub states: States,
-    /// The backends that flows go to, and how many.
+    /// The backends that the worker's flows go to, and how many.
     pub roll: Roll,
     connections: Region,
 }
 
 impl Memory {
-    /// Bytes of state that each worker has for this stage. Another number of connections needs other memory.
-    pub fn bytes(spec: &BalanceSpec) -> usize {
-        Self::head() + Connections::bytes(spec.connections as usize)
-    }
+    /// Bytes that all workers share.
+    pub const SHARED: usize = States::bytes();
 
-    const fn head() -> usize {
-        (States::bytes() + Roll::bytes()).next_multiple_of(64) + 64
+    /// Bytes of each worker. Another number of connections needs other memory.
+    pub fn each(spec: &BalanceSpec) -> usize {
+        Roll::bytes() + Connections::bytes(remembered(spec))
     }
 
     /// The parts of the memory, which is zeroed, or was a `balance` stage's before; `None` when it is too short.
-    pub fn open(region: &Region) -> Option<Self> {
-        const ROLL: usize = States::bytes().next_multiple_of(64);
-        let states = States::open(region.part(0..ROLL)?)?;
-        let roll = Roll::open(region.part(ROLL..Self::head())?)?;
-        Some(Self { states, roll, connections: region.part(Self::head()..region.len())? })
+    pub fn open(shared: Region, shard: &Region) -> Option<Self> {
+        let roll = Roll::open(shard.part(0..Roll::bytes())?)?;
+        let connections = shard.part(Roll::bytes()..shard.len())?;
+        Some(Self { states: States::open(shared)?, roll, connections })
     }
+}
+
+/// Connections that the stage itself remembers: with NAT, tracking does.
+fn remembered(spec: &BalanceSpec) -> usize {
+    if spec.forward == Forward::Nat { 1 } else { spec.connections as usize }
 }
 
 /// See the module.
@@ -67,6 +72,8 @@ pub struct Balance {
     forward: Forward,
     pool: Pool,
     connections: Connections,
+    /// Those of the `track` stage ahead, for NAT.
+    flows: Option<Flows>,
     ports: Vec<PortFacts>,
     /// Which backend a flow gets: the same on every machine with the same seed.
     choice: HashKey,
@@ -84,16 +91,17 @@ struct Sweep {
 }
 
 impl Balance {
-    /// A stage for `spec` over this worker's memory of it. Backends are reached by `fib`; `ports` by number; the connections'
-    /// hashes are under `hash_key`. `None`: the memory is too short for the spec, or the spec has [faults](BalanceSpec::faults).
+    /// A stage for `spec` over a worker's memory of it. Backends are reached by `fib`; `ports` by number; the connections'
+    /// hashes are under `hash_key`. With NAT, the flows are those of the `track` stage ahead: see [`Self::assign`]. `None`:
+    /// the memory is too short for the spec, or the spec has [faults](BalanceSpec::faults).
     pub fn new(
         spec: &BalanceSpec,
-        memory: &Region,
+        memory: Memory,
         fib: Fib,
         ports: Vec<PortFacts>,
         hash_key: HashKey,
     ) -> Option<Self> {
-        let Memory { states, roll, connections } = Memory::open(memory)?;
+        let Memory { states, roll, connections } = memory;
         let patience =
             Patience { tcp: spec.tcp_idle.as_nanos() as u64, udp: spec.udp_idle.as_nanos() as u64 };
         let pool = Pool::new(spec, roll, states, fib, ports.clone())?;
@@ -102,18 +110,31 @@ impl Balance {
             services: Services::new(&spec.vips, &spec.services),
             forward: spec.forward,
             pool,
-            connections: Connections::open(&connections, spec.connections as usize, hash_key, patience)?,
+            connections: Connections::open(&connections, remembered(spec), hash_key, patience)?,
+            flows: None,
             ports,
             choice: HashKey::from_seed(spec.seed),
             sweep: Sweep { next: 0, counts },
             sent: 0,
         })
     }
+
+    /// Makes it the stage of the worker that this memory is of, with the flows of its `track` stage. False: the memory is
+    /// too short.
+    pub fn assign(&mut self, memory: Memory, flows: Option<Flows>) -> bool {
+        let Some(connections) = self.connections.elsewhere(&memory.connections) else { return false };
+        self.pool.assign(memory.roll);
+        (self.connections, self.flows) = (connections, flows);
+        true
+    }
 }
 
 impl Stage for Balance {
     fn process(&mut self, burst: &mut Burst, cx: &mut Cx<'_>) {
         self.pool.begin();
+        if self.forward == Forward::Nat {
+            return self.translate(burst);
+        }
         let mut served = [(0u8, 0u64); BURST];
         let (mut count, mut icmp) = (0, 0u64);
         for i in burst.undecided() {

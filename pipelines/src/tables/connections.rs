@@ -102,6 +102,11 @@ impl Connections {
         Some(Self { index, records: Records::open(records, capacity)?, hash_key, patience })
     }
 
+    /// The flows in other memory, which has room for as many.
+    pub fn elsewhere(&self, region: &Region) -> Option<Self> {
+        Self::open(region, self.records.capacity() as usize, self.hash_key.clone(), self.patience)
+    }
+
     /// The hash of a flow, as the other functions want it.
     #[inline]
     pub fn hash(&self, key: &FlowKey) -> u64 {

@@ -6,6 +6,7 @@
 //! it was given for, or nowhere.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use zsync_packet::verdict::PortId;
 
@@ -36,6 +37,8 @@ pub(super) struct Pool {
     /// Where in `targets` the backend of a place is.
     slots: Box<[u16]>,
     targets: Vec<Target>,
+    /// Those that are down, sorted: usually nobody.
+    down: Vec<(IpAddr, Option<u16>)>,
     /// What [`States::changes`] was.
     seen: u64,
     filling: bool,
@@ -122,6 +125,7 @@ impl Pool {
             tables,
             slots: vec![NOWHERE; PLACES].into_boxed_slice(),
             targets: Vec::with_capacity(PLACES),
+            down: Vec::with_capacity(PLACES),
             filling: false,
             begun: false,
             template: Template { spec: spec.clone(), fib, ports },
@@ -147,12 +151,29 @@ impl Pool {
         for member in &mut self.members {
             member.place = self.roll.enrol(&member.who, |who| identities.contains(&who)).unwrap_or(NOWHERE);
         }
+        self.slots.fill(NOWHERE);
+        self.targets.clear();
         for (place, who) in self.roll.iter() {
             if let Some(slot) = self.slots.get_mut(usize::from(place)) {
                 *slot = self.targets.len() as u16;
                 self.targets.push(self.template.target(who, self.states.of(who.identity)));
             }
         }
+        self.note_down();
+    }
+
+    fn note_down(&mut self) {
+        self.down.clear();
+        let down = self.targets.iter().filter(|target| target.down);
+        self.down.extend(down.map(|target| (target.who.address, target.who.port)));
+        self.down.sort_unstable();
+    }
+
+    /// Whether the backend that is reached at this address and port is down.
+    #[inline]
+    pub fn is_down(&self, address: IpAddr, port: u16) -> bool {
+        let is = |port| self.down.binary_search(&(address, port)).is_ok();
+        !self.down.is_empty() && (is(None) || is(Some(port)))
     }
 
     /// A slice of what need not be done for each packet. True: there is more of it.
@@ -167,6 +188,7 @@ impl Pool {
             for target in &mut self.targets {
                 target.down = self.states.of(target.who.identity).down;
             }
+            self.note_down();
             self.fill();
         } else if self.filling {
             self.filling = !self.tables.iter_mut().all(|table| table.advance(PROBES));
@@ -234,6 +256,11 @@ impl Pool {
     pub fn roll(&self) -> &Roll {
         &self.roll
     }
+
+    /// Goes on with the roll of another worker.
+    pub fn assign(&mut self, roll: Roll) {
+        (self.roll, self.begun) = (roll, false);
+    }
 }
 
 impl Template {
@@ -254,8 +281,8 @@ impl Template {
     fn way(&self, who: &Enrolled) -> Way {
         let tables = self.fib.tables();
         let route = match who.address {
-            std::net::IpAddr::V4(v4) => tables.route4(v4.to_bits()),
-            std::net::IpAddr::V6(v6) => tables.route6(&v6.octets()),
+            IpAddr::V4(v4) => tables.route4(v4.to_bits()),
+            IpAddr::V6(v6) => tables.route6(&v6.octets()),
         };
         if route == Route::NONE {
             return Way::None;

@@ -54,6 +54,7 @@ fn four(v4: bool) -> Vec<(IpAddr, u16)> {
 
 struct Lab {
     fib: FibWriter,
+    shared: Region,
     memory: Region,
     parse: Parse,
     balance: Balance,
@@ -69,18 +70,23 @@ impl Lab {
             fib.insert(address, if address.is_ipv4() { 32 } else { 128 }, Target::Hops(vec![(id, 1)]))
                 .unwrap();
         }
-        let memory = Region::heap(Memory::bytes(spec));
-        let balance = Self::balance(spec, &memory, &fib, 7);
-        Self { fib, memory, parse: Parse::new(ports(), true), balance, now: SECOND }
+        let (shared, memory) = (Region::heap(Memory::SHARED), Region::heap(Memory::each(spec)));
+        let both = Memory::open(shared.clone(), &memory).unwrap();
+        let balance = Self::balance(spec, both, &fib, 7);
+        Self { fib, shared, memory, parse: Parse::new(ports(), true), balance, now: SECOND }
     }
 
-    fn balance(spec: &BalanceSpec, memory: &Region, fib: &FibWriter, secret: u64) -> Balance {
+    fn balance(spec: &BalanceSpec, memory: Memory, fib: &FibWriter, secret: u64) -> Balance {
         Balance::new(spec, memory, fib.reader(), ports(), HashKey::from_seed(secret)).unwrap()
     }
 
     /// What a new configuration does, and a data plane that takes over.
     fn reload(&mut self, spec: &BalanceSpec) {
-        self.balance = Self::balance(spec, &self.memory, &self.fib, 7);
+        self.balance = Self::balance(spec, self.memory(), &self.fib, 7);
+    }
+
+    fn memory(&self) -> Memory {
+        Memory::open(self.shared.clone(), &self.memory).unwrap()
     }
 
     fn run(&mut self, packets: &[Vec<u8>]) -> Vec<Seen> {
@@ -102,7 +108,7 @@ impl Lab {
 
     fn say(&mut self, number: u8, down: bool, drained: bool) {
         let backend = Backend { address: address(number, true), port: None, weight: 1, drain: false };
-        let states = Memory::open(&self.memory).unwrap().states;
+        let states = self.memory().states;
         assert!(states.set(backend.identity(), State { down, drained }, |_| true));
         self.balance.tend(self.now);
     }
@@ -341,7 +347,7 @@ fn balancers_with_one_seed_choose_alike_whatever_their_secret() {
     let mut reversed = spec.clone();
     reversed.backends.reverse();
     let mut other = Lab::new(&reversed);
-    other.balance = Lab::balance(&reversed, &other.memory, &other.fib, 99);
+    other.balance = Lab::balance(&reversed, other.memory(), &other.fib, 99);
     assert!(first.iter().zip(0..200).all(|(was, client)| other.to(tcp4(client, SYN)) == *was));
     let mut seeded = Lab::new(&BalanceSpec { seed: 6, ..spec });
     assert!(first.iter().zip(0..200).any(|(was, client)| seeded.to(tcp4(client, SYN)) != *was));
@@ -459,7 +465,7 @@ fn flows_are_counted_and_forgotten() {
     }
     lab.settle();
     let flows = |lab: &Lab| -> BTreeMap<IpAddr, u64> {
-        let roll = Memory::open(&lab.memory).unwrap().roll;
+        let roll = lab.memory().roll;
         roll.iter().map(|(place, who)| (who.address, roll.flows(place.into()))).collect()
     };
     assert_eq!(flows(&lab), expected);
@@ -472,6 +478,8 @@ fn flows_are_counted_and_forgotten() {
 fn too_little_memory_is_refused() {
     let spec = spec(Forward::Direct, &four(true));
     let lab = Lab::new(&spec);
-    let short = Region::heap(Memory::bytes(&spec)).part(0..Memory::bytes(&spec) - 8).unwrap();
-    assert!(Balance::new(&spec, &short, lab.fib.reader(), ports(), HashKey::from_seed(1)).is_none());
+    let short = Region::heap(Memory::each(&spec)).part(0..Memory::each(&spec) - 8).unwrap();
+    let memory = Memory::open(lab.shared.clone(), &short).unwrap();
+    assert!(Balance::new(&spec, memory, lab.fib.reader(), ports(), HashKey::from_seed(1)).is_none());
+    assert!(Memory::open(lab.shared.part(0..8).unwrap(), &short).is_none());
 }
