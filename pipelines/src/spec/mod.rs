@@ -40,6 +40,7 @@ mod keys;
 mod kind;
 mod model;
 mod names;
+mod nat;
 mod nearest;
 mod quantity;
 mod schema;
@@ -55,6 +56,7 @@ pub use model::{
     Amount, Control, Engine, Failover, HugePages, Idle, Layer, Mode, Pipeline, Port, PortId, Spec, Stage,
     StageSpec, Steer, Workers,
 };
+pub use nat::{Filtering, Forward, Masquerade, NatSpec, PairOfPrefixes, SourceNat};
 pub use quantity::{QuantityError, parse_duration, parse_size, show_duration};
 pub use schema::json_schema;
 

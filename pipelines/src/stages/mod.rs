@@ -5,6 +5,7 @@ pub mod balance;
 pub mod decide;
 pub mod fragment;
 pub mod macswap;
+pub mod nat;
 pub mod parse;
 pub mod partial;
 pub mod patch;

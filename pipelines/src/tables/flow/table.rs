@@ -141,6 +141,11 @@ impl Flows {
         Ok(flows)
     }
 
+    /// Numbers from this one on are no flow's.
+    pub fn end(&self) -> u32 {
+        self.records.fresh()
+    }
+
     /// How many it has room for.
     pub fn space(&self) -> FlowSpace {
         self.space
