@@ -15,7 +15,9 @@ mod translate;
 
 use zsync_packet::burst::{BURST, Bits, Burst, Fragment};
 use zsync_packet::flow::{FlowKey, HashKey};
-use zsync_packet::header::{EthernetMut, Icmp, Icmpv6, Ipv4, Ipv4Mut, Ipv6, Ipv6Mut, TcpFlags, protocol};
+use zsync_packet::header::{
+    EthernetMut, Icmp, Icmpv6, Ipv4, Ipv4Mut, Ipv6, Ipv6Mut, TcpFlags, icmp, protocol,
+};
 use zsync_packet::region::Region;
 use zsync_packet::verdict::{DropReason, Verdict};
 
@@ -305,16 +307,21 @@ fn flags_of(burst: &Burst, i: usize) -> TcpFlags {
     TcpFlags(burst.bytes(i).get(l4 + 13).copied().unwrap_or(0))
 }
 
-/// The flow of the packet that packet `i`, an ICMP error, is about.
+/// The flow of the packet that packet `i` is about; none if it is no ICMP error. (A redirect is none: it is for the router
+/// that it is sent to.)
 fn quoted(burst: &Burst, i: usize) -> Option<FlowKey> {
     let facts = burst.facts(i);
     let message = burst.bytes(i).get(usize::from(facts.l4)..).filter(|_| facts.l4 != 0)?;
-    if facts.version == 4 {
-        let inner = Ipv4::parse_quoted(Icmp::parse(message).ok()?.quoted()?).ok()?;
-        Some(FlowKey::of_ipv4(&inner))
-    } else {
-        let inner = Ipv6::parse_quoted(Icmpv6::parse(message).ok()?.quoted()?).ok()?;
-        FlowKey::of_ipv6(&inner).ok()
+    match (facts.version, facts.protocol) {
+        (4, protocol::ICMP) => {
+            let message = Icmp::parse(message).ok().filter(|message| message.kind() != icmp::REDIRECT)?;
+            Some(FlowKey::of_ipv4(&Ipv4::parse_quoted(message.quoted()?).ok()?))
+        }
+        (6, protocol::ICMPV6) => {
+            let inner = Ipv6::parse_quoted(Icmpv6::parse(message).ok()?.quoted()?).ok()?;
+            FlowKey::of_ipv6(&inner).ok()
+        }
+        _ => None,
     }
 }
 
