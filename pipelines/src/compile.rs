@@ -10,6 +10,7 @@ use crate::stages::macswap::MacSwap;
 use crate::stages::parse::Parse;
 use crate::stages::patch::Patch;
 use crate::stages::route::Route;
+use crate::state::State;
 use crate::tables::fib::Fib;
 use std::collections::BTreeMap;
 use zsync_packet::flow::HashKey;
@@ -24,6 +25,11 @@ pub struct Resources {
     pub fibs: BTreeMap<u32, Fib>,
     /// The secret of this boot.
     pub hash_key: HashKey,
+    /// How many workers there are.
+    pub workers: usize,
+    /// What stages keep, by their label: as [`state::needs`](crate::state::needs) says. One that is not here keeps what it
+    /// has to itself, and loses it with its process.
+    pub states: BTreeMap<String, State>,
 }
 
 /// Why a configuration cannot be compiled.
@@ -59,10 +65,12 @@ pub fn compile(spec: &Spec, epoch: u64, with: &Resources) -> Result<Snapshot, Co
     };
     let mut pipelines = Vec::new();
     let mut entry = vec![None; spec.ports.len()];
+    // A pipeline that does not look at the transport may send packets to one that does.
+    let deep = spec.is_deep();
     for (id, pipeline) in spec.pipelines.iter().enumerate() {
         let mut stages = Vec::new();
         if pipeline.layer() == Layer::L3 {
-            stages.push(place("parse", AnyStage::Parse(Parse::new(with.ports.clone(), false))));
+            stages.push(place("parse", AnyStage::Parse(Parse::new(with.ports.clone(), deep))));
         }
         for stage in &pipeline.stages {
             let compiled = match &stage.spec {

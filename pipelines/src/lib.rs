@@ -15,4 +15,6 @@ pub mod snapshot;
 pub mod spec;
 pub mod stage;
 pub mod stages;
+pub mod state;
 pub mod tables;
+pub mod trace;

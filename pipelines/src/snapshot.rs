@@ -49,26 +49,35 @@ pub enum AnyStage {
     Decide(Decide),
 }
 
+/// The same call, whichever stage it is.
+macro_rules! each {
+    ($self:ident, $stage:ident => $call:expr) => {
+        match $self {
+            AnyStage::Parse($stage) => $call,
+            AnyStage::Route($stage) => $call,
+            AnyStage::Patch($stage) => $call,
+            AnyStage::MacSwap($stage) => $call,
+            AnyStage::Decide($stage) => $call,
+        }
+    };
+}
+
 impl Stage for AnyStage {
     #[inline]
     fn process(&mut self, burst: &mut Burst, cx: &mut Cx<'_>) {
-        match self {
-            Self::Parse(stage) => stage.process(burst, cx),
-            Self::Route(stage) => stage.process(burst, cx),
-            Self::Patch(stage) => stage.process(burst, cx),
-            Self::MacSwap(stage) => stage.process(burst, cx),
-            Self::Decide(stage) => stage.process(burst, cx),
-        }
+        each!(self, stage => stage.process(burst, cx));
+    }
+
+    fn assign(&mut self, worker: usize) {
+        each!(self, stage => stage.assign(worker));
     }
 
     fn tend(&mut self, now: u64) {
-        match self {
-            Self::Parse(stage) => stage.tend(now),
-            Self::Route(stage) => stage.tend(now),
-            Self::Patch(stage) => stage.tend(now),
-            Self::MacSwap(stage) => stage.tend(now),
-            Self::Decide(stage) => stage.tend(now),
-        }
+        each!(self, stage => stage.tend(now));
+    }
+
+    fn explain(&self, burst: &Burst, i: usize, now: u64, out: &mut Vec<String>) {
+        each!(self, stage => stage.explain(burst, i, now, out));
     }
 }
 
@@ -164,6 +173,13 @@ impl Snapshot {
             self.process(port, burst, cx, counts);
             // Now every one of them is decided, and the others come back into sight.
             burst.widen();
+        }
+    }
+
+    /// Makes it worker `worker`'s: see [`Stage::assign`].
+    pub fn assign(&mut self, worker: usize) {
+        for placed in self.pipelines.iter_mut().flat_map(|pipeline| &mut pipeline.stages) {
+            placed.stage.assign(worker);
         }
     }
 

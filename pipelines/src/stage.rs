@@ -126,6 +126,14 @@ pub trait Stage {
     /// Decides about undecided packets of the burst ([`Burst::undecided`]), or leaves them to the next stage.
     fn process(&mut self, burst: &mut Burst, cx: &mut Cx<'_>);
 
+    /// Makes the stage worker `worker`'s: from now on it works on that worker's shard of what it keeps. Before the first
+    /// packet, and perhaps while another snapshot's stage still works on the same shard: so it may look and allocate, but
+    /// not write.
+    fn assign(&mut self, _worker: usize) {}
+
+    /// Says in words what packet `i` is about to match, and what the stage knows of it: for people, off the packet path.
+    fn explain(&self, _burst: &Burst, _i: usize, _now: u64, _out: &mut Vec<String>) {}
+
     /// Does a slice of what need not be done for each packet, like forgetting what has expired. Called about every 100 µs,
     /// between two passes; takes some microseconds at most.
     fn tend(&mut self, _now: u64) {}

@@ -152,7 +152,11 @@ fn snapshot(config: &str, macs: [Mac; 2], fibs: BTreeMap<u32, Fib>) -> Result<Sn
     let spec = parse(config, "example.toml").map_err(|found| anyhow::anyhow!("{found:?}"))?.spec;
     let ports = macs.map(|mac| PortFacts { mac, mtu: 1500, complete_checksums: true, ..PortFacts::default() }).to_vec();
     let fibs = fibs.into_iter().collect();
-    Ok(compile(&spec, 1, &Resources { ports, fibs, hash_key: HashKey::from_seed(1) })?)
+    Ok(compile(
+        &spec,
+        1,
+        &Resources { ports, fibs, hash_key: HashKey::from_seed(1), workers: 1, states: [].into() },
+    )?)
 }
 
 /// The main table, as far as the frames need it.

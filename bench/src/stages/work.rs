@@ -383,7 +383,13 @@ fn snapshot(kind: Kind, fib: &Fib) -> Result<Snapshot> {
     };
     let facts = |mac| PortFacts { mac, mtu: 1500, complete_checksums: false, ..PortFacts::default() };
     let fibs = BTreeMap::from([(254, fib.clone())]);
-    let resources = Resources { ports: MACS.map(facts).to_vec(), fibs, hash_key: HashKey::from_seed(1) };
+    let resources = Resources {
+        ports: MACS.map(facts).to_vec(),
+        fibs,
+        hash_key: HashKey::from_seed(1),
+        workers: 1,
+        states: [].into(),
+    };
     Ok(compile(&parsed.spec, 1, &resources)?)
 }
 

@@ -29,6 +29,8 @@ pub const MAX_WORKERS: usize = 128;
 pub const MAX_PORTS: usize = 64;
 /// Most entries of an AF_XDP ring. The kernel would take more; no NIC ring is larger than a quarter of this.
 pub const MAX_RING: u32 = 1 << 15;
+/// Longest label of a stage, bytes: a kind and a name.
+pub const MAX_LABEL: usize = 64;
 /// Longest text in a message, bytes.
 pub const MAX_TEXT: usize = 1024;
 
@@ -91,6 +93,18 @@ pub enum ToDataplane {
         epoch: u64,
         /// Number of the table, as stages name it.
         table: u32,
+        /// Length of the memory, bytes.
+        len: u64,
+    },
+    /// What a stage keeps beyond a reload and a crash. Descriptor: its memory, zeroed at first, for as many workers as there
+    /// are. Comes before the snapshot whose stage it is for.
+    State {
+        /// The stage's label.
+        label: String,
+        /// Bytes that all workers share.
+        shared: u64,
+        /// Bytes of each worker.
+        each: u64,
         /// Length of the memory, bytes.
         len: u64,
     },
@@ -245,7 +259,7 @@ impl FromDataplane {
 
 impl Message for ToDataplane {
     const KINDS: &'static [&'static str] =
-        &["Hello", "Port", "Queue", "Punt", "Fib", "Snapshot", "Start", "Audit", "Replay", "Stop"];
+        &["Hello", "Port", "Queue", "Punt", "Fib", "State", "Snapshot", "Start", "Audit", "Replay", "Stop"];
 
     fn kind(&self) -> &'static str {
         match self {
@@ -254,6 +268,7 @@ impl Message for ToDataplane {
             Self::Queue { .. } => "Queue",
             Self::Punt => "Punt",
             Self::Fib { .. } => "Fib",
+            Self::State { .. } => "State",
             Self::Snapshot { .. } => "Snapshot",
             Self::Start => "Start",
             Self::Audit { .. } => "Audit",
@@ -265,7 +280,11 @@ impl Message for ToDataplane {
     fn descriptors(&self) -> usize {
         match self {
             Self::Hello { .. } => 4,
-            Self::Queue { .. } | Self::Punt | Self::Fib { .. } | Self::Snapshot { .. } => 1,
+            Self::Queue { .. }
+            | Self::Punt
+            | Self::Fib { .. }
+            | Self::State { .. }
+            | Self::Snapshot { .. } => 1,
             Self::Port { .. } | Self::Start | Self::Audit { .. } | Self::Replay | Self::Stop => 0,
         }
     }
@@ -314,6 +333,20 @@ impl Message for ToDataplane {
                     within(kind, field, size, fits, "a power of two of at most 32768")?;
                 }
                 Ok(())
+            }
+            Self::State { label, shared, each, len } => {
+                let fits = (1..=MAX_LABEL).contains(&label.len());
+                within(kind, "label", label.len(), fits, "1 to 64 bytes")?;
+                let most = isize::MAX as u64;
+                let sum = shared.checked_add(*each).filter(|sum| sum <= len);
+                within(
+                    kind,
+                    "shared + each",
+                    format_args!("{shared} + {each}"),
+                    sum.is_some(),
+                    "at most len",
+                )?;
+                within(kind, "len", len, (1..=most).contains(len), "a length of memory")
             }
             Self::Fib { len, .. } | Self::Snapshot { len, .. } => {
                 within(kind, "len", len, (1..=isize::MAX as u64).contains(len), "a length of memory")

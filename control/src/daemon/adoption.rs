@@ -6,6 +6,7 @@ use super::history::History;
 use super::installation::{Installation, Paths};
 use super::options::Options;
 use super::routes::Routes;
+use super::states::States;
 use super::supervisor::{Kind, Phase};
 use crate::api::Call;
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -20,7 +21,7 @@ use zsync_protocol::shm::read_sealed;
 /// How long a data plane may take to hand everything back. It takes milliseconds, unless it hangs.
 const REPLAY: Duration = Duration::from_secs(3);
 /// More messages than a data plane can have been given: 64 ports of 64 queues, and some.
-const MOST: usize = 64 * 64 + 300;
+const MOST: usize = 64 * 64 + 400;
 /// How long the kernel may take to list its routes: a million take about two seconds.
 const FIRST_SYNC: Duration = Duration::from_secs(30);
 
@@ -35,7 +36,7 @@ pub(super) async fn begin(
 ) -> Result<Daemon> {
     let paths = Paths { run: options.run_dir.clone(), bpffs: options.bpffs.clone() };
     match adopt(&options, &paths).await {
-        Ok(Some((dataplane, spec, installation, epoch))) => {
+        Ok(Some((dataplane, spec, installation, states, epoch))) => {
             let entry = history
                 .newest()
                 .cloned()
@@ -46,6 +47,7 @@ pub(super) async fn begin(
             let mut daemon =
                 Daemon::assemble(options, paths, history, config, installation, routes, epoch, calls);
             tracing::info!(pid = dataplane.pid, "the running data plane is adopted");
+            daemon.states = states;
             daemon.dataplane = Some(dataplane);
             daemon.sandboxed = true;
             daemon.launched = true;
@@ -96,27 +98,35 @@ pub(super) async fn begin(
     Ok(daemon)
 }
 
+/// A running data plane, its configuration, what it was given, and the newest epoch of that.
+type Adopted = (Dataplane, Spec, Installation, States, u64);
+
 /// Knocks at the data plane of an earlier control process and gets everything back.
-async fn adopt(options: &Options, paths: &Paths) -> Result<Option<(Dataplane, Spec, Installation, u64)>> {
+async fn adopt(options: &Options, paths: &Paths) -> Result<Option<Adopted>> {
     let file = options.run_dir.join("dataplane.pid");
     let Ok(text) = std::fs::read_to_string(&file) else { return Ok(None) };
     let pid: u32 = text.trim().parse().with_context(|| format!("{} names no process", file.display()))?;
     let Some(mut dataplane) = Dataplane::knock(&paths.knock(), pid)? else { return Ok(None) };
     let adopted = async {
         dataplane.tell(&ToDataplane::Replay, &[])?;
-        let given = tokio::time::timeout(REPLAY, replay(&mut dataplane))
+        let mut given = tokio::time::timeout(REPLAY, replay(&mut dataplane))
             .await
             .context("it did not hand back what it was given")??;
         let (spec, epoch) = running_spec(&given)?;
+        let workers = given.iter().find_map(|(message, _)| match message {
+            ToDataplane::Hello { layout, .. } => Some(layout.workers.len()),
+            _ => None,
+        });
+        let states = States::adopt(&mut given, workers.unwrap_or(0))?;
         let installation = Installation::adopt(&spec, paths, given)?;
         // Its successors will be what it says: not somebody else.
         if (installation.layout.uid, installation.layout.gid) != identity(&spec.engine.user)? {
             bail!("it names another user than its configuration does");
         }
-        Ok((spec, installation, epoch))
+        Ok((spec, installation, states, epoch))
     };
     match adopted.await {
-        Ok((spec, installation, epoch)) => Ok(Some((dataplane, spec, installation, epoch))),
+        Ok((spec, installation, states, epoch)) => Ok(Some((dataplane, spec, installation, states, epoch))),
         Err(error) => {
             // Two data planes over one memory would be worse than none for a moment.
             dataplane.end();

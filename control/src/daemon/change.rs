@@ -1,6 +1,6 @@
 //! Changing the configuration: planned, applied as a whole or not at all, confirmed or taken back.
 
-use super::adoption::{identity, mirror, port_numbers, secret};
+use super::adoption::{identity, mirror, port_numbers};
 use super::core::{Config, Daemon, ReplyTo, Unconfirmed, Waiter, tables_of};
 use super::history::Entry;
 use super::installation::Installation;
@@ -201,6 +201,7 @@ impl Daemon {
 
     /// Steering, block lists, grace, pipelines: no packet notices.
     async fn put_in_force_live(&mut self, config: Config) -> Result<()> {
+        self.states.prepare(&config.spec, self.installation.layout.workers.len())?;
         let mut fresh = None;
         if tables_of(&config.spec) != tables_of(&self.config.spec) {
             let ports = port_numbers(&self.installation);
@@ -216,11 +217,12 @@ impl Daemon {
         if let Some(fresh) = fresh {
             self.routes = fresh;
             self.send_fibs();
-            self.tell_local_addresses();
             self.follow_ports();
         }
         self.config = config;
+        self.tell_local_addresses();
         self.send_snapshot();
+        self.states.forget(&self.config.spec);
         Ok(())
     }
 
@@ -267,7 +269,9 @@ impl Daemon {
     async fn reopen(&mut self, spec: &Spec) -> Result<()> {
         let identity = identity(&spec.engine.user)?;
         let punt = self.installation.release(spec)?;
-        self.installation = Installation::open(spec, &self.paths, identity, secret()?, Some(punt))?;
+        // What stages keep is found by hashes under the old secret.
+        let secret = self.installation.layout.secret;
+        self.installation = Installation::open(spec, &self.paths, identity, secret, Some(punt))?;
         let ports = port_numbers(&self.installation);
         self.routes = mirror(spec, &ports).await?;
         Ok(())

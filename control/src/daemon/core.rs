@@ -5,6 +5,7 @@ use super::history::{Entry, History};
 use super::installation::{Installation, Paths};
 use super::options::Options;
 use super::routes::Routes;
+use super::states::States;
 use super::supervisor::{Phase, TICK};
 use super::{adoption, privileges};
 use crate::api::{Answer, ApiError, BindError, Call, Groups, Server};
@@ -56,6 +57,7 @@ pub struct Daemon {
     pub(super) config: Config,
     pub(super) installation: Installation,
     pub(super) routes: Vec<Routes>,
+    pub(super) states: States,
     pub(super) dataplane: Option<Dataplane>,
     pub(super) phase: Phase,
     /// This installation has had a data plane, whose state the next one carries on from.
@@ -206,6 +208,7 @@ impl Daemon {
             config,
             installation,
             routes,
+            states: States::default(),
             dataplane: None,
             phase: Phase::starting(),
             launched: false,
@@ -240,7 +243,12 @@ impl Daemon {
     /// Tells the XDP programs which addresses are the kernel's own.
     pub(super) fn tell_local_addresses(&mut self) {
         let Some(routes) = self.routes.first() else { return };
-        let addresses: Vec<_> = routes.local_addresses().into_iter().collect();
+        // Stages that look at the transport guard and translate these addresses too; else they are the kernel's at once.
+        let addresses: Vec<_> = if self.config.spec.is_deep() {
+            Vec::new()
+        } else {
+            routes.local_addresses().into_iter().collect()
+        };
         for port in &mut self.installation.ports {
             if let Err(error) = port.ingress.set_local(&addresses) {
                 tracing::error!(port = port.spec.name, %error, "its local addresses are out of date");

@@ -25,6 +25,7 @@ mod privileges;
 mod routes;
 mod show;
 mod sockets;
+mod states;
 mod supervisor;
 
 pub use self::core::Daemon;

@@ -76,6 +76,8 @@ impl Daemon {
 
     fn launch(&mut self, takeover: bool) -> Result<Dataplane> {
         self.epoch += 1;
+        self.states.prepare(&self.config.spec, self.installation.layout.workers.len())?;
+        self.states.forget(&self.config.spec);
         let mut dataplane = Dataplane::start(&self.options.dataplane())?;
         let told = || -> Result<()> {
             // Who adopts it later must know which process it is; before it has anything, so that the two cannot differ.
@@ -87,6 +89,9 @@ impl Daemon {
                 let (message, fd) = table.message(self.epoch);
                 dataplane.tell(&message, &[fd])?;
             }
+            for (message, fd) in self.states.messages() {
+                dataplane.tell(message, &[fd])?;
+            }
             let (message, fd) = self.snapshot_message()?;
             dataplane.tell(&message, &[fd.as_fd()])?;
             dataplane.tell(&ToDataplane::Start, &[])
@@ -95,6 +100,7 @@ impl Daemon {
             dataplane.end_and_reap();
             return Err(error);
         }
+        self.states.note_sent();
         Ok(dataplane)
     }
 
@@ -107,6 +113,10 @@ impl Daemon {
     /// Gives the running data plane the configuration anew, as the next epoch.
     pub(super) fn send_snapshot(&mut self) {
         self.epoch += 1;
+        match self.states.unsent() {
+            Ok(states) => states.iter().for_each(|(message, fd)| self.tell(message, &[fd.as_fd()])),
+            Err(error) => tracing::error!("the memory of stages cannot be handed over: {error:#}"),
+        }
         match self.snapshot_message() {
             Ok((message, fd)) => self.tell(&message, &[fd.as_fd()]),
             Err(error) => tracing::error!("the configuration cannot be handed over: {error:#}"),

@@ -92,6 +92,7 @@ impl Manager {
     /// Serves control until it says stop.
     pub fn run(mut self) {
         self.say(&FromDataplane::Started, &[]);
+        self.given.populate();
         while !self.stopping {
             self.wait();
             self.collect();
@@ -164,7 +165,7 @@ impl Manager {
         match message {
             ToDataplane::Audit { id } => {
                 self.pending.push_back(Pending::Audit { id, workers: vec![None; self.mailboxes.len()] });
-                self.order_all(|| Order::Audit);
+                self.order_all(|_| Order::Audit);
             }
             ToDataplane::Replay => self.replay(),
             ToDataplane::Stop
@@ -172,7 +173,7 @@ impl Manager {
             }
             ToDataplane::Stop => {
                 self.pending.push_back(Pending::Drain { missing: self.everybody() });
-                self.order_all(|| Order::Drain);
+                self.order_all(|_| Order::Drain);
             }
             // From an adopting control process, which finds the workers running.
             ToDataplane::Start => self.say(&FromDataplane::Started, &[]),
@@ -189,7 +190,11 @@ impl Manager {
         match self.given.compile(epoch) {
             Ok(snapshot) => {
                 self.pending.push_back(Pending::Adopt { epoch, missing: self.everybody() });
-                self.order_all(|| Order::Adopt(Box::new(snapshot.clone())));
+                self.order_all(|worker| {
+                    let mut snapshot = Box::new(snapshot.clone());
+                    snapshot.assign(worker);
+                    Order::Adopt(snapshot)
+                });
             }
             Err(error) => self.say(&FromDataplane::failed(error), &[]),
         }
@@ -200,9 +205,9 @@ impl Manager {
         u32::MAX >> (32 - self.mailboxes.len().clamp(1, 32))
     }
 
-    fn order_all(&self, order: impl Fn() -> Order) {
-        for mailbox in &self.mailboxes {
-            let mut order = order();
+    fn order_all(&self, order: impl Fn(usize) -> Order) {
+        for (worker, mailbox) in self.mailboxes.iter().enumerate() {
+            let mut order = order(worker);
             // A worker takes its orders every 100 µs or when woken; only a dead one does not, and then the process dies.
             while let Err(refused) = mailbox.order(order) {
                 order = refused;
@@ -223,7 +228,7 @@ impl Manager {
                 // Now no worker hands packets to another: none is left in a mailbox by whoever stops first.
                 Some(Pending::Drain { .. }) => {
                     self.pending.push_back(Pending::Stop { missing: self.everybody() });
-                    self.order_all(|| Order::Stop);
+                    self.order_all(|_| Order::Stop);
                 }
                 Some(Pending::Stop { .. }) => {
                     self.stopping = true;

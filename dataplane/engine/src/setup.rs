@@ -22,6 +22,7 @@ use zsync_packet::verdict::PortId;
 use zsync_pipelines::compile::{CompileError, Resources, compile};
 use zsync_pipelines::snapshot::{PortFacts, Snapshot};
 use zsync_pipelines::spec::Spec;
+use zsync_pipelines::state::{State, StateError, StateSize, needs};
 use zsync_pipelines::tables::fib::{Fib, FibError};
 use zsync_protocol::fd::ChannelError;
 use zsync_protocol::message::{Layout, MessageError, ToDataplane, VERSION};
@@ -95,6 +96,14 @@ pub enum SetupError {
         /// What is wrong with it.
         source: FibError,
     },
+    /// What a stage keeps.
+    #[error("the memory of stage {label}: {source}")]
+    State {
+        /// The stage's label.
+        label: String,
+        /// What is wrong with it.
+        source: StateError,
+    },
     /// The configuration.
     #[error("the configuration of epoch {epoch}: {what}")]
     Snapshot {
@@ -127,6 +136,7 @@ pub struct Given {
     queues: Vec<(ToDataplane, OwnedFd)>,
     punt: Option<OwnedFd>,
     fibs: BTreeMap<u32, (ToDataplane, OwnedFd, Fib)>,
+    states: BTreeMap<String, (ToDataplane, OwnedFd, State)>,
     snapshot: Option<(ToDataplane, OwnedFd, Spec)>,
 }
 
@@ -174,13 +184,28 @@ impl Given {
                 self.fibs.insert(table, (message, fd, fib));
                 return Ok((running && self.snapshot.is_some()).then_some(epoch));
             }
+            ToDataplane::State { label, shared, each, len } => {
+                let size = StateSize { shared: *shared as usize, each: *each as usize };
+                let (label, workers) = (label.clone(), self.layout()?.workers.len());
+                let Some(fd) = fds.pop() else { return Ok(None) };
+                let region = map(fd.as_fd(), *len as usize, Access::ReadWrite)
+                    .map_err(|source| SetupError::Memory { what: "a stage's memory", source })?;
+                let state = State::open(region, size, workers)
+                    .map_err(|source| SetupError::State { label: label.clone(), source })?;
+                if running {
+                    state.populate();
+                }
+                self.states.insert(label, (message, fd, state));
+            }
             ToDataplane::Snapshot { epoch, .. } => {
                 let epoch = *epoch;
                 let Some(fd) = fds.pop() else { return Ok(None) };
                 let what = |what: String| SetupError::Snapshot { epoch, what };
                 let bytes = read_sealed(fd.as_fd(), LONGEST_SNAPSHOT)
                     .map_err(|source| SetupError::Memory { what: "the configuration", source })?;
-                let spec = serde_json::from_slice(&bytes).map_err(|error| what(error.to_string()))?;
+                let spec: Spec = serde_json::from_slice(&bytes).map_err(|error| what(error.to_string()))?;
+                let needed = needs(&spec, self.layout()?.workers.len());
+                self.states.retain(|label, _| needed.contains_key(label));
                 self.snapshot = Some((message, fd, spec));
                 return Ok(running.then_some(epoch));
             }
@@ -214,8 +239,9 @@ impl Given {
         let queues = self.queues.iter().map(|(m, fd)| (m, vec![fd.as_fd()]));
         let punt = self.punt.iter().map(|fd| (&ToDataplane::Punt, vec![fd.as_fd()]));
         let fibs = self.fibs.values().map(|(m, fd, _)| (m, vec![fd.as_fd()]));
+        let states = self.states.values().map(|(m, fd, _)| (m, vec![fd.as_fd()]));
         let snapshot = self.snapshot.iter().map(|(m, fd, _)| (m, vec![fd.as_fd()]));
-        hello.chain(ports).chain(queues).chain(punt).chain(fibs).chain(snapshot)
+        hello.chain(ports).chain(queues).chain(punt).chain(fibs).chain(states).chain(snapshot)
     }
 
     /// Compiles the configuration as `epoch`.
@@ -234,13 +260,21 @@ impl Given {
             }
         }
         let fibs = self.fibs.iter().map(|(table, (_, _, fib))| (*table, fib.clone())).collect();
+        let states =
+            self.states.iter().map(|(label, (_, _, state))| (label.clone(), state.clone())).collect();
+        let workers = self.layout()?.workers.len();
         let [a, b] = self.layout()?.secret;
         let mut secret = [0; 64];
         secret[..32].copy_from_slice(&a);
         secret[32..].copy_from_slice(&b);
-        let resources = Resources { ports, fibs, hash_key: HashKey::from_bytes(&secret) };
+        let resources = Resources { ports, fibs, hash_key: HashKey::from_bytes(&secret), workers, states };
         compile(spec, epoch, &resources)
             .map_err(|error| SetupError::Snapshot { epoch, what: error.to_string() })
+    }
+
+    /// Touches every page of what stages keep, so that no worker has to wait for one.
+    pub fn populate(&self) {
+        self.states.values().for_each(|(_, _, state)| state.populate());
     }
 
     /// The epoch of the newest thing that was given.
@@ -342,7 +376,9 @@ pub fn build(given: &Given) -> Result<Engine, SetupError> {
             stats: WorkerStats::open(&stats, number)?,
             punt: punt.clone().map(Punt::new),
         };
-        let mut worker = Worker::new(parts, Box::new(snapshot.clone()));
+        let mut snapshot = Box::new(snapshot.clone());
+        snapshot.assign(number);
+        let mut worker = Worker::new(parts, snapshot);
         if let Some(recovered) = recovered.get(number) {
             worker.note_reclaimed(recovered.freed);
         }

@@ -18,6 +18,8 @@ fn resources() -> Resources {
         ports: vec![port; 3],
         fibs: BTreeMap::from([(254, fib.reader())]),
         hash_key: HashKey::from_seed(1),
+        workers: 1,
+        states: [].into(),
     }
 }
 

@@ -38,6 +38,12 @@ impl Spec {
         self.ports.iter().find(|port| port.id == id)
     }
 
+    /// Whether some stage looks at the transport: then all pipelines parse as far as that.
+    #[must_use]
+    pub fn is_deep(&self) -> bool {
+        self.pipelines.iter().flat_map(|pipeline| &pipeline.stages).any(|stage| stage.spec.is_deep())
+    }
+
     /// The pipeline that a port's packets enter; none when they all go to the kernel.
     #[must_use]
     pub fn pipeline_of(&self, input: PortId) -> Option<&Pipeline> {
@@ -164,6 +170,16 @@ pub enum StageSpec {
     Punt,
     /// Lets source and destination MAC address change places.
     MacSwap,
+}
+
+impl StageSpec {
+    /// Whether it looks at the transport, so that packets must be parsed as far as that.
+    #[must_use]
+    pub fn is_deep(&self) -> bool {
+        match self {
+            Self::Patch { .. } | Self::Route { .. } | Self::Drop | Self::Punt | Self::MacSwap => false,
+        }
+    }
 }
 
 /// As many as fit, or a number.

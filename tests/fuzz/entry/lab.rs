@@ -148,6 +148,8 @@ impl Lab {
                 .collect(),
             fibs: [(254, fib().reader())].into(),
             hash_key: HashKey::from_seed(7),
+            workers: 1,
+            states: [].into(),
         };
         let spec = parse(CONFIG, "lab.toml").expect("the lab's configuration is valid").spec;
         let snapshot = compile(&spec, 1, &with).expect("everything was given");

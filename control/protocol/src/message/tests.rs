@@ -50,6 +50,9 @@ fn to_dataplane() -> impl Strategy<Value = ToDataplane> {
         Just(ToDataplane::Punt),
         (any::<u64>(), any::<u32>(), 1..=isize::MAX as u64)
             .prop_map(|(epoch, table, len)| ToDataplane::Fib { epoch, table, len }),
+        ("[a-z]{1,20}\\.[a-z]{1,20}", 0..1u64 << 40, 0..1u64 << 40).prop_map(|(label, shared, each)| {
+            ToDataplane::State { label, shared, each, len: shared + each + 4096 }
+        }),
         (any::<u64>(), 1..=isize::MAX as u64).prop_map(|(epoch, len)| ToDataplane::Snapshot { epoch, len }),
         Just(ToDataplane::Start),
         any::<u32>().prop_map(|id| ToDataplane::Audit { id }),
@@ -182,11 +185,11 @@ fn what_is_wrong_is_named() {
     let error = |bytes: &[u8], fds| decode::<ToDataplane>(bytes, fds).unwrap_err();
     assert_eq!(error(&[], 0), MessageError::NoTag);
     assert_eq!(error(&[0x80], 0), MessageError::NoTag);
-    assert_eq!(error(&[99], 0), MessageError::Unknown { tag: 99, last: 9 });
+    assert_eq!(error(&[99], 0), MessageError::Unknown { tag: 99, last: 10 });
     assert_eq!(error(&vec![0; MAX_MESSAGE + 1], 0), MessageError::Oversize { len: MAX_MESSAGE + 1 });
-    assert_eq!(error(&[7], 0), MessageError::Truncated { kind: "Audit" });
+    assert_eq!(error(&[8], 0), MessageError::Truncated { kind: "Audit" });
     let unknown_replay = decode::<FromDataplane>(&[4, 99], 0).unwrap_err();
-    assert_eq!(unknown_replay, MessageError::Unknown { tag: 99, last: 9 });
+    assert_eq!(unknown_replay, MessageError::Unknown { tag: 99, last: 10 });
 
     // Another version may lay out everything after its number differently.
     let theirs = MessageError::Version { theirs: VERSION + 1 };
