@@ -18,7 +18,8 @@ use zsync_packet::verdict::PortId;
 use zsync_pipelines::snapshot::PortFacts;
 use zsync_pipelines::spec::balance::{Backend, BalanceSpec, Forward, GUE_PORT};
 use zsync_pipelines::stage::{Cx, Stage};
-use zsync_pipelines::stages::balance::{Balance, Memory};
+use zsync_pipelines::stages::balance::{self, Balance};
+use zsync_pipelines::state::State;
 use zsync_pipelines::tables::fib::{FibLayout, FibWriter, Target};
 use zsync_pipelines::tables::maglev::{self, Maglev, Member};
 
@@ -67,8 +68,8 @@ impl Lab {
             fib.insert(address, 32, Target::Hops(vec![(id, 1)])).expect("room");
         }
         let ports = vec![PortFacts { mac: MAC, mtu: 1500, ..PortFacts::default() }];
-        let memory =
-            Memory::open(Region::heap(Memory::SHARED), &Region::heap(Memory::each(&spec))).expect("memory");
+        let memory = State::heap(balance::size(&spec), 1);
+        memory.populate();
         let balance =
             Balance::new(&spec, memory, fib.reader(), ports, HashKey::from_seed(1)).expect("a stage");
         let mut pool = Pool::heap(FrameSize::K2, 64, 1).expect("frames").remove(0);
@@ -128,7 +129,7 @@ fn shuffled(flows: u32, count: usize) -> Vec<u32> {
         state ^= state << 17;
         (state >> 32) as u32
     };
-    (0..count).map(|_| (u64::from(next()) * u64::from(flows) >> 32) as u32).collect()
+    (0..count).map(|_| ((u64::from(next()) * u64::from(flows)) >> 32) as u32).collect()
 }
 
 /// Clocks of the time-stamp counter in a nanosecond, as the kernel says them; 0 where it does not.

@@ -5,6 +5,7 @@
 
 use crate::snapshot::{AnyStage, MAX_STAGES, Pipeline, Placed, PortFacts, Snapshot};
 use crate::spec::{Layer, Spec, StageSpec};
+use crate::stages::balance::{self, Balance};
 use crate::stages::decide::Decide;
 use crate::stages::macswap::MacSwap;
 use crate::stages::parse::Parse;
@@ -45,6 +46,14 @@ pub enum CompileError {
         /// The kernel's number of the table.
         table: u32,
     },
+    /// The memory of a stage is not what the stage needs.
+    #[error("pipeline {pipeline}, stage {stage}: the memory that was given is not the stage's")]
+    BadState {
+        /// The pipeline's name.
+        pipeline: String,
+        /// The stage's label.
+        stage: String,
+    },
     /// More stages than there are counters.
     #[error("{stages} stages over all pipelines: at most {MAX_STAGES} can be counted")]
     TooManyStages {
@@ -84,6 +93,22 @@ pub fn compile(spec: &Spec, epoch: u64, with: &Resources) -> Result<Snapshot, Co
                         table: *table,
                     })?;
                     AnyStage::Route(Route::new(fib.clone(), with.ports.clone(), with.hash_key.clone()))
+                }
+                StageSpec::Balance(spec) => {
+                    let fib = with.fibs.get(&spec.route_table).ok_or_else(|| CompileError::NoFib {
+                        pipeline: pipeline.name.clone(),
+                        stage: stage.label.clone(),
+                        table: spec.route_table,
+                    })?;
+                    let size = balance::size(spec);
+                    let state = with.states.get(&stage.label).cloned();
+                    let state = state.unwrap_or_else(|| State::heap(size, with.workers));
+                    let made =
+                        Balance::new(spec, state, fib.clone(), with.ports.clone(), with.hash_key.clone());
+                    AnyStage::Balance(made.map(Box::new).ok_or_else(|| CompileError::BadState {
+                        pipeline: pipeline.name.clone(),
+                        stage: stage.label.clone(),
+                    })?)
                 }
                 StageSpec::MacSwap => AnyStage::MacSwap(MacSwap),
                 StageSpec::Drop => AnyStage::Decide(Decide::DROP),

@@ -4,6 +4,7 @@
 //! a copy of its own. Workers take a new one between two passes: no packet ever sees half of one and half of another.
 
 use crate::stage::{Cx, Stage};
+use crate::stages::balance::Balance;
 use crate::stages::decide::Decide;
 use crate::stages::macswap::MacSwap;
 use crate::stages::parse::Parse;
@@ -41,6 +42,8 @@ pub enum AnyStage {
     Parse(Parse),
     /// By the kernel's routes.
     Route(Route),
+    /// Flows to virtual addresses, spread over backends.
+    Balance(Box<Balance>),
     /// A wire.
     Patch(Patch),
     /// Source and destination change places.
@@ -55,6 +58,7 @@ macro_rules! each {
         match $self {
             AnyStage::Parse($stage) => $call,
             AnyStage::Route($stage) => $call,
+            AnyStage::Balance($stage) => $call,
             AnyStage::Patch($stage) => $call,
             AnyStage::MacSwap($stage) => $call,
             AnyStage::Decide($stage) => $call,

@@ -10,6 +10,7 @@
 //! same sizes is the same memory under the next configuration and in the next process.
 
 use crate::spec::{Spec, StageSpec};
+use crate::stages::balance;
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use zsync_packet::region::{PAGE, Region};
@@ -128,6 +129,7 @@ pub fn needs(spec: &Spec, workers: usize) -> BTreeMap<String, StateSize> {
 /// What a stage keeps; nothing, for most.
 pub fn size(stage: &StageSpec, _workers: usize) -> Option<StateSize> {
     match stage {
+        StageSpec::Balance(spec) => Some(balance::size(spec)),
         StageSpec::Patch { .. }
         | StageSpec::Route { .. }
         | StageSpec::MacSwap

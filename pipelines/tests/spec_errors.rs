@@ -237,7 +237,7 @@ input = []
   |
 1 | [pipelin.x]
   |  ^^^^^^^
-  = expected: one of [engine], [control], [port.NAME], [pipeline.NAME], [patch.NAME], [route.NAME]
+  = expected: one of [engine], [control], [port.NAME], [pipeline.NAME], [patch.NAME], [route.NAME], [balance.NAME]
   = help: did you mean `pipeline`?
 
 1 error
@@ -1113,7 +1113,7 @@ stages = ["filter.x"]
   |
 7 | stages = ["rout.main"]
   |           ^^^^^^^^^^^
-  = expected: a stage whose kind is one of `patch`, `route`, `macswap`, `drop`, `punt`
+  = expected: a stage whose kind is one of `patch`, `route`, `balance`, `macswap`, `drop`, `punt`
   = help: did you mean "route.main"?
 
 error: there is no stage "filter.x"
@@ -1121,7 +1121,7 @@ error: there is no stage "filter.x"
    |
 10 | stages = ["filter.x"]
    |           ^^^^^^^^^^
-   = expected: a stage whose kind is one of `patch`, `route`, `macswap`, `drop`, `punt`
+   = expected: a stage whose kind is one of `patch`, `route`, `balance`, `macswap`, `drop`, `punt`
 
 2 errors
 "#,

@@ -33,10 +33,24 @@ promiscuous = true
 netdev = "eth2"
 [pipeline.p]
 input = ["a"]
-stages = ["route.r"]
+stages = ["balance.b", "route.r"]
 [pipeline.q]
 input = ["b"]
 stages = ["patch.w"]
+[balance.b]
+vip = ["192.0.2.80"]
+service = ["tcp/443", "udp/5000-5999"]
+forward = "direct"
+backends = [{ address = "10.0.0.1", weight = 3, drain = true }]
+health = { http = "/up", host = "www.example.com", status = "200", port = 80, interval = "3s", timeout = "2s", rise = 4, fall = 5 }
+source = ["10.8.0.0/24"]
+gue-port = 7000
+table = 100
+entries = 101
+connections = 1000
+tcp-idle = "100s"
+udp-idle = "50s"
+seed = 9
 [route.r]
 table = 100
 [patch.w]

@@ -27,6 +27,8 @@ pub enum Request {
     Rollback(Rollback),
     /// Starts the data plane anew over the same sockets, as after an upgrade of its binary.
     RestartDataplane,
+    /// Lets a backend take no new flows, or take them again.
+    Drain(Drain),
 }
 
 /// Parameters of `show`.
@@ -68,6 +70,8 @@ pub enum What {
     Workers,
     /// Counters: totals, drops by reason, stages
     Counters,
+    /// Backends of balancers: state, flows, last check
+    Backends,
     /// Forwarding tables: how full, and routes
     Fib,
     /// Frames by owner, and what became of the packets
@@ -77,7 +81,7 @@ pub enum What {
 }
 
 impl What {
-    const NAMES: &[&str] = &["ports", "workers", "counters", "fib", "ledger", "history"];
+    const NAMES: &[&str] = &["ports", "workers", "counters", "backends", "fib", "ledger", "history"];
 }
 
 /// Parameters of `plan` and `apply`.
@@ -107,6 +111,20 @@ pub struct Rollback {
     pub to: Option<u64>,
 }
 
+/// Parameters of `drain`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Drain {
+    /// The backend: its address, and its port where it has one.
+    pub backend: String,
+    /// The stage; without it, all that have the backend.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stage: Option<String>,
+    /// It takes flows again.
+    #[serde(default)]
+    pub undo: bool,
+}
+
 /// The methods and their parameters.
 const METHODS: &[(&str, &[&str])] = &[
     ("status", &[]),
@@ -116,6 +134,7 @@ const METHODS: &[(&str, &[&str])] = &[
     ("confirm", &[]),
     ("rollback", &["to"]),
     ("restart-dataplane", &[]),
+    ("drain", &["backend", "stage", "undo"]),
 ];
 
 impl Request {
@@ -130,6 +149,7 @@ impl Request {
             Self::Confirm => "confirm",
             Self::Rollback(_) => "rollback",
             Self::RestartDataplane => "restart-dataplane",
+            Self::Drain(_) => "drain",
         }
     }
 
@@ -253,6 +273,11 @@ mod tests {
             Request::Confirm,
             Request::Rollback(Rollback { to: Some(7) }),
             Request::RestartDataplane,
+            Request::Drain(Drain {
+                backend: "10.0.0.1:443".into(),
+                stage: Some("balance.web".into()),
+                undo: true,
+            }),
         ]
     }
 

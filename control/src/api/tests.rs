@@ -96,6 +96,7 @@ fn answer(request: &Request) -> Result<Answer, ApiError> {
             }
             What::Fib => Answer::Fib(Fib { matched: show.routes() as u64, ..Fib::default() }),
             What::Ledger => Answer::Ledger(Ledger { exact: true, ..Ledger::default() }),
+            What::Backends => Answer::Backends(vec![BackendRow::default()]),
             What::History => Answer::History(vec![HistoryRow::default()]),
         },
         Request::Plan(source) => {
@@ -111,6 +112,7 @@ fn answer(request: &Request) -> Result<Answer, ApiError> {
             Answer::Applied(Applied { number: to.to.unwrap_or(1), ..Applied::default() })
         }
         Request::RestartDataplane => Answer::Restarted(Restarted { pid: 9, gap_us: Some(8) }),
+        Request::Drain(drain) => Answer::Drained(Drained { drained: !drain.undo, ..Drained::default() }),
     })
 }
 
@@ -131,9 +133,11 @@ fn every() -> Vec<Request> {
         Request::Confirm,
         Request::Rollback(Rollback { to: Some(4) }),
         Request::RestartDataplane,
+        Request::Drain(Drain { backend: "10.0.0.1".into(), ..Drain::default() }),
     ];
     all.extend(
-        [What::Ports, What::Workers, What::Counters, What::Fib, What::Ledger, What::History].map(show),
+        [What::Ports, What::Workers, What::Counters, What::Backends, What::Fib, What::Ledger, What::History]
+            .map(show),
     );
     all
 }

@@ -57,6 +57,7 @@ pub(super) async fn begin(
             daemon.tell_local_addresses();
             daemon.send_fibs();
             daemon.follow_ports();
+            daemon.follow_backends();
             if daemon.config.spec != wanted {
                 let entry = daemon.history.add(&text, &file, 0)?;
                 let number = entry.number;

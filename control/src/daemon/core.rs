@@ -9,6 +9,7 @@ use super::states::States;
 use super::supervisor::{Phase, TICK};
 use super::{adoption, privileges};
 use crate::api::{Answer, ApiError, BindError, Call, Groups, Server};
+use crate::health::{Checks, Outcome};
 use crate::netlink::{Changes, NetlinkError};
 use crate::xdp::mount_bpffs_if_missing;
 use anyhow::{Context as _, Result, bail};
@@ -58,6 +59,7 @@ pub struct Daemon {
     pub(super) installation: Installation,
     pub(super) routes: Vec<Routes>,
     pub(super) states: States,
+    pub(super) checks: Checks,
     pub(super) dataplane: Option<Dataplane>,
     pub(super) phase: Phase,
     /// This installation has had a data plane, whose state the next one carries on from.
@@ -90,6 +92,7 @@ enum Event {
     Call(Call),
     Dataplane(dataplane::Event),
     Kernel(Result<Changes, NetlinkError>),
+    Checked(Outcome),
     Time,
     Stop,
     Leave,
@@ -140,6 +143,7 @@ impl Daemon {
             match event {
                 Event::Call(call) => daemon.answer(call).await,
                 Event::Dataplane(event) => daemon.on_dataplane(event),
+                Event::Checked(outcome) => daemon.on_check(outcome),
                 Event::Kernel(Ok(changes)) => daemon.on_kernel(changes),
                 Event::Kernel(Err(error)) => {
                     // A control process without netlink would let the FIB go stale: the next one adopts and resyncs.
@@ -164,7 +168,7 @@ impl Daemon {
 
     async fn next(&mut self, signals: &mut Signals) -> Event {
         let deadline = self.deadline().min(self.next_tick);
-        let Self { calls, dataplane, routes, .. } = self;
+        let Self { calls, dataplane, routes, checks, .. } = self;
         let said = async {
             match dataplane {
                 Some(dataplane) => dataplane.next().await,
@@ -186,6 +190,7 @@ impl Daemon {
             _ = signals.leave.recv() => Event::Leave,
             event = said => Event::Dataplane(event),
             Some(call) = calls.recv() => Event::Call(call),
+            outcome = checks.next() => Event::Checked(outcome),
             result = kernel => Event::Kernel(result),
         }
     }
@@ -209,6 +214,7 @@ impl Daemon {
             installation,
             routes,
             states: States::default(),
+            checks: Checks::default(),
             dataplane: None,
             phase: Phase::starting(),
             launched: false,
@@ -301,6 +307,7 @@ pub(super) fn tables_of(spec: &Spec) -> Vec<u32> {
         .flat_map(|pipeline| &pipeline.stages)
         .filter_map(|stage| match stage.spec {
             StageSpec::Route { table } => Some(table),
+            StageSpec::Balance(ref balance) => Some(balance.route_table),
             _ => None,
         })
         .collect();

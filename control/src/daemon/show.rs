@@ -64,6 +64,7 @@ impl Daemon {
             What::Ports => Ok(self.ports()),
             What::Workers => Ok(self.workers()),
             What::Counters => Ok(self.counters()),
+            What::Backends => Ok(self.backends()),
             What::Fib => self.fib(show),
             What::History => Ok(self.past()),
             What::Ledger => return self.ask_ledger(reply),

@@ -213,13 +213,11 @@ impl Mirror {
         let epoch = self.epoch;
         let mut gone = Vec::new();
         gone.extend(self.links.iter().filter(|(_, l)| l.1 != epoch).map(|(&i, _)| Event::LinkGone(i)));
-        gone.extend(
-            self.addresses.iter().filter(|(_, known)| known.2 != epoch).map(
-                |(&(ifindex, ip, prefix_length), &(standing, ..))| {
-                    Event::AddressGone(Address { ifindex, ip, prefix_length, standing })
-                },
-            ),
-        );
+        gone.extend(self.addresses.iter().filter(|(_, known)| known.2 != epoch).map(
+            |(&(ifindex, ip, prefix_length), &(standing, ..))| {
+                Event::AddressGone(Address { ifindex, ip, prefix_length, standing })
+            },
+        ));
         gone.extend(self.next_hops.iter().filter(|(_, n)| n.1 != epoch).map(|(&i, _)| Event::NextHopGone(i)));
         gone.extend(self.neighbours.values().filter(|n| n.1 != epoch).map(|n| Event::NeighbourGone(n.0)));
         let mut dropped = gone.len();

@@ -3,6 +3,8 @@
 //! Plain values, every name resolved. Keeps true, once checked: there is a virtual address, a service and a backend; no
 //! backend stands twice; whatever a way to forward needs is there ([`BalanceSpec::faults`] says what is not).
 
+pub(crate) mod table;
+
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
@@ -112,6 +114,10 @@ impl Forward {
             Self::Ipip => "ipip",
             Self::Gue => "gue",
         }
+    }
+
+    pub(crate) fn of_word(word: &str) -> Option<Self> {
+        [Self::Nat, Self::Direct, Self::Ipip, Self::Gue].into_iter().find(|forward| forward.word() == word)
     }
 
     /// Whether packets get another header in front.

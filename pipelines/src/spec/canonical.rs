@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write as _};
 
+use super::balance;
 use super::model::{Amount, Port, PortId, Spec, StageSpec, Steer, Workers};
 use super::quantity::show_duration;
 
@@ -123,6 +124,7 @@ fn stage_rows(spec: &Spec, stage: &StageSpec) -> Rows {
             vec![("pairs", Text::One(format!("{{ {} }}", pairs.join(", "))))]
         }
         StageSpec::Route { table } => vec![("table", one(table))],
+        StageSpec::Balance(spec) => balance::table::rows(spec),
         StageSpec::MacSwap | StageSpec::Drop | StageSpec::Punt => Vec::new(),
     }
 }

@@ -61,6 +61,8 @@ pub(crate) enum Text {
     Prefix,
     /// A protocol and its port.
     Service,
+    /// Any other: what would be right, and what is wrong with a text.
+    Checked { expected: &'static str, wrong: fn(&str) -> Option<String> },
 }
 
 impl Kind {
@@ -248,6 +250,10 @@ impl Text {
                 Ok(service) => Ok(Datum::Service(service)),
                 Err(error) => Err((format!("is not a service: {error}"), None)),
             },
+            Text::Checked { wrong, .. } => match wrong(text) {
+                None => Ok(Datum::Text(text.to_owned())),
+                Some(problem) => Err((problem, None)),
+            },
         }
     }
 
@@ -259,6 +265,7 @@ impl Text {
             Text::Stage => "the name of a stage, like \"route.main\" or \"drop\"",
             Text::Prefix => "an IP prefix like \"192.0.2.0/24\" or \"2001:db8::/32\"",
             Text::Service => "a service like \"udp/53\" or \"tcp/443\"",
+            Text::Checked { expected, .. } => expected,
         }
     }
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::address::{Prefix, Service};
+use super::balance::BalanceSpec;
 
 /// A whole configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -164,6 +165,8 @@ pub enum StageSpec {
         /// Number of the kernel's routing table.
         table: u32,
     },
+    /// Spreads flows to virtual addresses over backends.
+    Balance(Box<BalanceSpec>),
     /// Drops every packet.
     Drop,
     /// Gives every packet to the kernel.
@@ -178,6 +181,7 @@ impl StageSpec {
     pub fn is_deep(&self) -> bool {
         match self {
             Self::Patch { .. } | Self::Route { .. } | Self::Drop | Self::Punt | Self::MacSwap => false,
+            Self::Balance(_) => true,
         }
     }
 }

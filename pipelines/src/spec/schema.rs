@@ -87,6 +87,7 @@ impl Kind {
                 Text::Port => json!({ "type": "string", "pattern": NAME_PATTERN }),
                 Text::Stage => json!({ "type": "string", "pattern": "^[a-z]+(\\.[a-z][a-z0-9_-]{0,31})?$" }),
                 Text::Prefix => json!({ "type": "string", "pattern": "^[0-9a-fA-F:.]+/[0-9]{1,3}$" }),
+                Text::Checked { .. } => json!({ "type": "string" }),
                 Text::Service => json!({ "type": "string", "pattern": "^(tcp|udp)/[0-9]{1,5}$" }),
             },
             Kind::List { of, min, max } => json!({

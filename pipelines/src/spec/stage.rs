@@ -3,6 +3,7 @@
 //! To add a kind: a variant of `StageSpec`, a row in [`STAGES`], its `build` function, and its arm in
 //! [`canonical`](super::canonical).
 
+use super::balance;
 use super::datum::{Datum, Fields, Placed};
 use super::findings::Findings;
 use super::keys::{Key, MAX_PORTS, Reach, Section};
@@ -51,6 +52,18 @@ pub(crate) static STAGES: &[StageKind] = &[
         bare: true,
         decides: true,
         build: |fields, _, _, _| StageSpec::Route { table: fields.number("table") },
+    },
+    StageKind {
+        name: "balance",
+        section: Some(Section {
+            name: "balance",
+            named: Some(MAX_TABLES),
+            keys: balance::table::KEYS,
+            about: "Spreads flows to virtual addresses over backends.",
+        }),
+        bare: false,
+        decides: false,
+        build: balance::table::build,
     },
     StageKind {
         name: "macswap",

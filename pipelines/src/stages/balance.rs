@@ -25,41 +25,36 @@ use crate::snapshot::PortFacts;
 use crate::spec::balance::{BalanceSpec, Forward};
 use crate::stage::{Cx, Stage};
 use crate::stages::answer::{self, Answer};
+use crate::state::{State, StateSize};
 use crate::tables::backends::{Roll, States, Ticket};
 use crate::tables::connections::{Connections, Patience, Phase};
 use crate::tables::fib::Fib;
-use crate::tables::flow::Flows;
+use crate::tables::flow::{FlowSpace, Flows};
 use pool::{Pool, Way};
 use service::{Is, Services};
 
 /// Records that a slice of the sweep looks at: a million in less than two seconds, about a microsecond each time.
 const SWEEP: u32 = 64;
 
-/// The memory of a worker's `balance` stage.
-#[derive(Clone, Debug)]
-pub struct Memory {
-    /// What control says of the backends; the same for all workers.
-    pub states: States,
-    /// The backends that the worker's flows go to, and how many.
-    pub roll: Roll,
-    connections: Region,
+/// What a `balance` stage keeps: what control says of the backends, for all workers; each worker's backends and connections.
+pub fn size(spec: &BalanceSpec) -> StateSize {
+    StateSize { shared: States::bytes(), each: Roll::bytes() + Connections::bytes(remembered(spec)) }
 }
 
-impl Memory {
-    /// Bytes that all workers share.
-    pub const SHARED: usize = States::bytes();
+/// What control says of the backends of the stage with this memory.
+pub fn states(state: &State) -> Option<States> {
+    States::open(state.shared()?)
+}
 
-    /// Bytes of each worker. Another number of connections needs other memory.
-    pub fn each(spec: &BalanceSpec) -> usize {
-        Roll::bytes() + Connections::bytes(remembered(spec))
-    }
+/// The backends that a worker's flows go to, and how many, of the stage with this memory.
+pub fn roll(state: &State, worker: usize) -> Option<Roll> {
+    Roll::open(state.shard(worker)?.part(0..Roll::bytes())?)
+}
 
-    /// The parts of the memory, which is zeroed, or was a `balance` stage's before; `None` when it is too short.
-    pub fn open(shared: Region, shard: &Region) -> Option<Self> {
-        let roll = Roll::open(shard.part(0..Roll::bytes())?)?;
-        let connections = shard.part(Roll::bytes()..shard.len())?;
-        Some(Self { states: States::open(shared)?, roll, connections })
-    }
+/// Where a worker's connections are, in the memory of its stage.
+fn connections(state: &State, worker: usize) -> Option<Region> {
+    let shard = state.shard(worker)?;
+    shard.part(Roll::bytes()..shard.len())
 }
 
 /// Connections that the stage itself remembers: with NAT, tracking does.
@@ -74,8 +69,11 @@ pub struct Balance {
     forward: Forward,
     pool: Pool,
     connections: Connections,
-    /// Those of the `track` stage ahead, for NAT.
+    state: State,
+    /// The memory of the `track` stage ahead, and this worker's flows in it, for NAT.
+    tracked: Option<(State, FlowSpace)>,
     flows: Option<Flows>,
+    hash_key: HashKey,
     ports: Vec<PortFacts>,
     /// Which backend a flow gets: the same on every machine with the same seed.
     choice: HashKey,
@@ -93,27 +91,31 @@ struct Sweep {
 }
 
 impl Balance {
-    /// A stage for `spec` over a worker's memory of it. Backends are reached by `fib`; `ports` by number; the connections'
-    /// hashes are under `hash_key`. With NAT, the flows are those of the `track` stage ahead: see [`Self::assign`]. `None`:
-    /// the memory is too short for the spec, or the spec has [faults](BalanceSpec::faults).
+    /// A stage for `spec` over its memory of [`size`]. Backends are reached by `fib`; `ports` by number; hashes are under
+    /// `hash_key`. It is the first worker's until it is [assigned](Stage::assign). With NAT it does nothing unless it knows
+    /// [who tracks](Self::behind). `None`: the memory is too short for the spec, or the spec has
+    /// [faults](BalanceSpec::faults).
     pub fn new(
         spec: &BalanceSpec,
-        memory: Memory,
+        state: State,
         fib: Fib,
         ports: Vec<PortFacts>,
         hash_key: HashKey,
     ) -> Option<Self> {
-        let Memory { states, roll, connections } = memory;
         let patience =
             Patience { tcp: spec.tcp_idle.as_nanos() as u64, udp: spec.udp_idle.as_nanos() as u64 };
-        let pool = Pool::new(spec, roll, states, fib, ports.clone())?;
+        let connections = connections(&state, 0)?;
+        let pool = Pool::new(spec, roll(&state, 0)?, states(&state)?, fib, ports.clone())?;
         let counts = vec![0; pool.places()].into_boxed_slice();
         Some(Self {
             services: Services::new(&spec.vips, &spec.services),
             forward: spec.forward,
             pool,
-            connections: Connections::open(&connections, remembered(spec), hash_key, patience)?,
+            connections: Connections::open(&connections, remembered(spec), hash_key.clone(), patience)?,
+            state,
+            tracked: None,
             flows: None,
+            hash_key,
             ports,
             choice: HashKey::from_seed(spec.seed),
             sweep: Sweep { next: 0, counts },
@@ -121,13 +123,12 @@ impl Balance {
         })
     }
 
-    /// Makes it the stage of the worker that this memory is of, with the flows of its `track` stage. False: the memory is
-    /// too short.
-    pub fn assign(&mut self, memory: Memory, flows: Option<Flows>) -> bool {
-        let Some(connections) = self.connections.elsewhere(&memory.connections) else { return false };
-        self.pool.assign(memory.roll);
-        (self.connections, self.flows) = (connections, flows);
-        true
+    /// Lets NAT use the flows of the `track` stage ahead, in whose memory each worker has a flow table of this space.
+    #[must_use]
+    pub fn behind(mut self, track: State, space: FlowSpace) -> Self {
+        self.tracked = Some((track, space));
+        self.assign(0);
+        self
     }
 }
 
@@ -169,6 +170,40 @@ impl Stage for Balance {
         }
         for i in Bits(icmp) {
             self.follow_error(burst, i, cx);
+        }
+    }
+
+    fn assign(&mut self, worker: usize) {
+        // A worker that is not there has no memory, and gets no packets.
+        if let (Some(roll), Some(region)) = (roll(&self.state, worker), connections(&self.state, worker))
+            && let Some(connections) = self.connections.elsewhere(&region)
+        {
+            self.pool.assign(roll);
+            self.connections = connections;
+        }
+        self.flows = self
+            .tracked
+            .as_ref()
+            .and_then(|(track, space)| Flows::open(track.shard(worker)?, *space, self.hash_key.clone()).ok());
+    }
+
+    fn explain(&self, burst: &Burst, i: usize, now: u64, out: &mut Vec<String>) {
+        let key = burst.key(i);
+        if self.services.look(key, burst.facts(i).fragment) != Is::Served {
+            return out.push("no service of this balancer".to_owned());
+        }
+        let known = self.connections.find(key, self.connections.hash(key), now);
+        let (ticket, how) = match known {
+            Some(number) => (Some(self.connections.ticket(number)), "remembered"),
+            None => (self.pool.choose(key.hash(&self.choice), key.version() == 4), "by Maglev"),
+        };
+        match ticket.and_then(|ticket| self.pool.target(ticket)) {
+            Some(target) => {
+                let port = target.who.port.map_or(String::new(), |port| format!(" port {port}"));
+                let down = if target.down { ", which is down" } else { "" };
+                out.push(format!("backend {}{port}, {how}{down}", target.who.address));
+            }
+            None => out.push("no backend is up, or none was taken up yet".to_owned()),
         }
     }
 

@@ -4,6 +4,7 @@ use super::*;
 use crate::spec::balance::{Backend, GUE_PORT};
 use crate::stages::fixture::{IN, MAC_OUT, MTU_OUT, OUT, Seen, on_v4, on_v6, ports, run_and_make};
 use crate::stages::parse::Parse;
+use crate::state::State as Memory;
 use crate::tables::backends::State;
 use crate::tables::fib::{FibLayout, FibWriter, Target};
 use crate::tables::maglev;
@@ -54,8 +55,7 @@ fn four(v4: bool) -> Vec<(IpAddr, u16)> {
 
 struct Lab {
     fib: FibWriter,
-    shared: Region,
-    memory: Region,
+    memory: Memory,
     parse: Parse,
     balance: Balance,
     now: u64,
@@ -70,10 +70,9 @@ impl Lab {
             fib.insert(address, if address.is_ipv4() { 32 } else { 128 }, Target::Hops(vec![(id, 1)]))
                 .unwrap();
         }
-        let (shared, memory) = (Region::heap(Memory::SHARED), Region::heap(Memory::each(spec)));
-        let both = Memory::open(shared.clone(), &memory).unwrap();
-        let balance = Self::balance(spec, both, &fib, 7);
-        Self { fib, shared, memory, parse: Parse::new(ports(), true), balance, now: SECOND }
+        let memory = Memory::heap(size(spec), 2);
+        let balance = Self::balance(spec, memory.clone(), &fib, 7);
+        Self { fib, memory, parse: Parse::new(ports(), true), balance, now: SECOND }
     }
 
     fn balance(spec: &BalanceSpec, memory: Memory, fib: &FibWriter, secret: u64) -> Balance {
@@ -82,11 +81,7 @@ impl Lab {
 
     /// What a new configuration does, and a data plane that takes over.
     fn reload(&mut self, spec: &BalanceSpec) {
-        self.balance = Self::balance(spec, self.memory(), &self.fib, 7);
-    }
-
-    fn memory(&self) -> Memory {
-        Memory::open(self.shared.clone(), &self.memory).unwrap()
+        self.balance = Self::balance(spec, self.memory.clone(), &self.fib, 7);
     }
 
     fn run(&mut self, packets: &[Vec<u8>]) -> Vec<Seen> {
@@ -108,7 +103,7 @@ impl Lab {
 
     fn say(&mut self, number: u8, down: bool, drained: bool) {
         let backend = Backend { address: address(number, true), port: None, weight: 1, drain: false };
-        let states = self.memory().states;
+        let states = states(&self.memory).unwrap();
         assert!(states.set(backend.identity(), State { down, drained }, |_| true));
         self.balance.tend(self.now);
     }
@@ -347,7 +342,7 @@ fn balancers_with_one_seed_choose_alike_whatever_their_secret() {
     let mut reversed = spec.clone();
     reversed.backends.reverse();
     let mut other = Lab::new(&reversed);
-    other.balance = Lab::balance(&reversed, other.memory(), &other.fib, 99);
+    other.balance = Lab::balance(&reversed, other.memory.clone(), &other.fib, 99);
     assert!(first.iter().zip(0..200).all(|(was, client)| other.to(tcp4(client, SYN)) == *was));
     let mut seeded = Lab::new(&BalanceSpec { seed: 6, ..spec });
     assert!(first.iter().zip(0..200).any(|(was, client)| seeded.to(tcp4(client, SYN)) != *was));
@@ -465,7 +460,7 @@ fn flows_are_counted_and_forgotten() {
     }
     lab.settle();
     let flows = |lab: &Lab| -> BTreeMap<IpAddr, u64> {
-        let roll = lab.memory().roll;
+        let roll = roll(&lab.memory, 0).unwrap();
         roll.iter().map(|(place, who)| (who.address, roll.flows(place.into()))).collect()
     };
     assert_eq!(flows(&lab), expected);
@@ -478,8 +473,21 @@ fn flows_are_counted_and_forgotten() {
 fn too_little_memory_is_refused() {
     let spec = spec(Forward::Direct, &four(true));
     let lab = Lab::new(&spec);
-    let short = Region::heap(Memory::each(&spec)).part(0..Memory::each(&spec) - 8).unwrap();
-    let memory = Memory::open(lab.shared.clone(), &short).unwrap();
-    assert!(Balance::new(&spec, memory, lab.fib.reader(), ports(), HashKey::from_seed(1)).is_none());
-    assert!(Memory::open(lab.shared.part(0..8).unwrap(), &short).is_none());
+    let mut short = size(&spec);
+    short.each -= 8;
+    let short = Memory::heap(short, 1);
+    assert!(Balance::new(&spec, short, lab.fib.reader(), ports(), HashKey::from_seed(1)).is_none());
+}
+
+#[test]
+fn each_worker_has_connections_of_its_own() {
+    let mut lab = Lab::new(&spec(Forward::Direct, &four(true)));
+    lab.to(tcp4(1, SYN));
+    assert_eq!(lab.balance.connections.live(), 1);
+    lab.balance.assign(1);
+    assert_eq!(lab.balance.connections.live(), 0);
+    lab.to(tcp4(2, SYN));
+    lab.to(tcp4(3, SYN));
+    lab.balance.assign(0);
+    assert_eq!(lab.balance.connections.live(), 1);
 }

@@ -2,9 +2,10 @@
 
 use crate::spec::balance::{Backend, BalanceSpec, Forward, GUE_PORT};
 use crate::stage::{Cx, Stage};
-use crate::stages::balance::{Balance, Memory};
+use crate::stages::balance::{self, Balance};
 use crate::stages::fixture::{IN, Seen, on_v4, on_v6, ports, run_and_make};
 use crate::stages::parse::Parse;
+use crate::state::{State as Memory, StateSize};
 use crate::tables::backends::State;
 use crate::tables::fib::{FibLayout, FibWriter};
 use crate::tables::flow::{FlowSpace, Flows, Limits, State as Tracked};
@@ -28,10 +29,11 @@ impl Stage for Tracker {
     fn process(&mut self, burst: &mut Burst, cx: &mut Cx<'_>) {
         for i in burst.undecided() {
             let about = super::quoted(burst, i);
-            let key = about.unwrap_or(*burst.key(i));
+            // What an answer to the quoted packet would be.
+            let key = about.map_or(*burst.key(i), |about| about.reversed());
             let hash = self.0.hash(&key);
             let (id, reply, state) = match self.0.find(&key, hash) {
-                Some((id, reply)) if about.is_some() => (id, !reply, FlowState::Related),
+                Some((id, reply)) if about.is_some() => (id, reply, FlowState::Related),
                 Some((id, reply)) => (id, reply, FlowState::Established),
                 None if about.is_some() => continue,
                 None => {
@@ -81,12 +83,11 @@ impl Lab {
     fn new(spec: &BalanceSpec) -> Self {
         let fib = FibWriter::create(Region::heap(FibLayout::SMALL.bytes()), FibLayout::SMALL).unwrap();
         let space = FlowSpace { flows: 1000, translations: 1000 };
-        let flows = Flows::open(Region::heap(Flows::bytes(space)), space, HashKey::from_seed(3)).unwrap();
-        let shard = Region::heap(Memory::each(spec));
-        let memory = Memory::open(Region::heap(Memory::SHARED), &shard).unwrap();
-        let mut balance =
-            Balance::new(spec, memory.clone(), fib.reader(), ports(), HashKey::from_seed(7)).unwrap();
-        assert!(balance.assign(memory.clone(), Some(flows.clone())));
+        let track = Memory::heap(StateSize { shared: 0, each: Flows::bytes(space) }, 1);
+        let flows = Flows::open(track.shard(0).unwrap(), space, HashKey::from_seed(7)).unwrap();
+        let memory = Memory::heap(balance::size(spec), 1);
+        let balance = Balance::new(spec, memory.clone(), fib.reader(), ports(), HashKey::from_seed(7));
+        let balance = balance.unwrap().behind(track, space);
         Self { parse: Parse::new(ports(), true), track: Tracker(flows), balance, memory }
     }
 
@@ -225,17 +226,21 @@ fn a_flow_that_opens_to_a_backend_that_is_down_begins_anew() {
     };
     let first = IpAddr::from([10, 9, 0, 1]);
     let client = (1000..1100).find(|&client| to(&mut lab, client, SYN).key.destination() == first).unwrap();
-    assert!(
-        lab.memory.states.set(spec.backends[0].identity(), State { down: true, drained: false }, |_| true)
-    );
+    assert!(balance::states(&lab.memory).unwrap().set(
+        spec.backends[0].identity(),
+        State { down: true, drained: false },
+        |_| true
+    ));
     lab.balance.tend(0);
     assert_eq!(to(&mut lab, client, ACK).key.destination(), first, "what runs goes on");
     assert_eq!(to(&mut lab, client, SYN).verdict, Verdict::Drop(DropReason::NoBackend));
     assert_eq!(to(&mut lab, client, SYN).key.destination(), IpAddr::from([10, 9, 0, 2]));
     // And with none at all.
-    assert!(
-        lab.memory.states.set(spec.backends[1].identity(), State { down: true, drained: false }, |_| true)
-    );
+    assert!(balance::states(&lab.memory).unwrap().set(
+        spec.backends[1].identity(),
+        State { down: true, drained: false },
+        |_| true
+    ));
     lab.balance.tend(0);
     assert_eq!(to(&mut lab, 2000, SYN).verdict, Verdict::Drop(DropReason::NoBackend));
 }
