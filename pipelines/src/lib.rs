@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 pub mod compile;
+pub mod plan;
 pub mod snapshot;
 pub mod spec;
 pub mod stage;

@@ -7,9 +7,12 @@ use crate::stage::{Cx, Stage};
 use crate::stages::balance::Balance;
 use crate::stages::decide::Decide;
 use crate::stages::macswap::MacSwap;
+use crate::stages::nat::Nat;
+use crate::stages::owner::Owner;
 use crate::stages::parse::Parse;
 use crate::stages::patch::Patch;
 use crate::stages::route::Route;
+use crate::stages::track::Track;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use zsync_packet::burst::{Bits, Burst};
 use zsync_packet::verdict::{DropReason, PipelineId, PortId, Verdict};
@@ -44,6 +47,12 @@ pub enum AnyStage {
     Route(Route),
     /// Flows to virtual addresses, spread over backends.
     Balance(Box<Balance>),
+    /// Translation of addresses and ports.
+    Nat(Nat),
+    /// Which connection a packet belongs to.
+    Track(Track),
+    /// Whose flow it is of.
+    Owner(Owner),
     /// A wire.
     Patch(Patch),
     /// Source and destination change places.
@@ -59,6 +68,9 @@ macro_rules! each {
             AnyStage::Parse($stage) => $call,
             AnyStage::Route($stage) => $call,
             AnyStage::Balance($stage) => $call,
+            AnyStage::Nat($stage) => $call,
+            AnyStage::Track($stage) => $call,
+            AnyStage::Owner($stage) => $call,
             AnyStage::Patch($stage) => $call,
             AnyStage::MacSwap($stage) => $call,
             AnyStage::Decide($stage) => $call,
@@ -70,6 +82,10 @@ impl Stage for AnyStage {
     #[inline]
     fn process(&mut self, burst: &mut Burst, cx: &mut Cx<'_>) {
         each!(self, stage => stage.process(burst, cx));
+    }
+
+    fn settle(&mut self, burst: &Burst) {
+        each!(self, stage => stage.settle(burst));
     }
 
     fn assign(&mut self, worker: usize) {
@@ -159,6 +175,9 @@ impl Snapshot {
                 }
                 self.run(to, burst, cx, counts);
             }
+        }
+        for placed in self.pipelines.iter_mut().flat_map(|pipeline| &mut pipeline.stages) {
+            placed.stage.settle(burst);
         }
     }
 

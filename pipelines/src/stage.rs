@@ -126,6 +126,10 @@ pub trait Stage {
     /// Decides about undecided packets of the burst ([`Burst::undecided`]), or leaves them to the next stage.
     fn process(&mut self, burst: &mut Burst, cx: &mut Cx<'_>);
 
+    /// Hears what became of the packets of a burst, when all pipelines have run: to take back what was done for those
+    /// that a later stage has dropped.
+    fn settle(&mut self, _burst: &Burst) {}
+
     /// Makes the stage worker `worker`'s: from now on it works on that worker's shard of what it keeps. Before the first
     /// packet, and perhaps while another snapshot's stage still works on the same shard: so it may look and allocate, but
     /// not write.

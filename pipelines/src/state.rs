@@ -9,9 +9,12 @@
 //! version or division: such a stage starts with nothing. Keeps true: a shard is written by its worker alone; a label with the
 //! same sizes is the same memory under the next configuration and in the next process.
 
+use crate::plan::{Work, plan};
 use crate::spec::{Spec, StageSpec};
 use crate::stages::balance;
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use zsync_packet::region::{PAGE, Region};
 
@@ -46,6 +49,8 @@ pub struct State {
     region: Region,
     size: StateSize,
     workers: usize,
+    /// By worker: whether this process has looked at the shard.
+    visited: Arc<[AtomicBool]>,
 }
 
 /// Why a region is not a stage's memory.
@@ -83,12 +88,13 @@ impl State {
         if head.iter().zip(says).any(|(word, value)| word.load(Relaxed) != value) {
             return Err(StateError::Other);
         }
-        Ok(Self { region, size, workers })
+        Ok(Self { region, size, workers, visited: (0..workers).map(|_| AtomicBool::new(false)).collect() })
     }
 
     /// Memory of this process alone: for tests, replays, and programs that run workers themselves.
     pub fn heap(size: StateSize, workers: usize) -> Self {
-        Self { region: Region::heap(size.bytes(workers)), size, workers }
+        let visited = (0..workers).map(|_| AtomicBool::new(false)).collect();
+        Self { region: Region::heap(size.bytes(workers)), size, workers, visited }
     }
 
     /// Touches every page, so that nobody has to wait for one later.
@@ -98,6 +104,12 @@ impl State {
                 std::hint::black_box(word.load(Relaxed));
             }
         }
+    }
+
+    /// Whether nobody has asked this for the worker yet, of all that share this memory in this process: the worker's first
+    /// stage over it, which finds it as a process has left it that may have been killed.
+    pub fn is_first(&self, worker: usize) -> bool {
+        self.visited.get(worker).is_some_and(|visited| !visited.swap(true, Relaxed))
     }
 
     /// How many workers have a shard.
@@ -122,14 +134,20 @@ impl State {
 
 /// What the stages of a configuration keep, by label, with `workers` workers.
 pub fn needs(spec: &Spec, workers: usize) -> BTreeMap<String, StateSize> {
-    let stages = spec.pipelines.iter().flat_map(|pipeline| &pipeline.stages);
-    stages.filter_map(|stage| Some((stage.label.clone(), size(&stage.spec, workers)?))).collect()
+    let places = plan(spec, workers).into_iter().flatten();
+    let needed = places.filter_map(|place| match place.work {
+        Work::Stage(stage) => Some((place.label.to_owned(), size(stage, workers)?)),
+        Work::Parse | Work::Owner => None,
+    });
+    needed.collect()
 }
 
 /// What a stage keeps; nothing, for most.
-pub fn size(stage: &StageSpec, _workers: usize) -> Option<StateSize> {
+pub fn size(stage: &StageSpec, workers: usize) -> Option<StateSize> {
     match stage {
         StageSpec::Balance(spec) => Some(balance::size(spec)),
+        StageSpec::Nat(nat) => crate::stages::nat::size(nat),
+        StageSpec::Track(spec) => Some(StateSize { shared: 0, each: spec.space(workers).bytes() }),
         StageSpec::Patch { .. }
         | StageSpec::Route { .. }
         | StageSpec::MacSwap

@@ -206,6 +206,8 @@ impl Bench {
                 .max_by_key(|(_, len, _)| *len);
             let expected = self.adjacency(best.map(|(_, _, goal)| *goal));
             prop_assert_eq!(self.fib.adjacency(route, 0x1234_5678), expected, "{}", address);
+            let len = best.map_or(0, |(_, len, _)| *len);
+            prop_assert_eq!(self.fib.tables().explain(address), (route, len), "{}", address);
             let explained = best.map(|(prefix, len, goal)| FibRoute {
                 prefix: family.address(*prefix),
                 len: *len,

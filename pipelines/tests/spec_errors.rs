@@ -237,7 +237,7 @@ input = []
   |
 1 | [pipelin.x]
   |  ^^^^^^^
-  = expected: one of [engine], [control], [port.NAME], [pipeline.NAME], [patch.NAME], [route.NAME], [balance.NAME]
+  = expected: one of [engine], [control], [port.NAME], [pipeline.NAME], [patch.NAME], [route.NAME], [nat.NAME], [track.NAME], [balance.NAME]
   = help: did you mean `pipeline`?
 
 1 error
@@ -553,6 +553,62 @@ error: `route.x.table` cannot be 99999999999999999999
 }
 
 #[test]
+fn tables_by_mark() {
+    check(
+        &format!(
+            "{}{}",
+            GOOD.replace("route", "route.x"),
+            r#"[route.x]
+by-mark = { 7 = 100, wan = 1, 0x7 = 2, 4294967296 = 3, 8 = "main", "+9" = 1, 10 = 0 }
+"#
+        ),
+        r#"error: `route.x.by-mark` has the key "wan"
+ --> r.toml:9:22
+  |
+9 | by-mark = { 7 = 100, wan = 1, 0x7 = 2, 4294967296 = 3, 8 = "main", "+9" = 1, 10 = 0 }
+  |                      ^^^
+  = expected: a table whose keys are numbers from 0 to 4294967295, and each value a number from 1 to 4294967295
+
+error: `route.x.by-mark` has 7 twice
+ --> r.toml:9:31
+  |
+9 | by-mark = { 7 = 100, wan = 1, 0x7 = 2, 4294967296 = 3, 8 = "main", "+9" = 1, 10 = 0 }
+  |                               ^^^ also in line 9
+
+error: `route.x.by-mark` has the key "4294967296"
+ --> r.toml:9:40
+  |
+9 | by-mark = { 7 = 100, wan = 1, 0x7 = 2, 4294967296 = 3, 8 = "main", "+9" = 1, 10 = 0 }
+  |                                        ^^^^^^^^^^
+  = expected: a table whose keys are numbers from 0 to 4294967295, and each value a number from 1 to 4294967295
+
+error: `route.x.by-mark.8` cannot be text
+ --> r.toml:9:60
+  |
+9 | by-mark = { 7 = 100, wan = 1, 0x7 = 2, 4294967296 = 3, 8 = "main", "+9" = 1, 10 = 0 }
+  |                                                            ^^^^^^
+  = expected: a number from 1 to 4294967295
+
+error: `route.x.by-mark` has the key "+9"
+ --> r.toml:9:68
+  |
+9 | by-mark = { 7 = 100, wan = 1, 0x7 = 2, 4294967296 = 3, 8 = "main", "+9" = 1, 10 = 0 }
+  |                                                                    ^^^^
+  = expected: a table whose keys are numbers from 0 to 4294967295, and each value a number from 1 to 4294967295
+
+error: `route.x.by-mark.10` cannot be 0
+ --> r.toml:9:83
+  |
+9 | by-mark = { 7 = 100, wan = 1, 0x7 = 2, 4294967296 = 3, 8 = "main", "+9" = 1, 10 = 0 }
+  |                                                                                   ^
+  = expected: a number from 1 to 4294967295
+
+6 errors
+"#,
+    );
+}
+
+#[test]
 fn a_list_of_cores() {
     check(
         &format!(
@@ -719,7 +775,7 @@ grace = "61s"
 netdev = "d"
 grace = 250
 "#,
-        r#"error: `port.wan.grace`: "250" is not a duration: no unit: write ms or s
+        r#"error: `port.wan.grace`: "250" is not a duration: no unit: write ms, s, m, h or d
  --> r.toml:3:9
   |
 3 | grace = "250"
@@ -733,7 +789,7 @@ error: `port.a.grace`: "5ms" is too short
   |         ^^^^^
   = expected: a duration from 10ms to 60s, like "250ms"
 
-error: `port.b.grace`: "2min" is not a duration: unknown unit `min`: write ms or s
+error: `port.b.grace`: "2min" is not a duration: unknown unit `min`: write ms, s, m, h or d
   --> r.toml:12:9
    |
 12 | grace = "2min"
@@ -1113,7 +1169,7 @@ stages = ["filter.x"]
   |
 7 | stages = ["rout.main"]
   |           ^^^^^^^^^^^
-  = expected: a stage whose kind is one of `patch`, `route`, `balance`, `macswap`, `drop`, `punt`
+  = expected: a stage whose kind is one of `patch`, `route`, `nat`, `track`, `balance`, `macswap`, `drop`, `punt`
   = help: did you mean "route.main"?
 
 error: there is no stage "filter.x"
@@ -1121,7 +1177,7 @@ error: there is no stage "filter.x"
    |
 10 | stages = ["filter.x"]
    |           ^^^^^^^^^^
-   = expected: a stage whose kind is one of `patch`, `route`, `balance`, `macswap`, `drop`, `punt`
+   = expected: a stage whose kind is one of `patch`, `route`, `nat`, `track`, `balance`, `macswap`, `drop`, `punt`
 
 2 errors
 "#,

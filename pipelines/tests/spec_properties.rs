@@ -92,6 +92,8 @@ fn fragments() -> impl Strategy<Value = String> {
         "stages = ",
         "pairs = ",
         "table = ",
+        "by-mark = ",
+        "{ 7 = 9, 0x7 = 1 }\n",
         "prefixes = ",
         "ports = ",
         "\"auto\"\n",
@@ -154,7 +156,7 @@ prop_compose! {
         wan_first in any::<bool>(),
         pipelines in prop::sample::select(vec![
             "",
-            "[pipeline.p]\ninput = [\"lan\", \"wan\"]\nstages = [\"route.r\"]\n[route.r]\ntable = 7\n",
+            "[pipeline.p]\ninput = [\"lan\", \"wan\"]\nstages = [\"route.r\"]\n[route.r]\ntable = 7\nby-mark = { 0x10 = 9, 4 = 7, 0 = 254 }\n",
             "[pipeline.p]\ninput = [\"wan\"]\nstages = [\"patch.w\"]\n[patch.w]\npairs = [[\"wan\", \"lan\"]]\n",
             "[pipeline.z]\ninput = [\"wan\"]\nstages = [\"route\"]\n[pipeline.a]\ninput = [\"lan\"]\nstages = [\"punt\"]\n",
             "[pipeline.p]\ninput = [\"lan\"]\nstages = [\"patch.w\"]\n[patch.w]\npairs = { lan = \"lan\" }\n[route.unused]\n",

@@ -33,7 +33,7 @@ promiscuous = true
 netdev = "eth2"
 [pipeline.p]
 input = ["a"]
-stages = ["balance.b", "route.r"]
+stages = ["nat.n", "balance.b", "route.r"]
 [pipeline.q]
 input = ["b"]
 stages = ["patch.w"]
@@ -53,6 +53,19 @@ udp-idle = "50s"
 seed = 9
 [route.r]
 table = 100
+by-mark = { 7 = 9 }
+[nat.n]
+masquerade = [{ output = "b", from = ["10.0.0.0/8", "fd00::1"] }]
+snat = [{ from = "10.0.0.0/8", to = ["203.0.113.0/28", "2001:db8::7"] }, { output = "a", to = "203.0.113.1" }]
+forward = [{ to = "203.0.113.1", port = "tcp/443", target = "10.0.0.5:8443" }]
+static = [{ internal = "10.0.0.8", external = "203.0.113.8" }]
+prefix = [{ internal = "fd00:1::/48", external = "2001:db8:1::/48", output = "b" }]
+table = 100
+filtering = "endpoint-independent"
+ports = "10000-59999"
+block = 64
+blocks-per-client = 2
+mappings = 1024
 [patch.w]
 pairs = { b = "a" }
 "#;
@@ -230,8 +243,12 @@ fn valid(value: &Value, schema: &Value) -> Result<(), String> {
             for (name, value) in fields {
                 let named = schema["patternProperties"].as_object().and_then(|patterns| {
                     assert_eq!(patterns.len(), 1);
-                    assert_eq!(patterns.keys().next().unwrap(), "^[a-z][a-z0-9_-]{0,31}$");
-                    patterns.values().next().filter(|_| name.bytes().all(|byte| !byte.is_ascii_uppercase()))
+                    let fits = match patterns.keys().next().unwrap().as_str() {
+                        "^[a-z][a-z0-9_-]{0,31}$" => name.bytes().all(|byte| !byte.is_ascii_uppercase()),
+                        "^(0x[0-9a-fA-F]+|[0-9]+)$" => name.bytes().all(|byte| byte.is_ascii_digit()),
+                        other => panic!("a new pattern: {other}"),
+                    };
+                    patterns.values().next().filter(|_| fits)
                 });
                 match schema["properties"].get(name).or(named) {
                     Some(schema) => valid(value, schema)?,

@@ -53,7 +53,7 @@ fn defaults_and_ids() {
     let [forward, wire] = spec.pipelines.as_slice() else { panic!("{:?}", spec.pipelines) };
     assert_eq!((forward.inputs.as_slice(), forward.layer()), (&[PortId(2), PortId(1)][..], Layer::L3));
     assert_eq!(forward.stages[0].label, "route.main");
-    assert_eq!(forward.stages[0].spec, StageSpec::Route { table: 254 });
+    assert_eq!(forward.stages[0].spec, StageSpec::Route { table: 254, by_mark: Vec::new() });
     assert_eq!(wire.layer(), Layer::L2);
     assert_eq!(wire.stages[0].spec, StageSpec::Patch { map: vec![Some(PortId(2)), None, None] });
     assert_eq!(spec.pipeline_of(PortId(0)).map(|pipeline| pipeline.name.as_str()), Some("wire"));
@@ -104,7 +104,7 @@ stages = ["route.mian", "drop"]
         [
             (2, 8, "`engine.idle` cannot be \"spinning\""),
             (5, 1, "unknown key `quues` in [port.wan]"),
-            (6, 10, "`port.wan.grace`: \"250\" is not a duration: no unit: write ms or s"),
+            (6, 10, "`port.wan.grace`: \"250\" is not a duration: no unit: write ms, s, m, h or d"),
             (7, 11, "`port.wan.block`: \"192.0.2.1/24\" has bits set past its 24 leading bits"),
             (9, 10, "device \"eth1\" is port \"wan\" already"),
             (11, 18, "there is no port \"lna\""),

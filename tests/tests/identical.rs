@@ -150,7 +150,9 @@ fn send(control: &Control<'_>, client: &RawSocket, frames: &[Vec<u8>]) -> Result
 /// The configuration, as the data plane compiles it for veths with an MTU of 1500.
 fn snapshot(config: &str, macs: [Mac; 2], fibs: BTreeMap<u32, Fib>) -> Result<Snapshot> {
     let spec = parse(config, "example.toml").map_err(|found| anyhow::anyhow!("{found:?}"))?.spec;
-    let ports = macs.map(|mac| PortFacts { mac, mtu: 1500, complete_checksums: true, ..PortFacts::default() }).to_vec();
+    let ports = macs
+        .map(|mac| PortFacts { mac, mtu: 1500, complete_checksums: true, ..PortFacts::default() })
+        .to_vec();
     let fibs = fibs.into_iter().collect();
     Ok(compile(
         &spec,

@@ -131,6 +131,80 @@ fn what_cannot_be_forwarded_is_answered() {
     });
 }
 
+/// ICMP errors that the router's kernel sent itself, of both families.
+fn kernel_answered(router: &Namespace) -> Result<u64> {
+    let read = |file: &str| router.run(|| std::fs::read_to_string(file).with_context(|| file.to_owned()));
+    let v4 = read("/proc/thread-self/net/snmp")?;
+    let mut icmp = v4.lines().filter_map(|line| line.strip_prefix("Icmp: "));
+    let (names, values) = (icmp.next().context("no Icmp")?, icmp.next().context("no Icmp")?);
+    let v4 = names.split(' ').zip(values.split(' '));
+    let v6 = read("/proc/thread-self/net/snmp6")?;
+    let v6 = v6.lines().filter_map(|line| line.split_once(char::is_whitespace));
+    let errors = ["OutDestUnreachs", "OutTimeExcds", "OutPktTooBigs"];
+    let ours = |(name, value): (&str, &str)| {
+        let error = errors.iter().any(|error| name.strip_prefix("Icmp6").unwrap_or(name) == *error);
+        error.then(|| value.trim().parse::<u64>().ok()).flatten()
+    };
+    Ok(v4.chain(v6).filter_map(ours).sum())
+}
+
+#[test]
+fn answers_are_as_the_routes_say_and_come_from_the_ports_address() {
+    in_lab(Shape::router().server_mtu(1300), |lab| {
+        for route in ["unreachable 10.71.0.0/16", "prohibit 10.72.0.0/16", "blackhole 10.73.0.0/16"] {
+            lab.router.ip(&format!("route add {route}"))?;
+        }
+        for route in ["unreachable fd71::/16", "prohibit fd72::/16", "blackhole fd73::/16"] {
+            lab.router.ip(&format!("-6 route add {route}"))?;
+        }
+        let control = Control::start(lab, ROUTER)?;
+        let [v4, v6] = lab.server_addresses;
+        ensure!(ping(&lab.client, v4, 2)?.all() && ping(&lab.client, v6, 2)?.all(), "no way");
+        let (answered, forwarded) = (kernel_answered(&lab.router)?, kernel_forwarded(&lab.router)?);
+        for (target, wanted) in [
+            ("10.71.0.1", "From 10.1.0.1 icmp_seq=1 Destination Host Unreachable"),
+            ("10.72.0.1", "From 10.1.0.1 icmp_seq=1 Packet filtered"),
+            ("fd71::1", "From fd01::1 icmp_seq=1 Destination unreachable: No route"),
+            ("fd72::1", "From fd01::1 icmp_seq=1 Destination unreachable: Administratively prohibited"),
+        ] {
+            let outcome = ping_with(&lab.client, target.parse()?, 1, &[])?;
+            ensure!(outcome.received == 0 && outcome.text.contains(wanted), "{target}: {outcome:?}");
+        }
+        for target in ["10.73.0.1", "fd73::1"] {
+            let outcome = ping_with(&lab.client, target.parse()?, 1, &[])?;
+            ensure!(outcome.received == 0 && !outcome.text.contains("From"), "{target}: {outcome:?}");
+        }
+        let pieces = ping_with(&lab.client, v4, 3, &["-M", "dont", "-s", "1400"])?;
+        ensure!(pieces.all(), "{pieces:?}");
+        ensure!(kernel_answered(&lab.router)? == answered, "the kernel answered");
+        ensure!(kernel_forwarded(&lab.router)? == forwarded, "the kernel forwarded");
+
+        // The port gets other addresses while it runs; the client goes on sending to its MAC address. (Of the same prefix length,
+        // the new one would go with the old one.)
+        let link = lab.router.ip("link show dev eth1")?;
+        let mac =
+            link.split_whitespace().skip_while(|word| *word != "link/ether").nth(1).context("no MAC")?;
+        for (old, new, family, server) in
+            [("10.1.0.1", "10.1.0.9/25", "-4", v4), ("fd01::1", "fd01::9/64 nodad", "-6", v6)]
+        {
+            let device = "dev eth0";
+            lab.client.ip(&format!("{family} neigh replace {old} lladdr {} {device} nud permanent", mac))?;
+            lab.router.ip(&format!("{family} addr add {new} dev eth1"))?;
+            let len = if family == "-4" { 24 } else { 64 };
+            lab.router.ip(&format!("{family} addr del {old}/{len} dev eth1"))?;
+            let wanted = format!("From {} icmp_seq=1 Time", new.split('/').next().unwrap_or(""));
+            let told = || {
+                let outcome = ping_with(&lab.client, server, 1, &["-t", "1"]).ok()?;
+                outcome.text.contains(&wanted).then_some(())
+            };
+            wait_for("an answer from the new address", Duration::from_secs(10), told)?;
+        }
+        ensure!(kernel_answered(&lab.router)? == answered, "the kernel answered");
+        control.balanced()?;
+        Ok(())
+    });
+}
+
 #[test]
 fn the_routers_own_addresses_answer() {
     in_lab(Shape::router(), |lab| {

@@ -142,6 +142,8 @@ pub enum Access {
     Read,
     /// Loads and stores.
     ReadWrite,
+    /// Loads and stores; what is stored nobody else sees.
+    Private,
 }
 
 /// Memory made here, to be shared by its descriptor.
@@ -236,10 +238,11 @@ pub(crate) fn map_span(
     let span = span.ok_or(MemoryError::Length { len })?;
     let protection = match access {
         Access::Read => ProtFlags::READ,
-        Access::ReadWrite => ProtFlags::READ | ProtFlags::WRITE,
+        Access::ReadWrite | Access::Private => ProtFlags::READ | ProtFlags::WRITE,
     };
+    let shared = if access == Access::Private { MapFlags::PRIVATE } else { MapFlags::SHARED };
     // SAFETY: the kernel chooses the place, so no memory of this process is replaced.
-    let raw = unsafe { mmap(null_mut(), span, protection, MapFlags::SHARED, fd, offset) };
+    let raw = unsafe { mmap(null_mut(), span, protection, shared, fd, offset) };
     let raw = raw.map_err(failed("mmap", format_args!("{span} bytes at offset {offset:#x}")))?;
     let base = NonNull::new(raw.cast::<u8>()).ok_or(MemoryError::Length { len })?;
     let mapping = Arc::new(Mapping { base, span });

@@ -38,6 +38,8 @@ pub enum Answer {
     Applied(Applied),
     /// To `confirm`.
     Confirmed(Confirmed),
+    /// To `explain`, a packet after the other.
+    Explained(Vec<ExplainedPacket>),
     /// To `restart-dataplane`.
     Restarted(Restarted),
     /// To `drain`.
@@ -56,6 +58,31 @@ macro_rules! row {
 }
 
 row! {
+    /// What a packet would meet.
+    ExplainedPacket {
+        /// The port that it comes in at.
+        input: String,
+        /// The worker that would deal with it.
+        worker: u32,
+        /// The stages that it meets.
+        steps: Vec<ExplainedStep>,
+        /// What becomes of it.
+        verdict: String,
+    }
+    /// A stage that a packet would meet.
+    ExplainedStep {
+        /// Its pipeline.
+        pipeline: String,
+        /// Its label.
+        stage: String,
+        /// What the packet matches there, and what the stage knows of it.
+        matched: Vec<String>,
+        /// What the stage changes.
+        changed: Vec<String>,
+        /// What it decides; nothing when the packet goes on.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        verdict: Option<String>,
+    }
     /// How the whole is.
     Status {
         /// Version of zsync-control.

@@ -31,14 +31,14 @@ mod word;
 
 pub use access::{Credentials, Groups, Peer, Role, group_name};
 pub use answer::{
-    Answer, Applied, BackendRow, ConfigInfo, Confirmed, Counters, DataplaneInfo, Drained, Fib, FibTable,
-    Flow, HistoryRow, HopRow, KernelDrops, Ledger, LedgerRow, Plan, PortRow, Restarted, RouteRow, RxEquals,
-    StageRow, Status, Usage, WorkerCounters, WorkerRow,
+    Answer, Applied, BackendRow, ConfigInfo, Confirmed, Counters, DataplaneInfo, Drained, ExplainedPacket,
+    ExplainedStep, Fib, FibTable, Flow, HistoryRow, HopRow, KernelDrops, Ledger, LedgerRow, Plan, PortRow,
+    Restarted, RouteRow, RxEquals, StageRow, Status, Usage, WorkerCounters, WorkerRow,
 };
 pub use error::{ApiError, Code};
 pub use filter::RouteFilter;
 pub use reply::{Outcome, Reply};
-pub use request::{Drain, Request, Rollback, Show, Source, What};
+pub use request::{Drain, Explain, Request, Rollback, Show, Source, What};
 pub use server::{Call, Limits, Server};
 pub use socket::BindError;
 pub use word::{

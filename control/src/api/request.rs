@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use super::error::{ApiError, Code, quoted};
 use super::reply::json_line;
+use crate::explain::{PacketText, Subject};
 
 /// A request. In JSON a method and its parameters: `{"method":"show","params":{"what":"ports"}}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +26,8 @@ pub enum Request {
     Confirm,
     /// Puts an earlier configuration in force.
     Rollback(Rollback),
+    /// What packets would meet, without sending any.
+    Explain(Explain),
     /// Starts the data plane anew over the same sockets, as after an upgrade of its binary.
     RestartDataplane,
     /// Lets a backend take no new flows, or take them again.
@@ -125,6 +128,47 @@ pub struct Drain {
     pub undo: bool,
 }
 
+/// Parameters of `explain`: a packet in words, or frames.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Explain {
+    /// A packet: see [`PacketText`](crate::explain::PacketText).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub packet: Option<String>,
+    /// Frames, from their Ethernet header on, as digits of base 16.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frames: Option<Vec<String>>,
+    /// The port that they come in at; without it, the one that the packet's source is routed to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input: Option<String>,
+}
+
+impl Explain {
+    /// What it asks about.
+    ///
+    /// # Errors
+    /// There is nothing, or it cannot be read.
+    pub fn subjects(&self) -> Result<Vec<Subject>, String> {
+        let mut subjects = Vec::new();
+        if let Some(text) = &self.packet {
+            subjects.push(Subject::Text(PacketText::parse(text)?));
+        }
+        for frame in self.frames.iter().flatten() {
+            let digits = frame.as_bytes().as_chunks::<2>();
+            let byte = |pair: &[u8; 2]| {
+                let text = std::str::from_utf8(pair).ok()?;
+                u8::from_str_radix(text, 16).ok()
+            };
+            let bytes = digits.0.iter().map(byte).collect::<Option<Vec<u8>>>();
+            let bytes = bytes.filter(|_| digits.1.is_empty());
+            subjects.push(Subject::Frame(
+                bytes.ok_or("`frames`: a frame is no even number of digits of base 16")?,
+            ));
+        }
+        if subjects.is_empty() { Err("neither `packet` nor `frames`".to_owned()) } else { Ok(subjects) }
+    }
+}
+
 /// The methods and their parameters.
 const METHODS: &[(&str, &[&str])] = &[
     ("status", &[]),
@@ -133,6 +177,7 @@ const METHODS: &[(&str, &[&str])] = &[
     ("apply", &["config", "file", "confirm-ms"]),
     ("confirm", &[]),
     ("rollback", &["to"]),
+    ("explain", &["packet", "frames", "input"]),
     ("restart-dataplane", &[]),
     ("drain", &["backend", "stage", "undo"]),
 ];
@@ -148,6 +193,7 @@ impl Request {
             Self::Apply(_) => "apply",
             Self::Confirm => "confirm",
             Self::Rollback(_) => "rollback",
+            Self::Explain(_) => "explain",
             Self::RestartDataplane => "restart-dataplane",
             Self::Drain(_) => "drain",
         }
@@ -156,7 +202,7 @@ impl Request {
     /// Whether it leaves everything as it is.
     #[must_use]
     pub fn only_looks(&self) -> bool {
-        matches!(self, Self::Status | Self::Show(_) | Self::Plan(_))
+        matches!(self, Self::Status | Self::Show(_) | Self::Plan(_) | Self::Explain(_))
     }
 
     /// The line that asks for this, with its line break.
@@ -246,6 +292,7 @@ impl Request {
             Self::Show(Show { prefix: Some(prefix), .. }) => {
                 super::RouteFilter::parse(prefix).map(|_| ()).map_err(|what| format!("`prefix`: {what}"))
             }
+            Self::Explain(explain) => explain.subjects().map(|_| ()),
             Self::Apply(Source { confirm_ms: Some(ms), .. }) if !Source::CONFIRM_MS.contains(ms) => {
                 let (least, most) = Source::CONFIRM_MS.into_inner();
                 Err(format!("`confirm-ms` is {least} to {most}, not {ms}"))
@@ -272,6 +319,11 @@ mod tests {
             Request::Apply(Source { confirm_ms: Some(60_000), ..source }),
             Request::Confirm,
             Request::Rollback(Rollback { to: Some(7) }),
+            Request::Explain(Explain {
+                packet: Some("udp 10.0.0.1:1 -> 10.0.0.2:2".into()),
+                frames: Some(vec!["00ff".into()]),
+                input: Some("wan".into()),
+            }),
             Request::RestartDataplane,
             Request::Drain(Drain {
                 backend: "10.0.0.1:443".into(),

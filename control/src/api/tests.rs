@@ -111,6 +111,7 @@ fn answer(request: &Request) -> Result<Answer, ApiError> {
         Request::Rollback(to) => {
             Answer::Applied(Applied { number: to.to.unwrap_or(1), ..Applied::default() })
         }
+        Request::Explain(_) => Answer::Explained(vec![ExplainedPacket::default()]),
         Request::RestartDataplane => Answer::Restarted(Restarted { pid: 9, gap_us: Some(8) }),
         Request::Drain(drain) => Answer::Drained(Drained { drained: !drain.undo, ..Drained::default() }),
     })

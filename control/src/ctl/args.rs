@@ -76,6 +76,22 @@ pub(super) enum Command {
         #[command(flatten)]
         watch: Watch,
     },
+    /// Tell what a packet would meet: each stage, what it matches there, and what becomes of it. Sends nothing
+    #[command(group(clap::ArgGroup::new("subject").required(true).args(["packet", "pcap"])))]
+    Explain {
+        /// The packet, as "tcp 10.1.0.5:40000 -> 10.2.0.1:443"
+        #[arg(long, value_name = "TEXT")]
+        packet: Option<String>,
+        /// The packets of a capture; the first 1000
+        #[arg(long, value_name = "FILE")]
+        pcap: Option<PathBuf>,
+        /// The port that they come in at [default: the one that the source is routed to]
+        #[arg(long, value_name = "PORT")]
+        input: Option<String>,
+        /// Under this configuration, with this host's routes and no state, instead of the one in force; needs no daemon
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
     /// Start the data plane anew over the same sockets, as after an upgrade of its binary
     RestartDataplane,
     /// Let a backend take no new flows; it keeps those that it has
@@ -141,6 +157,7 @@ mod tests {
             "zsyncctl --socket /s status",
             "zsyncctl rollback 7",
             "zsyncctl drain 10.0.0.1:8443 --stage balance.web --undo",
+            "zsyncctl explain --pcap a.pcap --input wan --config r.toml",
         ] {
             assert!(parse(line).is_ok(), "{line}");
         }
@@ -150,6 +167,7 @@ mod tests {
             "zsyncctl apply r.toml --confirm 60",
             "zsyncctl apply r.toml --confirm 999ms",
             "zsyncctl show prots",
+            "zsyncctl explain",
             "zsyncctl show fib 10.0.0.0/33",
             "zsyncctl show fib --limit 100001",
             "zsyncctl show ports --watch 1ms",

@@ -8,6 +8,7 @@
 mod args;
 mod check;
 mod client;
+mod explain;
 mod output;
 mod show;
 mod table;
@@ -59,6 +60,13 @@ fn run(args: &Args) -> Result<ExitCode, Failure> {
             }
             let show = Show { what: *what, prefix: prefix.clone(), limit: *limit };
             return watched(args, &Request::Show(show), watch.every());
+        }
+        Command::Explain { packet, pcap, input, config } => {
+            let question = explain::question(packet.as_ref(), pcap.as_deref(), input.as_ref())?;
+            match config {
+                Some(config) => return explain::alone(args, config, &question),
+                None => Request::Explain(question),
+            }
         }
         Command::Confirm => Request::Confirm,
         Command::Rollback { to } => Request::Rollback(Rollback { to: *to }),

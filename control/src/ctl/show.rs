@@ -9,8 +9,8 @@ use zsync_pipelines::spec::{Change, Effect, Mark};
 use super::table::Table;
 use super::text::{count, long, printable, separated, short, when};
 use crate::api::{
-    Answer, Applied, BackendRow, Counters, Fib, HistoryRow, Ledger, LedgerRow, Plan, PortRow, RouteRow,
-    RouteTarget, Status, WorkerRow,
+    Answer, Applied, BackendRow, Counters, ExplainedPacket, Fib, HistoryRow, Ledger, LedgerRow, Plan,
+    PortRow, RouteRow, RouteTarget, Status, WorkerRow,
 };
 
 /// How to show it.
@@ -42,12 +42,36 @@ pub fn render(answer: &Answer, view: View) -> String {
         }
         Answer::Plan(plan) => view.plan(plan),
         Answer::Applied(applied) => view.applied(applied),
+        Answer::Explained(packets) => explained(packets),
         Answer::Confirmed(confirmed) => format!("configuration {} stays\n", confirmed.number),
         Answer::Restarted(restarted) => {
             let gap = restarted.gap_us.map(|us| format!(", {} without one", short(us))).unwrap_or_default();
             format!("the data plane is process {} now{gap}\n", restarted.pid)
         }
     }
+}
+
+/// Each packet: where it comes in, a line for each stage with what it matches and changes, and its end.
+fn explained(packets: &[ExplainedPacket]) -> String {
+    let mut text = String::new();
+    for packet in packets {
+        if !text.is_empty() {
+            text.push('\n');
+        }
+        let _ = writeln!(text, "in at {}, worker {}", printable(&packet.input), packet.worker);
+        for step in &packet.steps {
+            let _ = write!(text, "  {}: {}", printable(&step.pipeline), printable(&step.stage));
+            if let Some(verdict) = &step.verdict {
+                let _ = write!(text, " — {}", printable(verdict));
+            }
+            text.push('\n');
+            for line in step.matched.iter().chain(&step.changed) {
+                let _ = writeln!(text, "      {}", printable(line));
+            }
+        }
+        let _ = writeln!(text, "=> {}", printable(&packet.verdict));
+    }
+    text
 }
 
 impl View {

@@ -180,7 +180,7 @@ pub(super) fn port_numbers(installation: &Installation) -> HashMap<u32, u16> {
 }
 
 /// The routing tables that a configuration uses, read from the kernel once.
-pub(super) async fn mirror(spec: &Spec, ports: &HashMap<u32, u16>) -> Result<Vec<Routes>> {
+pub(crate) async fn mirror(spec: &Spec, ports: &HashMap<u32, u16>) -> Result<Vec<Routes>> {
     let mut tables = tables_of(spec);
     if tables.is_empty() {
         // Links and addresses are followed in any case, by the mirror of the main table.

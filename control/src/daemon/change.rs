@@ -34,6 +34,9 @@ impl Daemon {
                 let _ = reply.send(Ok(self.status()));
             }
             Request::Show(show) => self.show(&show, reply),
+            Request::Explain(explain) => {
+                let _ = reply.send(self.explain(&explain));
+            }
         }
     }
 

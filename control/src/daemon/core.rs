@@ -20,7 +20,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
-use zsync_pipelines::spec::{self, Diagnostic, Spec, StageSpec, Style};
+use zsync_pipelines::spec::{self, Diagnostic, Spec, Style};
 use zsync_protocol::message::ToDataplane;
 
 /// Where an answer goes.
@@ -305,11 +305,7 @@ pub(super) fn tables_of(spec: &Spec) -> Vec<u32> {
         .pipelines
         .iter()
         .flat_map(|pipeline| &pipeline.stages)
-        .filter_map(|stage| match stage.spec {
-            StageSpec::Route { table } => Some(table),
-            StageSpec::Balance(ref balance) => Some(balance.route_table),
-            _ => None,
-        })
+        .flat_map(|stage| stage.spec.routing_tables())
         .collect();
     tables.sort_unstable();
     tables.dedup();

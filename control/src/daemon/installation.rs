@@ -17,6 +17,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use zsync_packet::frame::FrameSize;
 use zsync_packet::ledger::{home_slice, ledger_bytes};
+use zsync_pipelines::snapshot::PortFacts;
 use zsync_pipelines::spec::{HugePages, Idle, Port, Spec};
 use zsync_protocol::message::{self, Layout, ToDataplane, VERSION, WorkerPlan};
 use zsync_protocol::shm::{Access, Huge, Memory, map};
@@ -348,6 +349,17 @@ impl Installation {
 }
 
 impl OpenPort {
+    /// What its stages know of it.
+    pub fn facts(&self) -> PortFacts {
+        PortFacts {
+            mac: self.mac,
+            mtu: self.mtu,
+            v4: self.v4,
+            v6: self.v6,
+            complete_checksums: self.kind.as_deref() == Some("veth"),
+        }
+    }
+
     /// What the data plane is told of it.
     pub fn message(&self) -> ToDataplane {
         ToDataplane::Port {

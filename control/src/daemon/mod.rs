@@ -30,3 +30,4 @@ mod states;
 mod supervisor;
 
 pub use self::core::Daemon;
+pub(crate) use adoption::mirror;

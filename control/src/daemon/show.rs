@@ -5,7 +5,7 @@ use super::installation::OpenPort;
 use super::sockets::Copying;
 use super::supervisor::Kind;
 use crate::api::{
-    Answer, ApiError, Code, ConfigInfo, Counters, DataplaneInfo, DataplaneState, FailoverState, Fib,
+    Answer, ApiError, Code, ConfigInfo, Counters, DataplaneInfo, DataplaneState, Explain, FailoverState, Fib,
     FibTable, Flow, HistoryRow, HistoryState, HopRow, KernelDrops, Ledger, LedgerRow, PortRow, RouteFilter,
     RouteRow, RouteTarget, RxEquals, Show, SocketMode, StageRow, Status, Usage, What, WorkerCounters,
     WorkerRow, WorkerState, XdpMode,
@@ -15,8 +15,11 @@ use rustix::net::sockopt::xdp_statistics;
 use rustix::time::{ClockId, clock_gettime};
 use std::collections::BTreeMap;
 use std::time::Instant;
+use zsync_packet::flow::HashKey;
 use zsync_packet::verdict::DropReason;
-use zsync_pipelines::spec::{Failover, Layer};
+use zsync_pipelines::compile::Resources;
+use zsync_pipelines::plan::{Place, plan};
+use zsync_pipelines::spec::Failover;
 use zsync_pipelines::tables::fib::{self, FibWriter};
 use zsync_protocol::message::{ToDataplane, WorkerAudit};
 use zsync_protocol::stats::{self, PortCounter, StageCounter};
@@ -70,6 +73,27 @@ impl Daemon {
             What::Ledger => return self.ask_ledger(reply),
         };
         let _ = reply.send(answer);
+    }
+
+    /// Answers `explain`: the configuration in force, over the routes of now and a copy of what stages keep.
+    pub(super) fn explain(&self, explain: &Explain) -> Result<Answer, ApiError> {
+        let bad = |what: String| ApiError::new(Code::BadParams, what);
+        let subjects = explain.subjects().map_err(bad)?;
+        let states =
+            self.states.copies().map_err(|error| ApiError::new(Code::Refused, format!("{error:#}")))?;
+        let layout = &self.installation.layout;
+        let with = Resources {
+            ports: self.installation.ports.iter().map(OpenPort::facts).collect(),
+            fibs: self.routes.iter().map(|routes| (routes.table, routes.writer().reader())).collect(),
+            hash_key: HashKey::from_bytes(&whole(&layout.secret)),
+            workers: layout.workers.len(),
+            states,
+        };
+        let now = clock_gettime(ClockId::Monotonic);
+        let now = now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64;
+        crate::explain::explain(&self.config.spec, &with, explain.input.as_deref(), &subjects, now)
+            .map(Answer::Explained)
+            .map_err(bad)
     }
 
     fn published(&self) -> Vec<stats::Counters> {
@@ -203,17 +227,16 @@ impl Daemon {
     /// The stages, in the order in which the compiler numbers them.
     fn stages(&self, published: &[stats::Counters]) -> Vec<StageRow> {
         let mut rows = Vec::new();
-        for pipeline in &self.config.spec.pipelines {
-            let parse = (pipeline.layer() == Layer::L3).then_some("parse");
-            let labels = parse.into_iter().chain(pipeline.stages.iter().map(|stage| stage.label.as_str()));
-            for label in labels {
+        let plan = plan(&self.config.spec, self.installation.layout.workers.len());
+        for (pipeline, places) in self.config.spec.pipelines.iter().zip(&plan) {
+            for Place { label, .. } in places {
                 let number = rows.len();
                 let sum = |counter: StageCounter| {
                     published.iter().filter_map(|c| c.stages.get(number)).map(|s| s[counter as usize]).sum()
                 };
                 rows.push(StageRow {
                     pipeline: pipeline.name.clone(),
-                    stage: label.to_owned(),
+                    stage: (*label).to_owned(),
                     packets: sum(StageCounter::Packets),
                     drops: sum(StageCounter::Drops),
                 });
@@ -425,4 +448,12 @@ fn xdp_counters(port: &mut OpenPort) -> BTreeMap<String, Flow> {
 fn show_mac(mac: [u8; 6]) -> String {
     let bytes: Vec<String> = mac.iter().map(|byte| format!("{byte:02x}")).collect();
     bytes.join(":")
+}
+
+/// Both halves of the secret.
+fn whole([a, b]: &[[u8; 32]; 2]) -> [u8; 64] {
+    let mut whole = [0; 64];
+    whole[..32].copy_from_slice(a);
+    whole[32..].copy_from_slice(b);
+    whole
 }

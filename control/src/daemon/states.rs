@@ -110,6 +110,21 @@ impl States {
         self.states.values_mut().for_each(|kept| kept.sent = true);
     }
 
+    /// What stages keep, as it is now, in memory of its own: what is written there nobody sees.
+    ///
+    /// # Errors
+    /// No memory.
+    pub fn copies(&self) -> Result<BTreeMap<String, State>> {
+        let copy = |(label, kept): (&String, &Kept)| {
+            let ToDataplane::State { len, .. } = &kept.message else { return None };
+            let copied = map(kept.fd.as_fd(), *len as usize, Access::Private)
+                .map_err(anyhow::Error::from)
+                .and_then(|region| Ok(State::open(region, kept.size, self.workers)?));
+            Some(copied.map(|state| (label.clone(), state)))
+        };
+        self.states.iter().filter_map(copy).collect()
+    }
+
     /// The memory of the stage with this label.
     pub fn state(&self, label: &str) -> Option<&State> {
         self.states.get(label).map(|kept| &kept.state)

@@ -143,12 +143,18 @@ impl Mirror {
         Ways::Ours(hops)
     }
 
-    /// The hops of a group; `None` when a member is missing or is a blackhole.
+    /// The hops of a group; `None` when a member is a blackhole. One that is missing is gone: the kernel takes it out of the
+    /// group with it, and tells the group anew after it.
     fn members(&self, members: &[(u32, u32)]) -> Option<Vec<Hop>> {
         let mut hops = Vec::with_capacity(members.len());
         for &(id, weight) in members {
-            let NextHopGroup::Single(Via::Hops(single)) = self.next_hop(id)? else { return None };
-            hops.extend(single.iter().map(|hop| Hop { weight, ..*hop }));
+            match self.next_hop(id) {
+                Some(NextHopGroup::Single(Via::Hops(single))) => {
+                    hops.extend(single.iter().map(|hop| Hop { weight, ..*hop }));
+                }
+                Some(_) => return None,
+                None => {}
+            }
         }
         Some(hops)
     }

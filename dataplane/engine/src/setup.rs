@@ -255,8 +255,13 @@ impl Given {
             if let ToDataplane::Port { id, mac, mtu, partial_checksums, v4, v6, .. } = message
                 && let Some(port) = ports.get_mut(usize::from(*id))
             {
-                *port =
-                    PortFacts { mac: *mac, mtu: *mtu, v4: *v4, v6: *v6, complete_checksums: *partial_checksums };
+                *port = PortFacts {
+                    mac: *mac,
+                    mtu: *mtu,
+                    v4: *v4,
+                    v6: *v6,
+                    complete_checksums: *partial_checksums,
+                };
             }
         }
         let fibs = self.fibs.iter().map(|(table, (_, _, fib))| (*table, fib.clone())).collect();

@@ -115,6 +115,13 @@ impl FlowKey {
         FlowKey { words: [a, b, c, d, rest >> 32 << 32 | u64::from(source) | u64::from(destination) << 16] }
     }
 
+    /// The addresses and the version alone: the same for all that goes between two hosts in one direction.
+    #[inline]
+    pub fn addresses_alone(&self) -> FlowKey {
+        let [a, b, c, d, rest] = self.words;
+        FlowKey { words: [a, b, c, d, rest >> 40 << 40] }
+    }
+
     /// A hash that is the same for a flow and its answers.
     #[inline]
     pub fn symmetric_hash(&self, key: &HashKey) -> u64 {

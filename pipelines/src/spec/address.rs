@@ -62,6 +62,29 @@ impl Prefix {
         }
     }
 
+    /// The range of one address.
+    #[must_use]
+    pub fn host(addr: IpAddr) -> Self {
+        Self { addr, len: if addr.is_ipv4() { 32 } else { 128 } }
+    }
+
+    /// Reads a prefix, or an address, which is the range of itself.
+    ///
+    /// # Errors
+    /// The text is neither.
+    pub fn of_hosts(text: &str) -> Result<Self, PrefixError> {
+        match text.parse() {
+            Err(PrefixError::NoLength(addr)) => Ok(Self::host(addr)),
+            other => other,
+        }
+    }
+
+    /// As [`Self::of_hosts`] reads it: an address, where it is one alone.
+    #[must_use]
+    pub fn to_hosts(&self) -> String {
+        if *self == Self::host(self.addr) { self.addr.to_string() } else { self.to_string() }
+    }
+
     /// The lowest address of the range.
     #[must_use]
     pub fn addr(&self) -> IpAddr {

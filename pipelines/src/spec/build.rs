@@ -27,7 +27,9 @@ pub(crate) fn build(document: &Document, out: &mut Findings<'_>) -> Spec {
     let ports = ports(document, &names.ports, out);
     let tables = StageTables::new(document, &names, out);
     let mut pipelines = Pipelines { names: &names, tables, entered: BTreeMap::new() };
-    let built = document.entries("pipeline").map(|entry| pipelines.pipeline(entry, out)).collect();
+    let built: Vec<_> = document.entries("pipeline").map(|entry| pipelines.pipeline(entry, out)).collect();
+    let places: Vec<_> = document.entries("pipeline").map(|entry| entry.name.span.clone()).collect();
+    super::loops::refuse(&built, &places, out);
     pipelines.warn_of_unused(document, out);
     Spec { engine, control, ports, pipelines: built }
 }

@@ -123,28 +123,36 @@ fn stage_rows(spec: &Spec, stage: &StageSpec) -> Rows {
             }
             vec![("pairs", Text::One(format!("{{ {} }}", pairs.join(", "))))]
         }
-        StageSpec::Route { table } => vec![("table", one(table))],
         StageSpec::Balance(spec) => balance::table::rows(spec),
+        StageSpec::Route { table, by_mark } => {
+            let entries: Vec<String> =
+                by_mark.iter().map(|(mark, table)| format!("{mark} = {table}")).collect();
+            let tables =
+                if entries.is_empty() { "{}".to_owned() } else { format!("{{ {} }}", entries.join(", ")) };
+            vec![("table", one(table)), ("by-mark", Text::One(tables))]
+        }
+        StageSpec::Nat(nat) => nat.rows(spec),
+        StageSpec::Track(spec) => super::track::rows(spec),
         StageSpec::MacSwap | StageSpec::Drop | StageSpec::Punt => Vec::new(),
     }
 }
 
-fn port_name(spec: &Spec, id: PortId) -> String {
+pub(crate) fn port_name(spec: &Spec, id: PortId) -> String {
     quoted(spec.port_by_id(id).map_or("", |port| &port.name))
 }
 
-fn amount(amount: Amount) -> Text {
+pub(crate) fn amount(amount: Amount) -> Text {
     match amount {
         Amount::Auto => word("auto"),
         Amount::Exact(number) => one(number),
     }
 }
 
-fn one(value: impl Display) -> Text {
+pub(crate) fn one(value: impl Display) -> Text {
     Text::One(value.to_string())
 }
 
-fn word(value: impl Display) -> Text {
+pub(crate) fn word(value: impl Display) -> Text {
     Text::One(quoted(value))
 }
 
@@ -153,6 +161,6 @@ fn many(entries: Vec<String>) -> Text {
 }
 
 /// A TOML string. A device's name may have quotes in it.
-fn quoted(value: impl Display) -> String {
+pub(crate) fn quoted(value: impl Display) -> String {
     toml::Value::String(value.to_string()).to_string()
 }

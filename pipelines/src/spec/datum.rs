@@ -50,6 +50,7 @@ pub(crate) enum Datum {
     Service(Service),
     List(Vec<Placed<Datum>>),
     ByPort(Vec<(Placed<String>, Placed<Datum>)>),
+    ByNumber(Vec<(Placed<u64>, Placed<Datum>)>),
     OneKey(&'static str, Box<Placed<Datum>>),
     Table(Fields),
 }
@@ -64,7 +65,6 @@ impl Datum {
     }
 
     /// The values of a table; of anything else none.
-    #[allow(dead_code, reason = "rules and gotos come with the stages that have them")]
     pub(crate) fn fields(&self) -> Option<&Fields> {
         match self {
             Datum::Table(fields) => Some(fields),

@@ -2,6 +2,7 @@
 //! expected, and its JSON schema.
 
 use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::time::Duration;
 
@@ -37,10 +38,11 @@ pub(crate) enum Kind {
     List { of: &'static Kind, min: usize, max: usize },
     /// Names of ports, each with a value.
     ByPort(&'static Kind),
+    /// Numbers within these bounds, each with a value.
+    ByNumber { min: u64, max: u64, of: &'static Kind },
     /// A table with exactly one of some keys.
     OneKey(&'static [(&'static str, &'static Kind)]),
     /// A table with some of these keys.
-    #[allow(dead_code, reason = "rules and gotos come with the stages that have them")]
     Table(&'static [Key]),
     /// Whichever of these fits the value's type; no two may take the same type.
     Either(&'static [Kind]),
@@ -63,6 +65,16 @@ pub(crate) enum Text {
     Service,
     /// Any other: what would be right, and what is wrong with a text.
     Checked { expected: &'static str, wrong: fn(&str) -> Option<String> },
+    /// An IP address.
+    Address,
+    /// An IP prefix, or an address alone.
+    Hosts,
+    /// A protocol and its ports.
+    Services,
+    /// An address and a port.
+    Socket,
+    /// Ports, from one to another.
+    Ports,
 }
 
 impl Kind {
@@ -124,6 +136,9 @@ impl Kind {
                 values.sort_by_key(|(port, _)| port.span.start);
                 Some(Datum::ByPort(values))
             }
+            (Kind::ByNumber { min, max, of }, DeValue::Table(table)) => {
+                by_number(table, (*min, *max), of, at, out)
+            }
             (Kind::OneKey(keys), DeValue::Table(table)) => one_key(table, keys, at, out),
             (Kind::Table(keys), DeValue::Table(table)) => {
                 let (fields, sound) = read(keys, table, at.path, at.span, out);
@@ -141,7 +156,7 @@ impl Kind {
             Kind::Size(_) => value.is_integer() || value.is_str(),
             Kind::Word(_) | Kind::Period { .. } | Kind::Text(_) => value.is_str(),
             Kind::List { .. } => value.is_array(),
-            Kind::ByPort(_) | Kind::OneKey(_) | Kind::Table(_) => value.is_table(),
+            Kind::ByPort(_) | Kind::ByNumber { .. } | Kind::OneKey(_) | Kind::Table(_) => value.is_table(),
             Kind::Either(forms) => forms.iter().any(|form| form.takes(value)),
         }
     }
@@ -191,6 +206,12 @@ impl Kind {
             Kind::List { of, min, max } if min == max => format!("a list of {max}, each {}", of.expected()),
             Kind::List { of, min, max } => format!("a list of {min} to {max}, each {}", of.expected()),
             Kind::ByPort(of) => format!("a table that gives ports {}", of.expected()),
+            Kind::ByNumber { min, max, of } => {
+                format!(
+                    "a table whose keys are numbers from {min} to {max}, and each value {}",
+                    of.expected()
+                )
+            }
             Kind::OneKey(keys) => {
                 let keys: Vec<String> = keys.iter().map(|(name, _)| format!("{{ {name} = … }}")).collect();
                 one_of(&keys)
@@ -254,6 +275,29 @@ impl Text {
                 None => Ok(Datum::Text(text.to_owned())),
                 Some(problem) => Err((problem, None)),
             },
+            Text::Address => match text.parse::<IpAddr>() {
+                Ok(address) => Ok(Datum::Text(address.to_string())),
+                Err(_) => {
+                    let bare = text.split('/').next().filter(|bare| bare.parse::<IpAddr>().is_ok());
+                    Err(("is not an IP address".to_owned(), bare.map(str::to_owned)))
+                }
+            },
+            Text::Hosts => match Prefix::of_hosts(text) {
+                Ok(prefix) => Ok(Datum::Prefix(prefix)),
+                Err(_) => Text::Prefix.read(text),
+            },
+            Text::Services => match services(text) {
+                Some((first, last)) => Ok(Datum::Text(show_services(first, last))),
+                None => Err(("is not a protocol and its ports".to_owned(), None)),
+            },
+            Text::Socket => match text.parse::<SocketAddr>() {
+                Ok(socket) if socket.port() != 0 => Ok(Datum::Text(socket.to_string())),
+                _ => Err(("is not an address and a port".to_owned(), None)),
+            },
+            Text::Ports => match port_range(text) {
+                Some((first, last)) => Ok(Datum::Text(format!("{first}-{last}"))),
+                None => Err(("is not a range of ports".to_owned(), None)),
+            },
         }
     }
 
@@ -266,8 +310,41 @@ impl Text {
             Text::Prefix => "an IP prefix like \"192.0.2.0/24\" or \"2001:db8::/32\"",
             Text::Service => "a service like \"udp/53\" or \"tcp/443\"",
             Text::Checked { expected, .. } => expected,
+            Text::Address => "an IP address like \"192.0.2.1\" or \"2001:db8::1\"",
+            Text::Hosts => "an IP address or a prefix, like \"192.0.2.1\" or \"2001:db8::/32\"",
+            Text::Services => "services like \"tcp/443\" or \"udp/8000-8099\"",
+            Text::Socket => "an address and a port, like \"192.0.2.1:443\" or \"[2001:db8::1]:443\"",
+            Text::Ports => "ports from 1 to 65535, like \"1024-65535\"",
         }
     }
+}
+
+/// A protocol and its first port, and the last one: of `tcp/443`, or `udp/8000-8099`.
+pub(crate) fn services(text: &str) -> Option<(Service, u16)> {
+    let (first, last) = text.split_once('-').map_or((text, None), |(first, last)| (first, Some(last)));
+    let first: Service = first.parse().ok()?;
+    let last = match last {
+        None => first.port(),
+        Some(last) => port(last)?,
+    };
+    (last >= first.port()).then_some((first, last))
+}
+
+/// What [`services`] reads.
+pub(crate) fn show_services(first: Service, last: u16) -> String {
+    if last == first.port() { first.to_string() } else { format!("{first}-{last}") }
+}
+
+/// The ports of `1024-65535`.
+pub(crate) fn port_range(text: &str) -> Option<(u16, u16)> {
+    let (first, last) = text.split_once('-')?;
+    let (first, last) = (port(first)?, port(last)?);
+    (first <= last).then_some((first, last))
+}
+
+fn port(text: &str) -> Option<u16> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|port| digits && *port > 0)
 }
 
 /// Where a value stands, and what would be right there.
@@ -324,6 +401,40 @@ fn list<'v>(
     }
     // What is right goes on, so that mistakes in what it names are found too.
     Some(Datum::List(kept))
+}
+
+fn by_number(
+    table: &DeTable<'_>,
+    (min, max): (u64, u64),
+    of: &Kind,
+    at: At<'_>,
+    out: &mut Findings<'_>,
+) -> Option<Datum> {
+    let mut keys: Vec<(&Spanned<DeString<'_>>, _)> = table.iter().collect();
+    keys.sort_by_key(|(key, _)| key.span().start);
+    let mut values: Vec<(Placed<u64>, Placed<Datum>)> = Vec::new();
+    for (key, value) in keys {
+        let (text, span): (&str, _) = (key.get_ref(), key.span());
+        let digits = text.strip_prefix("0x").map_or((text, 10), |digits| (digits, 16));
+        let number = u64::from_str_radix(digits.0, digits.1).ok();
+        match number.filter(|number| !text.starts_with('+') && (min..=max).contains(number)) {
+            None => {
+                let problem = format!("`{}` has the key \"{text}\"", at.path);
+                out.error(&span, problem).expected(at.whole.expected());
+            }
+            Some(number) => {
+                if let Some((first, _)) = values.iter().find(|(other, _)| other.value == number) {
+                    let line = out.line(first.span.start);
+                    out.error(&span, format!("`{}` has {number} twice", at.path))
+                        .label(format!("also in line {line}"));
+                    continue;
+                }
+                let value = of.check(value, &format!("{}.{text}", at.path), out);
+                values.extend(value.map(|value| (Placed::new(number, span), value)));
+            }
+        }
+    }
+    Some(Datum::ByNumber(values))
 }
 
 fn one_key(

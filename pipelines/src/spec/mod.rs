@@ -38,6 +38,7 @@ mod findings;
 mod fingerprint;
 mod keys;
 mod kind;
+mod loops;
 mod model;
 mod names;
 mod nat;
@@ -45,6 +46,7 @@ mod nearest;
 mod quantity;
 mod schema;
 mod stage;
+mod track;
 
 use toml::de::DeTable;
 
@@ -59,6 +61,8 @@ pub use model::{
 pub use nat::{Filtering, Forward, Masquerade, NatSpec, PairOfPrefixes, SourceNat};
 pub use quantity::{QuantityError, parse_duration, parse_size, show_duration};
 pub use schema::json_schema;
+pub use stage::bare;
+pub use track::TrackSpec;
 
 use findings::Findings;
 

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::address::{Prefix, Service};
 use super::balance::BalanceSpec;
+use super::nat::NatSpec;
 
 /// A whole configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -164,9 +165,15 @@ pub enum StageSpec {
     Route {
         /// Number of the kernel's routing table.
         table: u32,
+        /// Marks whose packets go by another table, and its number; in order of the marks, each once.
+        by_mark: Vec<(u32, u32)>,
     },
     /// Spreads flows to virtual addresses over backends.
     Balance(Box<BalanceSpec>),
+    /// Translates addresses and ports.
+    Nat(NatSpec),
+    /// Says which connection each packet belongs to.
+    Track(super::track::TrackSpec),
     /// Drops every packet.
     Drop,
     /// Gives every packet to the kernel.
@@ -176,13 +183,55 @@ pub enum StageSpec {
 }
 
 impl StageSpec {
+    /// The pipelines, by place, that it may send packets to.
+    pub fn gotos(&self) -> Vec<usize> {
+        Vec::new()
+    }
+
+    /// The kernel's routing tables that it looks up in; some perhaps twice.
+    pub fn routing_tables(&self) -> Vec<u32> {
+        match self {
+            Self::Route { table, by_mark } => {
+                by_mark.iter().map(|(_, table)| *table).chain([*table]).collect()
+            }
+            Self::Nat(nat) => vec![nat.table],
+            Self::Balance(balance) => vec![balance.route_table],
+            _ => Vec::new(),
+        }
+    }
+
     /// Whether it looks at the transport, so that packets must be parsed as far as that.
     #[must_use]
     pub fn is_deep(&self) -> bool {
+        !matches!(self, Self::Patch { .. } | Self::Route { .. } | Self::Drop | Self::Punt | Self::MacSwap)
+    }
+
+    /// Whether it asks for the state of a packet's connection, so that `track` must stand ahead.
+    #[must_use]
+    pub fn wants_states(&self) -> bool {
         match self {
-            Self::Patch { .. } | Self::Route { .. } | Self::Drop | Self::Punt | Self::MacSwap => false,
-            Self::Balance(_) => true,
+            Self::Nat(nat) => nat.needs_flows(),
+            Self::Balance(balance) => balance.forward == super::balance::Forward::Nat,
+            _ => false,
         }
+    }
+
+    /// Whether it keeps something of flows, so that both directions of one must come to the same worker.
+    #[must_use]
+    pub fn keeps_flows(&self) -> bool {
+        self.is_track() || self.wants_states() || matches!(self, Self::Balance(_))
+    }
+
+    /// Whether fragments must have the ports of their first one.
+    #[must_use]
+    pub fn wants_whole_packets(&self) -> bool {
+        self.is_deep()
+    }
+
+    /// Whether it tracks connections.
+    #[must_use]
+    pub fn is_track(&self) -> bool {
+        matches!(self, Self::Track(_))
     }
 }
 

@@ -1,6 +1,9 @@
 //! What a `nat` stage is told: who is translated into what.
 //!
-//! Plain values; names are resolved. What they mean for a packet is said in [`crate::stages::nat`].
+//! Plain values; names are resolved. What they mean for a packet is said in [`crate::stages::nat`]. Refuses rules that no packet
+//! could meet, or that contradict each other: addresses of two families, prefixes of two lengths, one external address for two.
+
+mod keys;
 
 use std::net::IpAddr;
 
@@ -8,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::address::{Prefix, Service};
 use super::model::PortId;
+pub(crate) use keys::{NAT, nat};
 
 /// `[nat.NAME]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -24,11 +24,12 @@ pub enum QuantityError {
     TooLarge,
 }
 
-const DURATIONS: (&str, &[(&str, u64)]) = ("ms or s", &[("ms", 1), ("s", 1000)]);
+const DURATIONS: (&str, &[(&str, u64)]) =
+    ("ms, s, m, h or d", &[("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)]);
 const SIZES: (&str, &[(&str, u64)]) =
     ("B, KiB, MiB or GiB", &[("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)]);
 
-/// Reads `250ms` or `2s`.
+/// Reads `250ms`, `2s`, or `5d`.
 ///
 /// # Errors
 /// What is wrong with the text.
@@ -48,6 +49,8 @@ pub fn parse_size(text: &str) -> Result<u64, QuantityError> {
 #[must_use]
 pub fn show_duration(duration: Duration) -> String {
     match duration.as_millis() {
+        ms if ms > 0 && ms % 86_400_000 == 0 => format!("{}d", ms / 86_400_000),
+        ms if ms > 0 && ms % 3_600_000 == 0 => format!("{}h", ms / 3_600_000),
         ms if ms > 0 && ms % 1000 == 0 => format!("{}s", ms / 1000),
         ms => format!("{ms}ms"),
     }
@@ -78,13 +81,15 @@ mod tests {
     fn durations() {
         assert_eq!(parse_duration("250ms"), Ok(Duration::from_millis(250)));
         assert_eq!(parse_duration("2 s"), Ok(Duration::from_secs(2)));
+        assert_eq!(parse_duration("3m"), parse_duration("180s"));
+        assert_eq!(parse_duration("2d"), parse_duration("48h"));
         assert_eq!(parse_duration("ms"), Err(QuantityError::NoNumber));
         assert_eq!(parse_duration("-1s"), Err(QuantityError::NoNumber));
-        assert_eq!(parse_duration("5"), Err(QuantityError::NoUnit("ms or s")));
+        assert_eq!(parse_duration("5"), Err(QuantityError::NoUnit("ms, s, m, h or d")));
         assert_eq!(parse_duration("99999999999999999999s"), Err(QuantityError::TooLarge));
         assert_eq!(parse_duration("18446744073709551615s"), Err(QuantityError::TooLarge));
         let error = parse_duration("5min").unwrap_err().to_string();
-        assert_eq!(error, "unknown unit `min`: write ms or s");
+        assert_eq!(error, "unknown unit `min`: write ms, s, m, h or d");
     }
 
     #[test]
@@ -96,7 +101,7 @@ mod tests {
 
     #[test]
     fn what_is_shown_reads_back() {
-        for ms in [0, 10, 250, 999, 1000, 1001, 60_000] {
+        for ms in [0, 10, 250, 999, 1000, 1001, 60_000, 3_600_000, 5_400_000, 86_400_000, 432_000_000] {
             let duration = Duration::from_millis(ms);
             assert_eq!(parse_duration(&show_duration(duration)), Ok(duration));
         }

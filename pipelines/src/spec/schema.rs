@@ -89,6 +89,13 @@ impl Kind {
                 Text::Prefix => json!({ "type": "string", "pattern": "^[0-9a-fA-F:.]+/[0-9]{1,3}$" }),
                 Text::Checked { .. } => json!({ "type": "string" }),
                 Text::Service => json!({ "type": "string", "pattern": "^(tcp|udp)/[0-9]{1,5}$" }),
+                Text::Address => json!({ "type": "string", "pattern": "^[0-9a-fA-F:.]+$" }),
+                Text::Hosts => json!({ "type": "string", "pattern": "^[0-9a-fA-F:.]+(/[0-9]{1,3})?$" }),
+                Text::Services => {
+                    json!({ "type": "string", "pattern": "^(tcp|udp)/[0-9]{1,5}(-[0-9]{1,5})?$" })
+                }
+                Text::Socket => json!({ "type": "string", "pattern": "^[][0-9a-fA-F:.]+:[0-9]{1,5}$" }),
+                Text::Ports => json!({ "type": "string", "pattern": "^[0-9]{1,5}-[0-9]{1,5}$" }),
             },
             Kind::List { of, min, max } => json!({
                 "type": "array", "items": of.schema(), "minItems": min, "maxItems": max,
@@ -96,6 +103,10 @@ impl Kind {
             }),
             Kind::ByPort(of) => json!({
                 "type": "object", "patternProperties": { NAME_PATTERN: of.schema() }, "additionalProperties": false,
+            }),
+            Kind::ByNumber { of, .. } => json!({
+                "type": "object", "patternProperties": { "^(0x[0-9a-fA-F]+|[0-9]+)$": of.schema() },
+                "additionalProperties": false,
             }),
             Kind::OneKey(keys) => {
                 let properties: Map<String, Value> =
@@ -118,6 +129,7 @@ fn json_value(value: &DeValue<'_>) -> Value {
         DeValue::Integer(number) => json!(number.as_str().parse::<u64>().ok()),
         DeValue::Boolean(on) => json!(on),
         DeValue::Array(items) => items.iter().map(|item| json_value(item.get_ref())).collect(),
+        DeValue::Table(table) if table.is_empty() => json!({}),
         DeValue::Table(_) | DeValue::Float(_) | DeValue::Datetime(_) => Value::Null,
     }
 }

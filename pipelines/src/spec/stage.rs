@@ -5,11 +5,15 @@
 
 use super::balance;
 use super::datum::{Datum, Fields, Placed};
+use super::decode::defaults;
 use super::findings::Findings;
 use super::keys::{Key, MAX_PORTS, Reach, Section};
 use super::kind::{Kind, Text};
 use super::model::{PortId, StageSpec};
-use super::names::Names;
+use super::names::{Names, PortNames};
+use super::nat::{NAT, nat};
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 /// A kind of stage.
 pub(crate) struct StageKind {
@@ -51,7 +55,31 @@ pub(crate) static STAGES: &[StageKind] = &[
         }),
         bare: true,
         decides: true,
-        build: |fields, _, _, _| StageSpec::Route { table: fields.number("table") },
+        build: |fields, _, _, _| route(fields),
+    },
+    StageKind {
+        name: "nat",
+        section: Some(Section {
+            name: "nat",
+            named: Some(MAX_TABLES),
+            keys: NAT,
+            about: "Translates addresses and ports, ahead of `route`.",
+        }),
+        bare: false,
+        decides: false,
+        build: nat,
+    },
+    StageKind {
+        name: "track",
+        section: Some(Section {
+            name: "track",
+            named: Some(MAX_TABLES),
+            keys: super::track::KEYS,
+            about: "Says which connection each packet belongs to, as nf_conntrack does; drops what belongs to none.",
+        }),
+        bare: true,
+        decides: false,
+        build: |fields, _, _, _| StageSpec::Track(super::track::build(fields)),
     },
     StageKind {
         name: "balance",
@@ -81,6 +109,19 @@ pub(crate) fn stage_kind(name: &str) -> Option<&'static StageKind> {
     STAGES.iter().find(|kind| kind.name == name)
 }
 
+/// The stage of this kind with all settings at their defaults, if the kind may stand alone.
+#[must_use]
+pub fn bare(kind: &str) -> Option<&'static StageSpec> {
+    static BARE: LazyLock<BTreeMap<&'static str, StageSpec>> = LazyLock::new(|| {
+        let names = Names { ports: PortNames::new(std::iter::empty()), pipelines: Vec::new() };
+        let build = |kind: &StageKind| {
+            (kind.build)(&defaults(kind.name), kind.name, &names, &mut Findings::new("", ""))
+        };
+        STAGES.iter().filter(|kind| kind.bare).map(|kind| (kind.name, build(kind))).collect()
+    });
+    BARE.get(kind)
+}
+
 const PATCH: &[Key] = &[Key {
     name: "pairs",
     kind: Kind::Either(&[
@@ -96,13 +137,37 @@ const PATCH: &[Key] = &[Key {
     about: "Which ports belong together: [[\"wan\", \"lan\"]] both ways, { wan = \"lan\" } from wan to lan alone.",
 }];
 
-const ROUTE: &[Key] = &[Key {
-    name: "table",
-    kind: Kind::Whole { min: 1, max: u32::MAX as u64 },
-    default: Some("254"),
-    reach: Reach::Live,
-    about: "Number of the kernel's routing table; 254 is the main one.",
-}];
+/// The number of a routing table of the kernel.
+const TABLE: Kind = Kind::Whole { min: 1, max: u32::MAX as u64 };
+
+const ROUTE: &[Key] = &[
+    Key {
+        name: "table",
+        kind: TABLE,
+        default: Some("254"),
+        reach: Reach::Live,
+        about: "Number of the kernel's routing table; 254 is the main one.",
+    },
+    Key {
+        name: "by-mark",
+        kind: Kind::ByNumber { min: 0, max: u32::MAX as u64, of: &TABLE },
+        default: Some("{}"),
+        reach: Reach::Live,
+        about: "Tables for packets that a filter has marked: { 7 = 100 }; other marks go by `table`.",
+    },
+];
+
+fn route(fields: &Fields) -> StageSpec {
+    let mut by_mark = Vec::new();
+    if let Some(Placed { value: Datum::ByNumber(tables), .. }) = fields.at("by-mark") {
+        let pair = |(mark, table): &(Placed<u64>, Placed<Datum>)| {
+            Some((u32::try_from(mark.value).ok()?, table.value.number()?))
+        };
+        by_mark.extend(tables.iter().filter_map(pair));
+        by_mark.sort_unstable();
+    }
+    StageSpec::Route { table: fields.number("table"), by_mark }
+}
 
 fn patch(fields: &Fields, path: &str, names: &Names, out: &mut Findings<'_>) -> StageSpec {
     let ports = &names.ports;

@@ -29,7 +29,7 @@ use crate::state::{State, StateSize};
 use crate::tables::backends::{Roll, States, Ticket};
 use crate::tables::connections::{Connections, Patience, Phase};
 use crate::tables::fib::Fib;
-use crate::tables::flow::{FlowSpace, Flows};
+use crate::tables::flow::{Flows, Shards};
 use pool::{Pool, Way};
 use service::{Is, Services};
 
@@ -70,10 +70,9 @@ pub struct Balance {
     pool: Pool,
     connections: Connections,
     state: State,
-    /// The memory of the `track` stage ahead, and this worker's flows in it, for NAT.
-    tracked: Option<(State, FlowSpace)>,
+    /// The flows of the `track` stage ahead, and this worker's, for NAT.
+    tracked: Option<Shards>,
     flows: Option<Flows>,
-    hash_key: HashKey,
     ports: Vec<PortFacts>,
     /// Which backend a flow gets: the same on every machine with the same seed.
     choice: HashKey,
@@ -111,11 +110,10 @@ impl Balance {
             services: Services::new(&spec.vips, &spec.services),
             forward: spec.forward,
             pool,
-            connections: Connections::open(&connections, remembered(spec), hash_key.clone(), patience)?,
+            connections: Connections::open(&connections, remembered(spec), hash_key, patience)?,
             state,
             tracked: None,
             flows: None,
-            hash_key,
             ports,
             choice: HashKey::from_seed(spec.seed),
             sweep: Sweep { next: 0, counts },
@@ -123,10 +121,10 @@ impl Balance {
         })
     }
 
-    /// Lets NAT use the flows of the `track` stage ahead, in whose memory each worker has a flow table of this space.
+    /// Lets NAT use the flows of the `track` stage ahead.
     #[must_use]
-    pub fn behind(mut self, track: State, space: FlowSpace) -> Self {
-        self.tracked = Some((track, space));
+    pub fn behind(mut self, tracked: Shards) -> Self {
+        self.tracked = Some(tracked);
         self.assign(0);
         self
     }
@@ -181,10 +179,7 @@ impl Stage for Balance {
             self.pool.assign(roll);
             self.connections = connections;
         }
-        self.flows = self
-            .tracked
-            .as_ref()
-            .and_then(|(track, space)| Flows::open(track.shard(worker)?, *space, self.hash_key.clone()).ok());
+        self.flows = self.tracked.as_ref().and_then(|tracked| tracked.worker(worker));
     }
 
     fn explain(&self, burst: &Burst, i: usize, now: u64, out: &mut Vec<String>) {

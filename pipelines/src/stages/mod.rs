@@ -6,6 +6,7 @@ pub mod decide;
 pub mod fragment;
 pub mod macswap;
 pub mod nat;
+pub mod owner;
 pub mod parse;
 pub mod partial;
 pub mod patch;

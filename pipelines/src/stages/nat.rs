@@ -30,15 +30,16 @@ use zsync_packet::burst::Burst;
 use zsync_packet::facts::{Facts, FlowState, Fragment};
 use zsync_packet::flow::{FlowKey, HashKey};
 use zsync_packet::header::{Icmp, Icmpv6, Ipv4, Ipv6, protocol};
-use zsync_packet::region::Region;
 use zsync_packet::rewrite::{self, Untranslatable};
 use zsync_packet::verdict::{DropReason, Verdict};
 
 use crate::spec::{Filtering, NatSpec};
 use crate::stage::{Cx, Stage};
+use crate::state::{State, StateSize};
 use crate::tables::fib::Fib;
-use crate::tables::flow::{FlowId, Flows};
+use crate::tables::flow::{FlowId, Flows, Shards};
 use crate::tables::nat::{NatLayout, PairError, Ports, Sweep, Translations};
+pub use owner::Owners;
 use rules::{First, NatRules};
 
 /// Ports of a block by which workers share them out, where clients have no blocks.
@@ -48,9 +49,33 @@ const SHARE: u16 = 64;
 #[derive(Clone, Debug)]
 pub struct Nat {
     rules: NatRules,
+    memory: Memory,
+    /// This worker's flows and mappings: none before it is [assigned](Stage::assign) one.
     flows: Option<Flows>,
     state: Option<Translations>,
     sweep: Sweep,
+}
+
+/// Where all workers' flows and mappings are.
+#[derive(Clone, Debug)]
+struct Memory {
+    spec: NatSpec,
+    flows: Option<Shards>,
+    own: Option<State>,
+    hash_key: HashKey,
+}
+
+impl Memory {
+    fn flows_of(&self, worker: usize) -> Option<Flows> {
+        self.flows.as_ref()?.worker(worker)
+    }
+
+    fn mappings_of(&self, worker: usize) -> Option<Translations> {
+        let own = self.own.as_ref()?;
+        let ports = ports(&self.spec, (worker as u8, own.workers() as u8));
+        let per_client = self.spec.blocks_per_client;
+        Translations::open(&own.shard(worker)?, layout(&self.spec), ports, per_client, self.hash_key.clone())
+    }
 }
 
 /// What a `nat` stage works with, beside its configuration.
@@ -60,14 +85,12 @@ pub struct NatResources<'a> {
     pub own: &'a [Vec<IpAddr>],
     /// The routes of the table that the configuration names.
     pub fib: Option<Fib>,
-    /// This worker's flows, as the `track` stage ahead has them.
-    pub flows: Option<Flows>,
-    /// This worker's memory, of [`layout`] many bytes.
-    pub region: Option<Region>,
+    /// The flows of the `track` stage ahead; where only prefixes are paired, there need be none.
+    pub flows: Option<Shards>,
+    /// Memory of [`size`], where that says any.
+    pub state: Option<State>,
     /// The secret of this boot.
     pub hash_key: HashKey,
-    /// This worker, and how many there are.
-    pub worker: (u8, u8),
 }
 
 /// Why a `nat` stage cannot be made.
@@ -105,6 +128,11 @@ pub fn layout(spec: &NatSpec) -> NatLayout {
     }
 }
 
+/// What the stage keeps: nothing when it only pairs prefixes.
+pub fn size(spec: &NatSpec) -> Option<StateSize> {
+    spec.needs_flows().then(|| StateSize { shared: 0, each: layout(spec).bytes() })
+}
+
 /// How a worker of several shares external ports.
 pub fn ports(spec: &NatSpec, (worker, workers): (u8, u8)) -> Ports {
     let size = if spec.block == 0 { SHARE } else { spec.block };
@@ -112,31 +140,43 @@ pub fn ports(spec: &NatSpec, (worker, workers): (u8, u8)) -> Ports {
 }
 
 impl Nat {
-    /// The stage of this configuration.
+    /// The stage of this configuration, of no worker yet.
     ///
     /// # Errors
     /// Prefixes do not fit, or state is missing.
     pub fn new(spec: &NatSpec, with: NatResources<'_>) -> Result<Self, NatError> {
         let rules = NatRules::new(spec, with.own, with.fib)
             .map_err(|(place, error)| NatError::Pair { place, error })?;
-        let layout = layout(spec);
-        let mut state = None;
+        let NatResources { flows, state: own, hash_key, .. } = with;
+        let memory = Memory { spec: spec.clone(), flows, own, hash_key };
         if spec.needs_flows() {
-            let ports = ports(spec, with.worker);
-            let per_client = spec.blocks_per_client;
-            state = with
-                .region
-                .and_then(|region| Translations::open(&region, layout, ports, per_client, with.hash_key));
-            if state.is_none() || with.flows.is_none() {
-                return Err(NatError::NoState { bytes: layout.bytes() });
+            let workers = memory.own.as_ref().map_or(1, State::workers);
+            let opens = |worker| memory.flows_of(worker).is_some() && memory.mappings_of(worker).is_some();
+            if !(0..workers).all(opens) {
+                return Err(NatError::NoState { bytes: layout(spec).bytes() });
             }
         }
-        Ok(Self { rules, flows: with.flows, state, sweep: Sweep::new(0) })
+        Ok(Self { rules, memory, flows: None, state: None, sweep: Sweep::new(0) })
+    }
+
+    /// Which worker's a packet is, for the front of the pipeline; nothing to ask where only prefixes are paired.
+    pub fn owners(&self) -> Option<Owners> {
+        let Memory { spec, own, hash_key, .. } = &self.memory;
+        let workers = own.as_ref()?.workers() as u8;
+        Some(Owners::new(self.rules.clone(), ports(spec, (0, workers)), hash_key.clone(), workers))
     }
 
     /// Its mappings and blocks, to look at.
     pub fn state(&self) -> Option<&Translations> {
         self.state.as_ref()
+    }
+
+    /// The first thing that a worker does with its memory.
+    #[inline]
+    fn start(&mut self) {
+        if let Some(state) = self.state.as_mut().filter(|state| !state.is_started()) {
+            state.start();
+        }
     }
 
     /// The first packet of a flow, or one of a flow that no rule is about: the key that it leaves with.
@@ -152,17 +192,10 @@ impl Nat {
         let (key, facts) = (burst.key(i), burst.facts(i));
         let first =
             First { key, input: burst.port(i), has_ports: has_ports(burst.bytes(i), facts, key), now };
-        let decided = self.rules.decide(&first, self.state.as_ref()).and_then(|to| match to {
-            None => Ok(None),
-            Some(to) => match flows.translate(id, &to.reversed()) {
-                Ok(()) => Ok(Some(to)),
-                Err(_) => Err(DropReason::NatNoPort),
-            },
-        });
-        if decided.is_err() {
-            flows.remove(id);
-        }
-        decided
+        let Some(to) = self.rules.decide(&first, self.state.as_ref())? else { return Ok(None) };
+        // Who is refused leaves no flow behind: `Track::settle` sees the packet dropped.
+        flows.translate(id, &to.reversed()).map_err(|_| DropReason::NatNoPort)?;
+        Ok(Some(to))
     }
 
     /// A packet of no flow.
@@ -197,6 +230,16 @@ impl Nat {
         now: u64,
     ) -> Result<(), DropReason> {
         let facts = *burst.facts(i);
+        // A packet behind it may have taken its flow's place.
+        let related = facts.state == FlowState::Related;
+        let is_it = if related {
+            quoted(burst.bytes(i), &facts).and_then(|quoted| flows.is_it(id, &quoted.reversed()))
+        } else {
+            flows.is_it(id, burst.key(i))
+        };
+        if is_it != Some(facts.reply) {
+            return Err(if related { DropReason::IcmpUnrelated } else { DropReason::FlowTableFull });
+        }
         let Some(reply) = flows.translation(id) else {
             if facts.state == FlowState::New
                 && !facts.reply
@@ -206,7 +249,7 @@ impl Nat {
             }
             return Ok(());
         };
-        if facts.state == FlowState::Related {
+        if related {
             // It goes to whoever sent what it quotes.
             let to = if facts.reply { flows.original(id) } else { reply };
             rewrite::translate_error(burst.bytes_mut(i), &facts, &to).map_err(reason)?;
@@ -218,7 +261,13 @@ impl Nat {
 }
 
 impl Stage for Nat {
+    fn assign(&mut self, worker: usize) {
+        (self.flows, self.state) = (self.memory.flows_of(worker), self.memory.mappings_of(worker));
+        self.sweep = Sweep::new(0);
+    }
+
     fn process(&mut self, burst: &mut Burst, cx: &mut Cx<'_>) {
+        self.start();
         if let Some(flows) = &self.flows {
             // All translations of a burst together: their cache misses overlap.
             for id in burst.undecided().filter_map(|i| FlowId::from_fact(burst.facts(i).flow)) {
@@ -237,7 +286,21 @@ impl Stage for Nat {
         }
     }
 
+    fn explain(&self, burst: &Burst, i: usize, now: u64, out: &mut Vec<String>) {
+        let (key, facts) = (burst.key(i), burst.facts(i));
+        if let Some((id, flows)) = FlowId::from_fact(facts.flow).zip(self.flows.as_ref())
+            && let Some(reply) = flows.translation(id)
+        {
+            out.push(format!("flow {:?} answered by {reply:?}", flows.original(id)));
+            return;
+        }
+        let first =
+            First { key, input: burst.port(i), has_ports: has_ports(burst.bytes(i), facts, key), now };
+        out.push(self.rules.explain(&first, self.state.as_ref()));
+    }
+
     fn tend(&mut self, now: u64) {
+        self.start();
         if let (Some(state), Some(flows)) = (&mut self.state, &self.flows) {
             self.sweep.slice(state, flows, now, |address| self.rules.ours(address));
         }
@@ -258,7 +321,7 @@ fn has_ports(bytes: &[u8], facts: &Facts, key: &FlowKey) -> bool {
 }
 
 /// The key of the packet that an ICMP error quotes.
-fn quoted(bytes: &[u8], facts: &Facts) -> Option<FlowKey> {
+pub(crate) fn quoted(bytes: &[u8], facts: &Facts) -> Option<FlowKey> {
     let message = bytes.get(usize::from(facts.l4)..).filter(|_| facts.l4 != 0)?;
     let quoted = match (facts.version, facts.protocol) {
         (4, protocol::ICMP) => Icmp::parse(message).ok()?.quoted()?,

@@ -1,14 +1,18 @@
 //! `route`: IPv4 and IPv6 forwarding by the kernel's routes.
 //!
-//! Lookup, time to live, next hop, new MAC addresses. Owns nothing: the FIB is the control process's. Everything that a
-//! router answers to (time exceeded, no route, too big) goes to the kernel, which answers as it always does, up to
-//! [`ANSWERS`] a second; beyond that it is dropped and counted by its reason. Expects packets that [`super::parse`] let
-//! pass; others it refuses as not IP.
+//! Table by mark, lookup, time to live, next hop, new MAC addresses, fragments. Owns nothing: the FIBs are the control
+//! process's. What a router answers to (time exceeded, no route, too big) is [answered](super::answer) here, with the types and
+//! codes of Linux, if the port that the packet came in by has an address; otherwise it goes to the kernel, which answers as it
+//! always does, up to [`ANSWERS`] a second. Beyond these limits it is dropped and counted by its reason. Expects packets that
+//! [`super::parse`] let pass; others it refuses as not IP.
 
 use crate::snapshot::PortFacts;
 use crate::stage::{Allowance, Cx, Stage};
+use crate::stages::answer::{self, Answer};
+use crate::stages::fragment::fragment;
 use crate::tables::fib::{Adjacency, Fib, FibTables, Route as FibRoute};
-use zsync_packet::burst::{BURST, Burst};
+use std::net::IpAddr;
+use zsync_packet::burst::{BURST, Bits, Burst};
 use zsync_packet::flow::{FlowKey, HashKey};
 use zsync_packet::header::{EthernetMut, Ipv4, Ipv4Mut, Ipv6, Ipv6Mut, ethernet};
 use zsync_packet::verdict::{DropReason, PortId, Verdict};
@@ -21,6 +25,8 @@ pub const ANSWERS: u32 = 1000;
 #[derive(Clone, Debug)]
 pub struct Route {
     fib: Fib,
+    /// Tables of packets with a mark, in order of the marks.
+    by_mark: Vec<(u32, Fib)>,
     ports: Vec<PortFacts>,
     hash_key: HashKey,
     answers: Allowance,
@@ -29,15 +35,88 @@ pub struct Route {
 impl Route {
     /// Routes by `fib`; `ports` by number; flows are spread over equal paths by their hash under `hash_key`.
     pub fn new(fib: Fib, ports: Vec<PortFacts>, hash_key: HashKey) -> Self {
-        Self { fib, ports, hash_key, answers: Allowance::per_second(ANSWERS) }
+        Self { fib, by_mark: Vec::new(), ports, hash_key, answers: Allowance::per_second(ANSWERS) }
+    }
+
+    /// Routes packets that have one of these marks by the table beside it; a mark counts once.
+    #[must_use]
+    pub fn by_mark(mut self, mut tables: Vec<(u32, Fib)>) -> Self {
+        tables.sort_by_key(|(mark, _)| *mark);
+        tables.dedup_by_key(|(mark, _)| *mark);
+        self.by_mark = tables;
+        self
     }
 }
 
 impl Stage for Route {
     fn process(&mut self, burst: &mut Burst, cx: &mut Cx<'_>) {
+        let Self { fib, by_mark, ports, hash_key, answers } = self;
+        let mut pass = Pass { ports, hash_key, answers };
+        if by_mark.is_empty() {
+            pass.route(fib, burst.live(), burst, cx);
+            return;
+        }
+        // A round for each mark that occurs: the packets of a burst have one or two.
+        let mut left = burst.live();
+        while let Some(first) = Bits(left).next() {
+            let mark = burst.facts(first).mark;
+            let same = Bits(left).filter(|&i| burst.facts(i).mark == mark).fold(0, |mask, i| mask | 1 << i);
+            let at = by_mark.binary_search_by_key(&mark, |(mark, _)| *mark);
+            let table = at.ok().and_then(|at| by_mark.get(at)).map_or(&*fib, |(_, table)| table);
+            pass.route(table, same, burst, cx);
+            left &= !same;
+        }
+    }
+
+    fn explain(&self, burst: &Burst, i: usize, _: u64, out: &mut Vec<String>) {
+        let facts = burst.facts(i);
+        let packet = burst.bytes(i).get(usize::from(facts.l3)..).unwrap_or(&[]);
+        let address = match facts.version {
+            4 => Ipv4::parse(packet).map(|ip| IpAddr::V4(ip.destination())),
+            _ => Ipv6::parse(packet).map(|ip| IpAddr::V6(ip.destination())),
+        };
+        let Ok(address) = address else { return };
+        let at = self.by_mark.binary_search_by_key(&facts.mark, |(mark, _)| *mark);
+        let marked = at.ok().and_then(|at| self.by_mark.get(at));
+        if marked.is_some() {
+            out.push(format!("the table of mark {:#x}", facts.mark));
+        }
+        let tables = marked.map_or(&self.fib, |(_, table)| table).tables();
+        let (route, len) = tables.explain(address);
+        let hash = if route.is_multipath() { flow_hash(packet, &self.hash_key) } else { 0 };
+        let way = match tables.adjacency(route, hash) {
+            Adjacency::NoRoute => {
+                out.push(format!("no route to {address}"));
+                return;
+            }
+            Adjacency::Forward { port, mac: [a, b, c, d, e, f] } => {
+                let of = if route.is_multipath() { ", by its flow, of several hops" } else { "" };
+                format!("port {port}, {a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}{of}")
+            }
+            Adjacency::Kernel => "the kernel, which knows more of it or of the neighbour".to_owned(),
+            Adjacency::Local => "an address of this host".to_owned(),
+            Adjacency::Blackhole => "blackhole".to_owned(),
+            Adjacency::Unreachable => "unreachable".to_owned(),
+            Adjacency::Prohibit => "prohibit".to_owned(),
+        };
+        out.push(format!("{}: {way}", prefix(address, len)));
+    }
+}
+
+/// What routing by any table takes.
+struct Pass<'a> {
+    ports: &'a [PortFacts],
+    hash_key: &'a HashKey,
+    answers: &'a mut Allowance,
+}
+
+impl Pass<'_> {
+    /// Routes the packets of `mask` by `fib`.
+    #[inline]
+    fn route(&mut self, fib: &Fib, mask: u64, burst: &mut Burst, cx: &mut Cx<'_>) {
         let mut v4 = Lookups::default();
         let mut v6 = Lookups::default();
-        for i in burst.undecided() {
+        for i in Bits(mask) {
             let facts = *burst.facts(i);
             let packet = burst.bytes(i).get(usize::from(facts.l3)..).unwrap_or(&[]);
             match facts.version {
@@ -54,15 +133,14 @@ impl Stage for Route {
         }
         // All lookups of a burst together: their cache misses overlap.
         let mut routes = [FibRoute::NONE; BURST];
-        let tables = self.fib.tables();
-        let ways = Ways { tables, ports: &self.ports, hash_key: &self.hash_key };
+        let tables = fib.tables();
         if v4.count > 0 {
             tables.routes4(&v4.addresses[..v4.count], &mut routes[..v4.count]);
-            ways.forward(burst, cx, &v4.packets[..v4.count], &routes, &mut self.answers);
+            self.forward(&tables, burst, cx, &v4.packets[..v4.count], &routes);
         }
         if v6.count > 0 {
             tables.routes6(&v6.addresses[..v6.count], &mut routes[..v6.count]);
-            ways.forward(burst, cx, &v6.packets[..v6.count], &routes, &mut self.answers);
+            self.forward(&tables, burst, cx, &v6.packets[..v6.count], &routes);
         }
     }
 }
@@ -93,125 +171,185 @@ impl<A> Lookups<A> {
     }
 }
 
-/// Where routes lead, for one burst.
-struct Ways<'a> {
-    tables: FibTables<'a>,
-    ports: &'a [PortFacts],
-    hash_key: &'a HashKey,
-}
-
-impl Ways<'_> {
+impl Pass<'_> {
+    /// Sends the packets where their routes lead.
     #[inline]
     fn forward(
-        &self,
+        &mut self,
+        tables: &FibTables<'_>,
         burst: &mut Burst,
-        cx: &Cx<'_>,
+        cx: &mut Cx<'_>,
         packets: &[u8],
         routes: &[FibRoute; BURST],
-        answers: &mut Allowance,
     ) {
         for (&i, &route) in packets.iter().zip(routes) {
             let i = usize::from(i);
-            let hash = if route.is_multipath() { self.flow_hash(burst, i) } else { 0 };
-            let verdict = match self.tables.adjacency(route, hash) {
+            let hash = if route.is_multipath() { self.spread(burst, i) } else { 0 };
+            let verdict = match tables.adjacency(route, hash) {
                 Adjacency::Forward { port, mac } => match self.ports.get(usize::from(port)) {
-                    Some(facts) => rewrite(burst, i, facts, mac).map(|()| Verdict::Transmit(PortId(port))),
-                    None => Err(Answer::None(DropReason::NoSuchPort)),
+                    Some(facts) => self.send(burst, i, PortId(port), facts, mac, cx),
+                    None => Err(Refusal::Silent(DropReason::NoSuchPort)),
                 },
                 Adjacency::Kernel | Adjacency::Local => Ok(Verdict::Punt),
-                Adjacency::NoRoute => Err(Answer::Icmp(DropReason::NoRoute)),
-                Adjacency::Unreachable => Err(Answer::Icmp(DropReason::Unreachable)),
-                Adjacency::Prohibit => Err(Answer::Icmp(DropReason::Prohibited)),
-                Adjacency::Blackhole => Err(Answer::None(DropReason::Blackhole)),
+                Adjacency::NoRoute => Err(Refusal::Icmp(DropReason::NoRoute, Answer::NoRoute)),
+                Adjacency::Unreachable => Err(Refusal::unreachable(burst.facts(i).version)),
+                Adjacency::Prohibit => Err(Refusal::Icmp(DropReason::Prohibited, Answer::Prohibited)),
+                Adjacency::Blackhole => Err(Refusal::Silent(DropReason::Blackhole)),
             };
-            burst.decide(
-                i,
-                match verdict {
-                    Ok(verdict) => verdict,
-                    Err(Answer::Kernel) => Verdict::Punt,
-                    Err(Answer::Icmp(_)) if answers.take(cx.now) => Verdict::Punt,
-                    Err(Answer::Icmp(reason) | Answer::None(reason)) => Verdict::Drop(reason),
-                },
-            );
+            let verdict = match verdict {
+                Ok(verdict) => verdict,
+                Err(Refusal::Kernel) => Verdict::Punt,
+                Err(Refusal::Silent(reason)) => Verdict::Drop(reason),
+                Err(Refusal::Icmp(reason, answer)) => self.answer(burst, i, reason, answer, cx),
+            };
+            burst.decide(i, verdict);
+        }
+    }
+
+    /// Sends a packet out of `port`, in parts if it must.
+    #[inline]
+    fn send(
+        &self,
+        burst: &mut Burst,
+        i: usize,
+        port: PortId,
+        output: &PortFacts,
+        mac: [u8; 6],
+        cx: &mut Cx<'_>,
+    ) -> Result<Verdict, Refusal> {
+        if let Fit::InParts = rewrite(burst, i, output, mac)? {
+            fragment(burst, i, output.mtu as usize, port, cx).map_err(Refusal::Silent)?;
+        }
+        Ok(Verdict::Transmit(port))
+    }
+
+    /// Answers from the port's address, or lets the kernel do so.
+    #[cold]
+    fn answer(
+        &mut self,
+        burst: &mut Burst,
+        i: usize,
+        reason: DropReason,
+        answer: Answer,
+        cx: &mut Cx<'_>,
+    ) -> Verdict {
+        let version = burst.facts(i).version;
+        let has_address =
+            |port: &&PortFacts| if version == 4 { port.v4.is_some() } else { port.v6.is_some() };
+        match self.ports.get(usize::from(burst.port(i).0)).filter(has_address) {
+            Some(from) => answer::reply(burst, i, answer, from, reason, cx),
+            None if self.answers.take(cx.now) => Verdict::Punt,
+            None => Verdict::Drop(reason),
         }
     }
 
     #[cold]
-    fn flow_hash(&self, burst: &mut Burst, i: usize) -> u32 {
+    fn spread(&self, burst: &mut Burst, i: usize) -> u32 {
         let l3 = usize::from(burst.facts(i).l3);
-        let packet = burst.bytes(i).get(l3..).unwrap_or(&[]);
-        // Behind a chain of extension headers that cannot be walked, the addresses must do.
-        let key = FlowKey::of(packet).or_else(|_| {
-            Ipv6::parse(packet)
-                .map(|ip| FlowKey::v6((ip.source(), 0), (ip.destination(), 0), ip.next_header()))
-        });
-        let hash = key.map_or(0, |key| (key.hash(self.hash_key) >> 32) as u32);
+        let hash = flow_hash(burst.bytes(i).get(l3..).unwrap_or(&[]), self.hash_key);
         burst.facts_mut(i).hash = hash;
         hash
     }
 }
 
-/// What the sender of a packet that cannot be forwarded gets.
-enum Answer {
-    /// An ICMP error, from the kernel.
-    Icmp(DropReason),
-    /// Nothing: the kernel sends the packet on, in parts (RFC 1812 §5.2.6), or as its options say.
-    Kernel,
-    /// Nothing.
-    None(DropReason),
+/// What chooses one of several hops, the same for all packets of a flow, its fragments too.
+fn flow_hash(packet: &[u8], hash_key: &HashKey) -> u32 {
+    // Behind a chain of extension headers that cannot be walked, the addresses must do.
+    let key = FlowKey::of(packet).or_else(|_| {
+        Ipv6::parse(packet).map(|ip| FlowKey::v6((ip.source(), 0), (ip.destination(), 0), ip.next_header()))
+    });
+    key.map_or(0, |key| (key.hash(hash_key) >> 32) as u32)
 }
 
-/// Ages the packet and gives it its new Ethernet addresses.
+/// The prefix of `len` bits that `address` is in.
+fn prefix(address: IpAddr, len: u8) -> String {
+    let cut =
+        |bits: u128, width: u8| bits & u128::MAX.checked_shl((width - len.min(width)).into()).unwrap_or(0);
+    let network = match address {
+        IpAddr::V4(address) => IpAddr::V4((cut(address.to_bits().into(), 32) as u32).into()),
+        IpAddr::V6(address) => IpAddr::V6(cut(address.to_bits(), 128).into()),
+    };
+    format!("{network}/{len}")
+}
+
+/// Why a packet is not forwarded, and what its sender is told.
+enum Refusal {
+    /// An ICMP error.
+    Icmp(DropReason, Answer),
+    /// Nothing: the kernel forwards it, as its options say.
+    Kernel,
+    /// Nothing.
+    Silent(DropReason),
+}
+
+impl Refusal {
+    /// An `unreachable` route: no host there for IPv4 (`ip_error`, net/ipv4/route.c), no route for IPv6 (`ip6_pkt_discard`,
+    /// net/ipv6/route.c).
+    #[cold]
+    fn unreachable(version: u8) -> Self {
+        let answer = if version == 4 { Answer::HostUnreachable } else { Answer::NoRoute };
+        Self::Icmp(DropReason::Unreachable, answer)
+    }
+}
+
+/// How a packet leaves.
+enum Fit {
+    Whole,
+    /// It is longer than the output takes, and may be taken apart (RFC 1812 §5.2.6).
+    InParts,
+}
+
+/// Ages the packet and gives it its new Ethernet addresses. What is refused has not changed.
 #[inline]
-fn rewrite(burst: &mut Burst, i: usize, output: &PortFacts, mac: [u8; 6]) -> Result<(), Answer> {
+fn rewrite(burst: &mut Burst, i: usize, output: &PortFacts, mac: [u8; 6]) -> Result<Fit, Refusal> {
     let facts = *burst.facts(i);
     let bytes = burst.bytes_mut(i);
     let l3 = usize::from(facts.l3);
-    let Some(packet) = bytes.get_mut(l3..) else { return Err(Answer::None(DropReason::IpTruncated)) };
-    match facts.version {
+    let Some(packet) = bytes.get_mut(l3..) else { return Err(Refusal::Silent(DropReason::IpTruncated)) };
+    let fit = match facts.version {
         4 => age_v4(packet, output)?,
         _ => age_v6(packet, output)?,
-    }
-    let mut frame = EthernetMut::parse(bytes).map_err(|_| Answer::None(DropReason::EthernetTruncated))?;
+    };
+    let mut frame = EthernetMut::parse(bytes).map_err(|_| Refusal::Silent(DropReason::EthernetTruncated))?;
     frame.set_destination(mac);
     frame.set_source(output.mac);
-    Ok(())
+    Ok(fit)
 }
 
 const _: () = assert!(ethernet::HEADER_LEN == 14, "a punted packet is cut at l3, behind the Ethernet header");
 
 #[inline]
-fn age_v4(packet: &mut [u8], output: &PortFacts) -> Result<(), Answer> {
-    let ip = Ipv4::parse(packet).map_err(|_| Answer::None(DropReason::IpTruncated))?;
+fn age_v4(packet: &mut [u8], output: &PortFacts) -> Result<Fit, Refusal> {
+    let ip = Ipv4::parse(packet).map_err(|_| Refusal::Silent(DropReason::IpTruncated))?;
     if ip.has_options() {
-        return Err(Answer::Kernel);
+        return Err(Refusal::Kernel);
     }
     if ip.ttl() <= 1 {
-        return Err(Answer::Icmp(DropReason::TtlExpired));
+        return Err(Refusal::Icmp(DropReason::TtlExpired, Answer::TimeExceeded));
     }
-    if u32::from(ip.total_len()) > output.mtu {
-        let answer = if ip.dont_fragment() { Answer::Icmp(DropReason::TooBig) } else { Answer::Kernel };
-        return Err(answer);
+    let fits = u32::from(ip.total_len()) <= output.mtu;
+    if !fits && ip.dont_fragment() {
+        return Err(Refusal::Icmp(DropReason::TooBig, Answer::TooBig { mtu: output.mtu }));
     }
     if let Ok(mut ip) = Ipv4Mut::parse(packet) {
         let _ = ip.decrement_ttl();
     }
-    Ok(())
+    Ok(if fits { Fit::Whole } else { Fit::InParts })
 }
 
 #[inline]
-fn age_v6(packet: &mut [u8], output: &PortFacts) -> Result<(), Answer> {
-    let ip = Ipv6::parse(packet).map_err(|_| Answer::None(DropReason::IpTruncated))?;
+fn age_v6(packet: &mut [u8], output: &PortFacts) -> Result<Fit, Refusal> {
+    let ip = Ipv6::parse(packet).map_err(|_| Refusal::Silent(DropReason::IpTruncated))?;
     if ip.hop_limit() <= 1 {
-        return Err(Answer::Icmp(DropReason::TtlExpired));
+        return Err(Refusal::Icmp(DropReason::TtlExpired, Answer::TimeExceeded));
     }
     if u32::from(ip.payload_len()) + 40 > output.mtu {
-        return Err(Answer::Icmp(DropReason::TooBig));
+        return Err(Refusal::Icmp(DropReason::TooBig, Answer::TooBig { mtu: output.mtu }));
     }
     if let Ok(mut ip) = Ipv6Mut::parse(packet) {
         let _ = ip.decrement_hop_limit();
     }
-    Ok(())
+    Ok(Fit::Whole)
 }
 
 #[cfg(test)]

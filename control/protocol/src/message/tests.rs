@@ -28,8 +28,15 @@ fn to_dataplane() -> impl Strategy<Value = ToDataplane> {
     prop_oneof![
         layout().prop_map(|layout| ToDataplane::Hello { version: VERSION, layout }),
         (
-            (0u16..64, "[a-z][a-z0-9.-]{0,14}", 1..=u32::MAX, any::<[u8; 6]>(), 68u32..=65_535, any::<bool>()),
-            any::<(Option<std::net::Ipv4Addr>, Option<std::net::Ipv6Addr>)>()
+            (
+                0u16..64,
+                "[a-z][a-z0-9.-]{0,14}",
+                1..=u32::MAX,
+                any::<[u8; 6]>(),
+                68u32..=65_535,
+                any::<bool>()
+            ),
+            any::<(Option<Ipv4Addr>, Option<Ipv6Addr>)>()
         )
             .prop_map(|((id, name, ifindex, mac, mtu, partial_checksums), (v4, v6))| {
                 ToDataplane::Port { id, name, ifindex, mac, mtu, partial_checksums, v4, v6 }

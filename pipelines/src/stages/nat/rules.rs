@@ -170,7 +170,57 @@ impl NatRules {
         if inward.is_none() && outward.is_none() {
             return Ok(None);
         }
-        Ok(Some(outward.unwrap_or(source).to(&target)))
+        let from = outward.unwrap_or(source);
+        // An echo has its identifier as both ports.
+        let echo = matches!(from.protocol(), protocol::ICMP | protocol::ICMPV6);
+        Ok(Some(from.to(&if echo { target.with_port(from.port()) } else { target })))
+    }
+
+    /// In words, what a flow that begins with this packet meets. Asks, and changes nothing.
+    pub fn explain(&self, first: &First<'_>, state: Option<&Translations>) -> String {
+        let (source, destination) = (Endpoint::source(first.key), Endpoint::destination(first.key));
+        if self.ours(source.address()) {
+            return format!("{} stands for others: nobody sends from it", source.address());
+        }
+        if let Some(target) = self.forwarded(&destination) {
+            return format!("a forward to {}, port {}", target.address(), target.port());
+        }
+        for (pair, _) in &self.pairs {
+            if let Some(inside) = pair.inside(destination.address()) {
+                return format!("{} stands for {inside}", destination.address());
+            }
+            if let Some(outside) = pair.outside(source.address()) {
+                return format!("{} is {outside} outside", source.address());
+            }
+        }
+        if self.ours(destination.address()) {
+            return match state.and_then(|state| state.mappings.find_external(&destination)) {
+                Some(mapping) => format!(
+                    "an end of {}, port {}; filtering: {:?}",
+                    mapping.internal.address(),
+                    mapping.internal.port(),
+                    self.filtering
+                ),
+                None => "an address that stands for others, and no mapping for this port".to_owned(),
+            };
+        }
+        let output = self.output(destination.address());
+        let from = |rule: &&SourceRule| {
+            rule.from.is_empty() || rule.from.iter().any(|range| range.contains(source.address()))
+        };
+        let leaves = |rule: &&SourceRule| rule.output.is_none() || rule.output == output;
+        let comes = |rule: &&SourceRule| rule.output != Some(first.input);
+        match self.sources.iter().filter(from).filter(leaves).find(comes) {
+            Some(_) => match state.and_then(|state| state.mappings.find_internal(&source, |_| true)) {
+                Some(mapping) => format!(
+                    "an address is shared; it has {}, port {}",
+                    mapping.external.address(),
+                    mapping.external.port()
+                ),
+                None => "an address is shared; it has no port yet".to_owned(),
+            },
+            None => "no rule".to_owned(),
+        }
     }
 
     /// Where a destination leads, if it is one of ours.

@@ -1,12 +1,17 @@
 use super::*;
+use crate::stage::Extra;
 use crate::stages::decide::Decide;
-use crate::stages::fixture::{IN, MAC_IN, MAC_OUT, MTU_OUT, OUT, Seen, on_v4, on_v6, ports, run, sample};
+use crate::stages::fixture::{
+    IN, MAC_IN, MAC_OUT, MTU_OUT, OUT, Seen, on_v4, on_v6, ports, run, run_and_make, sample,
+};
 use crate::stages::parse::Parse;
 use crate::tables::fib::{AdjacencyId, FibLayout, FibWriter, Target};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use zsync_packet::frame::FrameSize;
 use zsync_packet::header::build::{self, Ipv4Spec, Ipv6Spec};
 use zsync_packet::header::{Ethernet, Mac, corpus, ether_type};
+use zsync_packet::pool::Pool;
 use zsync_packet::region::Region;
 
 /// The neighbours behind [`OUT`], and one behind [`IN`].
@@ -237,9 +242,144 @@ fn too_big_for_the_port() {
         assert_eq!(router.one(&too_big).verdict, Verdict::Drop(DropReason::TooBig));
         router.route.answers = Allowance::per_second(ANSWERS);
     }
-    // The kernel takes it apart, and that is no answer.
-    router.tire();
-    assert_eq!(router.one(&of(mtu + 1, false)).verdict, Verdict::Punt);
+}
+
+#[test]
+fn a_packet_that_may_be_taken_apart_leaves_in_parts_that_fit() {
+    let mut router = Router::new();
+    let spec = Ipv4Spec { identification: 7, ..v4([10, 2, 0, 2]) };
+    let payload: Vec<u8> = (0..1300).map(|i| i as u8).collect();
+    let packet = on_v4(&spec, &payload);
+    let (seen, made) = run_and_make(&mut [&mut router.parse, &mut router.route], IN, &[packet], 0);
+    assert_eq!((seen.len(), made.len()), (1, 0), "it fits");
+    let payload: Vec<u8> = (0..1480).map(|i| i as u8).collect();
+    let packet = on_v4(&spec, &payload);
+    let (seen, made) = run_and_make(&mut [&mut router.parse, &mut router.route], IN, &[packet], 0);
+    let part = |range: std::ops::Range<usize>, more_fragments| {
+        let spec = Ipv4Spec { ttl: 63, more_fragments, fragment_offset: range.start as u16, ..spec.clone() };
+        build::ethernet(NEXT, MAC_OUT, &[], ether_type::IPV4, &spec.packet(&payload[range]))
+    };
+    let all: Vec<_> = seen.into_iter().chain(made).map(|seen| (seen.verdict, seen.bytes)).collect();
+    let out = Verdict::Transmit(OUT);
+    assert_eq!(all, [(out, part(0..1376, true)), (out, part(1376..1480, false))]);
+    // Without frames for the parts, nothing leaves.
+    let seen = run_one_without_frames(&mut router, &on_v4(&spec, &payload));
+    assert_eq!(seen, Verdict::Drop(DropReason::NoFrame));
+}
+
+/// What becomes of a packet where no stage can make another one.
+fn run_one_without_frames(router: &mut Router, packet: &[u8]) -> Verdict {
+    let mut pool = Pool::heap(FrameSize::K2, 1, 1).unwrap().remove(0);
+    let mut burst = Burst::new(pool.arena().clone());
+    assert_eq!(burst.extend_from(&mut pool, 1, IN, 256, packet.len() as u16), 1);
+    burst.bytes_mut(0).copy_from_slice(packet);
+    let mut extra = Extra::new();
+    let mut cx = Cx::new(0, &mut pool, &mut extra);
+    router.parse.process(&mut burst, &mut cx);
+    router.route.process(&mut burst, &mut cx);
+    let verdict = burst.verdict(0);
+    burst.free_into(&mut pool);
+    assert!(extra.is_empty());
+    verdict
+}
+
+/// What a packet gets from a router whose ports have addresses: type and code, and the word behind the checksum.
+fn told(packet: Vec<u8>) -> Option<([u8; 2], u32)> {
+    let mut router = Router::new();
+    let mut ports = ports();
+    (ports[0].v4, ports[0].v6) = (Some([10, 1, 0, 1].into()), Some("2001:db8:1::1".parse().unwrap()));
+    router.route.ports = ports;
+    let (mut seen, made) =
+        run_and_make(&mut [&mut router.parse, &mut router.route], IN, std::slice::from_ref(&packet), 0);
+    assert_eq!(made, []);
+    let seen = seen.remove(0);
+    if seen.verdict != Verdict::Transmit(IN) {
+        assert_eq!(seen.bytes, packet);
+        return None;
+    }
+    let frame = Ethernet::parse(&seen.bytes).unwrap();
+    assert_eq!((frame.destination(), frame.source()), (corpus::MACS.0, MAC_IN));
+    let (message, quoted) = match frame.ether_type() {
+        ether_type::IPV4 => {
+            let ip = Ipv4::parse(frame.payload()).unwrap();
+            assert_eq!((ip.source().octets(), ip.destination().octets()), ([10, 1, 0, 1], HERE));
+            (ip.payload(), &packet[14..])
+        }
+        _ => {
+            let ip = Ipv6::parse(frame.payload()).unwrap();
+            assert_eq!(ip.source().to_string(), "2001:db8:1::1");
+            assert_eq!(ip.destination().to_string(), "2001:db8:1::2");
+            (ip.payload(), &packet[14..])
+        }
+    };
+    let (head, body) = message.split_first_chunk::<8>().unwrap();
+    assert!(quoted.starts_with(body), "the packet as it came, not as it would have left");
+    let [kind, code, _, _, word @ ..] = *head;
+    Some(([kind, code], u32::from_be_bytes(word)))
+}
+
+#[test]
+fn ports_with_addresses_answer_as_linux_does() {
+    for (net, to_v4, to_v6) in [(8, [3, 1], [1, 0]), (9, [3, 13], [1, 1]), (12, [3, 0], [1, 0])] {
+        assert_eq!(told(on_v4(&v4([10, net, 0, 9]), b"x")), Some((to_v4, 0)), "net {net}");
+        assert_eq!(told(on_v6(&v6(&format!("2001:db8:{net}::9")), b"x")), Some((to_v6, 0)), "net {net}");
+    }
+    for left in [0, 1] {
+        let spec = Ipv4Spec { ttl: left, ..v4([10, 2, 0, 2]) };
+        assert_eq!(told(on_v4(&spec, b"x")), Some(([11, 0], 0)));
+        let spec = Ipv6Spec { hop_limit: left, ..v6("2001:db8:2::2") };
+        assert_eq!(told(on_v6(&spec, b"x")), Some(([3, 0], 0)));
+    }
+    let whole = Ipv4Spec { dont_fragment: true, ..v4([10, 2, 0, 2]) };
+    assert_eq!(told(on_v4(&whole, &[7; 1400])), Some(([3, 4], 1400)));
+    assert_eq!(told(on_v6(&v6("2001:db8:2::2"), &[7; 1400])), Some(([2, 0], 1400)));
+    // Blackholes are silent; what the kernel resolves or delivers, it gets.
+    for net in [4, 5, 6, 7, 10] {
+        assert_eq!(told(on_v4(&v4([10, net, 0, 9]), b"x")), None, "net {net}");
+        assert_eq!(told(on_v6(&v6(&format!("2001:db8:{net}::9")), b"x")), None, "net {net}");
+    }
+}
+
+#[test]
+fn marks_choose_the_table() {
+    let table = |target: Target| {
+        let mut fib = FibWriter::create(Region::heap(FibLayout::SMALL.bytes()), FibLayout::SMALL).unwrap();
+        for zero in ["0.0.0.0", "::"] {
+            fib.insert(zero.parse().unwrap(), 0, target.clone()).unwrap();
+        }
+        fib
+    };
+    let (seven, nine) = (table(Target::Blackhole), table(Target::Local));
+    let mut router = Router::new();
+    router.route = router.route.by_mark(vec![(9, nine.reader()), (7, seven.reader())]);
+    let wanted = |mark| match mark {
+        7 => Verdict::Drop(DropReason::Blackhole),
+        9 => Verdict::Punt,
+        _ => Verdict::Transmit(OUT),
+    };
+    let packets: Vec<Vec<u8>> = (0..64)
+        .map(|i| match i % 2 {
+            0 => on_v4(&v4([10, 2, 0, i as u8]), &[]),
+            _ => on_v6(&v6(&format!("2001:db8:2::{i}")), &[]),
+        })
+        .collect();
+    let marks = |i: usize| [0, 7, 9, 8, 7, u32::MAX, 7, 0][i / 2 % 8];
+    let mut mark = Marker(marks);
+    let seen = run(&mut [&mut router.parse, &mut mark, &mut router.route], IN, &packets, 0);
+    for (i, seen) in seen.iter().enumerate() {
+        assert_eq!(seen.verdict, wanted(marks(i)), "packet {i}, mark {}", marks(i));
+    }
+}
+
+/// Gives each packet of a burst a mark, by its place.
+struct Marker(fn(usize) -> u32);
+
+impl Stage for Marker {
+    fn process(&mut self, burst: &mut Burst, _: &mut Cx<'_>) {
+        for i in burst.undecided() {
+            burst.facts_mut(i).mark = (self.0)(i);
+        }
+    }
 }
 
 #[test]
@@ -333,4 +473,40 @@ fn both_families_in_one_burst_keep_their_places() {
         .collect();
     let alone: Vec<Seen> = packets.iter().map(|packet| router.one(packet)).collect();
     assert_eq!(router.run(&packets, 0), alone);
+}
+
+#[test]
+fn a_route_is_explained_in_words() {
+    let mut router = Router::new();
+    let table = FibWriter::create(Region::heap(FibLayout::SMALL.bytes()), FibLayout::SMALL).unwrap();
+    router.route = router.route.by_mark(vec![(7, table.reader())]);
+    let explain = |router: &mut Router, packet: Vec<u8>, mark| {
+        let mut pool = Pool::heap(FrameSize::K2, 1, 1).unwrap().remove(0);
+        let mut burst = Burst::new(pool.arena().clone());
+        burst.extend_from(&mut pool, 1, IN, 256, packet.len() as u16);
+        burst.bytes_mut(0).copy_from_slice(&packet);
+        router.parse.process(&mut burst, &mut Cx::at(0));
+        burst.facts_mut(0).mark = mark;
+        let mut words = Vec::new();
+        router.route.explain(&burst, 0, 0, &mut words);
+        burst.free_into(&mut pool);
+        words.join("; ")
+    };
+    for (packet, mark, words) in [
+        (on_v4(&v4([10, 2, 3, 4]), b""), 0, "10.2.0.0/16: port 1, 02:00:00:00:02:01"),
+        (on_v6(&v6("2001:db8:7::9"), b""), 8, "2001:db8:7::/48: blackhole"),
+        (on_v4(&v4([10, 12, 3, 4]), b""), 0, "no route to 10.12.3.4"),
+        (on_v4(&v4([10, 2, 3, 4]), b""), 7, "the table of mark 0x7; no route to 10.2.3.4"),
+    ] {
+        assert_eq!(explain(&mut router, packet, mark), words);
+    }
+    let words = explain(&mut router, on_v4(&v4([10, 3, 0, 1]), b""), 0);
+    assert!(
+        words.starts_with("10.3.0.0/16: port ") && words.ends_with("by its flow, of several hops"),
+        "{words}"
+    );
+    // The way is the one that packets take.
+    let seen = router.one(&on_v4(&v4([10, 3, 0, 1]), b""));
+    let Verdict::Transmit(port) = seen.verdict else { panic!("{seen:?}") };
+    assert!(words.contains(&format!("port {},", port.0)), "{words}: {port:?}");
 }

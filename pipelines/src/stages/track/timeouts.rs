@@ -65,11 +65,9 @@ impl TcpTimeouts {
     }
 }
 
-/// Of all flows.
+/// Of all flows but those of TCP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
-    /// TCP.
-    pub tcp: TcpTimeouts,
     /// UDP that was not answered, or not for two seconds yet.
     pub udp: u64,
     /// UDP that goes both ways for two seconds or more.
@@ -82,13 +80,7 @@ pub struct Timeouts {
 
 impl Default for Timeouts {
     fn default() -> Self {
-        Self {
-            tcp: TcpTimeouts::default(),
-            udp: 30 * SECOND,
-            udp_stream: 120 * SECOND,
-            icmp: 30 * SECOND,
-            generic: 600 * SECOND,
-        }
+        Self { udp: 30 * SECOND, udp_stream: 120 * SECOND, icmp: 30 * SECOND, generic: 600 * SECOND }
     }
 }
 
@@ -102,7 +94,7 @@ mod tests {
         let seconds: Vec<u64> = State::ALL.iter().map(|state| tcp.of(*state) / SECOND).collect();
         assert_eq!(seconds, [120, 120, 60, 432_000, 120, 60, 30, 120, 10, 120]);
         assert_eq!((tcp.retransmission, tcp.unacknowledged), (300 * SECOND, 300 * SECOND));
-        let Timeouts { udp, udp_stream, icmp, generic, .. } = Timeouts::default();
+        let Timeouts { udp, udp_stream, icmp, generic } = Timeouts::default();
         assert_eq!([udp, udp_stream, icmp, generic].map(|ns| ns / SECOND), [30, 120, 30, 600]);
     }
 }

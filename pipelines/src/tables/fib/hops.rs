@@ -3,12 +3,14 @@
 //! Owns: who uses which, and the words of both tables. Refuses: a set of hops that is empty, too long, of weight 0, or of
 //! adjacencies that are gone. Keeps true: an adjacency or next hop lives while a route, a next hop or its caller holds it;
 //! equal sets of hops share one next hop, whose members never change while it lives; the order of members comes from ports and
-//! gateways, so that a FIB built anew sends the same flows the same way.
+//! gateways, so that a FIB built anew sends the same flows the same way. A route whose hops change gets a next hop whose members
+//! are those before, as far as they can [stay](super::buckets); it is shared by the routes that change alike.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::Ordering::Relaxed;
 
+use super::buckets::{Before, rearrange};
 use super::entry::{Adjacency, PORT_LIMIT, Route, Way};
 use super::error::{Capacity, FibError};
 use super::layout::{FIXED, FibLayout};
@@ -71,6 +73,8 @@ type Weighed = Vec<(AdjacencyId, u8)>;
 #[derive(Debug)]
 struct NextHop {
     hops: Weighed,
+    /// Its members, where they are not those that its hops get by themselves.
+    kept: Option<Vec<AdjacencyId>>,
     first: u32,
     count: u32,
     used: u64,
@@ -84,6 +88,9 @@ pub(super) struct Hops {
     next_hop_slots: Slots,
     next_hops: HashMap<u32, NextHop>,
     by_hops: HashMap<Weighed, u32>,
+    by_kept: HashMap<(Weighed, Vec<AdjacencyId>), u32>,
+    /// What a next hop last became for other hops: all routes of a group change one after the other.
+    latest: Option<(u32, Weighed, u32)>,
     members: Spans,
     member_limit: u32,
     /// Runs of members of retired next hops.
@@ -102,6 +109,8 @@ impl Hops {
             next_hop_slots: Slots::new(layout.next_hops),
             next_hops: HashMap::new(),
             by_hops: HashMap::new(),
+            by_kept: HashMap::new(),
+            latest: None,
             members: Spans::new(layout.members),
             member_limit: layout.members,
             retired: HashMap::new(),
@@ -166,8 +175,14 @@ impl Hops {
             .map(|(index, neighbour)| (AdjacencyId(*index), neighbour.port, neighbour.gateway))
     }
 
-    /// A route to `target`, used once more. On an error nothing is.
-    pub(super) fn acquire(&mut self, tables: &FibTables<'_>, target: &Target) -> Result<Route, FibError> {
+    /// A route to `target`, used once more, in the place of the route `before`, if there was one, whose flows stay where they
+    /// are as far as they can. On an error nothing is.
+    pub(super) fn acquire(
+        &mut self,
+        tables: &FibTables<'_>,
+        target: &Target,
+        before: Option<Route>,
+    ) -> Result<Route, FibError> {
         let Target::Hops(hops) = target else {
             let place = FIXED_ADJACENCIES.iter().position(|(_, fixed)| fixed.as_ref() == Some(target));
             return Ok(Route::to_adjacency(place.unwrap_or_default() as u32));
@@ -177,19 +192,68 @@ impl Hops {
             self.use_adjacency(id);
             return Ok(id.route());
         }
-        if let Some(index) = self.by_hops.get(&hops).copied() {
-            if let Some(next_hop) = self.next_hops.get_mut(&index) {
-                next_hop.used += 1;
-            }
-            return Ok(Route::to_next_hop(index));
+        if let Some(Way::NextHop(before)) = before.map(Route::way)
+            && let Some(route) = self.acquire_after(tables, &hops, before)
+        {
+            return Ok(route);
         }
-        self.add(tables, hops)
+        if let Some(index) = self.by_hops.get(&hops).copied() {
+            return Ok(self.use_next_hop(index));
+        }
+        let members = fresh(&hops);
+        let index = self.add(tables, &hops, &members, None)?;
+        self.by_hops.insert(hops, index);
+        Ok(Route::to_next_hop(index))
     }
 
-    fn add(&mut self, tables: &FibTables<'_>, hops: Weighed) -> Result<Route, FibError> {
-        let weights: Vec<u8> = hops.iter().map(|(_, weight)| *weight).collect();
-        let shares = shares(&weights);
-        let count: u32 = shares.iter().sum();
+    /// [`acquire`](Self::acquire) where there was a next hop before; `None` where none of its flows can stay, or where there
+    /// is no room to keep them.
+    fn acquire_after(&mut self, tables: &FibTables<'_>, hops: &Weighed, before: u32) -> Option<Route> {
+        if let Some((from, to_hops, to)) = &self.latest
+            && (*from, to_hops) == (before, hops)
+        {
+            return Some(self.use_next_hop(*to));
+        }
+        let old = self.next_hops.get(&before)?;
+        if old.hops == *hops {
+            return Some(self.use_next_hop(before));
+        }
+        let words = tables.members.iter().skip(old.first as usize).take(old.count as usize);
+        let slots: Vec<AdjacencyId> =
+            words.map(|word| AdjacencyId(word.load(Relaxed).wrapping_sub(FIXED))).collect();
+        let kept = rearrange(Before { slots: &slots, hops: &old.hops }, hops, &fresh(hops))?;
+        let key = (hops.clone(), kept);
+        let index = match self.by_kept.get(&key).copied() {
+            Some(index) => {
+                self.use_next_hop(index);
+                index
+            }
+            None => {
+                let index = self.add(tables, hops, &key.1, Some(key.1.clone())).ok()?;
+                self.by_kept.insert(key, index);
+                index
+            }
+        };
+        self.latest = Some((before, hops.clone(), index));
+        Some(Route::to_next_hop(index))
+    }
+
+    fn use_next_hop(&mut self, index: u32) -> Route {
+        if let Some(next_hop) = self.next_hops.get_mut(&index) {
+            next_hop.used += 1;
+        }
+        Route::to_next_hop(index)
+    }
+
+    /// Makes a next hop, used once. On an error nothing is.
+    fn add(
+        &mut self,
+        tables: &FibTables<'_>,
+        hops: &Weighed,
+        slots: &[AdjacencyId],
+        kept: Option<Vec<AdjacencyId>>,
+    ) -> Result<u32, FibError> {
+        let count = slots.len() as u32;
         if self.next_hop_slots.available() == 0 {
             return Err(full(Capacity::NextHops, self.next_hop_slots.usage()));
         }
@@ -199,22 +263,17 @@ impl Hops {
             .take()
             .ok_or_else(|| full(Capacity::NextHops, self.next_hop_slots.usage()))?;
 
-        let slots = hops
-            .iter()
-            .zip(&shares)
-            .flat_map(|((id, _), share)| std::iter::repeat_n(FIXED + id.0, *share as usize));
-        for (member, adjacency) in tables.members.iter().skip(first as usize).zip(slots) {
-            member.store(adjacency, Relaxed);
+        for (member, id) in tables.members.iter().skip(first as usize).zip(slots) {
+            member.store(FIXED + id.0, Relaxed);
         }
         if let Some(word) = tables.next_hops.get(index as usize) {
             word.store((u64::from(count) << 32) | u64::from(first), Relaxed);
         }
-        for (id, _) in &hops {
+        for (id, _) in hops {
             self.use_adjacency(*id);
         }
-        self.by_hops.insert(hops.clone(), index);
-        self.next_hops.insert(index, NextHop { hops, first, count, used: 1 });
-        Ok(Route::to_next_hop(index))
+        self.next_hops.insert(index, NextHop { hops: hops.clone(), kept, first, count, used: 1 });
+        Ok(index)
     }
 
     /// One hop for each adjacency, weights added up (255 at most) and in the order of ports and gateways.
@@ -257,8 +316,21 @@ impl Hops {
                 if next_hop.used > 0 {
                     return;
                 }
-                let Some(NextHop { hops, first, count, .. }) = self.next_hops.remove(&index) else { return };
-                self.by_hops.remove(&hops);
+                let Some(gone) = self.next_hops.remove(&index) else { return };
+                let NextHop { hops, kept, first, count, .. } = gone;
+                let hops = match kept {
+                    Some(kept) => {
+                        let key = (hops, kept);
+                        self.by_kept.remove(&key);
+                        key.0
+                    }
+                    None => {
+                        self.by_hops.remove(&hops);
+                        hops
+                    }
+                };
+                // Its number may come back for other hops.
+                self.latest.take_if(|(from, _, to)| *from == index || *to == index);
                 self.retired.insert(index, (first, count));
                 self.next_hop_slots.retire(index, stamp);
                 for (id, _) in hops {
@@ -335,6 +407,13 @@ impl Hops {
             limit: self.member_limit,
         }
     }
+}
+
+/// The members of hops that follow upon nothing.
+fn fresh(hops: &Weighed) -> Vec<AdjacencyId> {
+    let weights: Vec<u8> = hops.iter().map(|(_, weight)| *weight).collect();
+    let shares = shares(&weights);
+    hops.iter().zip(&shares).flat_map(|((id, _), share)| std::iter::repeat_n(*id, *share as usize)).collect()
 }
 
 fn store(tables: &FibTables<'_>, id: AdjacencyId, value: u64) {

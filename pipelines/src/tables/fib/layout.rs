@@ -34,7 +34,7 @@ pub struct FibLayout {
     pub v6_groups: u32,
     /// Different sets of two hops or more.
     pub next_hops: u32,
-    /// Member slots of those sets: up to 256 each, two for two equal hops.
+    /// Member slots of those sets: up to 256 each, two for two equal hops, and more than 128 once a set has lost or got one.
     pub members: u32,
     /// Different (port, gateway) pairs.
     pub adjacencies: u32,
@@ -48,7 +48,7 @@ impl Default for FibLayout {
             v4_groups: 1 << 16,
             v6_groups: 400_000,
             next_hops: 1 << 14,
-            members: 1 << 18,
+            members: 1 << 20,
             adjacencies: 1 << 16,
         }
     }

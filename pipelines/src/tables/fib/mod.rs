@@ -38,6 +38,7 @@
 //! `cargo bench -p zsync-pipelines --bench fib` prints what a lookup costs.
 
 mod arrays;
+mod buckets;
 mod entry;
 mod error;
 mod hops;

@@ -5,13 +5,14 @@
 //! that the memory may be mapped read-only. (For that reason loads are relaxed and followed by a fence: only relaxed loads are
 //! promised to work on memory that cannot be written. A burst pays one fence for each level.)
 
+use std::net::IpAddr;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::sync::atomic::{AtomicU32, AtomicU64, fence};
 
 use zsync_packet::region::Region;
 
 use super::entry::{
-    Adjacency, GROUP, GROUP6, HEAD, LEVELS, POINTER, ROOT_BITS, Route, Way, agrees, has_gap, is_group,
+    Adjacency, GROUP, GROUP6, HEAD, LEVELS, POINTER, ROOT_BITS, Route, Way, agrees, depth, has_gap, is_group,
     is_long, is_twig, key_of, level_at, miss_of, number_of, tag_of,
 };
 use super::error::FibError;
@@ -126,22 +127,50 @@ fn wide(table: &[AtomicU64], index: usize) -> u64 {
 }
 
 impl FibTables<'_> {
+    /// The route of `address`, and the length of the prefix that it is the route of: for people, off the packet path.
+    pub fn explain(&self, address: IpAddr) -> (Route, u8) {
+        let (leaf, default) = match address {
+            IpAddr::V4(address) => (self.leaf4(address.to_bits()), word(self.defaults, 0)),
+            IpAddr::V6(address) => (self.leaf6(&address.octets()), word(self.defaults, 1)),
+        };
+        fence(Acquire);
+        if Route::of_leaf(leaf).is_none() {
+            (Route::of_leaf(default), 0)
+        } else {
+            (Route::of_leaf(leaf), depth(leaf))
+        }
+    }
+
     /// The route of the longest prefix that covers `dst` (the address as a number: 10.0.0.1 is `0x0a00_0001`).
     #[inline]
     pub fn route4(&self, dst: u32) -> Route {
-        let mut entry = word(self.root4, (dst >> 8) as usize);
-        if entry & POINTER != 0 {
-            fence(Acquire);
-            entry = self.below4(entry, dst);
-        }
+        let entry = self.leaf4(dst);
         let route = settle(entry, || word(self.defaults, 0));
         fence(Acquire);
         route
     }
 
+    #[inline]
+    fn leaf4(&self, dst: u32) -> u32 {
+        let mut entry = word(self.root4, (dst >> 8) as usize);
+        if entry & POINTER != 0 {
+            fence(Acquire);
+            entry = self.below4(entry, dst);
+        }
+        entry
+    }
+
     /// The route of the longest prefix that covers `dst` (network byte order).
     #[inline]
     pub fn route6(&self, dst: &[u8; 16]) -> Route {
+        let entry = self.leaf6(dst);
+        let route = settle(entry, || word(self.defaults, 1));
+        fence(Acquire);
+        route
+    }
+
+    #[inline]
+    fn leaf6(&self, dst: &[u8; 16]) -> u32 {
         let mut entry = word(self.root6, root_index(dst));
         for _ in 0..LEVELS {
             if !is_group(entry) {
@@ -155,9 +184,7 @@ impl FibTables<'_> {
             let end = if is_long(entry) { twig::end_of_long } else { twig::end_of };
             entry = self.twig(entry).map_or(0, |words| end(words, dst));
         }
-        let route = settle(entry, || word(self.defaults, 1));
-        fence(Acquire);
-        route
+        entry
     }
 
     /// [`route4`](Self::route4) for each of `dst`, into the same places of `routes`; the cache misses of one level overlap.
@@ -229,7 +256,7 @@ impl FibTables<'_> {
     }
 
     /// Where `route` leads a packet whose flow hashes to `hash`: of several hops, each takes its weight's share of the hashes.
-    /// All packets of a flow take the same hop as long as the route's hops stay.
+    /// All packets of a flow take the same hop as long as the route has that hop and gets no new ones.
     #[inline]
     pub fn adjacency(&self, route: Route, hash: u32) -> Adjacency {
         Adjacency::of_word(self.adjacency_word(route, hash))

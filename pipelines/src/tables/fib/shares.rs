@@ -13,15 +13,18 @@ pub(super) fn shares(weights: &[u8]) -> Vec<u32> {
     let divisor = weights.iter().fold(0, |a, b| gcd(a, u32::from(*b))).max(1);
     let exact: Vec<u32> = weights.iter().map(|weight| u32::from(*weight) / divisor).collect();
     let sum: u32 = exact.iter().sum();
-    if sum <= limit {
-        return exact;
-    }
+    if sum <= limit { exact } else { apportion(&exact, limit) }
+}
+
+/// `limit` slots by largest remainder for these weights (none 0, no more of them than slots), and at least one for each.
+pub(super) fn apportion(exact: &[u32], limit: u32) -> Vec<u32> {
+    let sum: u32 = exact.iter().sum();
     let mut shares: Vec<u32> = exact.iter().map(|weight| (weight * limit / sum).max(1)).collect();
     // How far each is below its due, in 1/sum of a slot.
     let owed = |share: u32, weight: u32| i64::from(weight * limit) - i64::from(share) * i64::from(sum);
     for _ in 0..2 * HOP_LIMIT {
         let given: u32 = shares.iter().sum();
-        let pairs = shares.iter_mut().zip(&exact);
+        let pairs = shares.iter_mut().zip(exact);
         let (change, one) = match given.cmp(&limit) {
             Ordering::Equal => break,
             Ordering::Less => (pairs.max_by_key(|(share, weight)| owed(**share, **weight)), 1),

@@ -134,7 +134,8 @@ impl FibWriter {
         self.hops.iter().map(move |(id, port, gateway)| (id, port, gateway, tables.adjacency(id.route(), 0)))
     }
 
-    /// Adds the route of `prefix`/`len`, or changes it.
+    /// Adds the route of `prefix`/`len`, or changes it. When its hops change, the flows over those that stay, stay: what a lost hop
+    /// leaves goes to the others by weight, and a new one takes no more than its share.
     ///
     /// # Errors
     /// [`FibError::Length`] or [`FibError::HostBits`] for the prefix; [`FibError::NoHops`], [`FibError::ManyHops`],
@@ -261,7 +262,7 @@ impl<B: Bits> Family<B> {
         if known.is_none() {
             self.trie.afford(arrays, prefix)?;
         }
-        let route = hops.acquire(tables, target)?;
+        let route = hops.acquire(tables, target, known)?;
         // Nothing can fail from here on.
         self.rib.set(prefix, route);
         if known != Some(route) {

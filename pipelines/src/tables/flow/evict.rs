@@ -1,11 +1,13 @@
 //! Who goes when there is no room: see [the module](super).
 //!
 //! A hand goes round the records, as in the clock algorithm of paging; each new flow that needs room looks at the next few.
-//! Keeps true: no more than [`LOOKS`] records are looked at for one flow; and as long as any flow is weak, none that is not
-//! is evicted: the new flow is refused, and the next one looks further.
+//! Where there is nothing but better flows, the rings say which of the newer ones are weak. Keeps true: no more than a fixed
+//! number of records is looked at for one flow; and as long as any flow is weak, none that is not is evicted: then the new
+//! flow is refused, and the next one looks further.
 
 use super::layout::word;
 use super::record::{FlowId, Hot, bit};
+use super::ring::Ring;
 use super::table::Flows;
 
 /// Records that one new flow looks at, at most.
@@ -17,10 +19,10 @@ const AT_ONCE: u32 = 8;
 #[derive(Clone, Copy, Debug, Default)]
 struct Choice {
     expired: Option<FlowId>,
-    /// And the end of its life.
+    /// Of the weak, and when it was seen last.
     weak: Option<(u64, FlowId)>,
-    /// And when it was seen last.
-    oldest: Option<(u64, FlowId)>,
+    /// Of the others.
+    other: Option<(u64, FlowId)>,
 }
 
 impl Choice {
@@ -29,18 +31,14 @@ impl Choice {
         if life == 0 {
             return;
         }
-        let earlier = |than: Option<(u64, FlowId)>, when| than.is_none_or(|(least, _)| when < least);
         if life <= now {
             self.expired = self.expired.or(Some(id));
-        } else if hot.bits() & bit::WEAK != 0 {
-            if earlier(self.weak, life) {
-                self.weak = Some((life, id));
-            }
-        } else {
-            let seen = life.saturating_sub(timeout(hot));
-            if earlier(self.oldest, seen) {
-                self.oldest = Some((seen, id));
-            }
+            return;
+        }
+        let seen = life.saturating_sub(timeout(hot));
+        let best = if hot.bits() & bit::WEAK != 0 { &mut self.weak } else { &mut self.other };
+        if best.is_none_or(|(least, _)| seen < least) {
+            *best = Some((seen, id));
         }
     }
 }
@@ -60,12 +58,27 @@ impl Flows {
                 choice.look(FlowId(hand), hot, now, timeout);
             }
             hand += 1;
-            if choice.expired.is_some() || (look.is_multiple_of(AT_ONCE) && choice.weak.is_some()) {
+            // One that came just now may well be answered: it is spared as long as another is found.
+            let stale = choice.weak.is_some_and(|(seen, _)| seen < now);
+            if choice.expired.is_some() || (stale && look.is_multiple_of(AT_ONCE)) {
                 break;
             }
         }
         self.set_header(word::HAND, u64::from(hand));
+        if choice.expired.is_none() && choice.weak.is_none() && self.counted().0 > 0 {
+            let newer = [Ring::Weak, Ring::HalfOpen].into_iter().find_map(|ring| self.oldest(ring));
+            choice.weak = newer.map(|id| (0, id));
+        }
         self.evict(choice)
+    }
+
+    /// Evicts the oldest half-open connection; false when none is found.
+    #[cold]
+    pub(super) fn evict_half_open(&self) -> bool {
+        let Some(id) = self.oldest(Ring::HalfOpen) else { return false };
+        self.remove(id);
+        self.count(word::EVICTED_HALF_OPEN);
+        true
     }
 
     /// Evicts one of the flows that share both buckets of `hash`.
@@ -85,7 +98,7 @@ impl Flows {
         let (id, reason) = match choice {
             Choice { expired: Some(id), .. } => (id, word::EVICTED_EXPIRED),
             Choice { weak: Some((_, id)), .. } => (id, word::EVICTED_WEAK),
-            Choice { oldest: Some((_, id)), .. } if weak == 0 => (id, word::EVICTED_ESTABLISHED),
+            Choice { other: Some((_, id)), .. } if weak == 0 => (id, word::EVICTED_ESTABLISHED),
             _ => return false,
         };
         self.remove(id);

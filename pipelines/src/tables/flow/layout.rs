@@ -6,8 +6,8 @@ use crate::tables::index::Index;
 use crate::tables::records::Records;
 use std::ops::Range;
 
-/// Bytes of the header: two cache lines.
-const HEADER: usize = 128;
+/// Bytes of the header: three cache lines.
+const HEADER: usize = 192;
 /// Every part begins at a cache line.
 const LINE: usize = 64;
 
@@ -28,7 +28,7 @@ pub(super) mod word {
     /// Where the search for a flow to evict goes on.
     pub const HAND: usize = 6;
     /// First and next place of the ring of half-open connections: low and high half.
-    pub const RING: usize = 7;
+    pub const RING_HALF_OPEN: usize = 7;
     /// How many flows went before their time, and how many were refused: see [`Counts`](super::super::Counts).
     pub const EVICTED_EXPIRED: usize = 8;
     pub const EVICTED_WEAK: usize = 9;
@@ -38,6 +38,8 @@ pub(super) mod word {
     pub const REFUSED_SOURCE: usize = 13;
     pub const REFUSED_HALF_OPEN: usize = 14;
     pub const EXPIRED: usize = 15;
+    /// As [`RING_HALF_OPEN`], of the other weak flows.
+    pub const RING_WEAK: usize = 16;
 }
 
 /// How many flows, and how many translated ones, a table has room for.
@@ -76,7 +78,7 @@ pub(super) struct Parts {
     pub cold: (usize, usize),
     pub marks: (usize, usize),
     pub sources: (usize, usize),
-    pub ring: (usize, usize),
+    pub rings: (usize, usize),
     pub translations: (usize, usize),
 }
 
@@ -87,7 +89,7 @@ impl FlowSpace {
         start + len
     }
 
-    /// Places of the ring of half-open connections.
+    /// Places of each ring of new flows.
     pub(super) const fn ring(self) -> usize {
         let quarter = self.flows as usize / 4;
         if quarter < 16 { 16 } else { quarter }
@@ -109,9 +111,9 @@ impl FlowSpace {
         let cold = (behind(records), flows * 32);
         let marks = (behind(cold), flows * 4);
         let sources = (behind(marks), flows * 8);
-        let ring = (behind(sources), self.ring() * 8);
-        let translations = (behind(ring), Records::<8>::bytes(self.translations as usize));
-        Parts { index, records, cold, marks, sources, ring, translations }
+        let rings = (behind(sources), self.ring() * 2 * 8);
+        let translations = (behind(rings), Records::<8>::bytes(self.translations as usize));
+        Parts { index, records, cold, marks, sources, rings, translations }
     }
 
     /// What is written into [`word::LAYOUT`].

@@ -1,7 +1,7 @@
 //! The flow table: one worker's connections, in shared memory that outlives the worker.
 //!
 //! ```text
-//!   header │ index │ records 64 B │ cold 32 B │ marks │ sources │ half-open ring │ translations 64 B
+//!   header │ index │ records 64 B │ cold 32 B │ marks │ sources │ rings of new flows │ translations 64 B
 //! ```
 //!
 //! A flow has the key that its initiator sends, and the key that the answers arrive with: the reverse, unless a stage
@@ -28,12 +28,14 @@ mod layout;
 mod record;
 mod recover;
 mod ring;
+mod shards;
 mod sources;
 mod table;
 mod view;
 
 pub use layout::{FlowSpace, OpenError};
 pub use record::{FlowId, Hot, State, bit};
+pub use shards::Shards;
 pub use table::{Counts, Flows, Limits, Refused};
 pub use view::{FlowView, Shown};
 

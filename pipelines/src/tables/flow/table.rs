@@ -27,7 +27,7 @@ pub struct Flows {
     cold: Region,
     marks: Region,
     pub(super) sources: Sources,
-    pub(super) ring: Region,
+    pub(super) rings: Region,
     translations: Records<8>,
 }
 
@@ -119,7 +119,7 @@ impl Flows {
             cold: part(parts.cold)?,
             marks: part(parts.marks)?,
             sources: Sources::new(part(parts.sources)?, space.flows),
-            ring: part(parts.ring)?,
+            rings: part(parts.rings)?,
             translations: Records::open(part(parts.translations)?, space.translations as usize)
                 .ok_or(short)?,
             space,
@@ -316,9 +316,7 @@ impl Flows {
             self.records.publish(number, life);
             if self.index.insert(hash, number).is_ok() {
                 self.done();
-                if half_open {
-                    self.note_half_open(id, hash);
-                }
+                self.note(id, hash, state.bits);
                 return Ok(id);
             }
             self.records.free(number);

@@ -209,9 +209,10 @@ fn what_is_seen_is_told_from_what_lives_long() {
 fn as_long_as_any_flow_is_weak_no_other_is_evicted() {
     let flows = table(1000, 0);
     for n in 0..1000 {
-        add(&flows, &key(n), if n == 999 { &WEAK } else { &STRONG }, 1, 9000).unwrap();
+        add(&flows, &key(n), &STRONG, 1, 9000).unwrap();
     }
-    // It is far from where the search begins: new flows are refused until it is found.
+    // It is far from where the search begins, and not new: flows are refused until it is found.
+    flows.settle(find(&flows, &key(999)).unwrap().0, bit::WEAK);
     let mut refused = 0;
     while let Err(error) = add(&flows, &key(5000), &STRONG, 2, 9000) {
         assert_eq!(error, Refused::Full);
@@ -221,6 +222,20 @@ fn as_long_as_any_flow_is_weak_no_other_is_evicted() {
     assert!((0..999).all(|n| find(&flows, &key(n)).is_some()) && find(&flows, &key(999)).is_none());
     add(&flows, &key(5001), &STRONG, 2, 9000).unwrap();
     assert_eq!(flows.counts().evicted_established, 1);
+    check(&flows);
+}
+
+#[test]
+fn weak_flows_are_found_among_many_that_are_not() {
+    let flows = table(1000, 0);
+    for n in 0..995 {
+        add(&flows, &key(n), &STRONG, 1, 9000).unwrap();
+    }
+    for n in 995..1500 {
+        add(&flows, &key(n), if n % 2 == 0 { &WEAK } else { &HALF_OPEN }, 2, 9000).unwrap();
+    }
+    assert!((0..995).all(|n| find(&flows, &key(n)).is_some()) && find(&flows, &key(1499)).is_some());
+    assert_eq!((flows.counts().flows, flows.counts().refused_full), (1000, 0));
     check(&flows);
 }
 

@@ -81,6 +81,7 @@ pub struct NoPort;
 #[derive(Clone, Debug)]
 pub struct Translations {
     region: Region,
+    layout: NatLayout,
     /// The mappings.
     pub mappings: Mappings,
     /// The blocks of ports, where there are any.
@@ -97,7 +98,8 @@ pub struct Translations {
 
 impl Translations {
     /// What a predecessor left in this memory, or nothing in memory that was zeros. Gives out `ports`, and at most
-    /// `blocks_per_client` blocks of them (where the layout has any).
+    /// `blocks_per_client` blocks of them (where the layout has any). Writes nothing: a predecessor may still be at work, until
+    /// [`Self::start`].
     ///
     /// `None`: the memory is too short, or of another layout.
     pub fn open(
@@ -108,14 +110,12 @@ impl Translations {
         hash_key: HashKey,
     ) -> Option<Self> {
         let [mappings, blocks, peers, log] = layout.ends();
-        let header = region.u64s(0, 2)?;
-        match header[0].load(Relaxed) {
-            0 => header[0].store(layout.word(), Relaxed),
-            word if word == layout.word() => {}
-            _ => return None,
+        let found = region.u64s(0, 2)?[0].load(Relaxed);
+        if found != 0 && found != layout.word() {
+            return None;
         }
         let part = |from: usize, to: usize| region.part(from..to);
-        let open = Self {
+        Some(Self {
             mappings: Mappings::open(&part(HEADER, mappings)?, layout.mappings as usize, hash_key.clone())?,
             blocks: match layout.blocks {
                 0 => None,
@@ -135,11 +135,23 @@ impl Translations {
             hash_key,
             ports,
             blocks_per_client: usize::from(blocks_per_client),
+            layout,
             round: 0,
-        };
-        let mut open = open;
-        open.begin();
-        Some(open)
+        })
+    }
+
+    /// Takes the memory over, as its only writer, and begins a round: before the first mapping is made.
+    pub fn start(&mut self) {
+        if let Some([layout, ..]) = self.region.u64s(0, 2) {
+            layout.store(self.layout.word(), Relaxed);
+        }
+        self.begin();
+    }
+
+    /// Whether it was started.
+    #[inline]
+    pub fn is_started(&self) -> bool {
+        self.round != 0
     }
 
     /// The round that is under way.

@@ -8,7 +8,7 @@ use crate::stages::parse::Parse;
 use crate::state::{State as Memory, StateSize};
 use crate::tables::backends::State;
 use crate::tables::fib::{FibLayout, FibWriter};
-use crate::tables::flow::{FlowSpace, Flows, Limits, State as Tracked};
+use crate::tables::flow::{FlowSpace, Flows, Limits, Shards, State as Tracked};
 use crate::tables::maglev;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -87,7 +87,7 @@ impl Lab {
         let flows = Flows::open(track.shard(0).unwrap(), space, HashKey::from_seed(7)).unwrap();
         let memory = Memory::heap(balance::size(spec), 1);
         let balance = Balance::new(spec, memory.clone(), fib.reader(), ports(), HashKey::from_seed(7));
-        let balance = balance.unwrap().behind(track, space);
+        let balance = balance.unwrap().behind(Shards::new(track, space, HashKey::from_seed(7)).unwrap());
         Self { parse: Parse::new(ports(), true), track: Tracker(flows), balance, memory }
     }
 

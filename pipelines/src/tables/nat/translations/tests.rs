@@ -34,7 +34,10 @@ impl Memory {
 
     fn open(&self) -> Translations {
         let key = HashKey::from_seed(KEY);
-        Translations::open(&self.region, self.layout, self.ports, self.per_client, key).unwrap()
+        let mut nat =
+            Translations::open(&self.region, self.layout, self.ports, self.per_client, key).unwrap();
+        nat.start();
+        nat
     }
 }
 

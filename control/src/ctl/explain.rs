@@ -1,0 +1,60 @@
+//! `zsyncctl explain`: the question, and the answer without a daemon.
+
+use std::fs::File;
+use std::io::BufReader;
+use std::path::Path;
+use std::process::ExitCode;
+
+use pcap_file::pcap::PcapReader;
+use zsync_pipelines::spec::{parse, report};
+
+use super::args::Args;
+use super::output::{Failure, print, style};
+use super::{pretty, read, view};
+use crate::api::{Answer, Explain};
+use crate::explain::{MOST, offline};
+
+/// What is asked, from the command line.
+pub(super) fn question(
+    packet: Option<&String>,
+    pcap: Option<&Path>,
+    input: Option<&String>,
+) -> Result<Explain, Failure> {
+    let frames = pcap.map(frames_of).transpose()?;
+    let question = Explain { packet: packet.cloned(), frames, input: input.cloned() };
+    match question.subjects() {
+        Ok(_) => Ok(question),
+        Err(what) => Err(Failure::File(what)),
+    }
+}
+
+/// The frames of a capture, in digits of base 16.
+fn frames_of(path: &Path) -> Result<Vec<String>, Failure> {
+    let wrong = |what: String| Failure::File(format!("{}: {what}", path.display()));
+    let file = File::open(path).map_err(|error| wrong(error.to_string()))?;
+    let mut reader = PcapReader::new(BufReader::new(file)).map_err(|error| wrong(error.to_string()))?;
+    let mut frames = Vec::new();
+    while let Some(packet) = reader.next_packet() {
+        let packet = packet.map_err(|error| wrong(format!("packet {}: {error}", frames.len() + 1)))?;
+        frames.push(packet.data.iter().map(|byte| format!("{byte:02x}")).collect());
+        if frames.len() == MOST {
+            break;
+        }
+    }
+    Ok(frames)
+}
+
+/// The answer under a configuration that is not in force.
+pub(super) fn alone(args: &Args, config: &Path, question: &Explain) -> Result<ExitCode, Failure> {
+    let (name, source) = read(config)?;
+    let parsed = match parse(&source, &name) {
+        Ok(parsed) => parsed,
+        Err(errors) => {
+            return Err(Failure::File(report(&errors, &source, style(&std::io::stderr()))));
+        }
+    };
+    let explained = offline(&parsed.spec, question).map_err(Failure::File)?;
+    let answer = Answer::Explained(explained);
+    print(&if args.json { pretty(&answer) } else { super::render(&answer, view(args)) })?;
+    Ok(ExitCode::SUCCESS)
+}
