@@ -113,9 +113,9 @@ pub(crate) const KEYS: &[Key] = &[
     key("backends", Kind::List { of: &BACKENDS, min: 1, max: MAX_BACKENDS }, None, "Who serves."),
     key(
         "health",
-        Kind::Table(HEALTH),
-        ABSENT,
-        "How it is found out which backends work; without, all are taken to.",
+        Kind::Either(&[Kind::Word(&["none"]), Kind::Table(HEALTH)]),
+        Some("\"none\""),
+        "How it is found out which backends work; with \"none\", all are taken to.",
     ),
     key(
         "source",
@@ -240,30 +240,12 @@ pub(crate) fn rows(spec: &BalanceSpec) -> Rows {
         let Backend { address, weight, drain, .. } = backend;
         format!("{{ address = {}{port}, weight = {weight}, drain = {drain} }}", quoted(address))
     };
-    let mut rows = vec![
+    vec![
         ("vip", many(spec.vips.iter().map(|vip| quoted(vip)).collect())),
         ("service", many(spec.services.iter().map(|ports| quoted(ports)).collect())),
         ("forward", one(quoted(&spec.forward.word()))),
         ("backends", many(spec.backends.iter().map(backend).collect())),
-    ];
-    if let Some(health) = &spec.health {
-        let probe = match &health.probe {
-            Probe::Tcp => "tcp = true".to_owned(),
-            Probe::Icmp => "icmp = true".to_owned(),
-            Probe::Http { path, host, status: (low, high) } => {
-                let host = host.as_ref().map_or(String::new(), |host| format!(", host = {}", quoted(host)));
-                format!("http = {}{host}, status = \"{low}-{high}\"", quoted(path))
-            }
-        };
-        let port = health.port.map_or(String::new(), |port| format!(", port = {port}"));
-        let Health { rise, fall, .. } = health;
-        let (interval, timeout) = (show_duration(health.interval), show_duration(health.timeout));
-        let text = format!(
-            "{{ {probe}{port}, interval = \"{interval}\", timeout = \"{timeout}\", rise = {rise}, fall = {fall} }}"
-        );
-        rows.push(("health", one(text)));
-    }
-    rows.extend([
+        ("health", one(spec.health.as_ref().map_or_else(|| quoted(&"none"), health_table))),
         ("source", many(spec.sources.iter().map(|source| quoted(source)).collect())),
         ("gue-port", one(spec.gue_port.to_string())),
         ("table", one(spec.route_table.to_string())),
@@ -272,8 +254,26 @@ pub(crate) fn rows(spec: &BalanceSpec) -> Rows {
         ("tcp-idle", one(quoted(&show_duration(spec.tcp_idle)))),
         ("udp-idle", one(quoted(&show_duration(spec.udp_idle)))),
         ("seed", one(spec.seed.to_string())),
-    ]);
-    rows
+    ]
+}
+
+/// The text of a table of checks.
+fn health_table(health: &Health) -> String {
+    let quoted = |text: &dyn std::fmt::Display| toml::Value::String(text.to_string()).to_string();
+    let probe = match &health.probe {
+        Probe::Tcp => "tcp = true".to_owned(),
+        Probe::Icmp => "icmp = true".to_owned(),
+        Probe::Http { path, host, status: (low, high) } => {
+            let host = host.as_ref().map_or(String::new(), |host| format!(", host = {}", quoted(host)));
+            format!("http = {}{host}, status = \"{low}-{high}\"", quoted(path))
+        }
+    };
+    let port = health.port.map_or(String::new(), |port| format!(", port = {port}"));
+    let Health { rise, fall, .. } = health;
+    let (interval, timeout) = (show_duration(health.interval), show_duration(health.timeout));
+    format!(
+        "{{ {probe}{port}, interval = \"{interval}\", timeout = \"{timeout}\", rise = {rise}, fall = {fall} }}"
+    )
 }
 
 /// Lowest and highest status of a text like `200` or `200-399`.
