@@ -53,7 +53,7 @@ pub struct Maglev {
 }
 
 /// The work on the next table.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 struct Filling {
     /// Sorted by identity, without those of weight 0.
     members: Vec<Likes>,
@@ -62,6 +62,17 @@ struct Filling {
     /// Entries that nobody took yet.
     left: usize,
     under_way: bool,
+}
+
+impl Clone for Filling {
+    /// With the same room, so that a copy allocates no more than the original.
+    fn clone(&self) -> Self {
+        let mut members = Vec::with_capacity(self.members.capacity());
+        members.extend_from_slice(&self.members);
+        let mut turns = BinaryHeap::with_capacity(self.turns.capacity());
+        turns.extend(self.turns.iter().copied());
+        Self { members, turns, left: self.left, under_way: self.under_way }
+    }
 }
 
 /// A backend's order of entries: `position`, then `skip` further each time, round and round.

@@ -5,7 +5,6 @@
 //! made, because until then the worker's former configuration writes to the roll; a flow's ticket leads to the backend that
 //! it was given for, or nowhere.
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use zsync_packet::verdict::PortId;
@@ -32,6 +31,8 @@ pub(super) struct Pool {
     roll: Roll,
     states: States,
     members: Vec<Serving>,
+    /// Theirs, sorted.
+    identities: Vec<u64>,
     /// By family of the virtual address, where that matters; else both the same one.
     tables: Vec<Maglev>,
     /// Where in `targets` the backend of a place is.
@@ -117,7 +118,10 @@ impl Pool {
         let families = if spec.forward == Forward::Nat { 2 } else { 1 };
         let table = || Maglev::new(spec.entries, members.len());
         let tables = (0..families).map(|_| table()).collect::<Option<_>>()?;
+        let mut identities: Vec<u64> = members.iter().map(|member| member.who.identity).collect();
+        identities.sort_unstable();
         let mut pool = Self {
+            identities,
             seen: states.changes(),
             roll,
             states,
@@ -147,9 +151,10 @@ impl Pool {
     #[cold]
     fn take_up(&mut self) {
         self.begun = true;
-        let identities: BTreeSet<u64> = self.members.iter().map(|member| member.who.identity).collect();
+        let identities = &self.identities;
         for member in &mut self.members {
-            member.place = self.roll.enrol(&member.who, |who| identities.contains(&who)).unwrap_or(NOWHERE);
+            member.place =
+                self.roll.enrol(&member.who, |who| identities.binary_search(&who).is_ok()).unwrap_or(NOWHERE);
         }
         self.slots.fill(NOWHERE);
         self.targets.clear();
@@ -260,6 +265,11 @@ impl Pool {
     /// Goes on with the roll of another worker.
     pub fn assign(&mut self, roll: Roll) {
         (self.roll, self.begun) = (roll, false);
+        // Here, where it is off the packet path: a copy of this has no room to spare.
+        self.targets.clear();
+        self.targets.reserve(PLACES);
+        self.down.clear();
+        self.down.reserve(PLACES);
     }
 }
 

@@ -165,6 +165,17 @@ fn no_backend_no_answer() {
 }
 
 #[test]
+fn a_copy_has_as_much_room() {
+    let all = members(&[1, 1, 1, 1]);
+    let mut table = Maglev::new(997, 4).unwrap();
+    table.begin(all[..1].iter().copied());
+    let mut copy = table.clone();
+    copy.begin(all.iter().copied());
+    while !copy.advance(100) {}
+    assert_eq!(entries(&copy, &all), oracle(997, &all));
+}
+
+#[test]
 fn sizes_that_cannot_work_are_refused() {
     assert!(Maglev::new(SIZE, 1000).is_some() && Maglev::new(MAX_SIZE, MAX_MEMBERS).is_some());
     assert!([0, 1, 4, 65_535, 65_536, 655_371, 1_000_003].iter().all(|&size| Maglev::new(size, 1).is_none()));
