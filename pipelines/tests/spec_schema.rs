@@ -45,7 +45,7 @@ backends = [{ address = "10.0.0.1", weight = 3, drain = true }]
 health = { http = "/up", host = "www.example.com", status = "200", port = 80, interval = "3s", timeout = "2s", rise = 4, fall = 5 }
 source = ["10.8.0.0/24"]
 gue-port = 7000
-table = 100
+table = 102
 entries = 101
 connections = 1000
 tcp-idle = "100s"
