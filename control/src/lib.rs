@@ -4,6 +4,7 @@ pub mod api;
 pub mod ctl;
 pub mod daemon;
 pub mod explain;
+pub mod health;
 pub mod netlink;
 pub mod programs;
 pub mod raw;

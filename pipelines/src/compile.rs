@@ -5,7 +5,9 @@
 
 use crate::plan::{Place, Work, plan};
 use crate::snapshot::{AnyStage, MAX_STAGES, Pipeline, Placed, PortFacts, Snapshot};
+use crate::spec::balance::BalanceSpec;
 use crate::spec::{NatSpec, Spec, StageSpec, TrackSpec};
+use crate::stages::balance::{self, Balance};
 use crate::stages::decap::Decap;
 use crate::stages::decide::Decide;
 use crate::stages::encap::Encap;
@@ -74,6 +76,14 @@ pub enum CompileError {
         stage: String,
         /// The kernel's number of the table.
         table: u32,
+    },
+    /// The memory of a stage is not what the stage needs.
+    #[error("pipeline {pipeline}, stage {stage}: the memory that was given is not the stage's")]
+    BadState {
+        /// The pipeline's name.
+        pipeline: String,
+        /// The stage's label.
+        stage: String,
     },
     /// A `nat` stage without what it needs.
     #[error("stage {stage}: {source}")]
@@ -273,6 +283,9 @@ impl Compiler<'_> {
                 let stage = state.and_then(|state| shape.stage(state, with.workers, with.hash_key.clone()));
                 AnyStage::Shape(stage.ok_or_else(|| self.no_state(pipeline, label))?)
             }
+            StageSpec::Balance(balance) => {
+                AnyStage::Balance(Box::new(self.balance(pipeline, label, balance, tracked)?))
+            }
             StageSpec::MacSwap => AnyStage::MacSwap(MacSwap),
             StageSpec::Reassemble(reassemble) => {
                 let heap = || State::heap(Reassemble::size(reassemble), with.workers);
@@ -317,6 +330,32 @@ impl Compiler<'_> {
             hash_key: self.with.hash_key.clone(),
         };
         Nat::new(spec, resources).map_err(|source| CompileError::Nat { stage: label.to_owned(), source })
+    }
+
+    fn balance(
+        &mut self,
+        pipeline: &str,
+        label: &str,
+        spec: &BalanceSpec,
+        tracked: Option<(&str, &TrackSpec)>,
+    ) -> Result<Balance, CompileError> {
+        let with = self.with;
+        let fib = with.fibs.get(&spec.route_table).ok_or_else(|| CompileError::NoFib {
+            pipeline: pipeline.to_owned(),
+            stage: label.to_owned(),
+            table: spec.route_table,
+        })?;
+        let kept = with.states.get(label).cloned();
+        let state = kept.unwrap_or_else(|| State::heap(balance::size(spec), with.workers));
+        let made = Balance::new(spec, state, fib.clone(), with.ports.clone(), with.hash_key.clone());
+        let made = made.ok_or_else(|| CompileError::BadState {
+            pipeline: pipeline.to_owned(),
+            stage: label.to_owned(),
+        })?;
+        Ok(match tracked {
+            Some((label, track)) => made.behind(self.flows(label, track)?),
+            None => made,
+        })
     }
 
     /// The flow tables of the `track` stage `label`.

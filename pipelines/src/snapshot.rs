@@ -4,6 +4,7 @@
 //! a copy of its own. Workers take a new one between two passes: no packet ever sees half of one and half of another.
 
 use crate::stage::{Cx, Stage};
+use crate::stages::balance::Balance;
 use crate::stages::decap::Decap;
 use crate::stages::decide::Decide;
 use crate::stages::encap::Encap;
@@ -53,6 +54,8 @@ pub enum AnyStage {
     Parse(Parse),
     /// By the kernel's routes.
     Route(Route),
+    /// Flows to virtual addresses, spread over backends.
+    Balance(Box<Balance>),
     /// Translation of addresses and ports.
     Nat(Nat),
     /// Which connection a packet belongs to.
@@ -89,6 +92,7 @@ macro_rules! each {
         match $self {
             AnyStage::Parse($stage) => $call,
             AnyStage::Route($stage) => $call,
+            AnyStage::Balance($stage) => $call,
             AnyStage::Nat($stage) => $call,
             AnyStage::Track($stage) => $call,
             AnyStage::Owner($stage) => $call,

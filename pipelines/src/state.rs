@@ -11,6 +11,7 @@
 
 use crate::plan::{Work, plan};
 use crate::spec::{Spec, StageSpec};
+use crate::stages::balance;
 use crate::stages::mirror::Mirror;
 use crate::stages::reassemble::Reassemble;
 use std::collections::BTreeMap;
@@ -147,6 +148,7 @@ pub fn needs(spec: &Spec, workers: usize) -> BTreeMap<String, StateSize> {
 pub fn size(stage: &StageSpec, workers: usize) -> Option<StateSize> {
     match stage {
         StageSpec::Filter(_) => Some(crate::stages::filter::state_size()),
+        StageSpec::Balance(spec) => Some(balance::size(spec)),
         StageSpec::Nat(nat) => crate::stages::nat::size(nat),
         StageSpec::Track(spec) => Some(StateSize { shared: 0, each: spec.space(workers).bytes() }),
         StageSpec::Patch { .. }

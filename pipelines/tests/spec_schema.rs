@@ -35,7 +35,7 @@ vlans = { guest = 100 }
 netdev = "eth2"
 [pipeline.p]
 input = ["a"]
-stages = ["mirror.m", "vlan.v", "reassemble.s", "decap.d", "filter.f", "filter.g", "police.l", "shape.s", "track.t", "nat.n", "encap.e", "route.r"]
+stages = ["mirror.m", "vlan.v", "reassemble.s", "decap.d", "filter.f", "filter.g", "police.l", "shape.s", "track.t", "nat.n", "balance.b", "encap.e", "route.r"]
 [pipeline.q]
 input = ["b"]
 stages = ["patch.w"]
@@ -69,6 +69,20 @@ ttl = 32
 dscp = 10
 udp-checksum = "always"
 mtu = 9000
+[balance.b]
+vip = ["192.0.2.80"]
+service = ["tcp/443", "udp/5000-5999"]
+forward = "direct"
+backends = [{ address = "10.0.0.1", weight = 3, drain = true }]
+health = { http = "/up", host = "www.example.com", status = "200", port = 80, interval = "3s", timeout = "2s", rise = 4, fall = 5 }
+source = ["10.8.0.0/24"]
+gue-port = 7000
+table = 102
+entries = 101
+connections = 1000
+tcp-idle = "100s"
+udp-idle = "50s"
+seed = 9
 [route.r]
 table = 100
 by-mark = { 7 = 9 }

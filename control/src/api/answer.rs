@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use zsync_pipelines::spec::{Change, Diagnostic};
 
 use super::word::{
-    DataplaneState, FailoverState, HistoryState, RouteTarget, SocketMode, WorkerState, XdpMode,
+    BackendState, DataplaneState, FailoverState, HistoryState, RouteTarget, SocketMode, WorkerState, XdpMode,
 };
 
 /// The answer to a request, under the name of its kind: `{"ports":[…]}`.
@@ -30,6 +30,8 @@ pub enum Answer {
     Xdp(Vec<XdpRow>),
     /// To `show ledger`.
     Ledger(Ledger),
+    /// To `show backends`, by stage.
+    Backends(Vec<BackendRow>),
     /// To `show history`, the newest first.
     History(Vec<HistoryRow>),
     /// To `plan`.
@@ -42,6 +44,8 @@ pub enum Answer {
     Explained(Vec<ExplainedPacket>),
     /// To `restart-dataplane`.
     Restarted(Restarted),
+    /// To `drain`.
+    Drained(Drained),
 }
 
 macro_rules! row {
@@ -252,6 +256,34 @@ row! {
         packets: u64,
         /// Of these, dropped by it.
         drops: u64,
+    }
+    /// A backend of a `balance` stage.
+    BackendRow {
+        /// The stage, as the configuration names it.
+        stage: String,
+        /// Its address, and its port where it has one.
+        backend: String,
+        /// Its share beside the others'.
+        weight: u32,
+        /// Whether it gets flows.
+        state: BackendState,
+        /// Flows that go to it, counted within the last seconds; none with NAT, where tracking knows them.
+        flows: Option<u64>,
+        /// Milliseconds since its last check; none if there was none.
+        checked_ms: Option<u64>,
+        /// How long that took, microseconds.
+        check_us: Option<u64>,
+        /// Why it failed.
+        error: Option<String>,
+    }
+    /// What `drain` did.
+    Drained {
+        /// The backend.
+        backend: String,
+        /// The stages that have it.
+        stages: Vec<String>,
+        /// It takes no new flows; else it takes them again.
+        drained: bool,
     }
     /// Forwarding tables.
     Fib {

@@ -77,7 +77,7 @@ impl ApiError {
     }
 
     /// An unknown name and, when one is near, the name that was probably meant; else all of them.
-    pub(super) fn unknown(code: Code, message: String, word: &str, known: &[&str]) -> Self {
+    pub(crate) fn unknown(code: Code, message: String, word: &str, known: &[&str]) -> Self {
         let remedy = match nearest(word, known) {
             Some(name) => format!("did you mean `{name}`?"),
             None if known.is_empty() => "leave it out: there are no parameters".to_owned(),

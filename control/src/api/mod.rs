@@ -31,17 +31,19 @@ mod word;
 
 pub use access::{Credentials, Groups, Peer, Role, group_name};
 pub use answer::{
-    Answer, Applied, ConfigInfo, Confirmed, Counters, DataplaneInfo, ExplainedPacket, ExplainedStep, Fib,
-    FibTable, Flow, HistoryRow, HopRow, KernelDrops, Ledger, LedgerRow, Plan, PortRow, Restarted, RouteRow,
-    RxEquals, StageRow, Status, Usage, WorkerCounters, WorkerRow, XdpRow,
+    Answer, Applied, BackendRow, ConfigInfo, Confirmed, Counters, DataplaneInfo, Drained, ExplainedPacket,
+    ExplainedStep, Fib, FibTable, Flow, HistoryRow, HopRow, KernelDrops, Ledger, LedgerRow, Plan, PortRow,
+    Restarted, RouteRow, RxEquals, StageRow, Status, Usage, WorkerCounters, WorkerRow, XdpRow,
 };
 pub use error::{ApiError, Code};
 pub use filter::RouteFilter;
 pub use reply::{Outcome, Reply};
-pub use request::{Explain, Request, Rollback, Show, Source, What};
+pub use request::{Drain, Explain, Request, Rollback, Show, Source, What};
 pub use server::{Call, Limits, Server};
 pub use socket::BindError;
-pub use word::{DataplaneState, FailoverState, HistoryState, RouteTarget, SocketMode, WorkerState, XdpMode};
+pub use word::{
+    BackendState, DataplaneState, FailoverState, HistoryState, RouteTarget, SocketMode, WorkerState, XdpMode,
+};
 
 /// Where the socket is, unless told otherwise.
 pub const SOCKET: &str = "/run/zsync/api.sock";

@@ -30,6 +30,8 @@ pub enum Request {
     Explain(Explain),
     /// Starts the data plane anew over the same sockets, as after an upgrade of its binary.
     RestartDataplane,
+    /// Lets a backend take no new flows, or take them again.
+    Drain(Drain),
 }
 
 /// Parameters of `show`.
@@ -71,6 +73,8 @@ pub enum What {
     Workers,
     /// Counters: totals, drops by reason, stages
     Counters,
+    /// Backends of balancers: state, flows, last check
+    Backends,
     /// Forwarding tables: how full, and routes
     Fib,
     /// XDP programs of the operator's own: packets by verdict
@@ -82,7 +86,7 @@ pub enum What {
 }
 
 impl What {
-    const NAMES: &[&str] = &["ports", "workers", "counters", "fib", "xdp", "ledger", "history"];
+    const NAMES: &[&str] = &["ports", "workers", "counters", "backends", "fib", "xdp", "ledger", "history"];
 }
 
 /// Parameters of `plan` and `apply`.
@@ -110,6 +114,20 @@ pub struct Rollback {
     /// Number of the configuration; without it, the one before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<u64>,
+}
+
+/// Parameters of `drain`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Drain {
+    /// The backend: its address, and its port where it has one.
+    pub backend: String,
+    /// The stage; without it, all that have the backend.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stage: Option<String>,
+    /// It takes flows again.
+    #[serde(default)]
+    pub undo: bool,
 }
 
 /// Parameters of `explain`: a packet in words, or frames.
@@ -163,6 +181,7 @@ const METHODS: &[(&str, &[&str])] = &[
     ("rollback", &["to"]),
     ("explain", &["packet", "frames", "input"]),
     ("restart-dataplane", &[]),
+    ("drain", &["backend", "stage", "undo"]),
 ];
 
 impl Request {
@@ -178,6 +197,7 @@ impl Request {
             Self::Rollback(_) => "rollback",
             Self::Explain(_) => "explain",
             Self::RestartDataplane => "restart-dataplane",
+            Self::Drain(_) => "drain",
         }
     }
 
@@ -307,6 +327,11 @@ mod tests {
                 input: Some("wan".into()),
             }),
             Request::RestartDataplane,
+            Request::Drain(Drain {
+                backend: "10.0.0.1:443".into(),
+                stage: Some("balance.web".into()),
+                undo: true,
+            }),
         ]
     }
 

@@ -97,6 +97,7 @@ fn answer(request: &Request) -> Result<Answer, ApiError> {
             What::Fib => Answer::Fib(Fib { matched: show.routes() as u64, ..Fib::default() }),
             What::Ledger => Answer::Ledger(Ledger { exact: true, ..Ledger::default() }),
             What::Xdp => Answer::Xdp(vec![XdpRow::default()]),
+            What::Backends => Answer::Backends(vec![BackendRow::default()]),
             What::History => Answer::History(vec![HistoryRow::default()]),
         },
         Request::Plan(source) => {
@@ -113,6 +114,7 @@ fn answer(request: &Request) -> Result<Answer, ApiError> {
         }
         Request::Explain(_) => Answer::Explained(vec![ExplainedPacket::default()]),
         Request::RestartDataplane => Answer::Restarted(Restarted { pid: 9, gap_us: Some(8) }),
+        Request::Drain(drain) => Answer::Drained(Drained { drained: !drain.undo, ..Drained::default() }),
     })
 }
 
@@ -133,10 +135,20 @@ fn every() -> Vec<Request> {
         Request::Confirm,
         Request::Rollback(Rollback { to: Some(4) }),
         Request::RestartDataplane,
+        Request::Drain(Drain { backend: "10.0.0.1".into(), ..Drain::default() }),
     ];
     all.extend(
-        [What::Ports, What::Workers, What::Counters, What::Fib, What::Xdp, What::Ledger, What::History]
-            .map(show),
+        [
+            What::Ports,
+            What::Workers,
+            What::Counters,
+            What::Backends,
+            What::Fib,
+            What::Xdp,
+            What::Ledger,
+            What::History,
+        ]
+        .map(show),
     );
     all
 }

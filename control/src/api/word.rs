@@ -75,6 +75,18 @@ word! {
         /// Its state is no state.
         Unknown = "unknown",
     }
+    /// Whether a backend gets flows.
+    BackendState {
+        /// It does.
+        #[default]
+        Up = "up",
+        /// No new ones: its checks fail.
+        Down = "down",
+        /// No new ones: it is drained, or has no weight.
+        Drained = "drained",
+        /// No new ones: it left the configuration.
+        Leaving = "leaving",
+    }
     /// What is done with the packets of a route.
     RouteTarget {
         /// Forwarded over its hops.

@@ -64,7 +64,7 @@ pub(super) enum Command {
         #[command(flatten)]
         watch: Watch,
     },
-    /// Show ports, workers, counters, forwarding tables, XDP programs, frames or earlier configurations
+    /// Show ports, workers, counters, backends, forwarding tables, XDP programs, frames or earlier configurations
     Show {
         what: What,
         /// With `fib`: routes within a prefix, or those that cover an address
@@ -94,6 +94,17 @@ pub(super) enum Command {
     },
     /// Start the data plane anew over the same sockets, as after an upgrade of its binary
     RestartDataplane,
+    /// Let a backend take no new flows; it keeps those that it has
+    Drain {
+        /// Its address, and its port where it has one; see `zsyncctl show backends`
+        backend: String,
+        /// The stage, like `balance.web`; without it, all that have the backend
+        #[arg(long, value_name = "STAGE")]
+        stage: Option<String>,
+        /// Let it take new flows again
+        #[arg(long)]
+        undo: bool,
+    },
     /// Print the JSON schema of configurations, for editors
     Schema,
     /// Print completions for a shell
@@ -145,6 +156,7 @@ mod tests {
             "zsyncctl show ports --watch 500ms",
             "zsyncctl --socket /s status",
             "zsyncctl rollback 7",
+            "zsyncctl drain 10.0.0.1:8443 --stage balance.web --undo",
             "zsyncctl explain --pcap a.pcap --input wan --config r.toml",
         ] {
             assert!(parse(line).is_ok(), "{line}");

@@ -22,7 +22,7 @@ use std::time::Duration;
 use clap::{CommandFactory as _, Parser as _};
 use zsync_pipelines::spec::{MAX_SOURCE, Style, json_schema, parse, report};
 
-use crate::api::{Answer, ApiError, Request, Rollback, Show, Source, What};
+use crate::api::{Answer, ApiError, Drain, Request, Rollback, Show, Source, What};
 use args::{Args, Command};
 use client::Client;
 use output::{Failure, Sent, print};
@@ -71,6 +71,9 @@ fn run(args: &Args) -> Result<ExitCode, Failure> {
         Command::Confirm => Request::Confirm,
         Command::Rollback { to } => Request::Rollback(Rollback { to: *to }),
         Command::RestartDataplane => Request::RestartDataplane,
+        Command::Drain { backend, stage, undo } => {
+            Request::Drain(Drain { backend: backend.clone(), stage: stage.clone(), undo: *undo })
+        }
     };
     watched(args, &request, None)
 }

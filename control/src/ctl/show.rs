@@ -9,8 +9,8 @@ use zsync_pipelines::spec::{Change, Effect, Mark};
 use super::table::Table;
 use super::text::{count, long, printable, separated, short, when};
 use crate::api::{
-    Answer, Applied, Counters, ExplainedPacket, Fib, HistoryRow, Ledger, LedgerRow, Plan, PortRow, RouteRow,
-    RouteTarget, Status, WorkerRow, XdpRow,
+    Answer, Applied, BackendRow, Counters, ExplainedPacket, Fib, HistoryRow, Ledger, LedgerRow, Plan,
+    PortRow, RouteRow, RouteTarget, Status, WorkerRow, XdpRow,
 };
 
 /// How to show it.
@@ -34,8 +34,13 @@ pub fn render(answer: &Answer, view: View) -> String {
         Answer::Counters(counters) => view.counters(counters),
         Answer::Fib(fib) => view.fib(fib),
         Answer::Xdp(rows) => view.xdp(rows),
+        Answer::Backends(rows) => view.backends(rows),
         Answer::Ledger(ledger) => view.ledger(ledger),
         Answer::History(rows) => view.history(rows),
+        Answer::Drained(drained) => {
+            let what = if drained.drained { "takes no new flows" } else { "takes new flows again" };
+            format!("{} {what}, in {}\n", printable(&drained.backend), drained.stages.join(", "))
+        }
         Answer::Plan(plan) => view.plan(plan),
         Answer::Applied(applied) => view.applied(applied),
         Answer::Explained(packets) => explained(packets),
@@ -360,6 +365,25 @@ impl View {
             }
         }
         self.sections([Some(&table)], &warnings)
+    }
+
+    fn backends(self, rows: &[BackendRow]) -> String {
+        let mut table =
+            Table::new(&["STAGE", "BACKEND", ">WEIGHT", "STATE", ">FLOWS", ">CHECKED", ">TOOK", "WHY"]);
+        for row in rows {
+            let or_none = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+            table.row([
+                row.stage.clone(),
+                row.backend.clone(),
+                row.weight.to_string(),
+                row.state.as_str().to_owned(),
+                or_none(row.flows.map(|flows| self.count(flows))),
+                or_none(row.checked_ms.map(|ms| format!("{} ago", long(ms)))),
+                or_none(row.check_us.map(short)),
+                row.error.clone().unwrap_or_default(),
+            ]);
+        }
+        self.sections([Some(&table)], "")
     }
 
     fn history(self, rows: &[HistoryRow]) -> String {

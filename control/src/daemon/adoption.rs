@@ -64,6 +64,7 @@ pub(super) async fn begin(
             daemon.tell_local_addresses();
             daemon.send_fibs();
             daemon.follow_ports();
+            daemon.follow_backends();
             let same_programs = daemon.config.programs.fingerprint() == programs.fingerprint();
             if daemon.config.spec != wanted || !same_programs {
                 let entry = daemon.history.add(&text, &file, 0, &programs.contents(&wanted))?;

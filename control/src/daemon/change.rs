@@ -28,6 +28,9 @@ impl Daemon {
                 let _ = reply.send(Err(ApiError::new(Code::Busy, "it is being restarted already")));
             }
             Request::RestartDataplane => self.restart_dataplane(reply).await,
+            Request::Drain(drain) => {
+                let _ = reply.send(self.drain(&drain));
+            }
             Request::Status => {
                 let _ = reply.send(Ok(self.status()));
             }
@@ -262,6 +265,7 @@ impl Daemon {
         self.tell_local_addresses();
         self.send_snapshot();
         self.states.forget(&self.config.spec);
+        self.follow_backends();
         Ok(())
     }
 

@@ -10,6 +10,7 @@ use super::states::States;
 use super::supervisor::{Phase, TICK};
 use super::{adoption, privileges};
 use crate::api::{Answer, ApiError, BindError, Call, Groups, Server};
+use crate::health::{Checks, Outcome};
 use crate::netlink::{Changes, NetlinkError};
 use crate::programs::Programs;
 use crate::xdp::mount_bpffs_if_missing;
@@ -69,6 +70,7 @@ pub struct Daemon {
     pub(super) routes: Vec<Routes>,
     pub(super) states: States,
     pub(super) captures: Captures,
+    pub(super) checks: Checks,
     pub(super) dataplane: Option<Dataplane>,
     pub(super) phase: Phase,
     /// This installation has had a data plane, whose state the next one carries on from.
@@ -101,6 +103,7 @@ enum Event {
     Call(Call),
     Dataplane(dataplane::Event),
     Kernel(Result<Changes, NetlinkError>),
+    Checked(Outcome),
     Time,
     Stop,
     Leave,
@@ -152,6 +155,7 @@ impl Daemon {
             match event {
                 Event::Call(call) => daemon.answer(call).await,
                 Event::Dataplane(event) => daemon.on_dataplane(event),
+                Event::Checked(outcome) => daemon.on_check(outcome),
                 Event::Kernel(Ok(changes)) => daemon.on_kernel(changes),
                 Event::Kernel(Err(error)) => {
                     // A control process without netlink would let the FIB go stale: the next one adopts and resyncs.
@@ -176,7 +180,7 @@ impl Daemon {
 
     async fn next(&mut self, signals: &mut Signals) -> Event {
         let deadline = self.deadline().min(self.next_tick);
-        let Self { calls, dataplane, routes, .. } = self;
+        let Self { calls, dataplane, routes, checks, .. } = self;
         let said = async {
             match dataplane {
                 Some(dataplane) => dataplane.next().await,
@@ -198,6 +202,7 @@ impl Daemon {
             _ = signals.leave.recv() => Event::Leave,
             event = said => Event::Dataplane(event),
             Some(call) = calls.recv() => Event::Call(call),
+            outcome = checks.next() => Event::Checked(outcome),
             result = kernel => Event::Kernel(result),
         }
     }
@@ -222,6 +227,7 @@ impl Daemon {
             routes,
             states: States::default(),
             captures: Captures::default(),
+            checks: Checks::default(),
             dataplane: None,
             phase: Phase::starting(),
             launched: false,

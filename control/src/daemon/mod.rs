@@ -14,6 +14,7 @@
 pub mod options;
 
 mod adoption;
+mod backends;
 mod captures;
 mod change;
 mod core;

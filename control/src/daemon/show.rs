@@ -67,6 +67,7 @@ impl Daemon {
             What::Ports => Ok(self.ports()),
             What::Workers => Ok(self.workers()),
             What::Counters => Ok(self.counters()),
+            What::Backends => Ok(self.backends()),
             What::Fib => self.fib(show),
             What::Xdp => self.xdp(),
             What::History => Ok(self.past()),

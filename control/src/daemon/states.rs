@@ -23,7 +23,6 @@ struct Kept {
     message: ToDataplane,
     fd: OwnedFd,
     size: StateSize,
-    #[allow(dead_code, reason = "for what control shows of it, and writes into it")]
     state: State,
     /// The running data plane has it.
     sent: bool,
@@ -127,7 +126,6 @@ impl States {
     }
 
     /// The memory of the stage with this label.
-    #[allow(dead_code, reason = "for what control shows of it, and writes into it")]
     pub fn state(&self, label: &str) -> Option<&State> {
         self.states.get(label).map(|kept| &kept.state)
     }

@@ -78,6 +78,7 @@ impl Daemon {
         self.epoch += 1;
         self.states.prepare(&self.config.spec, self.installation.layout.workers.len())?;
         self.states.forget(&self.config.spec);
+        self.follow_backends();
         let mut dataplane = Dataplane::start(&self.options.dataplane())?;
         let told = || -> Result<()> {
             // Who adopts it later must know which process it is; before it has anything, so that the two cannot differ.

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write as _};
 
+use super::balance;
 use super::model::{Amount, Port, PortId, Spec, StageSpec, Steer, Workers, XdpProgram};
 use super::quantity::show_duration;
 use super::vlan::vlans_text;
@@ -154,6 +155,7 @@ fn stage_rows(spec: &Spec, stage: &StageSpec) -> Rows {
         StageSpec::Decap(stage) => stage.rows(spec),
         StageSpec::Vlan(stage) => stage.rows(),
         StageSpec::Mirror(stage) => stage.rows(spec),
+        StageSpec::Balance(spec) => balance::table::rows(spec),
         StageSpec::Route { table, by_mark } => {
             let entries: Vec<String> =
                 by_mark.iter().map(|(mark, table)| format!("{mark} = {table}")).collect();

@@ -73,6 +73,8 @@ pub(crate) enum Text {
     PathAndSymbol,
     /// What this says; whoever builds from it reads it.
     Phrase(&'static str),
+    /// Any other: what would be right, and what is wrong with a text.
+    Checked { expected: &'static str, wrong: fn(&str) -> Option<String> },
     /// An IP address.
     Address,
     /// A file, from the root on.
@@ -318,6 +320,10 @@ impl Text {
                 Some(_) => Err(("does not name a file and a program in it".to_owned(), None)),
                 None => Err(("names no program in the file".to_owned(), None)),
             },
+            Text::Checked { wrong, .. } => match wrong(text) {
+                None => Ok(Datum::Text(text.to_owned())),
+                Some(problem) => Err((problem, None)),
+            },
             Text::Address => match text.parse::<IpAddr>() {
                 Ok(address) => Ok(Datum::Text(address.to_string())),
                 Err(_) => {
@@ -361,6 +367,7 @@ impl Text {
             Text::Path => "the path of a file, from the configuration's folder or from the root",
             Text::Symbol => "the name of a function in the file",
             Text::PathAndSymbol => "a file and a program in it, like \"ddos.o:scrub\"",
+            Text::Checked { expected, .. } => expected,
             Text::Address => "an IP address like \"192.0.2.1\" or \"2001:db8::1\"",
             Text::AbsolutePath => "the path of a file, like \"/var/lib/zsync/edge.pcap\"",
             Text::Hosts => "an IP address or a prefix, like \"192.0.2.1\" or \"2001:db8::/32\"",

@@ -27,6 +27,7 @@
 #![forbid(unsafe_code)]
 
 mod address;
+pub mod balance;
 mod build;
 mod canonical;
 mod datum;

@@ -12,6 +12,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::address::{Prefix, Service};
+use super::balance::BalanceSpec;
 use super::mirror::MirrorSpec;
 use super::nat::NatSpec;
 use super::police::PoliceSpec;
@@ -216,6 +217,8 @@ pub enum StageSpec {
     },
     /// Decides by rules which packets go on.
     Filter(super::filter::FilterSpec),
+    /// Spreads flows to virtual addresses over backends.
+    Balance(Box<BalanceSpec>),
     /// Translates addresses and ports.
     Nat(NatSpec),
     /// Says which connection each packet belongs to.
@@ -258,6 +261,7 @@ impl StageSpec {
                 by_mark.iter().map(|(_, table)| *table).chain([*table]).collect()
             }
             Self::Nat(nat) => vec![nat.table],
+            Self::Balance(balance) => vec![balance.route_table],
             _ => Vec::new(),
         }
     }
@@ -296,6 +300,7 @@ impl StageSpec {
         match self {
             Self::Nat(nat) => nat.needs_flows(),
             Self::Filter(filter) => filter.rules.iter().any(|rule| rule.state != 0),
+            Self::Balance(balance) => balance.forward == super::balance::Forward::Nat,
             _ => false,
         }
     }
@@ -303,7 +308,7 @@ impl StageSpec {
     /// Whether it keeps something of flows, so that both directions of one must come to the same worker.
     #[must_use]
     pub fn keeps_flows(&self) -> bool {
-        self.is_track() || self.wants_states()
+        self.is_track() || self.wants_states() || matches!(self, Self::Balance(_))
     }
 
     /// Whether it counts packets, so that each must come to it once: a packet that goes to its flow's owner runs through the

@@ -95,6 +95,7 @@ impl Kind {
                 Text::Path => json!({ "type": "string", "minLength": 1 }),
                 Text::Symbol => json!({ "type": "string", "pattern": SYMBOL_PATTERN }),
                 Text::PathAndSymbol => json!({ "type": "string", "pattern": "^.+:[A-Za-z_][A-Za-z0-9_]*$" }),
+                Text::Checked { .. } => json!({ "type": "string" }),
                 Text::Address => json!({ "type": "string", "pattern": "^[0-9a-fA-F:.]+$" }),
                 Text::AbsolutePath => json!({ "type": "string", "pattern": "^/.*[^/]$" }),
                 Text::Service => json!({ "type": "string", "pattern": "^(tcp|udp)/[0-9]{1,5}$" }),

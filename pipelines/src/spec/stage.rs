@@ -3,6 +3,7 @@
 //! To add a kind: a variant of `StageSpec`, a row in [`STAGES`], its `build` function, and its arm in
 //! [`canonical`](super::canonical).
 
+use super::balance;
 use super::datum::{Datum, Fields, Placed};
 use super::decode::defaults;
 use super::filter::{FILTER, filter};
@@ -122,6 +123,18 @@ pub(crate) static STAGES: &[StageKind] = &[
         bare: true,
         decides: false,
         build: |fields, _, _, _| StageSpec::Track(super::track::build(fields)),
+    },
+    StageKind {
+        name: "balance",
+        section: Some(Section {
+            name: "balance",
+            named: Some(MAX_TABLES),
+            keys: balance::table::KEYS,
+            about: "Spreads flows to virtual addresses over backends.",
+        }),
+        bare: false,
+        decides: false,
+        build: balance::table::build,
     },
     StageKind {
         name: "macswap",

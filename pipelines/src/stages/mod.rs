@@ -1,6 +1,7 @@
 //! The stages: one file each.
 
 pub mod answer;
+pub mod balance;
 pub mod decap;
 pub mod decide;
 pub mod encap;
