@@ -8,7 +8,7 @@ use super::key::{self, ADDRESS, Key, MARK, META, PORTS, SETS};
 use super::record::{Record, address_words};
 
 /// Records looked at to weigh a cut.
-const SAMPLE: usize = 160;
+const SAMPLE: usize = 256;
 
 /// Some bits of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
