@@ -8,7 +8,7 @@ use super::key::{self, ADDRESS, Key, MARK, META, PORTS, SETS};
 use super::record::{Record, address_words};
 
 /// Records looked at to weigh a cut.
-const SAMPLE: usize = 160;
+const SAMPLE: usize = 256;
 
 /// Some bits of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -252,8 +252,10 @@ impl Asked {
             }
         };
         if N == 8 {
-            add(ADDRESS, 0, 32, (bits / 2).max(2), bits);
-            add(ADDRESS, 32, 32, (bits / 2).max(2), bits);
+            // Near the root a cut is worth a longer search; the many small nodes below make do with fewer.
+            let step = if bits >= 8 { 2 } else { (bits / 2).max(2) };
+            add(ADDRESS, 0, 32, step, bits);
+            add(ADDRESS, 32, 32, step, bits);
         } else {
             for word in ADDRESS..ADDRESS + 4 {
                 add(word, 0, 64, bits.max(4), bits);

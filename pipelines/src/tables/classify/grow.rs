@@ -28,7 +28,7 @@ const TREES: usize = 10;
 /// Records that ask for least, against which all are held.
 const GENERAL: usize = 32;
 /// Copies that may be made of few records, in all.
-const COPIES: usize = 1 << 14;
+const COPIES: usize = 1 << 15;
 /// Copies that may be made of each of many.
 const COPIES_EACH: usize = 8;
 
