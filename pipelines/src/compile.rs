@@ -21,7 +21,7 @@ use crate::stages::parse::Parse;
 use crate::stages::patch::Patch;
 use crate::stages::reassemble::Reassemble;
 use crate::stages::route::Route;
-use crate::stages::track::Track;
+use crate::stages::track::{Own, Track};
 use crate::stages::vlan::Vlan;
 use crate::state::{self, State};
 use crate::tables::classify::ClassifyError;
@@ -304,7 +304,9 @@ impl Compiler<'_> {
             }
             StageSpec::Nat(nat) => AnyStage::Nat(self.nat(label, nat, tracked)?),
             StageSpec::Track(track) => {
-                AnyStage::Track(Track::new(self.flows(label, track)?, track.rules(with.workers)))
+                // Whichever table: all have the host's own addresses.
+                let own = Own::of(with.fibs.values().next().cloned());
+                AnyStage::Track(Track::new(self.flows(label, track)?, track.rules(with.workers)).at(own))
             }
             StageSpec::Police(police) => {
                 let shaper = police.adaptive().and_then(|(_, shaper)| self.meters.get(shaper).cloned());

@@ -269,7 +269,8 @@ fn with(section: &str, key: &str, value: &str) -> String {
 fn examples_and_defaults_follow_the_schema() {
     let schema = json_schema();
     valid(&document(FULL), &schema).unwrap();
-    for name in ["router", "patch", "policer"] {
+    for name in ["router", "patch", "policer", "vxlan-gateway", "edge-nat", "inline-filter", "load-balancer"]
+    {
         let path = format!("{}/examples/{name}.toml", env!("CARGO_MANIFEST_DIR"));
         valid(&document(&std::fs::read_to_string(path).unwrap()), &schema).unwrap();
     }

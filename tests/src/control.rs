@@ -201,6 +201,15 @@ impl<'lab> Control<'lab> {
         Ok(kind.map_or(answer.clone(), |kind| answer[&kind].take()))
     }
 
+    /// What `zsyncctl explain` says becomes of a packet, said in words, that comes in at a port: `transmit by wan`.
+    ///
+    /// # Errors
+    /// What it said, when it failed.
+    pub fn verdict(&self, input: &str, packet: &str) -> Result<String> {
+        let answer = self.ctl(&["explain", "--packet", packet, "--input", input])?;
+        answer[0]["verdict"].as_str().map(str::to_owned).with_context(|| format!("no verdict in {answer}"))
+    }
+
     /// `zsyncctl status`.
     ///
     /// # Errors

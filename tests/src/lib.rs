@@ -23,6 +23,7 @@ pub mod control;
 pub mod counts;
 pub mod demo;
 pub mod flow;
+pub mod http;
 pub mod iperf;
 pub mod lab;
 pub mod netns;

@@ -10,6 +10,7 @@ use crate::api::{
     RouteRow, RouteTarget, RxEquals, Show, SocketMode, StageRow, Status, Usage, What, WorkerCounters,
     WorkerRow, WorkerState, XdpMode, XdpRow,
 };
+use crate::netlink::NOBODY;
 use crate::xdp::{self, ChainVerdict};
 use rustix::net::sockopt::xdp_statistics;
 use rustix::time::{ClockId, clock_gettime};
@@ -288,7 +289,11 @@ impl Daemon {
     }
 
     fn route_row(&self, writer: &FibWriter, route: &fib::FibRoute) -> RouteRow {
+        let on_link = |(id, _): &(fib::AdjacencyId, u8)| {
+            writer.adjacencies().any(|(found, _, gateway, _)| found == *id && gateway == NOBODY)
+        };
         let (target, hops) = match &route.target {
+            fib::Target::Hops(hops) if hops.iter().all(on_link) => (RouteTarget::Kernel, [].as_slice()),
             fib::Target::Hops(hops) => (RouteTarget::Forward, hops.as_slice()),
             fib::Target::Kernel => (RouteTarget::Kernel, [].as_slice()),
             fib::Target::Local => (RouteTarget::Local, [].as_slice()),

@@ -5,19 +5,25 @@
 use super::Prefix;
 use super::sink::{Adjacency, FibSink, Target};
 use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr};
 use zsync_pipelines::tables::fib::{self, AdjacencyId, FibError, FibWriter};
+
+/// The gateway of an adjacency that stands for all hosts of a link.
+pub(crate) const NOBODY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// A [`FibWriter`] and the adjacencies that the mirror holds in it.
 #[derive(Debug)]
 pub struct MirroredFib {
     writer: FibWriter,
     held: HashMap<Adjacency, AdjacencyId>,
+    /// For each port with a link's prefix, one that nobody ever resolves.
+    links: HashMap<u16, AdjacencyId>,
 }
 
 impl MirroredFib {
     /// Puts the mirror in charge of `writer`'s routes and adjacencies; it is empty.
     pub fn new(writer: FibWriter) -> Self {
-        Self { writer, held: HashMap::new() }
+        Self { writer, held: HashMap::new(), links: HashMap::new() }
     }
 
     /// The FIB.
@@ -37,6 +43,18 @@ impl MirroredFib {
         let id = self.writer.adjacency(adjacency.port, adjacency.gateway)?;
         self.held.insert(adjacency, id);
         Ok(id)
+    }
+
+    /// The kernel, by this port; by none that is known, where there is no room to say so.
+    fn link(&mut self, port: u16) -> fib::Target {
+        let made = match self.links.get(&port) {
+            Some(id) => Some(*id),
+            None => self.writer.adjacency(port, NOBODY).ok(),
+        };
+        made.map_or(fib::Target::Kernel, |id| {
+            self.links.insert(port, id);
+            fib::Target::Hops(vec![(id, 1)])
+        })
     }
 }
 
@@ -68,6 +86,7 @@ impl FibSink for MirroredFib {
                 fib::Target::Hops(hops.iter().map(hop).collect::<Result<_, FibError>>()?)
             }
             Target::Kernel => fib::Target::Kernel,
+            Target::OnLink(port) => self.link(*port),
             Target::Local => fib::Target::Local,
             Target::Blackhole => fib::Target::Blackhole,
             Target::Unreachable => fib::Target::Unreachable,
@@ -101,6 +120,11 @@ mod tests {
             match (target, said.expect("an entry")) {
                 (Target::Hops(ours), fib::Target::Hops(theirs)) => assert_eq!(ours.len(), theirs.len()),
                 (Target::Kernel, fib::Target::Kernel) => {}
+                (Target::OnLink(port), fib::Target::Hops(theirs)) => {
+                    let (_, output, _, leads) =
+                        fib.writer().adjacencies().find(|(id, ..)| *id == theirs[0].0).unwrap();
+                    assert_eq!((theirs.len(), output, leads), (1, *port, fib::Adjacency::Kernel));
+                }
                 (ours, theirs) => panic!("{prefix}: {ours:?} became {theirs:?}"),
             }
             usize::from(matches!(target, Target::Hops(_)))
@@ -129,7 +153,7 @@ mod tests {
 
     #[test]
     fn what_a_full_fib_refuses_stays_with_the_kernel_until_there_is_room() {
-        let (mut lab, mut fib) = (Lab::new(), fib(1));
+        let (mut lab, mut fib) = (Lab::new(), fib(3));
         lab.route("10.8.0.0/16", &[(1, Some("10.0.0.2"), 1)]);
         lab.route("10.9.0.0/16", &[(1, Some("10.0.0.3"), 1)]);
         assert!(lab.mirror.sync(&mut fib).refused >= 1);

@@ -40,6 +40,7 @@ mod wire;
 
 pub use event::{Address, Event, Link, Neighbour, NextHop, NextHopGroup, Origin, Standing};
 pub use fib::MirroredFib;
+pub(crate) use fib::NOBODY;
 pub use install::Applied;
 pub use model::{Effects, Mirror};
 pub use peer::{PeerWarning, check_peer};

@@ -23,8 +23,10 @@ pub struct Adjacency {
 pub enum Target {
     /// Forward over one of these, by flow hash and weight (1..=255). Sorted, no adjacency twice, never empty.
     Hops(Vec<(Adjacency, u8)>),
-    /// The kernel decides (a hop that is not ours, glean, multicast, …).
+    /// The kernel decides (a hop that is not ours, multicast, …).
     Kernel,
+    /// Hosts on the link of this port, of which none is known: the kernel finds them out. What leaves by this port is known.
+    OnLink(PortId),
     /// An address of this host.
     Local,
     /// Drop without a word.

@@ -1,6 +1,7 @@
 //! What the FIB should say of a prefix, from what the kernel's tables say.
 //!
-//! Invariant: an answer other than [`Target::Kernel`] is what the kernel itself would do with every packet to that prefix.
+//! Invariant: an answer other than [`Target::Kernel`] and [`Target::OnLink`] is what the kernel itself would do with every packet
+//! to that prefix.
 
 use super::event::NextHopGroup;
 use super::model::Mirror;
@@ -54,7 +55,7 @@ impl Mirror {
     }
 
     /// A host on a link of ours that the kernel has resolved: forwarded to directly. The rest of the link's prefix is
-    /// the kernel's, which resolves and delivers the first packets.
+    /// left to the kernel, which resolves and delivers the first packets.
     fn host(&self, prefix: Prefix) -> Option<Target> {
         let ip = prefix.address();
         if is_link_local(ip) {
@@ -110,7 +111,8 @@ impl Mirror {
             RouteKind::Unicast => match self.ways(route) {
                 Ways::Ours(hops) => self.over(hops),
                 Ways::Blackhole => Target::Blackhole,
-                Ways::OnLink(_) | Ways::Foreign => Target::Kernel,
+                Ways::OnLink(ifindex) => self.port(ifindex).map_or(Target::Kernel, Target::OnLink),
+                Ways::Foreign => Target::Kernel,
             },
         }
     }

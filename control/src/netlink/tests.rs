@@ -235,7 +235,7 @@ fn next_hop_objects_and_groups_are_followed() {
 #[test]
 fn hosts_on_our_links_are_reached_once_resolved() {
     let mut lab = Lab::new();
-    assert_eq!(lab.at("10.0.0.0/24"), Some(Target::Kernel));
+    assert_eq!(lab.at("10.0.0.0/24"), Some(Target::OnLink(1)));
     lab.neighbour(1, "10.0.0.5", None, Neighbour::INCOMPLETE);
     assert_eq!(lab.at("10.0.0.5"), None);
     for state in [

@@ -10,6 +10,10 @@
 //! flows beyond a limit. Keeps true: packets of one burst see each other's effects, in order; a flow outlives neither its
 //! timeout nor, being weak, a lack of room.
 //!
+//! The host's own connections are not tracked: what it sends itself does not come by here, so that of each only half would be seen.
+//! What is for one of its addresses, belongs to no flow and opens none is left untracked, not called invalid; and a flow whose
+//! first packet the kernel gets for itself is forgotten.
+//!
 //! A new flow is there at once, not when its first packet has passed all stages, as in the kernel. Who runs the pipelines
 //! calls [`Stage::settle`] after them: flows whose first packet a later stage has dropped or answered are forgotten again.
 //!
@@ -23,6 +27,7 @@ use zsync_packet::verdict::{DropReason, Verdict};
 
 mod icmp;
 mod judge;
+mod own;
 mod quick;
 mod rules;
 pub mod segment;
@@ -32,6 +37,7 @@ pub mod timeouts;
 pub mod window;
 
 use judge::{Judge, Packet, Told};
+pub use own::Own;
 pub use rules::Rules;
 
 /// Records that one slice of the expiry sweep looks at: with a slice every 100 µs, a table of a million is through in three
@@ -45,6 +51,7 @@ pub struct Track {
     shards: Option<Shards>,
     flows: Option<Flows>,
     rules: Rules,
+    own: Own,
     worker: usize,
     /// The table is as a writer leaves it that is not killed.
     sound: bool,
@@ -66,7 +73,12 @@ impl Track {
 
     fn over(flows: Option<Flows>, rules: Rules) -> Self {
         let begun = [(0, FlowId(0)); BURST];
-        Self { shards: None, flows, rules, worker: 0, sound: false, begun, count: 0 }
+        Self { shards: None, flows, rules, own: Own::default(), worker: 0, sound: false, begun, count: 0 }
+    }
+
+    /// With these addresses as the host's own; else it has none.
+    pub fn at(self, own: Own) -> Self {
+        Self { own, ..self }
     }
 
     /// The table; none before it is known which worker this is.
@@ -121,7 +133,7 @@ impl Stage for Track {
             }
             guesses[i & (BURST - 1)] = guess;
         }
-        let judge = Judge { flows, rules: &self.rules, now: cx.now };
+        let judge = Judge { flows, rules: &self.rules, own: &self.own, now: cx.now };
         for i in packets {
             let (hash, guess) = (hashes[i & (BURST - 1)], guesses[i & (BURST - 1)]);
             let facts = *burst.facts(i);
@@ -158,15 +170,19 @@ impl Stage for Track {
         }
     }
 
-    /// Forgets the flows that the last burst began, and whose first packet was dropped or answered since. The burst still holds its
-    /// packets, and all of them are decided.
+    /// Forgets the flows that the last burst began, and whose first packet was dropped or answered since, or is the host's own
+    /// matter. The burst still holds its packets, and all of them are decided.
     fn settle(&mut self, burst: &Burst) {
         let count = std::mem::take(&mut self.count);
         let Some(flows) = &self.flows else { return };
         for &(i, id) in self.begun.iter().take(count) {
             let i = usize::from(i);
             let (facts, key) = (burst.facts(i), burst.key(i));
-            let ended = matches!(burst.verdict(i), Verdict::Drop(_)) || facts.answered;
+            let ended = match burst.verdict(i) {
+                Verdict::Drop(_) => true,
+                Verdict::Punt => facts.answered || self.own.has(key.destination()),
+                _ => facts.answered,
+            };
             // It may have been translated meanwhile.
             let is_it = || flows.is_it(id, key) == Some(false) || flows.reply_key(id).reversed() == *key;
             if ended && facts.flow == id.fact() && is_it() {

@@ -140,12 +140,29 @@ impl Pool {
         Some(pool)
     }
 
-    /// Takes up the roll, if that is not done: some microseconds.
+    /// Takes up the roll, if that is not done, and what control has said since: some microseconds, when there is something. Ahead
+    /// of a burst too: a worker that slept until then must not go by what was true before.
     #[inline]
     pub fn begin(&mut self) {
         if !self.begun {
             self.take_up();
         }
+        if self.states.changes() != self.seen {
+            self.follow();
+        }
+    }
+
+    #[cold]
+    fn follow(&mut self) {
+        self.seen = self.states.changes();
+        for member in &mut self.members {
+            member.state = self.states.of(member.who.identity);
+        }
+        for target in &mut self.targets {
+            target.down = self.states.of(target.who.identity).down;
+        }
+        self.note_down();
+        self.fill();
     }
 
     #[cold]
@@ -184,18 +201,7 @@ impl Pool {
     /// A slice of what need not be done for each packet. True: there is more of it.
     pub fn tend(&mut self) -> bool {
         self.begin();
-        let changes = self.states.changes();
-        if changes != self.seen {
-            self.seen = changes;
-            for member in &mut self.members {
-                member.state = self.states.of(member.who.identity);
-            }
-            for target in &mut self.targets {
-                target.down = self.states.of(target.who.identity).down;
-            }
-            self.note_down();
-            self.fill();
-        } else if self.filling {
+        if self.filling {
             self.filling = !self.tables.iter_mut().all(|table| table.advance(PROBES));
         }
         self.filling

@@ -101,11 +101,11 @@ impl Lab {
         *seen.bytes.first_chunk().unwrap()
     }
 
+    /// What control says, of which the next burst knows, even after a long sleep.
     fn say(&mut self, number: u8, down: bool, drained: bool) {
         let backend = Backend { address: address(number, true), port: None, weight: 1, drain: false };
         let states = states(&self.memory).unwrap();
         assert!(states.set(backend.identity(), State { down, drained }, |_| true));
-        self.balance.tend(self.now);
     }
 
     /// Lets the stage do all that is to do between bursts.

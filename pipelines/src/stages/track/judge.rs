@@ -3,9 +3,10 @@
 //! Owns nothing. Keeps true: whatever the bytes are, one packet changes one flow at most, besides those that make room for it.
 
 use super::icmp::{self, Message};
+use super::own::Own;
 use super::quick::quick;
 use super::rules::Rules;
-use super::segment::{BadSegment, Segment};
+use super::segment::{BadSegment, Kind, Segment};
 use super::states::State;
 use super::tcp::{Connection, Outcome, Packed, Seen};
 use super::window::{Side, after, before};
@@ -53,6 +54,7 @@ pub(super) enum Told {
 pub(super) struct Judge<'a> {
     pub(super) flows: &'a Flows,
     pub(super) rules: &'a Rules,
+    pub(super) own: &'a Own,
     pub(super) now: u64,
 }
 
@@ -174,6 +176,9 @@ impl Judge<'_> {
     fn tcp_begin(&self, packet: &Packet<'_>, segment: &Segment<'_>) -> Told {
         let rules = &self.rules.tcp;
         let mut seen = Seen::default();
+        if segment.kind() != Kind::Syn && self.own.has(packet.key.destination()) {
+            return Told::Untracked;
+        }
         let Some(mut connection) = Connection::open(segment, rules) else {
             return Told::Invalid(DropReason::Invalid);
         };
@@ -187,6 +192,12 @@ impl Judge<'_> {
             cold: packed.sides,
         };
         self.begin(packet, &state, life)
+    }
+
+    /// What belongs to no flow and begins none: the host's own matter, if it is for the host.
+    #[cold]
+    fn stray(&self, packet: &Packet<'_>, reason: DropReason) -> Told {
+        if self.own.has(packet.key.destination()) { Told::Untracked } else { Told::Invalid(reason) }
     }
 
     /// Adds a flow.
@@ -233,7 +244,11 @@ impl Judge<'_> {
             };
             // UDP must know when it began.
             let state = flow::State { bits: bit::WEAK, last: 0, cold: [self.now, 0, 0, 0] };
-            return if opens { self.begin(packet, &state, life) } else { Told::Invalid(DropReason::Invalid) };
+            return if opens {
+                self.begin(packet, &state, life)
+            } else {
+                self.stray(packet, DropReason::Invalid)
+            };
         };
         let bits = hot.bits();
         let replied = bits & bit::REPLIED != 0;
@@ -303,7 +318,7 @@ impl Judge<'_> {
         };
         let answers = about.reversed();
         let found = self.flows.find(&answers, self.flows.hash(&answers));
-        let Some((id, reply)) = found else { return unrelated };
+        let Some((id, reply)) = found else { return self.stray(packet, DropReason::IcmpUnrelated) };
         let Some(hot) = self.flows.hot(id).filter(|hot| hot.life() > self.now) else { return unrelated };
         if packet.key.destination() != about.source()
             || (about.protocol() == protocol::TCP && !self.in_flight(id, hot, !reply, transport))
@@ -348,7 +363,9 @@ impl Judge<'_> {
             };
         }
         // How much a segment in parts has is not seen here, so this connection's windows are not judged any more.
-        let Some((id, hot, reply)) = self.locate(packet) else { return Told::Invalid(DropReason::Invalid) };
+        let Some((id, hot, reply)) = self.locate(packet) else {
+            return self.stray(packet, DropReason::Invalid);
+        };
         let bits = hot.bits();
         let mut connection = Connection::unpack(&Packed { bits: bits & OWN, ..Packed::default() });
         connection.sides.iter_mut().for_each(|side| side.flags |= Side::LIBERAL);

@@ -3,6 +3,7 @@ use crate::snapshot::PortFacts;
 use crate::stages::answer;
 use crate::stages::fixture::{IN, Seen, on_v4, on_v6, ports, run};
 use crate::stages::parse::Parse;
+use crate::tables::fib::{FibLayout, FibWriter, Target};
 use crate::tables::flow::{FlowSpace, Limits, bit};
 use proptest::prelude::*;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -522,5 +523,54 @@ proptest! {
             let counts = flows.counts();
             prop_assert_eq!((counts.flows, counts.weak, counts.half_open), (all, weak, half_open));
         }
+    }
+}
+
+#[test]
+fn the_hosts_own_connections_are_left_to_the_host() {
+    struct Settle<'a>(&'a mut Track);
+    impl Stage for Settle<'_> {
+        fn process(&mut self, burst: &mut Burst, cx: &mut Cx<'_>) {
+            self.0.process(burst, cx);
+            burst.decide_all(Verdict::Punt);
+            self.0.settle(burst);
+        }
+    }
+    // The host is the one end, and begins: what it sends is not seen here.
+    let mut fib = FibWriter::create(Region::heap(FibLayout::SMALL.bytes()), FibLayout::SMALL).unwrap();
+    fib.insert("10.1.0.2".parse().unwrap(), 32, Target::Local).unwrap();
+    fib.insert("2001:db8:1::2".parse().unwrap(), 128, Target::Local).unwrap();
+    for ends in [V4, V6] {
+        let mut edge = Edge::new();
+        let stray = ends.tcp(true, SYNACK, 500, 101);
+        assert_eq!(edge.one(&stray).verdict, Verdict::Drop(DropReason::Invalid));
+        edge.track = edge.track.clone().at(Own::of(Some(fib.reader())));
+        let error = ends.unreachable(&ends.udp(false), true);
+        for packet in [
+            stray,
+            ends.tcp(true, ACK, 501, 101),
+            ends.tcp(true, RST, 501, 101),
+            ends.echo(true, true, 7),
+            error,
+        ] {
+            let seen = edge.one(&packet);
+            assert_eq!((seen.verdict, seen.facts.state), (Verdict::Next, FlowState::Untracked));
+        }
+        // Not so for others, and for what is no packet of anybody's.
+        let other = ends.tcp(false, SYNACK, 500, 101);
+        assert_eq!(edge.one(&other).verdict, Verdict::Drop(DropReason::Invalid));
+        let christmas = ends.tcp(true, TcpFlags(0x03), 500, 101);
+        assert_eq!(edge.one(&christmas).verdict, Verdict::Drop(DropReason::TcpInvalid));
+        assert_eq!(edge.flows(), 0);
+        // Who begins something with the host begins a flow, which is forgotten when the host gets the packet: each is new.
+        for packet in [ends.udp(true), ends.tcp(true, SYN, 500, 0), ends.echo(true, false, 7)] {
+            assert_eq!(edge.state(&packet), FlowState::New);
+            edge.table().sweep(edge.table().space().flows, u64::MAX);
+            run(&mut [&mut edge.parse, &mut Settle(&mut edge.track)], IN, &[packet], SECOND);
+            assert_eq!(edge.flows(), 0);
+        }
+        // What the kernel is to send on for others stays a flow.
+        run(&mut [&mut edge.parse, &mut Settle(&mut edge.track)], IN, &[ends.udp(false)], SECOND);
+        assert_eq!(edge.flows(), 1);
     }
 }
