@@ -120,6 +120,10 @@ fn differs(fib: &MemoryFib, to: &str) -> Option<String> {
     let agree = match found.map(|(_, target)| target) {
         None => error.contains("Network is unreachable"),
         Some(Target::Kernel) => true,
+        Some(Target::OnLink(port)) => {
+            let on_link = text(&answer["gateway"]).is_none() && answer["via"].is_null();
+            on_link && answer["dev"].as_str() == Some(if *port == 1 { "p1" } else { "p2" })
+        }
         Some(Target::Local) => answer["type"] == "local",
         Some(Target::Blackhole) => error.contains("Invalid argument"),
         Some(Target::Unreachable) => error.contains("No route to host"),
