@@ -15,6 +15,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
+use zsync_pipelines::snapshot::Snapshot;
 use zsync_protocol::fd::{Channel, ChannelError, peer_credentials};
 use zsync_protocol::message::{FromDataplane, Idle, MAX_MESSAGE, ToDataplane, WorkerAudit, decode, encode};
 
@@ -35,6 +36,8 @@ pub struct Manager {
     owner: u32,
     mailboxes: Vec<Arc<Mailbox>>,
     threads: Vec<JoinHandle<()>>,
+    /// What was compiled last: the next one shares with it what it can.
+    snapshot: Snapshot,
     /// Questions that the workers have not all answered, oldest first.
     pending: VecDeque<Pending>,
     buffer: Vec<u8>,
@@ -83,6 +86,7 @@ impl Manager {
             owner,
             mailboxes: engine.mailboxes,
             threads,
+            snapshot: engine.snapshot,
             pending: VecDeque::new(),
             buffer: Vec::with_capacity(MAX_MESSAGE),
             stopping: false,
@@ -187,7 +191,7 @@ impl Manager {
 
     /// Compiles what was given and hands every worker its copy.
     fn adopt(&mut self, epoch: u64) {
-        match self.given.compile(epoch) {
+        match self.given.compile(epoch, Some(&self.snapshot)) {
             Ok(snapshot) => {
                 self.pending.push_back(Pending::Adopt { epoch, missing: self.everybody() });
                 self.order_all(|worker| {
@@ -195,6 +199,7 @@ impl Manager {
                     snapshot.assign(worker);
                     Order::Adopt(snapshot)
                 });
+                self.snapshot = snapshot;
             }
             Err(error) => self.say(&FromDataplane::failed(error), &[]),
         }
