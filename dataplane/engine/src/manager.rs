@@ -10,6 +10,7 @@ use crate::setup::{Engine, Given, Ready, SetupError};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::AsFd;
 use rustix::net::{SocketFlags, accept_with};
+use rustix::thread::sched_setaffinity;
 use rustix::time::{ClockId, clock_gettime};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -79,6 +80,10 @@ impl Manager {
                     errno: rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::AGAIN),
                 })?;
             threads.push(thread);
+        }
+        // A big configuration takes long to compile: not a worker's time, where there is other.
+        if let Some(spare) = &engine.spare {
+            let _ = sched_setaffinity(None, spare);
         }
         Ok(Self {
             given,

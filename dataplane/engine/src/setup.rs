@@ -10,6 +10,7 @@ use crate::punt::Punt;
 use crate::worker::{Output, Parts, Queue, Worker};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use rustix::io::Errno;
+use rustix::thread::{CpuSet, sched_getaffinity};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use zsync_io::device::Device;
@@ -316,6 +317,8 @@ pub struct Engine {
     pub descriptors: Vec<RawFd>,
     /// What the workers begin with, as it was compiled.
     pub snapshot: Snapshot,
+    /// Where the process may run and no worker does; none where there is no such core.
+    pub spare: Option<CpuSet>,
 }
 
 /// Maps the memory and the rings, finds the frames that a predecessor left, and makes the workers.
@@ -391,7 +394,17 @@ pub fn build(given: &Given) -> Result<Engine, SetupError> {
         }
         workers.push(Ready { worker, parker, core: layout.workers[number].core });
     }
-    Ok(Engine { workers, mailboxes, descriptors, snapshot })
+    Ok(Engine { workers, mailboxes, descriptors, snapshot, spare: spare_cores(layout) })
+}
+
+fn spare_cores(layout: &Layout) -> Option<CpuSet> {
+    let mut cores = sched_getaffinity(None).ok()?;
+    for core in layout.workers.iter().filter_map(|worker| worker.core) {
+        if (core as usize) < CpuSet::MAX_CPU {
+            cores.unset(core as usize);
+        }
+    }
+    (cores.count() > 0).then_some(cores)
 }
 
 /// The first worker that has a queue of the port.
