@@ -146,7 +146,7 @@ pub(crate) fn flows(case: &Case, count: u32, table: &Table) -> Vec<Ends> {
     let mut seeded = Seeded::new(5);
     let mut client = host(case.family);
     let end = |n: u32| {
-        if n % 7 == 0 {
+        if n.is_multiple_of(7) {
             client = table.destination(&mut seeded);
         }
         let port = 2000 + (n % 7) as u16;
