@@ -76,7 +76,17 @@ impl Track {
 
     fn over(flows: Option<Flows>, rules: Rules) -> Self {
         let begun = [(0, FlowId(0)); BURST];
-        Self { shards: None, flows, rules, own: Own::default(), worker: 0, sound: false, begun, count: 0, now: 0 }
+        Self {
+            shards: None,
+            flows,
+            rules,
+            own: Own::default(),
+            worker: 0,
+            sound: false,
+            begun,
+            count: 0,
+            now: 0,
+        }
     }
 
     /// With these addresses as the host's own; else it has none.
@@ -205,7 +215,7 @@ impl Stage for Track {
             }
             let Some(id) = FlowId::from_fact(facts.flow) else { continue };
             if flows.is_it(id, key).is_some() || flows.reply_key(id).reversed() == *key {
-                Judge { flows, rules: &self.rules, now: self.now }.close(id);
+                Judge { flows, rules: &self.rules, own: &self.own, now: self.now }.close(id);
             }
         }
     }
