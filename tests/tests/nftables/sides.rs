@@ -173,7 +173,11 @@ impl Outside {
         for frame in &datagram.frames {
             self.sockets[datagram.side].send(frame).with_context(|| format!("{} bytes", frame.len()))?;
         }
-        let through = self.beacon(datagram.side, PATIENCE)?;
+        let mut through = self.beacon(datagram.side, PATIENCE)?;
+        if datagram.frames.len() > 1 {
+            // Fragments that zsync kept leave behind the burst that the first one came in with: the beacon may be in it.
+            through.extend(self.beacon(datagram.side, PATIENCE)?);
+        }
         let back = self.beacon(1 - datagram.side, PATIENCE)?;
         fate(through, &back, datagram.id)
     }
