@@ -75,11 +75,12 @@ impl Fate {
 
 /// Without what is behind the IP packet: a frame may have padding, which the kernel leaves out when it forwards.
 fn unpadded(frame: &[u8]) -> &[u8] {
-    let length = match frame {
-        [_, _, _, _, _, _, _, _, _, _, _, _, 8, 0, _, _, high, low, ..] => u16::from_be_bytes([*high, *low]),
-        _ => u16::MAX,
+    let field = |at: usize| {
+        frame.get(at..at + 2).map_or(0, |bytes| usize::from(bytes[0]) << 8 | usize::from(bytes[1]))
     };
-    &frame[..frame.len().min(14 + usize::from(length))]
+    // The length of all of an IPv4 packet, or of what is behind IPv6's fixed header.
+    let length = if frame.get(12) == Some(&8) { field(16) } else { 40 + field(18) };
+    &frame[..frame.len().min(14 + length)]
 }
 
 /// What comes back is an answer to datagram `id`.
@@ -172,7 +173,11 @@ impl Outside {
         for frame in &datagram.frames {
             self.sockets[datagram.side].send(frame).with_context(|| format!("{} bytes", frame.len()))?;
         }
-        let through = self.beacon(datagram.side, PATIENCE)?;
+        let mut through = self.beacon(datagram.side, PATIENCE)?;
+        if datagram.frames.len() > 1 {
+            // Fragments that zsync kept leave behind the burst that the first one came in with: the beacon may be in it.
+            through.extend(self.beacon(datagram.side, PATIENCE)?);
+        }
         let back = self.beacon(1 - datagram.side, PATIENCE)?;
         fate(through, &back, datagram.id)
     }
