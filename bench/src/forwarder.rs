@@ -304,7 +304,7 @@ fn configuration(core: usize, way: Option<Way>) -> String {
 /// The rules of [`Way::Filter`].
 fn filter() -> String {
     let rule = |(from, port): (String, u32)| {
-        format!("{{ drop = true, from = \"{from}\", to-port = {port}, protocol = \"udp\" }},\n")
+        format!("{{ drop = true, from = \"{from}/32\", to-port = {port}, protocol = \"udp\" }},\n")
     };
     let rules: String = unmatched().map(rule).collect();
     format!("[filter.forward]\ndefault = \"drop\"\nrules = [\n{rules}{{ accept = true }}\n]\n")
@@ -322,6 +322,6 @@ mod tests {
             assert!(parsed.warnings.is_empty(), "{way:?}: {:?}", parsed.warnings);
         }
         assert_eq!(filter().matches("from = ").count(), 999);
-        assert!(filter().contains("from = \"192.168.3.231\", to-port = 999,"));
+        assert!(filter().contains("from = \"192.168.3.231/32\", to-port = 999,"));
     }
 }

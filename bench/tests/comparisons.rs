@@ -1,4 +1,4 @@
-//! Each comparison with a peer, in a short run of the program: it ends well, has figures, and says what is absent.
+//! Each comparison with a peer, in a short run of the program: it ends well, has figures, and ratios.
 //!
 //! Skipped where there is no root or no peer; with `CI=true` a peer that is missing is a failure.
 

@@ -51,7 +51,9 @@ pub(crate) fn configuration(case: &Case) -> String {
     add("filter.it", filter(case));
     add(
         "nat.it",
-        format!("snat = [{{ to = [\"203.0.112.0/22\", \"2001:db8:1::/118\"] }}]\nmappings = {room}"),
+        format!(
+            "snat = [{{ from = [\"0.0.0.0/0\", \"::/0\"], to = [\"203.0.112.0/22\", \"2001:db8:1::/118\"] }}]\nmappings = {room}"
+        ),
     );
     add(
         "police.it",
@@ -97,7 +99,7 @@ fn filter(case: &Case) -> String {
     if connections {
         rules.push("{ accept = true, input = \"left\" }".to_owned());
     }
-    format!("default = \"drop\"\nrules = [\n{}\n]", rules.join(",\n"))
+    format!("default = \"drop\"\nrules = [\n{}\n]", rules.join(","))
 }
 
 fn acl(count: usize) -> Vec<Rule> {
