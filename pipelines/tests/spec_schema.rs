@@ -329,6 +329,9 @@ fn valid(value: &Value, schema: &Value) -> Result<(), String> {
                     let fits = match patterns.keys().next().unwrap().as_str() {
                         "^[a-z][a-z0-9_-]{0,31}$" => name.bytes().all(|byte| !byte.is_ascii_uppercase()),
                         "^(0x[0-9a-fA-F]+|[0-9]+)$" => name.bytes().all(|byte| byte.is_ascii_digit()),
+                        "^[A-Za-z_][A-Za-z0-9_]{0,127}$" => {
+                            name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+                        }
                         other => panic!("a new pattern: {other}"),
                     };
                     patterns.values().next().filter(|_| fits)
