@@ -2,7 +2,7 @@
 //!
 //! Keeps true: while one of them is up, the others have left the devices alone; what a dropped one had attached is gone.
 
-use crate::kernel::{Redirect, Rules, Way};
+use crate::kernel::{Redirect, Rules, Way, unmatched};
 use crate::machine::measured_core;
 use crate::place::{MACS, PORTS, Part};
 use crate::testpmd::Testpmd;
@@ -28,6 +28,8 @@ const PATIENCE: Duration = Duration::from_secs(15);
 pub enum Kind {
     /// `zsync-control` and `zsync-dataplane`, beside this program.
     Zsync,
+    /// The same, doing what nftables does in the other's way.
+    Doing(Way),
     /// testpmd on two `af_xdp` devices, rewriting MAC addresses.
     Testpmd,
     /// The kernel's own IPv4 forwarding.
@@ -45,6 +47,9 @@ impl Kind {
     pub fn name(self) -> &'static str {
         match self {
             Self::Zsync => "zsync",
+            Self::Doing(Way::Track) => "zsync, track and filter",
+            Self::Doing(Way::Masquerade) => "zsync, masquerade",
+            Self::Doing(Way::Filter) => "zsync, 1,000 rules",
             Self::Testpmd => "testpmd af_xdp",
             Self::Kernel => "kernel forwarding",
             Self::Nftables(Way::Track) => "kernel, conntrack",
@@ -53,6 +58,11 @@ impl Kind {
             Self::Redirect => "kernel, XDP redirect",
             Self::XskRs => "xsk-rs",
         }
+    }
+
+    /// Whether it is ours.
+    pub fn is_ours(self) -> bool {
+        matches!(self, Self::Zsync | Self::Doing(_))
     }
 }
 
@@ -80,7 +90,8 @@ impl Forwarder {
     pub fn start(kind: Kind) -> Result<Self> {
         wait_until_free()?;
         Ok(match kind {
-            Kind::Zsync => Self::Zsync(Zsync::start()?),
+            Kind::Zsync => Self::Zsync(Zsync::start(None)?),
+            Kind::Doing(way) => Self::Zsync(Zsync::start(Some(way))?),
             Kind::Testpmd => Self::Testpmd(testpmd()?),
             Kind::Kernel => Self::Kernel,
             Kind::Nftables(way) => Self::Nftables(Rules::set(way)?),
@@ -171,13 +182,13 @@ pub struct Zsync {
 }
 
 impl Zsync {
-    fn start() -> Result<Self> {
+    fn start(way: Option<Way>) -> Result<Self> {
         let (control, dataplane) = (beside("zsync-control")?, beside("zsync-dataplane")?);
         let folder = Path::new(FOLDER);
         let _ = fs::remove_dir_all(folder);
         fs::create_dir_all(folder)?;
         let config = folder.join("config.toml");
-        fs::write(&config, configuration(measured_core()))?;
+        fs::write(&config, configuration(measured_core(), way))?;
         let log = fs::File::create(folder.join("log"))?;
         let mut command = Command::new(control);
         command
@@ -263,15 +274,40 @@ fn said() -> String {
     lines[lines.len().saturating_sub(8)..].join(" / ")
 }
 
-/// A router between the two devices, with one worker on `core`.
-fn configuration(core: usize) -> String {
+/// A router between the two devices, with one worker on `core`, and what nftables has in its way.
+fn configuration(core: usize, way: Option<Way>) -> String {
     let [left, right] = PORTS;
+    let (stages, tables) = match way {
+        None => ("", String::new()),
+        Some(Way::Track) => (
+            "\"track.all\", \"filter.forward\", ",
+            format!(
+                "[track.all]\ncapacity = 262144\n[filter.forward]\ndefault = \"drop\"\nrules = [\n\
+                 {{ accept = true, input = \"{left}\", state = [\"new\", \"established\", \"related\"] }},\n\
+                 {{ accept = true, state = [\"established\", \"related\"] }}\n]\n"
+            ),
+        ),
+        Some(Way::Masquerade) => (
+            "\"track.all\", \"nat.out\", ",
+            format!("[track.all]\ncapacity = 262144\n[nat.out]\nmasquerade = [{{ output = \"{right}\" }}]\n"),
+        ),
+        Some(Way::Filter) => ("\"filter.forward\", ", filter()),
+    };
     format!(
         "[engine]\nworkers = [{core}]\nidle = \"spin\"\n\
          [port.{left}]\nnetdev = \"{left}\"\n[port.{right}]\nnetdev = \"{right}\"\n\
-         [pipeline.forward]\ninput = [\"{left}\", \"{right}\"]\nstages = [\"route.main\"]\n\
-         [route.main]\ntable = 254\n"
+         [pipeline.forward]\ninput = [\"{left}\", \"{right}\"]\nstages = [{stages}\"route.main\"]\n\
+         [route.main]\ntable = 254\n{tables}"
     )
+}
+
+/// The rules of [`Way::Filter`].
+fn filter() -> String {
+    let rule = |(from, port): (String, u32)| {
+        format!("{{ drop = true, from = \"{from}\", to-port = {port}, protocol = \"udp\" }},\n")
+    };
+    let rules: String = unmatched().map(rule).collect();
+    format!("[filter.forward]\ndefault = \"drop\"\nrules = [\n{rules}{{ accept = true }}\n]\n")
 }
 
 #[cfg(test)]
@@ -279,9 +315,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_configuration_is_valid() {
-        let parsed = zsync_pipelines::spec::parse(&configuration(1), "benchmark").unwrap();
-        assert_eq!(parsed.spec.ports.len(), 2);
-        assert!(parsed.warnings.is_empty(), "{:?}", parsed.warnings);
+    fn the_configurations_are_valid_and_have_the_rules_of_the_kernel_s() {
+        for way in [None, Some(Way::Track), Some(Way::Masquerade), Some(Way::Filter)] {
+            let parsed = zsync_pipelines::spec::parse(&configuration(1, way), "benchmark").unwrap();
+            assert_eq!(parsed.spec.ports.len(), 2);
+            assert!(parsed.warnings.is_empty(), "{way:?}: {:?}", parsed.warnings);
+        }
+        assert_eq!(filter().matches("from = ").count(), 999);
+        assert!(filter().contains("from = \"192.168.3.231\", to-port = 999,"));
     }
 }

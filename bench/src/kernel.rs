@@ -44,16 +44,19 @@ impl Way {
             ),
             Self::Filter => {
                 let mut chain = format!("chain forward {{ {forward}\n");
-                for n in 1..RULES {
-                    // None matches the traffic, as its source is another.
-                    let (third, fourth) = (n >> 8, n & 0xff);
-                    let _ = writeln!(chain, "ip saddr 192.168.{third}.{fourth} udp dport {n} drop");
+                for (source, port) in unmatched() {
+                    let _ = writeln!(chain, "ip saddr {source} udp dport {port} drop");
                 }
                 chain + "accept\n}"
             }
         };
         format!("table ip {TABLE} {{\n{chains}\n}}\n")
     }
+}
+
+/// Sources and ports of the rules that no packet of the traffic matches, as its source is another.
+pub fn unmatched() -> impl Iterator<Item = (String, u32)> {
+    (1..RULES).map(|n| (format!("192.168.{}.{}", n >> 8, n & 0xff), n))
 }
 
 /// Rules of nftables in the router. Dropping it removes them.

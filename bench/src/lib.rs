@@ -32,6 +32,7 @@ pub mod allocations;
 pub mod connections;
 pub mod conntrack;
 pub mod dpdk;
+pub mod edge;
 pub mod enclosure;
 pub mod fib;
 pub mod folder;

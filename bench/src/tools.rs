@@ -86,7 +86,12 @@ pub fn run(rounds: usize, time: Duration, watch: &Watch, costs: &mut Costs) -> R
     samples.iter_mut().for_each(|samples| samples.truncate(whole));
     costs.notes.extend(note);
     let named = tools.iter().zip(samples);
-    costs.costs.extend(named.map(|(tool, samples)| Cost { name: tool.name.into(), budget: None, samples }));
+    costs.costs.extend(named.map(|(tool, samples)| Cost {
+        name: tool.name.into(),
+        budget: None,
+        limit: None,
+        samples,
+    }));
     if let Some(ticks) = tsc::ticks_per_nanosecond() {
         costs.notes.push(format!("{ticks:.2} clocks are a nanosecond"));
     }

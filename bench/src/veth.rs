@@ -1,5 +1,5 @@
 //! 60-byte UDP packets at full rate through a router between two veth pairs, counted at the far end: `veth-route`, and
-//! `veth-track`, `veth-nat` and `veth-filter`, whose stages zsync is still to get.
+//! `veth-track`, `veth-nat` and `veth-filter`, beside the kernel with nftables doing the same.
 //!
 //! The generator has core 0 (and on it runs what the kernel does for the receiver), the forwarder the last core. The
 //! forwarders take turns, A B C A B C, each started anew for its round. Keeps true: a rate that the generator limited is
@@ -39,6 +39,8 @@ const FLOWS: u32 = 1000;
 const SHORTEST_TRIAL: Duration = Duration::from_millis(100);
 /// As many as source ports tell apart.
 const TRACKED_FLOWS: u32 = 65_536;
+/// As many as one address has ports for, from 1024 on.
+const TRANSLATED_FLOWS: u32 = 64_512;
 const GENERATOR_CORE: usize = 0;
 /// How much more than what came through must have been sent, for the forwarder to have been the limit.
 const MARGIN: f64 = 1.05;
@@ -72,19 +74,15 @@ pub fn route_beside(peer: &str, rounds: usize, budget: Duration, watch: &Watch) 
 /// # Errors
 /// Those of [`route`].
 pub fn track(rounds: usize, budget: Duration, watch: &Watch) -> Result<Report> {
-    let absent = Some("zsync has no connection tracking stage yet".to_owned());
-    let report = Report { absent, ..Report::new("veth-track") };
-    compare(report, &[Kind::Nftables(Way::Track)], TRACKED_FLOWS, (rounds, budget), watch)
+    beside_nftables("veth-track", Way::Track, TRACKED_FLOWS, (rounds, budget), watch)
 }
 
-/// `veth-nat`: masquerading.
+/// `veth-nat`: masquerading, 64,512 flows behind one address.
 ///
 /// # Errors
 /// Those of [`route`].
 pub fn nat(rounds: usize, budget: Duration, watch: &Watch) -> Result<Report> {
-    let absent = Some("zsync has no address translation stage yet".to_owned());
-    let report = Report { absent, ..Report::new("veth-nat") };
-    compare(report, &[Kind::Nftables(Way::Masquerade)], FLOWS, (rounds, budget), watch)
+    beside_nftables("veth-nat", Way::Masquerade, TRANSLATED_FLOWS, (rounds, budget), watch)
 }
 
 /// `veth-filter`: 1,000 rules that do not match, and one that does.
@@ -92,9 +90,17 @@ pub fn nat(rounds: usize, budget: Duration, watch: &Watch) -> Result<Report> {
 /// # Errors
 /// Those of [`route`].
 pub fn filter(rounds: usize, budget: Duration, watch: &Watch) -> Result<Report> {
-    let absent = Some("zsync has no filter stage yet".to_owned());
-    let report = Report { absent, ..Report::new("veth-filter") };
-    compare(report, &[Kind::Nftables(Way::Filter)], FLOWS, (rounds, budget), watch)
+    beside_nftables("veth-filter", Way::Filter, FLOWS, (rounds, budget), watch)
+}
+
+fn beside_nftables(
+    name: &'static str,
+    way: Way,
+    flows: u32,
+    limits: (usize, Duration),
+    watch: &Watch,
+) -> Result<Report> {
+    compare(Report::new(name), &[Kind::Doing(way), Kind::Nftables(way)], flows, limits, watch)
 }
 
 /// What one forwarder did, round by round.
@@ -154,11 +160,7 @@ fn compare(
                 Err(error) => {
                     turns.gone = true;
                     let why = format!("no {}: {error:#}", turns.kind.name());
-                    if turns.kind == Kind::Zsync {
-                        report.failure = Some(why)
-                    } else {
-                        report.notes.push(why)
-                    }
+                    if turns.kind.is_ours() { report.failure = Some(why) } else { report.notes.push(why) }
                 }
             }
         }
@@ -200,7 +202,7 @@ fn compare(
         let median = |samples: &[f64]| Spread::of(samples).map_or(0.0, |spread| spread.median);
         let generated = median(&turns.generated);
         // The kernel forwards on the generator's core, in its time: the two are one there, and the sum is what is measured.
-        let on_its_own_core = matches!(turns.kind, Kind::Zsync | Kind::Testpmd | Kind::XskRs);
+        let on_its_own_core = turns.kind.is_ours() || matches!(turns.kind, Kind::Testpmd | Kind::XskRs);
         if !on_its_own_core {
             report
                 .notes
@@ -214,7 +216,7 @@ fn compare(
             ));
         }
     }
-    if let Some((ours, others)) = all.split_first().filter(|(first, _)| first.kind == Kind::Zsync) {
+    if let Some((ours, others)) = all.split_first().filter(|(first, _)| first.kind.is_ours()) {
         let measured = |turns: &&Turns| !report.unmeasured.contains(&turns.rate.name);
         let compared = others.iter().filter(|_| measured(&ours)).filter(measured);
         report.ratios.extend(compared.map(|theirs| Ratio::of(&ours.rate, &theirs.rate)));

@@ -120,6 +120,10 @@ fn differs(fib: &MemoryFib, to: &str) -> Option<String> {
     let agree = match found.map(|(_, target)| target) {
         None => error.contains("Network is unreachable"),
         Some(Target::Kernel) => true,
+        Some(Target::OnLink(port)) => {
+            let on_link = text(&answer["gateway"]).is_none() && answer["via"].is_null();
+            on_link && answer["dev"].as_str() == Some(if *port == 1 { "p1" } else { "p2" })
+        }
         Some(Target::Local) => answer["type"] == "local",
         Some(Target::Blackhole) => error.contains("Invalid argument"),
         Some(Target::Unreachable) => error.contains("No route to host"),
@@ -239,7 +243,7 @@ fn the_fib_follows_the_kernel() {
         me.says("10.12.0.0/16", hops([(2, "2001:db8:1::2", 1)])).await;
         me.says("10.13.0.0/16", hops([(1, "10.0.0.2", 1), (2, "10.0.1.2", 5)])).await;
         me.says("10.0.0.77/32", hops([(1, "10.0.0.77", 1)])).await;
-        me.says("10.0.0.0/24", Some(Target::Kernel)).await;
+        me.says("10.0.0.0/24", Some(Target::OnLink(1))).await;
         me.says("10.0.0.1/32", Some(Target::Local)).await;
         me.says("2001:db8:a::/48", hops([(1, "2001:db8::2", 1), (2, "2001:db8:1::2", 1)])).await;
 
@@ -280,7 +284,7 @@ fn the_fib_follows_the_kernel() {
             // Said by nobody: the object takes its routes along, and a link that goes down takes them and hops.
             ("nexthop del id 10", "10.13.0.0/16", None),
             ("link set p1 down", "10.9.0.0/16", None),
-            ("link set p1 up", "10.0.0.0/24", Some(Target::Kernel)),
+            ("link set p1 up", "10.0.0.0/24", Some(Target::OnLink(1))),
             ("address del 10.0.1.1/24 dev p2", "10.9.1.0/24", None),
         ] {
             ip(line);

@@ -6,7 +6,8 @@
 use crate::plan::{Place, Work, plan};
 use crate::snapshot::{AnyStage, MAX_STAGES, Pipeline, Placed, PortFacts, Snapshot};
 use crate::spec::balance::BalanceSpec;
-use crate::spec::{NatSpec, Spec, StageSpec, TrackSpec};
+use crate::spec::{FilterSpec, NatSpec, Spec, StageSpec, TrackSpec};
+use crate::stages::balance::owner::Clients;
 use crate::stages::balance::{self, Balance};
 use crate::stages::decap::Decap;
 use crate::stages::decide::Decide;
@@ -132,6 +133,19 @@ pub enum CompileError {
 /// # Errors
 /// A FIB is missing, what stages keep is not what they need, or there are too many stages.
 pub fn compile(spec: &Spec, epoch: u64, with: &Resources) -> Result<Snapshot, CompileError> {
+    compile_after(spec, epoch, with, None)
+}
+
+/// As [`compile`], and what takes long to make and is as it was in the snapshot `before` is shared with that one: filters.
+///
+/// # Errors
+/// As [`compile`].
+pub fn compile_after(
+    spec: &Spec,
+    epoch: u64,
+    with: &Resources,
+    before: Option<&Snapshot>,
+) -> Result<Snapshot, CompileError> {
     let with = &with.with_vlans(spec);
     let plan = plan(spec, with.workers);
     let stages = plan.iter().map(Vec::len).sum();
@@ -145,6 +159,7 @@ pub fn compile(spec: &Spec, epoch: u64, with: &Resources) -> Result<Snapshot, Co
         flows: BTreeMap::new(),
         nats: BTreeMap::new(),
         meters: meters(spec, with),
+        filters: before.map(filters).unwrap_or_default(),
     };
     let mut entry = vec![None; spec.port_count()];
     let mut pipelines = Vec::new();
@@ -172,7 +187,7 @@ pub fn compile(spec: &Spec, epoch: u64, with: &Resources) -> Result<Snapshot, Co
         }
         pipelines.push(Pipeline { name: pipeline.name.clone(), stages });
     }
-    // Where addresses are translated in one pipeline, the owners of all must agree.
+    // Where addresses are translated or chosen in one pipeline, the owners of all must agree.
     let stages = || pipelines.iter().flat_map(|pipeline: &Pipeline| &pipeline.stages);
     let translated: Vec<_> = stages()
         .filter_map(|placed| match &placed.stage {
@@ -180,9 +195,19 @@ pub fn compile(spec: &Spec, epoch: u64, with: &Resources) -> Result<Snapshot, Co
             _ => None,
         })
         .collect();
+    let specs = spec.pipelines.iter().flat_map(|pipeline| &pipeline.stages);
+    let balanced: BTreeMap<_, _> = specs
+        .filter_map(|stage| match &stage.spec {
+            StageSpec::Balance(spec) => {
+                Some((&stage.label, Clients::new(spec, with.hash_key.clone(), with.workers as u8)))
+            }
+            _ => None,
+        })
+        .collect();
+    let balanced: Vec<_> = balanced.into_values().collect();
     for placed in pipelines.iter_mut().flat_map(|pipeline| &mut pipeline.stages) {
         if let AnyStage::Owner(owner) = &mut placed.stage {
-            owner.translated(translated.clone());
+            owner.ask(translated.clone(), balanced.clone());
         }
     }
     Ok(Snapshot { epoch, pipelines, entry, vlans: Vlans::new(spec.port_count(), &spec.vlans) })
@@ -209,6 +234,18 @@ struct Compiler<'w> {
     nats: BTreeMap<String, String>,
     /// What all workers share of the meters, by label.
     meters: BTreeMap<String, Region>,
+    /// Those that are made already.
+    filters: Vec<Arc<Compiled>>,
+}
+
+/// The filters of a snapshot.
+fn filters(snapshot: &Snapshot) -> Vec<Arc<Compiled>> {
+    let stages = snapshot.pipelines.iter().flat_map(|pipeline| &pipeline.stages);
+    let filter = |placed: &Placed| match &placed.stage {
+        AnyStage::Filter(filter) => Some(Arc::clone(filter.compiled())),
+        _ => None,
+    };
+    stages.filter_map(filter).collect()
 }
 
 /// The memory of all meters: what they were given, or new memory of this process alone.
@@ -257,13 +294,13 @@ impl Compiler<'_> {
                 AnyStage::Route(route.by_mark(marked))
             }
             StageSpec::Filter(filter) => {
-                let compiled = Compiled::new(filter).map_err(|error| CompileError::Filter {
+                let compiled = self.filter(filter).map_err(|error| CompileError::Filter {
                     pipeline: pipeline.to_owned(),
                     stage: label.to_owned(),
                     error,
                 })?;
                 let state = with.states.get(label).cloned();
-                AnyStage::Filter(Filter::new(Arc::new(compiled), state, with.ports.clone()))
+                AnyStage::Filter(Filter::new(compiled, state, with.ports.clone()))
             }
             StageSpec::Nat(nat) => AnyStage::Nat(self.nat(label, nat, tracked)?),
             StageSpec::Track(track) => {
@@ -306,6 +343,16 @@ impl Compiler<'_> {
             StageSpec::Drop => AnyStage::Decide(Decide::DROP),
             StageSpec::Punt => AnyStage::Decide(Decide::PUNT),
         })
+    }
+
+    /// A filter by these rules: one that is there already, if any.
+    fn filter(&mut self, spec: &FilterSpec) -> Result<Arc<Compiled>, ClassifyError> {
+        if let Some(made) = self.filters.iter().find(|made| made.is_of(spec)) {
+            return Ok(Arc::clone(made));
+        }
+        let made = Arc::new(Compiled::new(spec)?);
+        self.filters.push(Arc::clone(&made));
+        Ok(made)
     }
 
     fn no_state(&self, pipeline: &str, label: &str) -> CompileError {

@@ -44,7 +44,7 @@ const BENCHMARKS: &[Benchmark] = &[
     },
     Benchmark {
         name: "acl",
-        about: "dpdk-test-acl with 100, 1 k and 10 k rules, for a filter stage to come",
+        about: "classification with 100, 1 k and 10 k rules; beside dpdk-test-acl",
         rounds: 5,
         run: acl::run,
     },
@@ -56,19 +56,19 @@ const BENCHMARKS: &[Benchmark] = &[
     },
     Benchmark {
         name: "veth-track",
-        about: "as veth-route, the kernel tracking 65,536 connections; for a stage to come. Needs root",
+        about: "as veth-route, tracking 65,536 flows; beside the kernel with nftables. Needs root",
         rounds: 3,
         run: veth::track,
     },
     Benchmark {
         name: "veth-nat",
-        about: "as veth-route, the kernel masquerading; for a stage to come. Needs root",
+        about: "as veth-route, masquerading 64,512 flows; beside the kernel with nftables. Needs root",
         rounds: 3,
         run: veth::nat,
     },
     Benchmark {
         name: "veth-filter",
-        about: "as veth-route, the kernel with 1,000 rules of nftables; for a stage to come. Needs root",
+        about: "as veth-route, with 1,000 rules; beside the kernel with nftables. Needs root",
         rounds: 3,
         run: veth::filter,
     },

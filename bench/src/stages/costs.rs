@@ -12,7 +12,7 @@ use crate::stages::work::{COLD_ROUND, HOT_ROUND, Work};
 use crate::traffic::Family::{self, V4, V6};
 use crate::traffic::{Seeded, Table};
 use crate::watch::{Rounds, Watch};
-use crate::{tools, tsc};
+use crate::{edge, tools, tsc};
 use anyhow::{Context, Result};
 use std::fmt;
 use std::fs;
@@ -35,12 +35,14 @@ const USUAL: usize = 1_000;
 pub enum Plan {
     /// Of all cases of stages those that it says.
     Stages(fn(&Case) -> bool),
+    /// The stages of the edge, beside their limits.
+    Edge,
     /// The generator and the sink themselves.
     Tools,
 }
 
 /// Benchmarks: name, what it measures, its plan.
-pub const BENCHMARKS: [(&str, &str, Plan); 3] = [
+pub const BENCHMARKS: [(&str, &str, Plan); 4] = [
     (
         "stages",
         "clocks per packet of each stage, by burst and by table, with warm and cold caches",
@@ -50,6 +52,11 @@ pub const BENCHMARKS: [(&str, &str, Plan); 3] = [
         "lookups",
         "clocks per lookup, by burst and by table, with warm and cold caches",
         Plan::Stages(|case| matches!(case.kind, Kind::Lookup(_))),
+    ),
+    (
+        "edge",
+        "clocks per packet of filter, track, nat, balance, police and the whole path, beside their limits",
+        Plan::Edge,
     ),
     ("tools", "clocks per packet of the generator and the sink themselves", Plan::Tools),
 ];
@@ -83,6 +90,8 @@ pub struct Cost {
     pub name: String,
     /// What to compare it with.
     pub budget: Option<Budget>,
+    /// Clocks per packet that the least of its samples must not exceed.
+    pub limit: Option<u32>,
     /// Clocks per packet, round by round.
     pub samples: Vec<f64>,
 }
@@ -131,6 +140,7 @@ pub fn run(plan: Plan, rounds: usize, time: Duration, large: bool, watch: &Watch
     }
     match plan {
         Plan::Stages(plan) => stages(plan, rounds, time, large, watch, &mut costs)?,
+        Plan::Edge => edge::costs::run(rounds, time, watch, &mut costs)?,
         Plan::Tools => tools::run(rounds, time, watch, &mut costs)?,
     }
     Ok(costs)
@@ -200,7 +210,7 @@ fn stages(
     });
     costs.costs.extend(measured.into_iter().map(|(case, samples)| {
         let budget = budget(case.kind).filter(|_| case.burst == BURST);
-        Cost { name: case.to_string(), budget, samples }
+        Cost { name: case.to_string(), budget, limit: None, samples }
     }));
     costs.notes.push(format!(
         "hot: {HOT_ROUND} packets of as many flows, written just before; cold: {COLD_ROUND} packets to random destinations \
@@ -256,18 +266,24 @@ impl Costs {
 impl fmt::Display for Costs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.machine)?;
+        let names = self.costs.iter().map(|cost| cost.name.chars().count());
+        let width = names.max().unwrap_or(0).max(28);
         writeln!(
             f,
-            "{:<28} {:>8} {:>8} {:>8}  clocks/packet",
+            "{:<width$} {:>8} {:>8} {:>8}  clocks/packet",
             "kind/burst/routes/caches", "median", "min", "max"
         )?;
         for cost in &self.costs {
             let Some(Spread { minimum, median, maximum }) = Spread::of(&cost.samples) else { continue };
-            write!(f, "{:<28} {median:>8.1} {minimum:>8.1} {maximum:>8.1}", cost.name)?;
-            match cost.budget {
-                Some((low, high, whose)) => writeln!(f, "  {whose}: {low} to {high}")?,
-                None => writeln!(f)?,
+            write!(f, "{:<width$} {median:>8.1} {minimum:>8.1} {maximum:>8.1}", cost.name)?;
+            if let Some((low, high, whose)) = cost.budget {
+                write!(f, "  {whose}: {low} to {high}")?;
             }
+            if let Some(limit) = cost.limit {
+                let held = if minimum <= f64::from(limit) { "held" } else { "NOT held" };
+                write!(f, "  limit {limit}: {held}")?;
+            }
+            writeln!(f)?;
         }
         self.notes.iter().try_for_each(|note| writeln!(f, "note: {note}"))
     }

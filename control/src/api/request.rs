@@ -134,7 +134,7 @@ pub struct Drain {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Explain {
-    /// A packet: see [`PacketText`](crate::explain::PacketText).
+    /// A packet: see [`PacketText`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub packet: Option<String>,
     /// Frames, from their Ethernet header on, as digits of base 16.

@@ -10,11 +10,13 @@ use crate::setup::{Engine, Given, Ready, SetupError};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::AsFd;
 use rustix::net::{SocketFlags, accept_with};
+use rustix::thread::sched_setaffinity;
 use rustix::time::{ClockId, clock_gettime};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
+use zsync_pipelines::snapshot::Snapshot;
 use zsync_protocol::fd::{Channel, ChannelError, peer_credentials};
 use zsync_protocol::message::{FromDataplane, Idle, MAX_MESSAGE, ToDataplane, WorkerAudit, decode, encode};
 
@@ -35,6 +37,8 @@ pub struct Manager {
     owner: u32,
     mailboxes: Vec<Arc<Mailbox>>,
     threads: Vec<JoinHandle<()>>,
+    /// What was compiled last: the next one shares with it what it can.
+    snapshot: Snapshot,
     /// Questions that the workers have not all answered, oldest first.
     pending: VecDeque<Pending>,
     buffer: Vec<u8>,
@@ -77,12 +81,17 @@ impl Manager {
                 })?;
             threads.push(thread);
         }
+        // A big configuration takes long to compile: not a worker's time, where there is other.
+        if let Some(spare) = &engine.spare {
+            let _ = sched_setaffinity(None, spare);
+        }
         Ok(Self {
             given,
             control: Some(control),
             owner,
             mailboxes: engine.mailboxes,
             threads,
+            snapshot: engine.snapshot,
             pending: VecDeque::new(),
             buffer: Vec::with_capacity(MAX_MESSAGE),
             stopping: false,
@@ -187,7 +196,7 @@ impl Manager {
 
     /// Compiles what was given and hands every worker its copy.
     fn adopt(&mut self, epoch: u64) {
-        match self.given.compile(epoch) {
+        match self.given.compile(epoch, Some(&self.snapshot)) {
             Ok(snapshot) => {
                 self.pending.push_back(Pending::Adopt { epoch, missing: self.everybody() });
                 self.order_all(|worker| {
@@ -195,6 +204,7 @@ impl Manager {
                     snapshot.assign(worker);
                     Order::Adopt(snapshot)
                 });
+                self.snapshot = snapshot;
             }
             Err(error) => self.say(&FromDataplane::failed(error), &[]),
         }

@@ -10,6 +10,7 @@ use crate::punt::Punt;
 use crate::worker::{Output, Parts, Queue, Worker};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use rustix::io::Errno;
+use rustix::thread::{CpuSet, sched_getaffinity};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use zsync_io::device::Device;
@@ -19,7 +20,7 @@ use zsync_packet::frame::{ArenaError, FrameSize};
 use zsync_packet::ledger::ledger_bytes;
 use zsync_packet::pool::Pool;
 use zsync_packet::verdict::PortId;
-use zsync_pipelines::compile::{CompileError, Resources, compile};
+use zsync_pipelines::compile::{CompileError, Resources, compile_after};
 use zsync_pipelines::snapshot::{PortFacts, Snapshot};
 use zsync_pipelines::spec::Spec;
 use zsync_pipelines::state::{State, StateError, StateSize, needs};
@@ -244,11 +245,11 @@ impl Given {
         hello.chain(ports).chain(queues).chain(punt).chain(fibs).chain(states).chain(snapshot)
     }
 
-    /// Compiles the configuration as `epoch`.
+    /// Compiles the configuration as `epoch`, which follows the snapshot `before` and shares with it what it can.
     ///
     /// # Errors
     /// There is none, or it does not fit what else was given.
-    pub fn compile(&self, epoch: u64) -> Result<Snapshot, SetupError> {
+    pub fn compile(&self, epoch: u64, before: Option<&Snapshot>) -> Result<Snapshot, SetupError> {
         let Some((_, _, spec)) = &self.snapshot else { return Ok(Snapshot::empty()) };
         let mut ports = vec![PortFacts::default(); spec.ports.len()];
         for message in self.ports.values() {
@@ -273,7 +274,7 @@ impl Given {
         secret[..32].copy_from_slice(&a);
         secret[32..].copy_from_slice(&b);
         let resources = Resources { ports, fibs, hash_key: HashKey::from_bytes(&secret), workers, states };
-        compile(spec, epoch, &resources)
+        compile_after(spec, epoch, &resources, before)
             .map_err(|error| SetupError::Snapshot { epoch, what: error.to_string() })
     }
 
@@ -314,6 +315,10 @@ pub struct Engine {
     pub mailboxes: Vec<Arc<Mailbox>>,
     /// Every descriptor that they hold, which the sandbox must leave open.
     pub descriptors: Vec<RawFd>,
+    /// What the workers begin with, as it was compiled.
+    pub snapshot: Snapshot,
+    /// Where the process may run and no worker does; none where there is no such core.
+    pub spare: Option<CpuSet>,
 }
 
 /// Maps the memory and the rings, finds the frames that a predecessor left, and makes the workers.
@@ -353,7 +358,7 @@ pub fn build(given: &Given) -> Result<Engine, SetupError> {
         None => None,
     };
     let owners: Vec<Option<u8>> = (0..64).map(|port| owner_of(&queues, PortId(port))).collect();
-    let snapshot = given.compile(given.epoch())?;
+    let snapshot = given.compile(given.epoch(), None)?;
     let mut workers = Vec::new();
     for (number, (pool, parker)) in pools.into_iter().zip(parkers).enumerate() {
         let queues = std::mem::take(&mut queues[number]);
@@ -389,7 +394,17 @@ pub fn build(given: &Given) -> Result<Engine, SetupError> {
         }
         workers.push(Ready { worker, parker, core: layout.workers[number].core });
     }
-    Ok(Engine { workers, mailboxes, descriptors })
+    Ok(Engine { workers, mailboxes, descriptors, snapshot, spare: spare_cores(layout) })
+}
+
+fn spare_cores(layout: &Layout) -> Option<CpuSet> {
+    let mut cores = sched_getaffinity(None).ok()?;
+    for core in layout.workers.iter().filter_map(|worker| worker.core) {
+        if (core as usize) < CpuSet::MAX_CPU {
+            cores.unset(core as usize);
+        }
+    }
+    (cores.count() > 0).then_some(cores)
 }
 
 /// The first worker that has a queue of the port.

@@ -50,15 +50,15 @@ fn over_memory(input: PortId, packets: &[Vec<u8>], at_once: usize, config: Confi
     let pool = Pool::heap(FrameSize::K2, 1024, 1).unwrap().remove(0);
     let mut worker = Rig::new(1).worker(pool, queues, outputs, snapshot());
     hosts.iter_mut().for_each(|host| host.kept = Some(VecDeque::new()));
-    let (mut sent, mut now, mut quiet) = (0, 0, 0);
+    let (mut sent, mut quiet) = (0, 0);
     while quiet < 4 {
         let mut moved = 0;
         if sent < packets.len() {
             let some = hosts[usize::from(input.0)].send(at_once.min(packets.len() - sent));
             (sent, moved) = (sent + some, some);
         }
-        now += 25_000;
-        moved += worker.pass(now);
+        // The clock stands, as a replay's does: how many ICMP errors are sent depends on the time.
+        moved += worker.pass(0);
         moved += hosts.iter_mut().map(|host| host.receive()).sum::<usize>();
         quiet = if moved == 0 { quiet + 1 } else { 0 };
     }
@@ -83,7 +83,13 @@ fn captures_and_memory_give_the_same_bytes() {
         // Bursts of one, of an odd number, full ones: and rings that are longer, and shorter.
         for (at_once, rx) in [(1, 128), (7, 64), (48, 128), (64, 256)] {
             let memory = over_memory(input, &all, at_once, Config { rx, tx: 256, ..RINGS });
-            assert_eq!(memory[..], sent[..4], "{at_once} packets at a time");
+            // Packets that stages make (fragments) leave behind those of their burst, so the order depends on the bursts.
+            let sorted = |ports: &[Vec<Vec<u8>>]| {
+                let mut ports = ports.to_vec();
+                ports.iter_mut().for_each(|packets| packets.sort());
+                ports
+            };
+            assert!(sorted(&memory[..]) == sorted(&sent[..4]), "{at_once} packets at a time");
         }
     }
 }

@@ -1,8 +1,9 @@
 use super::*;
-use crate::compile::{CompileError, Resources, compile};
+use crate::compile::{CompileError, Resources, compile, compile_after};
 use crate::spec::parse;
 use crate::tables::fib::{FibLayout, FibWriter};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use zsync_packet::burst::Packet;
 use zsync_packet::flow::HashKey;
 use zsync_packet::frame::{FrameSize, HEADROOM};
@@ -189,4 +190,36 @@ fn a_burst_may_go_to_more_pipelines_than_a_packet() {
         Snapshot { epoch: 1, pipelines, entry: vec![Some(PipelineId(0))], vlans: Vlans::default() };
     let to: Vec<u16> = (0..40).collect();
     assert_eq!(gone(&mut snapshot, &to), [Verdict::Punt; 40]);
+}
+
+#[test]
+fn filters_that_stay_as_they_were_are_compiled_once() {
+    let source = |rule: &str| {
+        format!(
+            "{TWO}[filter.f]\nrules = [{{ drop = true, from = \"10.0.0.0/8\" }}]\n\
+             [filter.g]\nrules = [{{ drop = true, {rule} }}]\n"
+        )
+        .replace("[\"drop\"]", "[\"filter.f\", \"filter.g\", \"drop\"]")
+        .replace("[\"route.main\"]", "[\"filter.f\", \"route.main\"]")
+    };
+    let compiled = |source: &str, before: Option<&Snapshot>| {
+        compile_after(&parse(source, "test.toml").unwrap().spec, 1, &resources(), before).unwrap()
+    };
+    let filters = |snapshot: &Snapshot| -> Vec<_> {
+        let stages = snapshot.pipelines.iter().flat_map(|pipeline| &pipeline.stages);
+        let filter = |placed: &Placed| match &placed.stage {
+            AnyStage::Filter(filter) => Some((placed.label.clone(), Arc::as_ptr(filter.compiled()))),
+            _ => None,
+        };
+        stages.filter_map(filter).collect()
+    };
+    let first = compiled(&source("to-port = 1, protocol = \"udp\""), None);
+    let before = filters(&first);
+    let names: Vec<_> = before.iter().map(|(label, _)| label.as_str()).collect();
+    assert_eq!(names, ["filter.f", "filter.g", "filter.f"]);
+    assert!(before[0] == before[2] && before[0].1 != before[1].1);
+    let after = compiled(&source("to-port = 2, protocol = \"udp\""), Some(&first));
+    assert_eq!(filters(&after)[0], before[0]);
+    assert_ne!(filters(&after)[1], before[1]);
+    assert_eq!(filters(&compiled(&source("to-port = 2, protocol = \"udp\""), Some(&after))), filters(&after));
 }

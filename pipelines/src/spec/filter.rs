@@ -101,9 +101,9 @@ pub struct FilterRule {
     pub vlan: Vec<FilterVlan>,
     /// The mark as it is then: (value, mask).
     pub marked: Option<(u32, u32)>,
-    /// Whole, first or later fragment: places in [`FRAGMENTS`], a bit each; 0 when it does not matter.
+    /// Whole, first or later fragment: places in `FRAGMENTS`, a bit each; 0 when it does not matter.
     pub fragment: u8,
-    /// States: places in [`STATES`], a bit each; 0 when it does not matter.
+    /// States: places in `STATES`, a bit each; 0 when it does not matter.
     pub state: u8,
     /// Ports where the packet may have come in.
     pub input: Vec<PortId>,

@@ -9,6 +9,7 @@
 //! What came through a tunnel's or NAT's door goes on to the next stage, which routes it; what goes to a MAC address leaves at once.
 
 mod outer;
+pub mod owner;
 mod pool;
 mod service;
 mod translate;

@@ -45,6 +45,11 @@ impl Filter {
         Self { compiled, state, counters, waits, ports }
     }
 
+    /// What its rules were made into.
+    pub fn compiled(&self) -> &Arc<Compiled> {
+        &self.compiled
+    }
+
     /// What was counted by a name, by this worker: packets and bytes.
     pub fn count(&self, name: &str) -> Option<(u64, u64)> {
         self.counters.read(name)

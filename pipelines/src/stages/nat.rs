@@ -39,7 +39,7 @@ use crate::state::{State, StateSize};
 use crate::tables::fib::Fib;
 use crate::tables::flow::{FlowId, Flows, Shards};
 use crate::tables::nat::{NatLayout, PairError, Ports, Translations};
-pub use owner::Owners;
+pub use owner::{Owners, of_host};
 use rules::{First, NatRules};
 
 /// Ports of a block by which workers share them out, where clients have no blocks.

@@ -23,6 +23,7 @@
 use crate::stage::{Cx, Stage};
 use crate::tables::flow::{FlowId, Flows, Shards};
 use zsync_packet::burst::{BURST, Burst, FlowState};
+use zsync_packet::header::protocol;
 use zsync_packet::verdict::{DropReason, Verdict};
 
 mod icmp;
@@ -58,6 +59,8 @@ pub struct Track {
     /// The flows that this burst began, and the packets that did; as many as counted.
     begun: [(u8, FlowId); BURST],
     count: usize,
+    /// When the last burst came, in nanoseconds.
+    now: u64,
 }
 
 impl Track {
@@ -73,7 +76,17 @@ impl Track {
 
     fn over(flows: Option<Flows>, rules: Rules) -> Self {
         let begun = [(0, FlowId(0)); BURST];
-        Self { shards: None, flows, rules, own: Own::default(), worker: 0, sound: false, begun, count: 0 }
+        Self {
+            shards: None,
+            flows,
+            rules,
+            own: Own::default(),
+            worker: 0,
+            sound: false,
+            begun,
+            count: 0,
+            now: 0,
+        }
     }
 
     /// With these addresses as the host's own; else it has none.
@@ -109,6 +122,7 @@ impl Stage for Track {
         if !self.sound {
             self.recover();
         }
+        self.now = cx.now;
         let Some(flows) = &self.flows else { return };
         let mut hashes = [0; BURST];
         let mut guesses = [None; BURST];
@@ -171,7 +185,8 @@ impl Stage for Track {
     }
 
     /// Forgets the flows that the last burst began, and whose first packet was dropped or answered since, or is the host's own
-    /// matter. The burst still holds its packets, and all of them are decided.
+    /// matter; closes the connections one of whose ends was told that they are over. The burst still holds its packets, and all
+    /// of them are decided.
     fn settle(&mut self, burst: &Burst) {
         let count = std::mem::take(&mut self.count);
         let Some(flows) = &self.flows else { return };
@@ -187,6 +202,20 @@ impl Stage for Track {
             let is_it = || flows.is_it(id, key) == Some(false) || flows.reply_key(id).reversed() == *key;
             if ended && facts.flow == id.fact() && is_it() {
                 flows.remove(id);
+            }
+        }
+        if matches!(burst.unanimous(), Some(Verdict::Drop(_))) {
+            return;
+        }
+        for i in 0..burst.len() {
+            let (facts, key) = (burst.facts(i), burst.key(i));
+            // The answer is TCP itself: a reset.
+            if !facts.answered || facts.protocol != protocol::TCP {
+                continue;
+            }
+            let Some(id) = FlowId::from_fact(facts.flow) else { continue };
+            if flows.is_it(id, key).is_some() || flows.reply_key(id).reversed() == *key {
+                Judge { flows, rules: &self.rules, own: &self.own, now: self.now }.close(id);
             }
         }
     }

@@ -92,8 +92,28 @@ impl Services {
         if served { Is::Served } else { Is::Other }
     }
 
+    /// Whether something is served at this port.
+    pub fn serves(&self, of: u8, port: u16) -> bool {
+        let served = |word: &u64| word >> (port & 63) & 1 != 0;
+        self.ports(of).and_then(|ports| ports.get(usize::from(port >> 6))).is_some_and(served)
+    }
+
+    /// Whether something is served over this protocol.
+    pub fn has_protocol(&self, of: u8) -> bool {
+        self.ports(of).is_some_and(|ports| ports.iter().any(|word| *word != 0))
+    }
+
+    fn ports(&self, of: u8) -> Option<&[u64]> {
+        match of {
+            protocol::TCP => Some(&self.tcp),
+            protocol::UDP => Some(&self.udp),
+            _ => None,
+        }
+    }
+
+    /// Whether the destination is a virtual address.
     #[inline]
-    fn is_vip(&self, key: &FlowKey) -> bool {
+    pub fn is_vip(&self, key: &FlowKey) -> bool {
         let vip = Vip::to(key);
         let mut slot = vip.home();
         loop {

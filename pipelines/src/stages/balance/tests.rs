@@ -30,7 +30,7 @@ fn mac(address: IpAddr) -> [u8; 6] {
     }
 }
 
-fn spec(forward: Forward, backends: &[(IpAddr, u16)]) -> BalanceSpec {
+pub(super) fn spec(forward: Forward, backends: &[(IpAddr, u16)]) -> BalanceSpec {
     let backend = |&(address, weight): &(IpAddr, u16)| Backend { address, port: None, weight, drain: false };
     BalanceSpec {
         vips: vec![VIP4.into(), VIP6.parse().unwrap()],

@@ -85,6 +85,11 @@ impl Compiled {
         })
     }
 
+    /// Whether it was compiled from this.
+    pub fn is_of(&self, spec: &FilterSpec) -> bool {
+        self.spec == *spec
+    }
+
     /// The text of the rule at this place.
     pub(super) fn text(&self, place: usize) -> String {
         self.spec.rules.get(place).map_or_else(String::new, |rule| self.spec.plain_text(rule))

@@ -37,9 +37,21 @@ impl Owners {
         }
     }
 
+    /// Whose a packet to an external end that this stage may have given out is; `None` for others.
+    #[inline]
+    pub fn outside(&self, key: &FlowKey, input: PortId) -> Option<u8> {
+        self.rules.internal_side(key, input)?.err().map(|port| self.ports.owner(port))
+    }
+
     /// Whose an internal address is.
     fn of(&self, address: IpAddr) -> u8 {
-        let hash = Endpoint::new(address, 0, 0).hash(&self.hash_key) >> 32;
-        ((hash * u64::from(self.workers)) >> 32) as u8
+        of_host(address, &self.hash_key, self.workers)
     }
+}
+
+/// Whose the flows of a host are that is their one fixed end, of `workers` workers.
+#[inline]
+pub fn of_host(address: IpAddr, hash_key: &HashKey, workers: u8) -> u8 {
+    let hash = Endpoint::new(address, 0, 0).hash(hash_key) >> 32;
+    ((hash * u64::from(workers)) >> 32) as u8
 }

@@ -2,6 +2,8 @@
 //!
 //! As nf_conntrack_proto_icmp.c and nf_conntrack_proto_icmpv6.c sort them (Linux 6.1).
 
+use zsync_packet::header::protocol;
+
 /// What a message is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Message {
@@ -36,4 +38,16 @@ pub(super) fn v6(kind: u8) -> Message {
         0..=127 => Message::Error,
         _ => Message::Other,
     }
+}
+
+/// Whether what an error quotes may have gone that way in its flow: with the flow only queries go, and against it answers.
+/// The kernel's flows have the type in their keys, so it finds none for others. Other protocols may go either way.
+pub(super) fn may_go(protocol: u8, version: u8, quoted: &[u8], against: bool) -> bool {
+    let message = match (protocol, version, quoted.first()) {
+        (protocol::ICMP, 4, Some(kind)) => v4(*kind),
+        (protocol::ICMPV6, 6, Some(kind)) => v6(*kind),
+        (protocol::ICMP, 4, None) | (protocol::ICMPV6, 6, None) => return false,
+        _ => return true,
+    };
+    message == if against { Message::Answer } else { Message::Query }
 }

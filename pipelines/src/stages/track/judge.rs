@@ -171,6 +171,18 @@ impl Judge<'_> {
         self.of(id, bits, reply, state)
     }
 
+    /// Takes a connection for closed, whose end a reset was made up for here (`nf_conntrack_tcp_set_closing`).
+    #[cold]
+    pub(super) fn close(&self, id: FlowId) {
+        let Some(hot) = self.flows.hot(id).filter(|hot| hot.life() > self.now) else { return };
+        let bits = hot.bits();
+        let mut connection = Connection::unpack(&Packed { bits: bits & OWN, ..Packed::default() });
+        connection.state = State::Close;
+        let seen = Seen { reply: bits & bit::REPLIED != 0, assured: bits & bit::ASSURED != 0 };
+        self.flows.settle(id, bits & bit::MARKED | connection.pack().bits | common(seen, State::Close));
+        hot.set_life(self.now.saturating_add(self.rules.tcp.timeouts.close));
+    }
+
     /// The first segment of a connection.
     #[cold]
     fn tcp_begin(&self, packet: &Packet<'_>, segment: &Segment<'_>) -> Told {
@@ -322,6 +334,7 @@ impl Judge<'_> {
         let Some(hot) = self.flows.hot(id).filter(|hot| hot.life() > self.now) else { return unrelated };
         if packet.key.destination() != about.source()
             || (about.protocol() == protocol::TCP && !self.in_flight(id, hot, !reply, transport))
+            || !icmp::may_go(about.protocol(), packet.facts.version, transport, !reply)
         {
             return unrelated;
         }

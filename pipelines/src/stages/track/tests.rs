@@ -262,6 +262,12 @@ fn errors_are_related_to_the_flow_that_they_are_about() {
         assert_eq!(edge.state(&ends.unreachable(&ends.udp(false), true)), FlowState::Related);
         edge.one(&ends.echo(false, false, 7));
         assert_eq!(edge.state(&ends.unreachable(&ends.echo(false, false, 7), true)), FlowState::Related);
+        assert_eq!(edge.state(&ends.unreachable(&ends.echo(true, true, 7), false)), FlowState::Related);
+        // Of the same number, but the flow's queries come from the other end.
+        for (reply, answer) in [(true, false), (false, true)] {
+            let other_way = ends.unreachable(&ends.echo(reply, answer, 7), !reply);
+            assert_eq!(edge.state(&other_way), FlowState::Invalid);
+        }
         // Nothing is changed by any of them.
         assert_eq!(edge.flows(), 3);
         assert_eq!(edge.told(&ack), (FlowState::Established, false, 1));
@@ -378,16 +384,40 @@ fn a_mark_of_the_flow_is_its_packets_too() {
     assert_eq!(edge.one(&V6.tcp(true, ACK, 501, 101)).facts.mark, 98);
 }
 
+/// Tracking, what later stages make of the burst, and what tracking hears of it.
+struct Settle<'a>(&'a mut Track, fn(&mut Burst));
+
+impl Stage for Settle<'_> {
+    fn process(&mut self, burst: &mut Burst, cx: &mut Cx<'_>) {
+        self.0.process(burst, cx);
+        (self.1)(burst);
+        self.0.settle(burst);
+    }
+}
+
+#[test]
+fn a_connection_that_is_answered_with_a_reset_is_closed() {
+    for ends in [V4, V6] {
+        let mut edge = Edge::new();
+        run(&mut [&mut edge.parse, &mut Settle(&mut edge.track, |_| {})], IN, &handshake(ends), SECOND);
+        let fin = ends.tcp(false, TcpFlags(0x11), 101, 501);
+        let reset = |burst: &mut Burst| {
+            let (from, reason) = (PortFacts::default(), DropReason::Rejected);
+            let verdict = answer::reply(burst, 0, answer::Answer::Reset, &from, reason, &mut Cx::at(SECOND));
+            burst.decide(0, verdict);
+        };
+        let mut settle = Settle(&mut edge.track, reset);
+        run(&mut [&mut edge.parse, &mut settle], IN, &[&fin], SECOND);
+        let counts = edge.table().counts();
+        assert_eq!((counts.flows, counts.weak), (1, 1));
+        assert!(edge.table().hot(FlowId(0)).unwrap().life() <= 11 * SECOND);
+        // One of its ends closed it, so the same ends may begin again.
+        assert_eq!(edge.state(&ends.tcp(false, SYN, 0x4000_0000, 0)), FlowState::New);
+    }
+}
+
 #[test]
 fn a_flow_whose_first_packet_is_dropped_or_answered_later_is_forgotten() {
-    struct Settle<'a>(&'a mut Track, fn(&mut Burst));
-    impl Stage for Settle<'_> {
-        fn process(&mut self, burst: &mut Burst, cx: &mut Cx<'_>) {
-            self.0.process(burst, cx);
-            (self.1)(burst);
-            self.0.settle(burst);
-        }
-    }
     let mut edge = Edge::new();
     let packets = [V4.udp(false), V6.udp(false), V6.udp(false), V4.tcp(false, SYN, 100, 0)];
     let drop_first = |burst: &mut Burst| {

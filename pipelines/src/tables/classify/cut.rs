@@ -1,7 +1,7 @@
 //! By which bits a node parts its records.
 //!
-//! A [`Cut`] is up to 16 neighbouring bits of a word of the key. A record goes to every child whose bits its own allow: one
-//! child if it asks for all of them, all children if for none. [`Region::choose`] weighs the cuts that there are by what a
+//! A cut is up to 16 neighbouring bits of a word of the key. A record goes to every child whose bits its own allow: one
+//! child if it asks for all of them, all children if for none. `Region::choose` weighs the cuts that there are by what a
 //! packet would still have to be compared with.
 
 use super::key::{self, ADDRESS, Key, MARK, META, PORTS, SETS};

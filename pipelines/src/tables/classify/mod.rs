@@ -17,7 +17,7 @@
 //! [`cut`] which bits to cut by; [`grow`] the trees; [`forest`] the search; [`prefixes`] sets of prefixes, which are looked
 //! up once a packet and become bits of its key.
 //!
-//! Keeps true: the memory is bounded by [`Limits`], whatever the rules are. Rules that no cut tells apart end up together in
+//! Keeps true: the memory is bounded by a budget, whatever the rules are. Rules that no cut tells apart end up together in
 //! a list, which is compared one by one: only then is the cost linear, in the rules that overlap there.
 
 pub mod cut;

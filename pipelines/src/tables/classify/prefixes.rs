@@ -1,6 +1,6 @@
 //! Sets of prefixes, and in which of several sets an address is.
 //!
-//! A [`PrefixSet`] is what the configuration has: prefixes, merged to ranges that neither overlap nor touch. A [`SetMap`] is
+//! A [`PrefixSet`] is what the configuration has: prefixes, merged to ranges that neither overlap nor touch. A `SetMap` is
 //! what packets are looked up in: all ranges of all sets of one direction and family, as the addresses where membership
 //! changes, in a tree of sixteen keys a node without pointers. A lookup takes one node a level: five for a million.
 

@@ -54,9 +54,9 @@ pub struct State {
 
 /// Where things lie in a record's words; the last one is its life.
 pub(super) mod at {
-    /// [`State::last`] in the low half, the number of the translation + 1 in the high half.
+    /// `State` in the low half, the number of the translation + 1 in the high half.
     pub const LAST: usize = 5;
-    /// [`State::bits`].
+    /// `State`.
     pub const BITS: usize = 6;
 }
 

@@ -4,7 +4,7 @@
 //! after a kill at any instruction, an external end that can be found stands for one internal end; a mapping that can be found by
 //! its internal end can be found by its external one. For that the internal index hears of it last and forgets it first.
 //!
-//! A mapping has no time of its own: its `life` is the last round of the [sweep](super::Translations::tend) in which a flow held
+//! A mapping has no time of its own: its `life` is the last round of the sweep in which a flow held
 //! it.
 
 use std::net::IpAddr;
