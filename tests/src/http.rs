@@ -59,3 +59,15 @@ impl Web {
 pub fn get(namespace: &Namespace, from: SocketAddr) -> Result<String> {
     namespace.output(Command::new("curl").args(["-sS", "--max-time", "3", &format!("http://{from}/")]))
 }
+
+/// As [`get`], so many times, each by a connection of its own; the pages, of one line each.
+///
+/// # Errors
+/// What `curl` said, when any of them failed.
+pub fn get_times(namespace: &Namespace, from: SocketAddr, times: usize) -> Result<Vec<String>> {
+    let mut command = Command::new("curl");
+    // HTTP/1.0 has one answer a connection.
+    command.args(["-sS", "--http1.0", "--fail-early", "--max-time", "3", "-w", "\n"]);
+    command.args(vec![format!("http://{from}/"); times]);
+    Ok(namespace.output(&mut command)?.lines().map(str::to_owned).collect())
+}

@@ -45,9 +45,9 @@ fn accepted(listener: &TcpListener) -> Result<(TcpStream, SocketAddr)> {
 }
 
 fn connect(from: &Namespace, to: impl Into<SocketAddr>) -> std::io::Result<TcpStream> {
-    let (to, mut result) = (to.into(), None);
-    let entered = from.run(|| Ok(result = Some(TcpStream::connect_timeout(&to, Duration::from_secs(1)))));
-    result.unwrap_or_else(|| Err(std::io::Error::other(format!("{entered:?}"))))
+    let to = to.into();
+    let tried = from.run(|| Ok(TcpStream::connect_timeout(&to, Duration::from_secs(1))));
+    tried.unwrap_or_else(|error| Err(std::io::Error::other(error)))
 }
 
 fn bound(at: &Namespace, address: impl Into<SocketAddr>) -> Result<UdpSocket> {

@@ -28,12 +28,8 @@ fn filter(lab: &Lab) -> Result<String> {
 }
 
 fn connect(from: &Namespace, to: SocketAddr) -> Result<(), ErrorKind> {
-    let mut result = Err(ErrorKind::Other);
-    let tried = from.run(|| {
-        let stream = TcpStream::connect_timeout(&to, Duration::from_millis(800));
-        Ok(result = stream.map(drop).map_err(|error| error.kind()))
-    });
-    tried.map_err(|_| ErrorKind::Other).and(result)
+    let tried = from.run(|| Ok(TcpStream::connect_timeout(&to, Duration::from_millis(800))));
+    tried.map_err(|_| ErrorKind::Other)?.map(drop).map_err(|error| error.kind())
 }
 
 /// What a datagram is answered with.
