@@ -116,11 +116,11 @@ mod tests {
     fn small(case: &Case) -> Case {
         let packets = match case.packets {
             Packets::Ruled(_) => Packets::Ruled(20),
-            Packets::Tcp(_) => Packets::Tcp(50),
-            Packets::Udp(_) => Packets::Udp(50),
-            Packets::Translated(_) => Packets::Translated(50),
-            Packets::Balanced(_) => Packets::Balanced(50),
-            Packets::Sources(sources) => Packets::Sources(sources.min(50)),
+            Packets::Tcp(_) => Packets::Tcp(100),
+            Packets::Udp(_) => Packets::Udp(100),
+            Packets::Translated(_) => Packets::Translated(100),
+            Packets::Balanced(_) => Packets::Balanced(100),
+            Packets::Sources(sources) => Packets::Sources(sources.min(100)),
             Packets::Routed => Packets::Routed,
         };
         Case { packets, ..*case }
