@@ -22,8 +22,8 @@ use zsync_traffic::template::{Field, Ip, Transport};
 
 /// The least rate, packets per second: a packet's wait ends after 32,768 looks at the clock, of some 20 ns.
 pub const LEAST: u64 = 2000;
-/// How late packets may be; see [`zsync_ends::order::Order::patience`].
-const PATIENCE: Duration = Duration::from_micros(500);
+/// What stands for a patience that has no end: a century, which still fits what the XDP program adds.
+const ENDLESS: Duration = Duration::from_secs(1 << 32);
 
 /// The near end. See the module.
 pub struct Live {
@@ -72,6 +72,8 @@ impl NearEnd for Live {
             "the live engine writes numbers into UDP over IPv4 of 64 bytes and more: --engine xsk does into all"
         );
         let (run, flows) = (order.run, u64::from(self.generator.flows()));
+        // Without patience the schedule stands, and who is late is late: that is what latency is counted from.
+        let patience = order.patience.unwrap_or(ENDLESS);
         let (generator, enter, core) = (Arc::clone(&self.generator), Enter::clone(&self.enter), self.core);
         Ok(Running::spawn(move |stop, sent| {
             enter()?;
@@ -87,7 +89,7 @@ impl NearEnd for Live {
             if asked == 0 {
                 return Ok(Sent { phases: vec![Went::default()], ..Sent::default() });
             }
-            let paced = generator.run_paced(rate, asked, PATIENCE, Probes { every, run })?;
+            let paced = generator.run_paced(rate, asked, patience, Probes { every, run })?;
             let made = paced.made;
             sent.store(made, std::sync::atomic::Ordering::Relaxed);
             let probes = if every == 0 { 0 } else { made.div_ceil(every) };

@@ -47,7 +47,8 @@ pub struct Burst {
 /// How the searches go.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Settings {
-    /// Packets per second of a full-rate burst: the line's (RFC 9004 §6.4, Max Theoretical Frame Rate).
+    /// Packets per second of a full-rate burst: the line's (RFC 9004 §6.4, Max Theoretical Frame Rate). Where nobody knows it,
+    /// the least that a burst must have to count; buffers are then reckoned by the rate that the bursts had.
     pub rate: f64,
     /// Packets per second of the device's throughput (§6.4, Measured Throughput), for the corrected buffer time; below
     /// `rate`.
@@ -76,6 +77,8 @@ pub struct BackToBack {
     pub ending: Ending,
     /// Packets of the longest burst without a loss, search by search.
     pub longest: Vec<u64>,
+    /// Packets per second that the bursts had: the median of all. The settings' rate when there was none.
+    pub rate: f64,
     /// RFC 9004 §6.4: Implied DUT Buffer Time, the mean burst over the full rate.
     pub implied_buffer: Option<Duration>,
     /// RFC 9004 §6.4: Corrected DUT Buffer Time, less what the device forwarded during the burst.
@@ -104,7 +107,7 @@ impl BackToBack {
     /// rate. None without a finished search, or for a rate that is none.
     pub fn buffer_at(&self, rate: f64) -> Option<Duration> {
         let corrected = self.corrected_buffer?.as_secs_f64();
-        Duration::try_from_secs_f64(corrected * self.settings.rate / rate).ok()
+        Duration::try_from_secs_f64(corrected * self.rate / rate).ok()
     }
 }
 
@@ -183,10 +186,13 @@ pub fn measure<B: Bursts>(
             ending = Ending::AboveMaximum(most as f64);
         }
     }
+    let mut rates: Vec<f64> = bursts.iter().map(|burst| burst.rate).filter(|rate| rate.is_finite()).collect();
+    rates.sort_by(f64::total_cmp);
     let mut result = BackToBack {
         settings,
         ending,
         longest,
+        rate: rates.get(rates.len() / 2).copied().unwrap_or(rate),
         implied_buffer: None,
         corrected_buffer: None,
         bursts,
@@ -197,9 +203,11 @@ pub fn measure<B: Bursts>(
     };
     // With the longest burst still passing, the buffer is at least this; the ending says so.
     if let Some(mean) = result.mean() {
-        let implied = mean / rate;
+        // By what the bursts had: a rate that is lower than that would make a longer buffer of the same packets.
+        let implied = mean / result.rate;
         result.implied_buffer = Duration::try_from_secs_f64(implied).ok();
-        result.corrected_buffer = Duration::try_from_secs_f64(implied * (1.0 - throughput / rate)).ok();
+        let filled = (1.0 - throughput / result.rate).max(0.0);
+        result.corrected_buffer = Duration::try_from_secs_f64(implied * filled).ok();
     }
     Ok(result)
 }
