@@ -62,7 +62,7 @@ pub(crate) struct Host {
 
 impl Host {
     pub(crate) fn new(device: Memory, packets: Vec<Vec<u8>>) -> Self {
-        let pool = Pool::heap(FrameSize::K2, 2048, 1).unwrap().remove(0);
+        let pool = Pool::heap(FrameSize::K2, 1024, 1).unwrap().remove(0);
         let burst = Burst::new(pool.arena().clone());
         Self { device, pool, burst, out: Vec::with_capacity(BURST), packets, next: 0, kept: None }
     }
