@@ -20,7 +20,7 @@ use zsync_packet::verdict::{DropReason, PortId, Verdict};
 
 mod rewrite;
 
-use rewrite::{Fit, Refusal, rewrite};
+use rewrite::{Fit, Refusal};
 
 /// Packets a second, per worker, that go to the kernel only to be answered with an ICMP error. The kernel itself sends
 /// no more than 1,000 a second by default (`icmp_msgs_per_sec`), so more would only cost the slow path.
@@ -202,29 +202,41 @@ impl Pass<'_> {
         for (&i, &route) in lookups.packets[..count].iter().zip(&routes) {
             let i = usize::from(i);
             let hash = if route.is_multipath() { self.spread(burst, i) } else { 0 };
-            let verdict = match tables.adjacency(route, hash) {
-                Adjacency::Forward { port, mac } => match self.ports.get(usize::from(port)) {
-                    Some(facts) => self.send(burst, i, PortId(port), facts, mac, cx),
-                    None => Err(Refusal::Silent(DropReason::NoSuchPort)),
-                },
-                Adjacency::Kernel | Adjacency::Local => Ok(Verdict::Punt),
-                Adjacency::NoRoute => Err(Refusal::Icmp(DropReason::NoRoute, Answer::NoRoute)),
-                Adjacency::Unreachable => Err(Refusal::unreachable(burst.facts(i).version)),
-                Adjacency::Prohibit => Err(Refusal::Icmp(DropReason::Prohibited, Answer::Prohibited)),
-                Adjacency::Blackhole => Err(Refusal::Silent(DropReason::Blackhole)),
-            };
-            let verdict = match verdict {
-                Ok(verdict) => verdict,
-                Err(Refusal::Kernel) => Verdict::Punt,
-                Err(Refusal::Silent(reason)) => Verdict::Drop(reason),
-                Err(Refusal::Icmp(reason, answer)) => self.answer(burst, i, reason, answer, cx),
-            };
+            if let Some((port, mac)) = tables.neighbour(route, hash)
+                && let Some(output) = self.ports.get(usize::from(port))
+                && rewrite::plain(burst, i, output, mac).is_some()
+            {
+                burst.decide(i, Verdict::Transmit(PortId(port)));
+                continue;
+            }
+            let verdict = self.other(tables.adjacency(route, hash), burst, i, cx);
             burst.decide(i, verdict);
         }
     }
 
+    /// What becomes of a packet that is not simply sent.
+    #[inline(never)]
+    fn other(&mut self, adjacency: Adjacency, burst: &mut Burst, i: usize, cx: &mut Cx<'_>) -> Verdict {
+        let verdict = match adjacency {
+            Adjacency::Forward { port, mac } => match self.ports.get(usize::from(port)) {
+                Some(facts) => self.send(burst, i, PortId(port), facts, mac, cx),
+                None => Err(Refusal::Silent(DropReason::NoSuchPort)),
+            },
+            Adjacency::Kernel | Adjacency::Local => Ok(Verdict::Punt),
+            Adjacency::NoRoute => Err(Refusal::Icmp(DropReason::NoRoute, Answer::NoRoute)),
+            Adjacency::Unreachable => Err(Refusal::unreachable(burst.facts(i).version)),
+            Adjacency::Prohibit => Err(Refusal::Icmp(DropReason::Prohibited, Answer::Prohibited)),
+            Adjacency::Blackhole => Err(Refusal::Silent(DropReason::Blackhole)),
+        };
+        match verdict {
+            Ok(verdict) => verdict,
+            Err(Refusal::Kernel) => Verdict::Punt,
+            Err(Refusal::Silent(reason)) => Verdict::Drop(reason),
+            Err(Refusal::Icmp(reason, answer)) => self.answer(burst, i, reason, answer, cx),
+        }
+    }
+
     /// Sends a packet out of `port`, in parts if it must.
-    #[inline]
     fn send(
         &self,
         burst: &mut Burst,
@@ -234,7 +246,7 @@ impl Pass<'_> {
         mac: [u8; 6],
         cx: &mut Cx<'_>,
     ) -> Result<Verdict, Refusal> {
-        if let Fit::InParts = rewrite(burst, i, output, mac)? {
+        if let Fit::InParts = rewrite::any(burst, i, output, mac)? {
             fragment(burst, i, output.mtu as usize, port, cx).map_err(Refusal::Silent)?;
         }
         Ok(Verdict::Transmit(port))

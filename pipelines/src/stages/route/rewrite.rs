@@ -35,13 +35,9 @@ pub(super) enum Fit {
 }
 
 /// Ages the packet and gives it its new Ethernet addresses. What is refused has not changed.
-#[inline]
-pub(super) fn rewrite(burst: &mut Burst, i: usize, output: &PortFacts, mac: [u8; 6]) -> Result<Fit, Refusal> {
+pub(super) fn any(burst: &mut Burst, i: usize, output: &PortFacts, mac: [u8; 6]) -> Result<Fit, Refusal> {
     let (version, l3) = (burst.facts(i).version, usize::from(burst.facts(i).l3));
     let bytes = burst.bytes_mut(i);
-    if l3 == ethernet::HEADER_LEN && rewrite_plain(bytes, version, output, mac).is_some() {
-        return Ok(Fit::Whole);
-    }
     let Some(packet) = bytes.get_mut(l3..) else { return Err(Refusal::Silent(DropReason::IpTruncated)) };
     let fit = match version {
         4 => age_v4(packet, output)?,
@@ -56,10 +52,12 @@ pub(super) fn rewrite(burst: &mut Burst, i: usize, output: &PortFacts, mac: [u8;
 /// Does the same for what nearly all packets are: untagged, without IPv4 options, with time to live and room at the output.
 /// What is none of these has not changed.
 #[inline(always)]
-fn rewrite_plain(bytes: &mut [u8], version: u8, output: &PortFacts, mac: [u8; 6]) -> Option<()> {
-    let head: &mut [u8; PLAIN] = bytes.first_chunk_mut()?;
-    let field =
-        |head: &[u8; PLAIN], at: usize| Some(u16::from_be_bytes(*head.get(at..at + 2)?.first_chunk()?));
+pub(super) fn plain(burst: &mut Burst, i: usize, output: &PortFacts, mac: [u8; 6]) -> Option<()> {
+    let (version, l3) = (burst.facts(i).version, usize::from(burst.facts(i).l3));
+    let head: &mut [u8; PLAIN] = burst.bytes_mut(i).first_chunk_mut()?;
+    if l3 != ethernet::HEADER_LEN {
+        return None;
+    }
     if version == 4 {
         if head[14] != 0x45 || head[22] <= 1 || u32::from(field(head, 16)?) > output.mtu {
             return None;
@@ -78,6 +76,11 @@ fn rewrite_plain(bytes: &mut [u8], version: u8, output: &PortFacts, mac: [u8; 6]
     *to = mac;
     *rest.first_chunk_mut()? = output.mac;
     Some(())
+}
+
+#[inline(always)]
+fn field(head: &[u8; PLAIN], at: usize) -> Option<u16> {
+    Some(u16::from_be_bytes(*head.get(at..at + 2)?.first_chunk()?))
 }
 
 /// The headers of both families that are looked at lie in so many bytes.
