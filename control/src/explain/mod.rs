@@ -109,7 +109,7 @@ pub fn explain(
             };
             match trace.verdict {
                 // It belongs to another worker: what that one would say is the answer.
-                Verdict::Worker(owner) if usize::from(owner) != worker => {
+                Verdict::Worker(owner, _) if usize::from(owner) != worker => {
                     worker = usize::from(owner);
                     snapshot.assign(worker);
                 }
@@ -189,7 +189,7 @@ fn in_words(spec: &Spec, port: u16, worker: usize, trace: &Trace) -> ExplainedPa
         Verdict::Punt => "to the kernel".to_owned(),
         Verdict::Consume => "consumed".to_owned(),
         Verdict::Drop(reason) => format!("drop: {}", reason.label()),
-        Verdict::Worker(worker) => format!("to worker {worker}, which owns its flow"),
+        Verdict::Worker(worker, _) => format!("to worker {worker}, which owns its flow"),
     };
     let step = |step: &Step| ExplainedStep {
         pipeline: step.pipeline.clone(),

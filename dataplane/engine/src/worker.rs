@@ -13,7 +13,7 @@
 //! sent before anything is received, so that nothing overtakes it. A pass makes no allocation, takes no lock, and no
 //! system call but the devices' wake-ups and punts.
 
-use crate::exchange::{Answer, Handover, Mailbox, Order};
+use crate::exchange::{Answer, Errand, Handover, Mailbox, Order};
 use crate::idle::{LONGEST, Parker, SPIN};
 use crate::punt::Punt;
 use crate::wheel::Wheel;
@@ -109,10 +109,11 @@ impl<D> Parts<D> {
                     }
                     None => Err(DropReason::NoSuchPort),
                 },
-                Output::Peer(worker) => return self.hand_over(counters, worker, packet, Some(port)),
+                Output::Peer(worker) => {
+                    return self.hand_over(counters, worker, packet, Errand::Leave(port));
+                }
                 Output::Nowhere => Err(DropReason::NoSuchPort),
             },
-            Verdict::Worker(owner) => return self.hand_over(counters, owner, packet, None),
             Verdict::Punt => {
                 let bytes = self.pool.arena().bytes(&packet.frame, packet.start, packet.len);
                 match &mut self.punt {
@@ -125,8 +126,8 @@ impl<D> Parts<D> {
                 counters.consumed += 1;
                 return self.pool.free(packet.frame);
             }
-            // A snapshot leaves no packet without a decision.
-            Verdict::Next | Verdict::Goto(_) => Err(DropReason::Undecided),
+            // A snapshot leaves no packet without a decision; and what a stage makes is nobody else's.
+            Verdict::Next | Verdict::Goto(_) | Verdict::Worker(..) => Err(DropReason::Undecided),
         };
         match done {
             Ok(()) => counters.punted += 1,
@@ -159,14 +160,14 @@ impl<D> Parts<D> {
     }
 
     /// Puts a packet on its way to another worker; drops it when too many wait there.
-    fn hand_over(&mut self, counters: &mut Counters, worker: u8, packet: Packet, output: Option<PortId>) {
+    fn hand_over(&mut self, counters: &mut Counters, worker: u8, packet: Packet, errand: Errand) {
         let Self { pool, peers, .. } = self;
         let Some(peer) = peers.get(usize::from(worker)) else {
             counters.drops[DropReason::HandoverFull as usize] += 1;
             return pool.free(packet.frame);
         };
         pool.hand_over(&packet.frame, worker);
-        match peer.handovers.push(Handover { packet, output }) {
+        match peer.handovers.push(Handover { packet, errand }) {
             Ok(()) => {
                 counters.handed_over += 1;
                 peer.waker.wake();
@@ -370,7 +371,8 @@ impl<D: Device> Worker<D> {
     /// packets came from another worker, as their flows' owner.
     #[inline]
     fn dispatch(&mut self, now: u64, handed: bool) {
-        let Self { parts, burst, extra, counters, wheel, .. } = self;
+        let Self { parts, burst, extra, counters, wheel, snapshot, .. } = self;
+        let epoch = snapshot.epoch;
         // Often all go the same way.
         match burst.unanimous() {
             Some(Verdict::Transmit(port)) if !burst.is_delayed() && extra.is_empty() => {
@@ -388,13 +390,15 @@ impl<D: Device> Worker<D> {
         }
         let mut made = extra.drain().peekable();
         let mut packets = 0;
-        burst.drain(|packet, verdict, facts| {
-            // Two workers that each take the other for the owner would play ball.
-            let verdict = match verdict {
-                Verdict::Worker(_) if handed => Verdict::Drop(DropReason::Undecided),
-                verdict => verdict,
-            };
-            parts.send_off(wheel, counters, packet, verdict, (facts.delay, facts.l3), now);
+        burst.drain_with_keys(|packet, verdict, facts, key| {
+            match verdict {
+                Verdict::Worker(owner, stage) if !handed => {
+                    let errand = Errand::GoOn { stage, epoch, facts: *facts, key: *key };
+                    parts.hand_over(counters, owner, packet, errand);
+                }
+                // Two workers that each take the other for the owner would play ball: then it is undecided.
+                verdict => parts.send_off(wheel, counters, packet, verdict, (facts.delay, facts.l3), now),
+            }
             // Next in line is what was made for it: fragments of one packet leave together, however bursts fall.
             while let Some(Spawned { packet, verdict, delay, .. }) =
                 made.next_if(|made| made.behind <= packets)
@@ -448,18 +452,28 @@ impl<D: Device> Worker<D> {
         }
         let mut count = 0;
         let mut now_leaving = false;
+        let mut behind = [None; BURST];
         while count < BURST
-            && let Some(Handover { packet, output }) = self.parts.mailbox.handovers.pop()
+            && let Some(Handover { packet, errand }) = self.parts.mailbox.handovers.pop()
         {
             count += 1;
             self.counters.taken_over += 1;
             self.parts.pool.adopt(&packet.frame);
-            let Some(output) = output else {
-                if let Err(packet) = self.burst.push(packet) {
-                    self.parts.pool.free(packet.frame);
-                    self.counters.drops[DropReason::HandoverFull as usize] += 1;
+            let output = match errand {
+                Errand::Leave(output) => output,
+                Errand::GoOn { stage, epoch, facts, key } => {
+                    let i = self.burst.len();
+                    if let Err(packet) = self.burst.push(packet) {
+                        self.parts.pool.free(packet.frame);
+                        self.counters.drops[DropReason::HandoverFull as usize] += 1;
+                    } else if epoch == self.snapshot.epoch
+                        && let Some(behind) = behind.get_mut(i)
+                    {
+                        *behind = Some(stage);
+                        self.burst.know(i, facts, key);
+                    }
+                    continue;
                 }
-                continue;
             };
             match self.parts.output(output) {
                 Output::Own(queue) if queue < self.parts.queues.len() => {
@@ -475,7 +489,7 @@ impl<D: Device> Worker<D> {
         if !self.burst.is_empty() {
             let came = self.burst.len();
             let mut cx = Cx::new(now, &mut self.parts.pool, &mut self.extra);
-            self.snapshot.process_mixed(&mut self.burst, &mut cx, &mut self.stages);
+            self.snapshot.resume(&behind, &mut self.burst, &mut cx, &mut self.stages);
             self.counters.generated += (self.burst.len() - came) as u64;
             self.dispatch(now, true);
             now_leaving = true;
