@@ -1,5 +1,6 @@
 //! The loop of the control process, and what it holds.
 
+use super::blocks::Blocks;
 use super::captures::Captures;
 use super::dataplane::{self, Dataplane};
 use super::history::{Entry, History};
@@ -70,6 +71,7 @@ pub struct Daemon {
     pub(super) routes: Vec<Routes>,
     pub(super) states: States,
     pub(super) captures: Captures,
+    pub(super) blocks: Blocks,
     pub(super) checks: Checks,
     pub(super) dataplane: Option<Dataplane>,
     pub(super) phase: Phase,
@@ -227,6 +229,7 @@ impl Daemon {
             routes,
             states: States::default(),
             captures: Captures::default(),
+            blocks: Blocks::default(),
             checks: Checks::default(),
             dataplane: None,
             phase: Phase::starting(),

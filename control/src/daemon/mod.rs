@@ -15,6 +15,7 @@ pub mod options;
 
 mod adoption;
 mod backends;
+mod blocks;
 mod captures;
 mod change;
 mod core;
