@@ -5,6 +5,7 @@ use super::captures::Captures;
 use super::dataplane::{self, Dataplane};
 use super::history::{Entry, History};
 use super::installation::{Installation, Paths, Wanted};
+use super::looks::Looks;
 use super::options::Options;
 use super::routes::Routes;
 use super::states::States;
@@ -72,6 +73,7 @@ pub struct Daemon {
     pub(super) states: States,
     pub(super) captures: Captures,
     pub(super) blocks: Blocks,
+    pub(super) looks: Looks,
     pub(super) checks: Checks,
     pub(super) dataplane: Option<Dataplane>,
     pub(super) phase: Phase,
@@ -230,6 +232,7 @@ impl Daemon {
             states: States::default(),
             captures: Captures::default(),
             blocks: Blocks::default(),
+            looks: Looks::default(),
             checks: Checks::default(),
             dataplane: None,
             phase: Phase::starting(),

@@ -383,7 +383,8 @@ impl Daemon {
     }
 }
 
-fn monotonic() -> u64 {
+/// The workers' clock, in nanoseconds.
+pub(super) fn monotonic() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
