@@ -60,7 +60,7 @@ impl Show {
     pub const ROWS: u32 = 1000;
     /// The most routes in an answer.
     pub const MAX_ROUTES: u32 = 100_000;
-    /// The most rows of anything else in an answer: some milliseconds' work.
+    /// The most rows of anything else in an answer: what takes some ten milliseconds to write down.
     pub const MAX_ROWS: u32 = 10_000;
 
     /// The most rows that may be asked for.

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tokio::task::yield_now;
 
-/// Entries of a slice: some hundred microseconds' work.
-const SLICE: u32 = 2048;
+/// Entries of a slice: a millisecond's work when each becomes a row of an answer, else much less.
+const SLICE: u32 = 256;
 
 /// See the module.
 #[derive(Debug)]
