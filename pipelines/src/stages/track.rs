@@ -145,7 +145,10 @@ impl Stage for Track {
             let guess = flows.guess(hashes[i & (BURST - 1)]);
             if let Some(id) = guess {
                 flows.prefetch_flow(id);
-                flows.prefetch_cold(id);
+                // Of others, it is hardly ever read.
+                if burst.facts(i).protocol == protocol::TCP {
+                    flows.prefetch_cold(id);
+                }
             }
             guesses[i & (BURST - 1)] = guess;
         }
