@@ -26,6 +26,7 @@ use crate::snapshot::PortFacts;
 use crate::spec::balance::{BalanceSpec, Forward};
 use crate::stage::{Cx, Stage};
 use crate::stages::answer::{self, Answer};
+use crate::stages::route::rewrite;
 use crate::state::{State, StateSize};
 use crate::tables::backends::{Roll, States, Ticket};
 use crate::tables::connections::{Connections, Patience, Phase};
@@ -287,6 +288,12 @@ impl Balance {
     #[inline]
     fn send(&mut self, burst: &mut Burst, i: usize, ticket: Ticket, cx: &mut Cx<'_>) {
         let way = self.pool.way(ticket, cx.now);
+        if let (Forward::Direct, Way::Out { port, mac, .. }) = (self.forward, way)
+            && let Some(output) = self.ports.get(usize::from(port.0))
+            && rewrite::plain(burst, i, output, mac).is_some()
+        {
+            return burst.decide(i, Verdict::Transmit(port));
+        }
         let Some(target) = self.pool.target(ticket) else {
             return burst.decide(i, Verdict::Drop(DropReason::NoBackend));
         };

@@ -18,7 +18,7 @@ use zsync_packet::flow::{FlowKey, HashKey};
 use zsync_packet::header::{Ipv4, Ipv6};
 use zsync_packet::verdict::{DropReason, PortId, Verdict};
 
-mod rewrite;
+pub(super) mod rewrite;
 
 use rewrite::{Fit, Refusal};
 

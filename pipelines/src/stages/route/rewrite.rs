@@ -52,7 +52,7 @@ pub(super) fn any(burst: &mut Burst, i: usize, output: &PortFacts, mac: [u8; 6])
 /// Does the same for what nearly all packets are: untagged, without IPv4 options, with time to live and room at the output.
 /// What is none of these has not changed.
 #[inline(always)]
-pub(super) fn plain(burst: &mut Burst, i: usize, output: &PortFacts, mac: [u8; 6]) -> Option<()> {
+pub(in crate::stages) fn plain(burst: &mut Burst, i: usize, output: &PortFacts, mac: [u8; 6]) -> Option<()> {
     let (version, l3) = (burst.facts(i).version, usize::from(burst.facts(i).l3));
     let head: &mut [u8; PLAIN] = burst.bytes_mut(i).first_chunk_mut()?;
     if l3 != ethernet::HEADER_LEN {
