@@ -142,6 +142,7 @@ icmp = "14s"
 other = "15s"
 [filter.f]
 default = "accept"
+non-ip = "drop"
 rules = [{ accept = true, from = "set.s", to-port = "80..443", protocol = ["tcp", "udp"], input = "a" }, { count = "all", mark = "0x10/0xf0" }]
 [filter.g]
 default = "reject"

@@ -110,12 +110,35 @@ fn ports(document: &Document, names: &PortNames, out: &mut Findings<'_>) -> Vec<
 }
 
 /// A device's packets are looked at as frames or as IP packets, those of its VLANs like its own: which of them the kernel gets
-/// is decided before anybody looks at the tag.
+/// is decided before anybody looks at the tag. For the same reason no goto leads from a wire to a router or back, and a wire
+/// translates nothing: the frames would go on to the stations of the addresses that they had.
 fn one_layer(spec: &Spec, document: &Document, out: &mut Findings<'_>) {
     for entry in document.entries("pipeline") {
         let Some(this) = spec.pipelines.iter().find(|pipeline| pipeline.name == entry.name.value) else {
             continue;
         };
+        for (stage, placed) in this.stages.iter().zip(entry.fields.items("stages")) {
+            for goto in stage.spec.gotos() {
+                let Some(other) = spec.pipelines.get(goto).filter(|other| other.layer() != this.layer())
+                else {
+                    continue;
+                };
+                let (wire, router) = if this.layer() == Layer::L2 { (this, other) } else { (other, this) };
+                let message = format!(
+                    "[{}] sends packets from \"{}\" to \"{}\": \"{}\" takes frames, and \"{}\" IP packets",
+                    stage.label, this.name, other.name, wire.name, router.name
+                );
+                out.error(&placed.span, message).help("let both patch, or both route");
+            }
+            let patched = this.stages.iter().any(|stage| matches!(stage.spec, StageSpec::Patch { .. }));
+            if patched && matches!(stage.spec, StageSpec::Nat(_) | StageSpec::Balance(_)) {
+                let message = format!(
+                    "[{}] translates addresses, and frames that are patched keep theirs",
+                    stage.label
+                );
+                out.error(&placed.span, message).help("route instead of `patch`");
+            }
+        }
         for input in entry.fields.items("input") {
             let device = |id| spec.device_of(id);
             let Some(id) = this.inputs.iter().find(|id| spec.port_name(**id) == input.value.text()) else {

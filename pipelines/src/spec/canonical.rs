@@ -146,7 +146,9 @@ fn stage_rows(spec: &Spec, stage: &StageSpec) -> Rows {
             vec![("pairs", Text::One(format!("{{ {} }}", pairs.join(", "))))]
         }
         StageSpec::Filter(filter) => {
-            vec![("default", word(filter.default_word())), ("rules", Text::One(filter.rules_text(spec)))]
+            let non_ip = if filter.drops_non_ip { "drop" } else { "accept" };
+            let rules = Text::One(filter.rules_text(spec));
+            vec![("default", word(filter.default_word())), ("non-ip", word(non_ip)), ("rules", rules)]
         }
         StageSpec::Police(spec) => raw(police::rows(spec)),
         StageSpec::Shape(spec) => raw(shape::rows(spec)),

@@ -25,6 +25,8 @@ pub struct FilterSpec {
     pub rules: Vec<FilterRule>,
     /// What becomes of packets that no rule ends for.
     pub default: FilterAction,
+    /// Whether frames that are no IP are dropped on a wire; else they go on.
+    pub drops_non_ip: bool,
     /// The sets that the rules refer to by place.
     pub sets: Vec<FilterSet>,
     /// The counters that the rules refer to by place.

@@ -28,6 +28,13 @@ pub(crate) const FILTER: &[Key] = &[
         about: "What becomes of packets that no rule decides about.",
     },
     Key {
+        name: "non-ip",
+        kind: Kind::Word(&["accept", "drop"]),
+        default: Some("\"accept\""),
+        reach: Reach::Live,
+        about: "On a wire (a pipeline with `patch`): what becomes of frames that are no IP, such as ARP.",
+    },
+    Key {
         name: "rules",
         kind: Kind::List { of: &Kind::Table(RULE), min: 0, max: MAX_RULES },
         default: Some("[]"),

@@ -33,7 +33,9 @@ pub(crate) fn filter(fields: &Fields, path: &str, names: &Names, out: &mut Findi
         "reject" => FilterAction::Reject,
         _ => FilterAction::Drop,
     };
-    let mut spec = FilterSpec { rules: Vec::new(), default, sets: Vec::new(), counters: Vec::new() };
+    let drops_non_ip = fields.text("non-ip") == "drop";
+    let mut spec =
+        FilterSpec { rules: Vec::new(), default, drops_non_ip, sets: Vec::new(), counters: Vec::new() };
     for item in fields.items("rules") {
         let Some(fields) = item.value.fields() else { continue };
         let mut reader = Reader { fields, place: &item.span, path, names, spec: &mut spec, out };

@@ -21,6 +21,8 @@ pub struct Compiled {
     pub(super) by_state: [Option<u32>; 8],
     /// Whether any state has one.
     pub(super) decides_by_state: bool,
+    /// What becomes of bridged frames that are no IP.
+    pub(super) drops_non_ip: bool,
     pub(super) samples: usize,
     pub(super) counters: Vec<String>,
     spec: FilterSpec,
@@ -79,6 +81,7 @@ impl Compiled {
             default: Action { end: end(Some(spec.default)), count: None, mark: None, sample: None },
             by_state,
             decides_by_state: by_state.iter().any(Option::is_some),
+            drops_non_ip: spec.drops_non_ip,
             samples,
             counters: spec.counters.clone(),
             spec: spec.clone(),

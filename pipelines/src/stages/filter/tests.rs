@@ -8,7 +8,7 @@ use zsync_packet::verdict::PipelineId;
 
 fn spec(rules: Vec<FilterRule>) -> FilterSpec {
     let counters = vec!["seen".to_owned(), "other".to_owned()];
-    FilterSpec { rules, default: FilterAction::Drop, sets: Vec::new(), counters }
+    FilterSpec { rules, default: FilterAction::Drop, drops_non_ip: false, sets: Vec::new(), counters }
 }
 
 fn stage(spec: &FilterSpec) -> Filter {
