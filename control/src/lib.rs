@@ -5,6 +5,7 @@ pub mod ctl;
 pub mod daemon;
 pub mod explain;
 pub mod health;
+pub mod lists;
 pub mod netlink;
 pub mod programs;
 pub mod raw;

@@ -5,9 +5,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
+use super::Reader;
 use super::datum::{Datum, Fields, Placed};
 use super::decode::{Document, Entry, defaults};
-use super::filter::sets;
+use super::filter::set;
 use super::findings::Findings;
 use super::keys::MAX_PORTS;
 use super::kind::one_of;
@@ -19,10 +20,13 @@ use super::nearest::nearest;
 use super::stage::{STAGES, StageKind, patched, stage_kind};
 use super::vlan::{VlanPort, vlan_ports};
 
-pub(crate) fn build(document: &Document, out: &mut Findings<'_>) -> Spec {
+/// Prefixes in the sets of all filters together: what a data plane is told at once has an end.
+const MAX_PREFIXES: usize = 4 << 20;
+
+pub(crate) fn build(document: &Document, read: &mut Reader<'_>, out: &mut Findings<'_>) -> Spec {
     let names = Names {
         ports: port_names(document, out),
-        sets: sets(document.entries("set").map(|set| (set.name.value.as_str(), &set.fields))),
+        sets: document.entries("set").map(|entry| set(&entry.name, &entry.fields, read, out)).collect(),
         pipelines: document.entries("pipeline").map(|pipeline| pipeline.name.value.clone()).collect(),
     };
     if names.ports.len() == 0 {
@@ -41,6 +45,18 @@ pub(crate) fn build(document: &Document, out: &mut Findings<'_>) -> Spec {
     pipelines.warn_of_unused(document, out);
     let spec = Spec { engine, control, ports, vlans, pipelines: built };
     one_layer(&spec, document, out);
+    let stages = spec.pipelines.iter().flat_map(|pipeline| &pipeline.stages);
+    let prefixes: usize = stages
+        .filter_map(|stage| match &stage.spec {
+            StageSpec::Filter(filter) => Some(filter.sets.iter().map(|set| set.all().count()).sum::<usize>()),
+            _ => None,
+        })
+        .sum();
+    if prefixes > MAX_PREFIXES {
+        let message =
+            format!("the sets of all filters have {prefixes} prefixes, each set counted for each filter");
+        out.error(&(0..0), message).expected(format!("at most {MAX_PREFIXES}"));
+    }
     spec
 }
 
