@@ -149,7 +149,8 @@ pub enum Refused {
     NotAsked(XdpError),
 }
 
-fn locate(object: &str, file: &str) -> Result<PathBuf> {
+/// Where a file is that a configuration names.
+pub(crate) fn locate(object: &str, file: &str) -> Result<PathBuf> {
     let object = Path::new(object);
     if object.is_absolute() {
         return Ok(object.to_owned());

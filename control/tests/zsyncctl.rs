@@ -132,13 +132,38 @@ fn check_tells_good_from_bad() {
 }
 
 #[test]
+fn check_reads_the_files_of_sets_and_tells_of_rules_that_no_packet_meets() {
+    let folder = Folder::new();
+    let rules = "[set.blocked]\nfile = \"blocked.txt\"\n[filter.f]\nrules = [\n  { drop = true, from = \"set.blocked\" },\n  \
+                 { accept = true, protocol = \"tcp\" },\n  { drop = true, protocol = \"tcp\", to-port = 22 },\n]\n";
+    let filter = GOOD.replace("stages = [", "stages = [\"filter.f\", ") + rules;
+    assert_ne!(filter, GOOD.to_owned() + rules, "the example has another form");
+    folder.file("filter.toml", &filter);
+    folder.file("blocked.txt", "198.51.100.0/24\n2001:db8::1 # a host\n");
+    let ran = folder.run("check filter.toml");
+    assert_eq!((ran.code, ran.out.as_str()), (Some(0), "filter.toml: ok, 2 ports, 1 pipeline\n"), "{ran:?}");
+    let at = |word: &str| filter.lines().position(|line| line.contains(word)).unwrap() + 1;
+    let (never, cover) = (at("to-port = 22"), at("{ accept = true, protocol"));
+    let says =
+        format!("no packet meets this rule of [filter.f]: the one in line {cover} takes all of its packets");
+    assert!(ran.err.contains(&says) && ran.err.contains(&format!("filter.toml:{never}:3")), "{}", ran.err);
+    assert!(ran.err.ends_with("1 warning\n"), "{}", ran.err);
+    folder.file("blocked.txt", "198.51.100.0/24\n198.51.100.1/24\nnobody\n");
+    let ran = folder.run("check filter.toml");
+    assert_eq!((ran.code, ran.out.as_str()), (Some(1), ""), "{ran:?}");
+    for says in ["blocked.txt:2:1", "did you mean `198.51.100.0/24`?", "blocked.txt:3:1", "2 errors"] {
+        assert!(ran.err.contains(says), "{says}: {}", ran.err);
+    }
+}
+
+#[test]
 fn files_that_are_none_of_ours() {
     let folder = Folder::new();
     folder.file("latin.toml", b"# \xe9\n");
-    folder.file("large.toml", "#".repeat((8 << 20) + 1));
+    folder.file("large.toml", "#".repeat((32 << 20) + 1));
     for (file, says) in [
         ("latin.toml", "byte 2"),
-        ("large.toml", "8388608"),
+        ("large.toml", "33554432"),
         ("missing.toml", "No such file"),
         (".", "directory"),
     ] {

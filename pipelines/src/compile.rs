@@ -6,13 +6,14 @@
 use crate::plan::{Place, Work, plan};
 use crate::snapshot::{AnyStage, MAX_STAGES, Pipeline, Placed, PortFacts, Snapshot};
 use crate::spec::balance::BalanceSpec;
-use crate::spec::{FilterSpec, NatSpec, Spec, StageSpec, TrackSpec};
+use crate::spec::{self, FilterSpec, Layer, NatSpec, Spec, StageSpec, TrackSpec};
 use crate::stages::balance::owner::Clients;
 use crate::stages::balance::{self, Balance};
 use crate::stages::decap::Decap;
 use crate::stages::decide::Decide;
 use crate::stages::encap::Encap;
 use crate::stages::filter::{Compiled, Filter};
+use crate::stages::inspect::Inspect;
 use crate::stages::macswap::MacSwap;
 use crate::stages::mirror::Mirror;
 use crate::stages::nat::{Nat, NatError, NatResources};
@@ -57,7 +58,7 @@ impl Resources {
     fn with_vlans(&self, spec: &Spec) -> Self {
         let mut with = self.clone();
         for vlan in with.ports.len()..spec.port_count() {
-            let device = spec.device_of(crate::spec::PortId(vlan as u16));
+            let device = spec.device_of(spec::PortId(vlan as u16));
             let of_device = self.ports.get(usize::from(device.0)).copied().unwrap_or_default();
             with.ports.push(PortFacts { v4: None, v6: None, ..of_device });
         }
@@ -174,11 +175,12 @@ pub fn compile_after(
         for place in places {
             let stage = match place.work {
                 Work::Parse => AnyStage::Parse(Parse::new(with.ports.clone(), compiler.deep)),
+                Work::Inspect => AnyStage::Inspect(Inspect::new(with.ports.clone())),
                 // There are fewer than 2⁸ of either.
                 Work::Owner => {
                     AnyStage::Owner(Owner::new(with.workers as u8, number as u8, with.hash_key.clone()))
                 }
-                Work::Stage(stage) => compiler.stage(&pipeline.name, place.label, stage, tracked)?,
+                Work::Stage(stage) => compiler.stage(pipeline, place.label, stage, tracked)?,
             };
             stages.push(Placed { label: place.label.to_owned(), number, stage });
             number += 1;
@@ -254,7 +256,7 @@ fn filters(snapshot: &Snapshot) -> Vec<Arc<Compiled>> {
 /// The memory of all meters: what they were given, or new memory of this process alone.
 fn meters(spec: &Spec, with: &Resources) -> BTreeMap<String, Region> {
     let stages = spec.pipelines.iter().flat_map(|pipeline| &pipeline.stages);
-    let region = |stage: &crate::spec::Stage| {
+    let region = |stage: &spec::Stage| {
         let size = match &stage.spec {
             StageSpec::Police(_) | StageSpec::Shape(_) => state::size(&stage.spec, with.workers)?,
             _ => return None,
@@ -270,12 +272,12 @@ impl Compiler<'_> {
     /// The stage `label` of `pipeline`; `tracked`: what tracks the flows there.
     fn stage(
         &mut self,
-        pipeline: &str,
+        of: &spec::Pipeline,
         label: &str,
         spec: &StageSpec,
         tracked: Option<(&str, &TrackSpec)>,
     ) -> Result<AnyStage, CompileError> {
-        let with = self.with;
+        let (with, pipeline) = (self.with, of.name.as_str());
         Ok(match spec {
             StageSpec::Patch { map } => {
                 AnyStage::Patch(Patch::new(map.iter().map(|to| to.map(|to| PortId(to.0)))))
@@ -303,7 +305,11 @@ impl Compiler<'_> {
                     error,
                 })?;
                 let state = with.states.get(label).cloned();
-                AnyStage::Filter(Filter::new(compiled, state, with.ports.clone()))
+                let stage = Filter::new(compiled, state, with.ports.clone());
+                AnyStage::Filter(match of.layer() {
+                    Layer::L2 => stage.on_frames(),
+                    Layer::L3 => stage,
+                })
             }
             StageSpec::Nat(nat) => AnyStage::Nat(self.nat(label, nat, tracked)?),
             StageSpec::Track(track) => {

@@ -4,7 +4,7 @@
 //!   tags, copies │ parse │ reassemble │ stages that need no state … │ owner │ track │ the others, in the order of the configuration
 //! ```
 //!
-//! Owns the order. Keeps true: what looks at IP has a `parse` ahead, what looks at the transport a `reassemble`; the packets of
+//! Owns the order. Keeps true: what looks at IP has a `parse` ahead, on a wire an `inspect`; what looks at the transport a `reassemble`; the packets of
 //! one flow come to one worker before anything is kept of it; whoever asks for a connection's state stands behind `track`,
 //! also where the configuration names it later: a filter may well stand first in the list.
 
@@ -15,6 +15,8 @@ use crate::spec::{Layer, Pipeline, Spec, StageSpec, bare};
 pub enum Work<'s> {
     /// Validity, and where the headers are.
     Parse,
+    /// Where the headers are of what is IP among bridged frames.
+    Inspect,
     /// Packets of flows that another worker owns go there.
     Owner,
     /// A stage of the configuration, or one with its defaults.
@@ -44,11 +46,15 @@ fn places(pipeline: &Pipeline, workers: usize) -> Vec<Place<'_>> {
         .collect();
     let is = |place: &Place<'_>, what: fn(&StageSpec) -> bool| match place.work {
         Work::Stage(spec) => what(spec),
-        Work::Parse | Work::Owner => false,
+        Work::Parse | Work::Inspect | Work::Owner => false,
     };
     let has = |what: fn(&StageSpec) -> bool| stages.iter().any(|place| is(place, what));
     // Tags come off, and copies are made, ahead of the parser.
     let ahead = stages.iter().take_while(|place| is(place, |spec| spec.layer().is_none())).count();
+    // A wire is as fast as it was where nobody on it asks what the frames carry.
+    let looks = pipeline.layer() == Layer::L3
+        || (stages.get(ahead).is_some_and(|place| is(place, |spec| spec.layer() == Some(Layer::L3)))
+            && has(StageSpec::is_deep));
     let added = |label| bare(label).map(|spec| Place { label, work: Work::Stage(spec) });
     let named = stages.iter().find(|place| is(place, StageSpec::is_track)).copied();
     let track = named.or_else(|| added("track").filter(|_| has(StageSpec::wants_states)));
@@ -63,8 +69,11 @@ fn places(pipeline: &Pipeline, workers: usize) -> Vec<Place<'_>> {
     let tracked =
         stages.iter().position(|place| is(place, StageSpec::is_track) || is(place, StageSpec::wants_states));
     for (n, place) in stages.iter().enumerate() {
-        if n == ahead && pipeline.layer() == Layer::L3 {
-            places.push(Place { label: "parse", work: Work::Parse });
+        if n == ahead && looks {
+            places.push(match pipeline.layer() {
+                Layer::L3 => Place { label: "parse", work: Work::Parse },
+                Layer::L2 => Place { label: "inspect", work: Work::Inspect },
+            });
             if has(StageSpec::wants_whole_packets) && !has(|spec| matches!(spec, StageSpec::Reassemble(_))) {
                 places.extend(added("reassemble"));
             }
@@ -91,6 +100,7 @@ mod tests {
         let source = format!(
             "[port.a]\nnetdev = \"a\"\n[port.b]\nnetdev = \"b\"\n[pipeline.p]\ninput = [\"a\"]\nstages = [{stages}]\n\
              [vlan.pop]\naction = \"pop\"\n[mirror.m]\nto = \"b\"\n[patch.w]\npairs = {{ a = \"b\" }}\n\
+             [filter.f]\n[filter.s]\nrules = [{{ accept = true, state = \"established\" }}]\n[police.p]\nrate = \"1Mbit\"\n\
              [encap.v]\ntunnel = {{ vxlan = 1 }}\nlocal = \"192.0.2.1\"\nremote = \"192.0.2.2\"\n\
              [decap.g]\ntunnel = \"gre\"\nlocal = \"192.0.2.1\"\nremote = \"192.0.2.2\"\n"
         );
@@ -113,6 +123,18 @@ mod tests {
     fn frames_that_are_bridged_are_not_parsed() {
         assert_eq!(labels("\"vlan.pop\", \"patch.w\"", 2), ["vlan.pop", "patch.w"]);
         assert_eq!(labels("\"mirror.m\", \"encap.v\", \"route\"", 2), ["mirror.m", "encap.v", "route"]);
+    }
+
+    #[test]
+    fn frames_on_a_wire_are_inspected_where_somebody_asks_what_they_carry() {
+        let all = labels("\"mirror.m\", \"filter.f\", \"patch.w\"", 2);
+        assert_eq!(all, ["mirror.m", "inspect", "reassemble", "filter.f", "patch.w"]);
+        let all = labels("\"filter.s\", \"patch.w\"", 2);
+        assert_eq!(all, ["inspect", "reassemble", "owner", "track", "filter.s", "patch.w"]);
+        let all = labels("\"police.p\", \"filter.f\", \"patch.w\"", 1);
+        assert_eq!(all, ["inspect", "reassemble", "police.p", "filter.f", "patch.w"]);
+        assert_eq!(labels("\"police.p\", \"patch.w\"", 1), ["police.p", "patch.w"]);
+        assert_eq!(labels("\"macswap\", \"patch.w\"", 1), ["macswap", "patch.w"]);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::stages::decap::Decap;
 use crate::stages::decide::Decide;
 use crate::stages::encap::Encap;
 use crate::stages::filter::Filter;
+use crate::stages::inspect::Inspect;
 use crate::stages::macswap::MacSwap;
 use crate::stages::mirror::Mirror;
 use crate::stages::nat::Nat;
@@ -52,6 +53,8 @@ pub struct PortFacts {
 pub enum AnyStage {
     /// Validity, and where the headers are.
     Parse(Parse),
+    /// What the IP packets in bridged frames are.
+    Inspect(Inspect),
     /// By the kernel's routes.
     Route(Route),
     /// Flows to virtual addresses, spread over backends.
@@ -91,6 +94,7 @@ macro_rules! each {
     ($self:ident, $stage:ident => $call:expr) => {
         match $self {
             AnyStage::Parse($stage) => $call,
+            AnyStage::Inspect($stage) => $call,
             AnyStage::Route($stage) => $call,
             AnyStage::Balance($stage) => $call,
             AnyStage::Nat($stage) => $call,

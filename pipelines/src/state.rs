@@ -139,7 +139,7 @@ pub fn needs(spec: &Spec, workers: usize) -> BTreeMap<String, StateSize> {
     let places = plan(spec, workers).into_iter().flatten();
     let needed = places.filter_map(|place| match place.work {
         Work::Stage(stage) => Some((place.label.to_owned(), size(stage, workers)?)),
-        Work::Parse | Work::Owner => None,
+        Work::Parse | Work::Inspect | Work::Owner => None,
     });
     needed.collect()
 }

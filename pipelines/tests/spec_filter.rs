@@ -114,3 +114,25 @@ fn a_rule_that_contradicts_itself_is_refused_in_words() {
     }
     assert_eq!(errors("{ accept = true }"), "");
 }
+
+#[test]
+fn no_goto_leads_from_a_wire_to_a_router_and_a_wire_translates_nothing() {
+    let source = |wire: &str, lan: &str| {
+        format!(
+            "[port.wan]\nnetdev = \"eth0\"\n[port.lan]\nnetdev = \"eth1\"\n[port.far]\nnetdev = \"eth2\"\n\
+             [pipeline.wire]\ninput = [\"wan\", \"lan\"]\nstages = [{wire}, \"patch.w\"]\n[pipeline.far]\n\
+             input = [\"far\"]\nstages = [{lan}]\n[patch.w]\npairs = {{ wan = \"lan\", lan = \"wan\", far = \"far\" }}\n\
+             [filter.f]\nrules = [{{ goto = \"far\", protocol = 4 }}]\n[nat.n]\nmasquerade = [{{ output = \"wan\" }}]\n"
+        )
+    };
+    let said = |wire: &str, lan: &str| match parse(&source(wire, lan), "f.toml") {
+        Ok(_) => String::new(),
+        Err(errors) => report(&errors, &source(wire, lan), Style::Plain),
+    };
+    assert_eq!(said("\"filter.f\"", "\"patch.w\""), "");
+    let crossed = said("\"filter.f\"", "\"route\"");
+    assert!(crossed.contains("\"wire\" takes frames, and \"far\" IP packets"), "{crossed}");
+    assert!(crossed.contains("f.toml:9:11"), "{crossed}");
+    let translated = said("\"nat.n\"", "\"route\"");
+    assert!(translated.contains("[nat.n] translates addresses"), "{translated}");
+}

@@ -147,3 +147,59 @@ fn who_is_on_the_list_gets_no_answer_and_lists_change_under_traffic() {
         Ok(())
     });
 }
+
+/// A wire that lets the client ask for pages and pings, and refuses the rest.
+const WIRE: &str = r#"
+[port.left]
+netdev = "eth1"
+promiscuous = true
+[port.right]
+netdev = "eth2"
+promiscuous = true
+[pipeline.wire]
+input  = ["left", "right"]
+stages = ["filter.guard", "patch.wire"]
+[patch.wire]
+pairs = [["left", "right"]]
+[filter.guard]
+default = "drop"
+rules = [
+  { accept = true, state = ["established", "related"] },
+  { accept = true, protocol = "icmpv6", icmp = "neighbour-solicitation" },
+  { accept = true, protocol = "icmpv6", icmp = "neighbour-advertisement" },
+  { accept = true, input = "left", protocol = "icmp", icmp = "echo-request" },
+  { accept = true, input = "left", protocol = "icmpv6", icmp = "echo-request" },
+  { accept = true, input = "left", protocol = "tcp", to-port = 80 },
+  { reject = true, input = "left", protocol = "tcp" },
+]
+"#;
+
+#[test]
+fn a_filter_on_a_wire_judges_the_packets_and_lets_arp_through() {
+    in_lab(Shape::wire(), |lab| {
+        let control = Control::start(lab, WIRE)?;
+        for (client, server) in lab.client_addresses.into_iter().zip(lab.server_addresses) {
+            // Nobody knows anybody's station yet: ARP and neighbour discovery come first.
+            ensure!(ping(&lab.client, server, 5)?.all(), "no way to {server}");
+            let _web = Web::serve(lab, &lab.server, (server, 80).into(), "served")?;
+            let page = get(&lab.client, (server, 80).into())?;
+            ensure!(page == "served", "{server}: {page}");
+            let _hidden = lab.server.run(|| Ok(TcpListener::bind((server, 22))?))?;
+            let told = connect(&lab.client, (server, 22).into());
+            ensure!(told == Err(ErrorKind::ConnectionRefused), "{told:?}");
+            // The server begins nothing.
+            let before = control.counts()?.dropped("filtered");
+            let told = ask(&lab.server, server, (client, 9).into())?;
+            ensure!(told == Err(ErrorKind::WouldBlock), "{told:?}");
+            ensure!(control.counts()?.dropped("filtered") > before, "not by the filter");
+        }
+        ensure!(control.counts()?.dropped("not-ip") == 0, "ARP passes");
+        lab.client.ip("neigh flush all")?;
+        let closed = WIRE.replace("default = \"drop\"", "default = \"drop\"\nnon-ip = \"drop\"");
+        control.apply(&closed, &[])?;
+        ensure!(ping(&lab.client, lab.server_addresses[0], 2)?.received == 0, "without ARP nobody is found");
+        ensure!(control.counts()?.dropped("not-ip") > 0, "ARP was let through");
+        control.balanced()?;
+        Ok(())
+    });
+}

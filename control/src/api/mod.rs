@@ -52,5 +52,6 @@ pub use word::{
 /// Where the socket is, unless told otherwise.
 pub const SOCKET: &str = "/run/zsync/api.sock";
 
-/// The longest request, bytes. The largest configuration fits, with its line breaks and quotes escaped.
-pub const MAX_LINE: usize = 16 << 20;
+/// The longest request, bytes. The largest configuration fits, with its line breaks and quotes escaped, unless every other
+/// character is one. Peers that may only look have a third of it.
+pub const MAX_LINE: usize = 48 << 20;

@@ -51,6 +51,9 @@ pub struct Limits {
     pub line: usize,
 }
 
+/// The longest request of a peer that may only look: there may be many of them, and their requests lie in memory.
+const READERS_LINE: usize = 16 << 20;
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
@@ -187,13 +190,17 @@ impl Connection {
     async fn run(self, stream: UnixStream) {
         let (read, mut write) = stream.into_split();
         let mut read = BufReader::new(read);
-        let limits = (self.limits.idle, self.limits.transfer, self.limits.line);
+        let most = match self.peer.role {
+            Role::Reader => self.limits.line.min(READERS_LINE),
+            _ => self.limits.line,
+        };
+        let limits = (self.limits.idle, self.limits.transfer, most);
         loop {
             let (reply, last) = match next_line(&mut read, limits).await {
                 Ok(Some(line)) => (self.reply_to(&line).await, false),
                 Ok(None) | Err(LineError::Gone) => return,
                 Err(LineError::TooLong) => {
-                    let message = format!("a request has at most {} bytes", self.limits.line);
+                    let message = format!("a request has at most {most} bytes");
                     (Reply::line(None, Err(ApiError::new(Code::TooLarge, message))), true)
                 }
                 Err(LineError::Slow) => {

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use serde::Serialize;
-use zsync_pipelines::spec::{Diagnostic, Parsed, Spec, parse, report};
+use zsync_pipelines::spec::{Diagnostic, Parsed, Spec, report, unmet};
 
 use super::output::{Failure, print, style};
 use super::{pretty, read};
+use crate::lists::Lists;
 use crate::programs::{Programs, Refused};
 use crate::xdp::is_bpffs;
 
@@ -47,17 +48,19 @@ pub(super) fn check(files: &[PathBuf], json: bool) -> Result<ExitCode, Failure> 
             Err(other) => return Err(other),
         };
         let mut wrong = None;
-        let (ok, diagnostics, summary) = match parse(&source, &name) {
-            Ok(parsed) => match programs(&parsed.spec, &name) {
-                Ok(note) => {
-                    let summary = format!("{}{note}\n", summary(&name, &parsed));
-                    (true, parsed.warnings, summary)
+        let (ok, diagnostics, summary) = match Lists::parse(&source, &name, |_| None) {
+            Ok((mut parsed, _)) => {
+                let mut warnings = std::mem::take(&mut parsed.warnings);
+                warnings.extend(unmet(&parsed, &source, &name));
+                warnings.sort_by_key(|warning| warning.span.start);
+                match programs(&parsed.spec, &name) {
+                    Ok(note) => (true, warnings, format!("{}{note}\n", summary(&name, &parsed))),
+                    Err(what) => {
+                        wrong = Some(what);
+                        (false, warnings, String::new())
+                    }
                 }
-                Err(what) => {
-                    wrong = Some(what);
-                    (false, parsed.warnings, String::new())
-                }
-            },
+            }
             Err(errors) => (false, errors, String::new()),
         };
         if !json {

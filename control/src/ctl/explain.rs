@@ -6,13 +6,14 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use pcap_file::pcap::PcapReader;
-use zsync_pipelines::spec::{parse, report};
+use zsync_pipelines::spec::report;
 
 use super::args::Args;
 use super::output::{Failure, print, style};
 use super::{pretty, read, view};
 use crate::api::{Answer, Explain};
 use crate::explain::{MOST, offline};
+use crate::lists::Lists;
 
 /// What is asked, from the command line.
 pub(super) fn question(
@@ -47,8 +48,8 @@ fn frames_of(path: &Path) -> Result<Vec<String>, Failure> {
 /// The answer under a configuration that is not in force.
 pub(super) fn alone(args: &Args, config: &Path, question: &Explain) -> Result<ExitCode, Failure> {
     let (name, source) = read(config)?;
-    let parsed = match parse(&source, &name) {
-        Ok(parsed) => parsed,
+    let parsed = match Lists::parse(&source, &name, |_| None) {
+        Ok((parsed, _)) => parsed,
         Err(errors) => {
             return Err(Failure::File(report(&errors, &source, style(&std::io::stderr()))));
         }

@@ -65,7 +65,8 @@ impl Failure {
 fn refusal(mut error: ApiError, sent: Option<Sent>, style: Style) -> String {
     let mut text = String::new();
     if let Some(sent) = sent {
-        for diagnostic in &mut error.diagnostics {
+        // But for those of files that it names.
+        for diagnostic in error.diagnostics.iter_mut().filter(|diagnostic| diagnostic.line_text.is_none()) {
             diagnostic.file.clone_from(&sent.name);
         }
         text.push_str(&report(&error.diagnostics, &sent.text, style));

@@ -9,6 +9,7 @@ use super::routes::Routes;
 use super::states::States;
 use super::supervisor::{Kind, Phase};
 use crate::api::Call;
+use crate::lists::Lists;
 use crate::netlink::links_now;
 use crate::programs::Programs;
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -16,7 +17,7 @@ use rustix::fd::{AsFd, OwnedFd};
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
-use zsync_pipelines::spec::Spec;
+use zsync_pipelines::spec::{Spec, diff};
 use zsync_protocol::message::{FromDataplane, ToDataplane};
 use zsync_protocol::shm::read_sealed;
 
@@ -31,7 +32,7 @@ const FIRST_SYNC: Duration = Duration::from_secs(30);
 pub(super) async fn begin(
     options: Options,
     mut history: History,
-    (wanted, programs): (Spec, Programs),
+    (wanted, programs, lists): (Spec, Programs, Lists),
     text: String,
     file: String,
     calls: mpsc::Receiver<Call>,
@@ -67,9 +68,13 @@ pub(super) async fn begin(
             daemon.follow_backends();
             let same_programs = daemon.config.programs.fingerprint() == programs.fingerprint();
             if daemon.config.spec != wanted || !same_programs {
-                let entry = daemon.history.add(&text, &file, 0, &programs.contents(&wanted))?;
+                let mut objects = programs.contents(&wanted);
+                objects.extend(lists.contents());
+                let entry = daemon.history.add(&text, &file, 0, &objects)?;
                 let number = entry.number;
-                if let Err(error) = daemon.put_in_force(Config { entry, spec: wanted, programs }).await {
+                let changes = diff(&daemon.config.spec, &wanted);
+                let config = Config { entry, spec: wanted, programs };
+                if let Err(error) = daemon.put_in_force(config, &changes).await {
                     tracing::error!(
                         "the configuration asked for was refused; the one before stays: {error:#}"
                     );
@@ -97,7 +102,9 @@ pub(super) async fn begin(
             return Err(error);
         }
     };
-    let entry = match history.add(&text, &file, 0, &programs.contents(&wanted)) {
+    let mut objects = programs.contents(&wanted);
+    objects.extend(lists.contents());
+    let entry = match history.add(&text, &file, 0, &objects) {
         Ok(entry) => entry,
         Err(error) => {
             installation.close();
@@ -178,7 +185,7 @@ fn running_spec(given: &[(ToDataplane, Vec<OwnedFd>)]) -> Result<(Spec, u64)> {
             ToDataplane::Snapshot { epoch, len } => {
                 let fd = fds.first().ok_or_else(|| anyhow!("its configuration came without descriptor"))?;
                 let bytes = read_sealed(fd.as_fd(), *len as usize)?;
-                spec = Some(serde_json::from_slice(&bytes)?);
+                spec = Some(Spec::from_bytes(&bytes)?);
                 newest = newest.max(*epoch);
             }
             ToDataplane::Fib { epoch, .. } => newest = newest.max(*epoch),

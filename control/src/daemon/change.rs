@@ -2,14 +2,15 @@
 
 use super::adoption::{identity, mirror, port_numbers};
 use super::core::{Config, Daemon, ReplyTo, Unconfirmed, Waiter, tables_of};
-use super::history::Entry;
+use super::history::{Entry, Objects};
 use super::installation::{Installation, Wanted};
 use super::supervisor::{Kind, Phase};
 use crate::api::{Answer, ApiError, Applied, Call, Code, Confirmed, Plan, Request, Rollback, Source};
+use crate::lists::Lists;
 use crate::programs::Programs;
 use anyhow::{Context as _, Result};
 use std::time::{Duration, Instant};
-use zsync_pipelines::spec::{self, Change, Effect, Parsed, Spec};
+use zsync_pipelines::spec::{self, Change, Diagnostic, Effect, Parsed, Spec};
 
 impl Daemon {
     /// Deals with a request.
@@ -17,7 +18,7 @@ impl Daemon {
         let Call { request, who, reply } = call;
         match request {
             Request::Plan(source) => {
-                let _ = reply.send(self.plan(&source));
+                let _ = reply.send(self.plan(&source, who.uid));
             }
             Request::Apply(source) => self.apply(source, who.uid, reply).await,
             Request::Rollback(rollback) => self.rollback(rollback, who.uid, reply).await,
@@ -41,9 +42,9 @@ impl Daemon {
         }
     }
 
-    fn plan(&self, source: &Source) -> Result<Answer, ApiError> {
-        let Parsed { spec, warnings } =
-            spec::parse(&source.config, &source.file).map_err(ApiError::invalid_config)?;
+    fn plan(&self, source: &Source, uid: u32) -> Result<Answer, ApiError> {
+        let (Parsed { spec, warnings, .. }, _) = Lists::parse(&source.config, &source.file, |_| None)
+            .map_err(|errors| ApiError::invalid_config(for_eyes_of(uid, errors)))?;
         let refused = |error| ApiError::new(Code::Refused, error);
         let programs = Programs::read(&spec, &source.file).map_err(|error| refused(format!("{error:#}")))?;
         let checked = programs.verify(&self.config.programs, &self.paths.scratch());
@@ -60,10 +61,11 @@ impl Daemon {
 
     /// Puts a configuration in force; with the programs that an entry of the history had, when it is one.
     async fn apply_with(&mut self, source: Source, past: Option<Entry>, uid: u32, reply: ReplyTo) {
-        let parsed = match spec::parse(&source.config, &source.file) {
-            Ok(parsed) => parsed,
+        let kept = |path: &str| past.as_ref().and_then(|entry| self.history.object(entry, path));
+        let (parsed, lists) = match Lists::parse(&source.config, &source.file, kept) {
+            Ok(read) => read,
             Err(errors) => {
-                let _ = reply.send(Err(ApiError::invalid_config(errors)));
+                let _ = reply.send(Err(ApiError::invalid_config(for_eyes_of(uid, errors))));
                 return;
             }
         };
@@ -81,7 +83,8 @@ impl Daemon {
         };
         // What is not confirmed itself is nothing to go back to.
         let previous = self.unconfirmed.as_ref().map_or(self.config.entry.number, |u| u.previous);
-        let objects = programs.contents(&parsed.spec);
+        let mut objects = programs.contents(&parsed.spec);
+        objects.extend(lists.contents());
         let entry = match self.history.add(&source.config, &source.file, uid, &objects) {
             Ok(entry) => entry,
             Err(error) => {
@@ -150,13 +153,15 @@ impl Daemon {
             let entry =
                 self.history.find(Some(previous)).context("the one before is not in the history")?.clone();
             let text = self.history.text(&entry)?;
-            let parsed = spec::parse(&text, &entry.file)
+            let (parsed, lists) = Lists::parse(&text, &entry.file, |path| self.history.object(&entry, path))
                 .map_err(|_| anyhow::anyhow!("configuration {previous} is not valid any more"))?;
             // Newest again, so that a restart finds it.
             let programs = self.programs_of(&parsed.spec, &entry)?;
-            let objects = programs.contents(&parsed.spec);
+            let mut objects = programs.contents(&parsed.spec);
+            objects.extend(lists.contents());
             let entry = self.history.add(&text, &entry.file, entry.uid, &objects)?;
-            self.put_in_force(Config { entry, spec: parsed.spec, programs }).await
+            let changes = spec::diff(&self.config.spec, &parsed.spec);
+            self.put_in_force(Config { entry, spec: parsed.spec, programs }, &changes).await
         };
         match back.await {
             Ok(_) => self.reverted.push(number),
@@ -176,7 +181,8 @@ impl Daemon {
         let mut changes = spec::diff(&self.config.spec, &parsed.spec);
         changes.extend(programs.replaced(&self.config.programs));
         let number = entry.number;
-        let respawned = match self.put_in_force(Config { entry, spec: parsed.spec, programs }).await {
+        let config = Config { entry, spec: parsed.spec, programs };
+        let respawned = match self.put_in_force(config, &changes).await {
             Ok(respawned) => respawned,
             Err(error) => {
                 // What is in force must be the newest again, so that a restart finds it.
@@ -212,19 +218,21 @@ impl Daemon {
 
     pub(super) fn restore_newest(&mut self) {
         let entry = self.config.entry.clone();
+        let kept = self.history.objects(&entry);
+        let mut objects: Objects<'_> =
+            kept.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice())).collect();
+        objects.extend(self.config.programs.contents(&self.config.spec));
         if let Ok(text) = self.history.text(&entry)
-            && let objects = self.config.programs.contents(&self.config.spec)
             && let Ok(entry) = self.history.add(&text, &entry.file, entry.uid, &objects)
         {
             self.config.entry = entry;
         }
     }
 
-    /// Puts a configuration in force. On error the one before is in force again. Returns whether the data plane was
-    /// started anew for it.
-    pub(super) async fn put_in_force(&mut self, config: Config) -> Result<bool> {
+    /// Puts a configuration in force, which differs by these changes from the one that is. On error that one is in force
+    /// again. Returns whether the data plane was started anew for it.
+    pub(super) async fn put_in_force(&mut self, config: Config, changes: &[Change]) -> Result<bool> {
         self.blocks.finish(&self.config.spec, &self.states);
-        let changes = spec::diff(&self.config.spec, &config.spec);
         // A netdev that went away is opened anew, whatever the configuration says.
         let gone = |routes: &super::routes::Routes| {
             self.installation.ports.iter().any(|port| routes.netlink().mirror().link(port.ifindex).is_none())
@@ -322,6 +330,11 @@ impl Daemon {
         self.routes = mirror(spec, &ports).await?;
         Ok(())
     }
+}
+
+/// What is wrong, without what stands in files that only root may perhaps read, unless root asks.
+fn for_eyes_of(uid: u32, errors: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    if uid == 0 { errors } else { errors.into_iter().map(Diagnostic::discreet).collect() }
 }
 
 fn summary(changes: &[Change]) -> String {

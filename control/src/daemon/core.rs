@@ -13,6 +13,7 @@ use super::supervisor::{Phase, TICK};
 use super::{adoption, privileges};
 use crate::api::{Answer, ApiError, BindError, Call, Groups, Server};
 use crate::health::{Checks, Outcome};
+use crate::lists::Lists;
 use crate::netlink::{Changes, NetlinkError};
 use crate::programs::Programs;
 use crate::xdp::mount_bpffs_if_missing;
@@ -130,7 +131,7 @@ impl Daemon {
 
         let history = History::open(&options.state_dir)?;
         let (text, file) = initial_config(&options, &history)?;
-        let spec = check(&text, &file)?;
+        let (spec, lists) = check(&text, &file, &options, &history)?;
         let programs = initial_programs(&spec, &text, &file, &options, &history)?;
         let groups = Groups::new(&spec.control.admin_group, &spec.control.read_group);
         let server = bind(&options.run_dir.join("api.sock"), &groups).await?;
@@ -138,7 +139,8 @@ impl Daemon {
         std::fs::set_permissions(&options.run_dir, std::fs::Permissions::from_mode(0o755))?;
 
         let (calls_to, calls) = mpsc::channel(64);
-        let mut daemon = adoption::begin(options, history, (spec, programs), text, file, calls).await?;
+        let mut daemon =
+            adoption::begin(options, history, (spec, programs, lists), text, file, calls).await?;
         let role = move |peer| groups.role(peer);
         let serving = server.serve(calls_to, role);
         tokio::pin!(serving);
@@ -375,15 +377,26 @@ fn initial_programs(
     }
 }
 
-/// Reads a configuration; what is wrong with it becomes the error, as a whole.
-fn check(text: &str, file: &str) -> Result<Spec> {
+/// Reads a configuration; what is wrong with it becomes the error, as a whole. Its files are as [`initial_programs`] says.
+fn check(text: &str, file: &str, options: &Options, history: &History) -> Result<(Spec, Lists)> {
     let show = |findings: &[Diagnostic]| spec::report(findings, text, Style::Plain);
-    match spec::parse(text, file) {
-        Ok(parsed) => {
+    let newest = history.newest().filter(|entry| history.text(entry).is_ok_and(|kept| kept == text));
+    let kept = |path: &str| newest.and_then(|entry| history.object(entry, path));
+    let from_file = options.config.is_some() || newest.is_none();
+    let read = if from_file { Lists::parse(text, file, |_| None) } else { Lists::parse(text, file, kept) };
+    let read = match (read, newest) {
+        (Err(errors), Some(entry)) if from_file && !entry.objects.is_empty() => {
+            tracing::warn!("lists are those that were accepted last: {}", show(&errors));
+            Lists::parse(text, file, kept)
+        }
+        (read, _) => read,
+    };
+    match read {
+        Ok((parsed, lists)) => {
             if !parsed.warnings.is_empty() {
                 eprintln!("{}", show(&parsed.warnings));
             }
-            Ok(parsed.spec)
+            Ok((parsed.spec, lists))
         }
         Err(errors) => bail!("{}", show(&errors)),
     }

@@ -94,6 +94,12 @@ impl History {
         fs::read(self.object_file(content)).ok().filter(|bytes| fingerprint(bytes) == *content)
     }
 
+    /// What was in all files that an entry names, by their paths.
+    pub fn objects(&self, entry: &Entry) -> BTreeMap<String, Vec<u8>> {
+        let object = |path: &String| Some((path.clone(), self.object(entry, path)?));
+        entry.objects.keys().filter_map(object).collect()
+    }
+
     /// Adds a configuration, unless it is the newest one already. Returns its entry.
     ///
     /// # Errors

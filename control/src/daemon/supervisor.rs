@@ -106,7 +106,7 @@ impl Daemon {
     }
 
     fn snapshot_message(&self) -> Result<(ToDataplane, rustix::fd::OwnedFd)> {
-        let bytes = serde_json::to_vec(&self.config.spec)?;
+        let bytes = self.config.spec.to_bytes();
         let fd = sealed_bytes("zsync-config", &bytes)?;
         Ok((ToDataplane::Snapshot { epoch: self.epoch, len: bytes.len() as u64 }, fd))
     }

@@ -204,7 +204,7 @@ impl Given {
                 let what = |what: String| SetupError::Snapshot { epoch, what };
                 let bytes = read_sealed(fd.as_fd(), LONGEST_SNAPSHOT)
                     .map_err(|source| SetupError::Memory { what: "the configuration", source })?;
-                let spec: Spec = serde_json::from_slice(&bytes).map_err(|error| what(error.to_string()))?;
+                let spec = Spec::from_bytes(&bytes).map_err(|error| what(error.to_string()))?;
                 let needed = needs(&spec, self.layout()?.workers.len());
                 self.states.retain(|label, _| needed.contains_key(label));
                 self.snapshot = Some((message, fd, spec));

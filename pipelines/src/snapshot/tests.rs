@@ -7,7 +7,8 @@ use std::sync::Arc;
 use zsync_packet::burst::Packet;
 use zsync_packet::flow::HashKey;
 use zsync_packet::frame::{FrameSize, HEADROOM};
-use zsync_packet::header::corpus;
+use zsync_packet::header::build::{self, Ipv4Spec, Ipv6Spec};
+use zsync_packet::header::{VlanTag, corpus};
 use zsync_packet::pool::Pool;
 use zsync_packet::region::Region;
 
@@ -65,6 +66,89 @@ fn process(snapshot: &mut Snapshot, port: u16, packets: usize) -> (Vec<Verdict>,
     });
     assert_eq!(pool.audit(0, 0).leaked, 0);
     (verdicts, counts)
+}
+
+/// Runs each packet alone, from this port on; what was decided about each.
+fn verdicts(snapshot: &mut Snapshot, port: u16, packets: &[Vec<u8>]) -> Vec<Verdict> {
+    let mut pool = Pool::heap(FrameSize::K2, 256, 1).unwrap().remove(0);
+    let (mut extra, mut counts) = (crate::stage::Extra::new(), [StageCount::default(); MAX_STAGES]);
+    let mut verdicts = Vec::new();
+    for bytes in packets {
+        let mut burst = Burst::new(pool.arena().clone());
+        let (mut frame, len) = (pool.alloc().unwrap(), bytes.len() as u16);
+        pool.arena().bytes_mut(&mut frame, HEADROOM as u16, len).copy_from_slice(bytes);
+        burst.push(Packet { frame, start: HEADROOM as u16, len, port: PortId(port) }).unwrap();
+        snapshot.process(PortId(port), &mut burst, &mut Cx::new(1, &mut pool, &mut extra), &mut counts);
+        burst.drain(|packet, verdict, _| {
+            verdicts.push(verdict);
+            pool.free(packet.frame);
+        });
+    }
+    assert!(extra.is_empty());
+    assert_eq!(pool.audit(0, 0).leaked, 0);
+    verdicts
+}
+
+/// A wire between `a` and `b` with a filter of these lines on it.
+fn wire(filter: &str) -> Snapshot {
+    let source = format!(
+        "[port.a]\nnetdev = \"eth1\"\n[port.b]\nnetdev = \"eth2\"\n[pipeline.wire]\ninput = [\"a\", \"b\"]\n\
+         stages = [\"filter.guard\", \"patch.wire\"]\n[patch.wire]\npairs = [[\"a\", \"b\"]]\n[filter.guard]\n{filter}"
+    );
+    compiled(&source).unwrap()
+}
+
+#[test]
+fn a_filter_on_a_wire_judges_ip_of_any_station_and_lets_other_frames_through() {
+    let udp = |tags: &[VlanTag], port: u16| {
+        let mut segment = [0x0f, 0xa0, 0, 0, 0, 8, 0, 0];
+        segment[2..4].copy_from_slice(&port.to_be_bytes());
+        let v4 = Ipv4Spec::new([192, 0, 2, 1].into(), [198, 51, 100, 1].into(), 17).packet(&segment);
+        let v6 = Ipv6Spec::new("2001:db8::1".parse().unwrap(), "2001:db8:1::1".parse().unwrap(), 17);
+        let frame =
+            |kind, packet: &[u8]| build::ethernet([2, 0, 0, 0, 9, 9], corpus::MACS.0, tags, kind, packet);
+        [frame(0x0800, &v4), frame(0x86dd, &v6.packet(&segment))]
+    };
+    let arp = build::ethernet([0xff; 6], corpus::MACS.0, &[], 0x0806, &[0; 46]);
+    let tags = [VlanTag::new(7)];
+    let packets = [udp(&[], 53), udp(&[], 54), udp(&tags, 53), udp(&tags, 54)].concat();
+    let packets = [packets, vec![arp]].concat();
+    let rules =
+        "rules = [{ accept = true, protocol = \"udp\", to-port = 53 }, { reject = true, vlan = 7 }]\n";
+    let mut snapshot = wire(rules);
+    let (on, back) = (Verdict::Transmit(PortId(1)), Verdict::Transmit(PortId(0)));
+    let filtered = Verdict::Drop(DropReason::Filtered);
+    let expected = [on, on, filtered, filtered, on, on, back, back, on];
+    assert_eq!(verdicts(&mut snapshot, 0, &packets), expected);
+    // The other way.
+    let seen = verdicts(&mut snapshot, 1, &packets);
+    assert_eq!((seen[0], seen[2], seen[8]), (back, filtered, back));
+    let mut closed = wire(&format!("non-ip = \"drop\"\n{rules}"));
+    let seen = verdicts(&mut closed, 0, &packets);
+    assert_eq!((seen[0], seen[8]), (on, Verdict::Drop(DropReason::NotIp)));
+}
+
+#[test]
+fn connections_are_tracked_on_a_wire_and_arp_has_no_state() {
+    let mut snapshot = wire(
+        "rules = [{ accept = true, state = \"established\" }, { accept = true, input = \"a\", state = \"new\" }]\n",
+    );
+    let (client, server) = ("2001:db8::1".parse().unwrap(), "2001:db8:1::1".parse().unwrap());
+    let frame = |from, to, segment: &[u8]| {
+        let packet = Ipv6Spec::new(from, to, 17).packet(segment);
+        build::ethernet([2, 0, 0, 0, 9, 9], corpus::MACS.0, &[], 0x86dd, &packet)
+    };
+    let asks = frame(client, server, &[0x0f, 0xa0, 0, 53, 0, 8, 0, 0]);
+    let answers = frame(server, client, &[0, 53, 0x0f, 0xa0, 0, 8, 0, 0]);
+    let arp = build::ethernet([0xff; 6], corpus::MACS.0, &[], 0x0806, &[0; 46]);
+    let (on, back) = (Verdict::Transmit(PortId(1)), Verdict::Transmit(PortId(0)));
+    snapshot.assign(0);
+    assert_eq!(
+        verdicts(&mut snapshot, 1, std::slice::from_ref(&answers)),
+        [Verdict::Drop(DropReason::Filtered)]
+    );
+    assert_eq!(verdicts(&mut snapshot, 0, &[asks, arp.clone()]), [on, on]);
+    assert_eq!(verdicts(&mut snapshot, 1, &[answers, arp]), [back, back]);
 }
 
 #[test]

@@ -1,16 +1,17 @@
 //! What traffic is named by: [`Prefix`], a range of addresses, and [`Service`], a protocol and its port.
 //!
-//! A `Prefix` never has a bit set past its length, and a `Service` never has port 0. Both are text when serialised.
+//! A `Prefix` never has a bit set past its length, and a `Service` never has port 0. Both are text when serialised, but for a
+//! prefix in a format that nobody reads.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A range of IP addresses: an address and how many of its leading bits count.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Prefix {
     addr: IpAddr,
     len: u8,
@@ -120,17 +121,21 @@ impl fmt::Display for Prefix {
     }
 }
 
-impl TryFrom<String> for Prefix {
-    type Error = PrefixError;
-
-    fn try_from(text: String) -> Result<Self, PrefixError> {
-        text.parse()
+impl Serialize for Prefix {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        if to.is_human_readable() { to.collect_str(self) } else { (self.addr, self.len).serialize(to) }
     }
 }
 
-impl From<Prefix> for String {
-    fn from(prefix: Prefix) -> String {
-        prefix.to_string()
+impl<'de> Deserialize<'de> for Prefix {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let prefix = if from.is_human_readable() {
+            String::deserialize(from)?.parse()
+        } else {
+            let (addr, len) = Deserialize::deserialize(from)?;
+            Self::new(addr, len)
+        };
+        prefix.map_err(D::Error::custom)
     }
 }
 

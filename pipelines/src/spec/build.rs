@@ -5,9 +5,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
+use super::Reader;
 use super::datum::{Datum, Fields, Placed};
 use super::decode::{Document, Entry, defaults};
-use super::filter::sets;
+use super::filter::set;
 use super::findings::Findings;
 use super::keys::MAX_PORTS;
 use super::kind::one_of;
@@ -19,10 +20,13 @@ use super::nearest::nearest;
 use super::stage::{STAGES, StageKind, patched, stage_kind};
 use super::vlan::{VlanPort, vlan_ports};
 
-pub(crate) fn build(document: &Document, out: &mut Findings<'_>) -> Spec {
+/// Prefixes in the sets of all filters together: what a data plane is told at once has an end.
+const MAX_PREFIXES: usize = 4 << 20;
+
+pub(crate) fn build(document: &Document, read: &mut Reader<'_>, out: &mut Findings<'_>) -> Spec {
     let names = Names {
         ports: port_names(document, out),
-        sets: sets(document.entries("set").map(|set| (set.name.value.as_str(), &set.fields))),
+        sets: document.entries("set").map(|entry| set(&entry.name, &entry.fields, read, out)).collect(),
         pipelines: document.entries("pipeline").map(|pipeline| pipeline.name.value.clone()).collect(),
     };
     if names.ports.len() == 0 {
@@ -41,6 +45,18 @@ pub(crate) fn build(document: &Document, out: &mut Findings<'_>) -> Spec {
     pipelines.warn_of_unused(document, out);
     let spec = Spec { engine, control, ports, vlans, pipelines: built };
     one_layer(&spec, document, out);
+    let stages = spec.pipelines.iter().flat_map(|pipeline| &pipeline.stages);
+    let prefixes: usize = stages
+        .filter_map(|stage| match &stage.spec {
+            StageSpec::Filter(filter) => Some(filter.sets.iter().map(|set| set.all().count()).sum::<usize>()),
+            _ => None,
+        })
+        .sum();
+    if prefixes > MAX_PREFIXES {
+        let message =
+            format!("the sets of all filters have {prefixes} prefixes, each set counted for each filter");
+        out.error(&(0..0), message).expected(format!("at most {MAX_PREFIXES}"));
+    }
     spec
 }
 
@@ -110,12 +126,35 @@ fn ports(document: &Document, names: &PortNames, out: &mut Findings<'_>) -> Vec<
 }
 
 /// A device's packets are looked at as frames or as IP packets, those of its VLANs like its own: which of them the kernel gets
-/// is decided before anybody looks at the tag.
+/// is decided before anybody looks at the tag. For the same reason no goto leads from a wire to a router or back, and a wire
+/// translates nothing: the frames would go on to the stations of the addresses that they had.
 fn one_layer(spec: &Spec, document: &Document, out: &mut Findings<'_>) {
     for entry in document.entries("pipeline") {
         let Some(this) = spec.pipelines.iter().find(|pipeline| pipeline.name == entry.name.value) else {
             continue;
         };
+        for (stage, placed) in this.stages.iter().zip(entry.fields.items("stages")) {
+            for goto in stage.spec.gotos() {
+                let Some(other) = spec.pipelines.get(goto).filter(|other| other.layer() != this.layer())
+                else {
+                    continue;
+                };
+                let (wire, router) = if this.layer() == Layer::L2 { (this, other) } else { (other, this) };
+                let message = format!(
+                    "[{}] sends packets from \"{}\" to \"{}\": \"{}\" takes frames, and \"{}\" IP packets",
+                    stage.label, this.name, other.name, wire.name, router.name
+                );
+                out.error(&placed.span, message).help("let both patch, or both route");
+            }
+            let patched = this.stages.iter().any(|stage| matches!(stage.spec, StageSpec::Patch { .. }));
+            if patched && matches!(stage.spec, StageSpec::Nat(_) | StageSpec::Balance(_)) {
+                let message = format!(
+                    "[{}] translates addresses, and frames that are patched keep theirs",
+                    stage.label
+                );
+                out.error(&placed.span, message).help("route instead of `patch`");
+            }
+        }
         for input in entry.fields.items("input") {
             let device = |id| spec.device_of(id);
             let Some(id) = this.inputs.iter().find(|id| spec.port_name(**id) == input.value.text()) else {

@@ -49,6 +49,25 @@ impl Spec {
 
 /// The sections by header, as in `port.wan`.
 pub(crate) fn sections(spec: &Spec) -> BTreeMap<String, Rows> {
+    let mut sections = outline(spec);
+    let stages = spec.pipelines.iter().flat_map(|pipeline| &pipeline.stages);
+    for stage in stages {
+        let StageSpec::Filter(filter) = &stage.spec else { continue };
+        let non_ip = if filter.drops_non_ip { "drop" } else { "accept" };
+        let rules = Text::One(filter.rules_text(spec));
+        let rows = vec![("default", word(filter.default_word())), ("non-ip", word(non_ip)), ("rules", rules)];
+        sections.insert(stage.label.clone(), rows);
+        for set in &filter.sets {
+            let prefixes = many(set.prefixes.iter().map(quoted).collect());
+            let file = word(set.file.as_ref().map_or("", |file| &file.path));
+            sections.insert(format!("set.{}", set.name), vec![("prefixes", prefixes), ("file", file)]);
+        }
+    }
+    sections
+}
+
+/// The same without what may have a million lines: filters have no rows, and there are no sets.
+pub(crate) fn outline(spec: &Spec) -> BTreeMap<String, Rows> {
     let mut sections = BTreeMap::new();
     sections.insert("engine".to_owned(), engine(spec));
     sections.insert("control".to_owned(), control(spec));
@@ -66,12 +85,6 @@ pub(crate) fn sections(spec: &Spec) -> BTreeMap<String, Rows> {
             // A stage without a table has its settings from nowhere, so it has no section.
             if stage.label.contains('.') {
                 sections.insert(stage.label.clone(), stage_rows(spec, &stage.spec));
-                if let StageSpec::Filter(filter) = &stage.spec {
-                    for set in &filter.sets {
-                        let prefixes = many(set.prefixes.iter().map(quoted).collect());
-                        sections.insert(format!("set.{}", set.name), vec![("prefixes", prefixes)]);
-                    }
-                }
             }
         }
     }
@@ -145,9 +158,6 @@ fn stage_rows(spec: &Spec, stage: &StageSpec) -> Rows {
             }
             vec![("pairs", Text::One(format!("{{ {} }}", pairs.join(", "))))]
         }
-        StageSpec::Filter(filter) => {
-            vec![("default", word(filter.default_word())), ("rules", Text::One(filter.rules_text(spec)))]
-        }
         StageSpec::Police(spec) => raw(police::rows(spec)),
         StageSpec::Shape(spec) => raw(shape::rows(spec)),
         StageSpec::Reassemble(stage) => stage.rows(),
@@ -165,7 +175,7 @@ fn stage_rows(spec: &Spec, stage: &StageSpec) -> Rows {
         }
         StageSpec::Nat(nat) => nat.rows(spec),
         StageSpec::Track(spec) => super::track::rows(spec),
-        StageSpec::MacSwap | StageSpec::Drop | StageSpec::Punt => Vec::new(),
+        StageSpec::Filter(_) | StageSpec::MacSwap | StageSpec::Drop | StageSpec::Punt => Vec::new(),
     }
 }
 

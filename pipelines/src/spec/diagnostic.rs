@@ -42,6 +42,10 @@ pub struct Diagnostic {
     pub suggestion: Option<String>,
     /// What else to do about it.
     pub help: Option<String>,
+    /// The line itself, when it is one of a file that the configuration names; the span is then within it. Empty when whoever
+    /// asks may perhaps not read the file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line_text: Option<String>,
 }
 
 impl Diagnostic {
@@ -65,6 +69,15 @@ impl Diagnostic {
         self
     }
 
+    /// Without what stands in other files than the configuration: for those who may not read them.
+    #[must_use]
+    pub fn discreet(self) -> Self {
+        match self.line_text {
+            None => self,
+            Some(_) => Self { line_text: Some(String::new()), suggestion: None, span: 0..0, ..self },
+        }
+    }
+
     /// The diagnostic as text without colour, ending in a line break. `source` is what was parsed.
     #[must_use]
     pub fn render(&self, source: &str) -> String {
@@ -81,19 +94,21 @@ impl Diagnostic {
         let number = self.line.to_string();
         let margin = " ".repeat(number.len());
         let bar = style.paint(BLUE, "|");
-        let excerpt = Excerpt::new(source, &self.span);
+        let excerpt = Excerpt::new(self.line_text.as_deref().unwrap_or(source), &self.span);
 
         let mut out = String::new();
         let message = printable(&self.message);
         let _ = writeln!(out, "{}{}", style.paint(colour, kind), style.paint(BOLD, &format!(": {message}")));
         let arrow = style.paint(BLUE, "-->");
         let _ = writeln!(out, "{margin}{arrow} {}:{number}:{}", printable(&self.file), self.column);
-        let _ = writeln!(out, "{margin} {bar}");
-        let line = format!("{} {bar} {}", style.paint(BLUE, &number), excerpt.line);
-        let _ = writeln!(out, "{}", line.trim_end());
-        let carets = format!("{} {}", "^".repeat(excerpt.width), printable(&self.label));
-        let carets = style.paint(colour, carets.trim_end());
-        let _ = writeln!(out, "{margin} {bar} {}{carets}", " ".repeat(excerpt.indent));
+        if self.line_text.as_deref() != Some("") {
+            let _ = writeln!(out, "{margin} {bar}");
+            let line = format!("{} {bar} {}", style.paint(BLUE, &number), excerpt.line);
+            let _ = writeln!(out, "{}", line.trim_end());
+            let carets = format!("{} {}", "^".repeat(excerpt.width), printable(&self.label));
+            let carets = style.paint(colour, carets.trim_end());
+            let _ = writeln!(out, "{margin} {bar} {}{carets}", " ".repeat(excerpt.indent));
+        }
         let mut note = |word: &str, text: &str| {
             let _ = writeln!(
                 out,
@@ -234,6 +249,7 @@ mod tests {
             expected: None,
             suggestion: None,
             help: None,
+            line_text: None,
         }
     }
 

@@ -1,11 +1,13 @@
 //! What `plan` shows: how two configurations differ, and what it takes to get from one to the other.
 
-use std::collections::BTreeSet;
+mod filters;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::canonical::{Rows, Text, sections};
+use super::canonical::{Rows, Text, outline};
 use super::keys::{Reach, section};
 use super::model::Spec;
 
@@ -74,17 +76,19 @@ impl fmt::Display for Effect {
 /// The differences, by path. The order of ports and pipelines in a file is none.
 #[must_use]
 pub fn diff(old: &Spec, new: &Spec) -> Vec<Change> {
-    let (old, new) = (sections(old), sections(new));
+    let mut changes: BTreeMap<String, Vec<Change>> = BTreeMap::new();
+    filters::diff(old, new, &mut changes);
+    let (old, new) = (outline(old), outline(new));
     let headers: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
-    let mut changes = Vec::new();
     for header in headers {
+        let into = changes.entry(header.clone()).or_default();
         match (old.get(header), new.get(header)) {
-            (Some(old), Some(new)) => changed(header, old, new, &mut changes),
-            (None, _) => changes.push(whole(Mark::Added, header)),
-            (_, None) => changes.push(whole(Mark::Removed, header)),
+            (Some(old), Some(new)) => changed(header, old, new, into),
+            (None, _) => into.push(whole(Mark::Added, header)),
+            (_, None) => into.push(whole(Mark::Removed, header)),
         }
     }
-    changes
+    changes.into_values().flatten().collect()
 }
 
 /// A section that came or went. A port brings sockets, which are handed over when the data plane starts.

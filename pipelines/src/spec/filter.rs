@@ -6,14 +6,17 @@
 
 mod keys;
 mod read;
+mod set;
 mod words;
 
 pub(crate) use keys::{FILTER, SET};
-pub(crate) use read::{filter, sets};
+pub(crate) use read::filter;
+pub(crate) use set::set;
 
 use std::fmt::{self, Display, Write as _};
+use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::address::Prefix;
 use super::model::{PortId, Spec};
@@ -25,6 +28,8 @@ pub struct FilterSpec {
     pub rules: Vec<FilterRule>,
     /// What becomes of packets that no rule ends for.
     pub default: FilterAction,
+    /// Whether frames that are no IP are dropped on a wire; else they go on.
+    pub drops_non_ip: bool,
     /// The sets that the rules refer to by place.
     pub sets: Vec<FilterSet>,
     /// The counters that the rules refer to by place.
@@ -36,12 +41,69 @@ pub struct FilterSpec {
 pub struct FilterSet {
     /// Name in the configuration.
     pub name: String,
-    /// In order, each once.
-    pub prefixes: Vec<Prefix>,
+    /// Those of the configuration itself, each once.
+    pub prefixes: Prefixes,
+    /// Those of a file.
+    pub file: Option<FilterFile>,
+}
+
+/// A file of prefixes, as it was read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FilterFile {
+    /// As it is written: a relative path is seen from the folder of the configuration.
+    pub path: String,
+    /// What was in it: ascending, each once.
+    pub prefixes: Prefixes,
+}
+
+impl FilterSet {
+    /// All prefixes; some perhaps twice.
+    pub fn all(&self) -> impl Iterator<Item = Prefix> {
+        let of_file = self.file.iter().flat_map(|file| file.prefixes.iter());
+        self.prefixes.iter().chain(of_file).copied()
+    }
+}
+
+/// Many prefixes, which clones share.
+#[derive(Clone, Debug, Default)]
+pub struct Prefixes(Arc<Vec<Prefix>>);
+
+impl std::ops::Deref for Prefixes {
+    type Target = [Prefix];
+
+    fn deref(&self) -> &[Prefix] {
+        &self.0
+    }
+}
+
+impl From<Vec<Prefix>> for Prefixes {
+    fn from(prefixes: Vec<Prefix>) -> Self {
+        Self(Arc::new(prefixes))
+    }
+}
+
+impl PartialEq for Prefixes {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || self.0 == other.0
+    }
+}
+
+impl Eq for Prefixes {}
+
+impl Serialize for Prefixes {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(to)
+    }
+}
+
+impl<'de> Deserialize<'de> for Prefixes {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        Ok(Vec::deserialize(from)?.into())
+    }
 }
 
 /// What becomes of a packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum FilterAction {
     /// On to the next stage.
     Accept,
@@ -54,7 +116,7 @@ pub enum FilterAction {
 }
 
 /// Addresses on one side.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum FilterAddresses {
     /// All.
     #[default]
@@ -66,7 +128,7 @@ pub enum FilterAddresses {
 }
 
 /// A tag that a rule asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum FilterVlan {
     /// No tag.
     None,
@@ -77,7 +139,7 @@ pub enum FilterVlan {
 }
 
 /// One rule. What is empty or absent is not asked for.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct FilterRule {
     /// 4 or 6: one family alone.
     pub family: Option<u8>,

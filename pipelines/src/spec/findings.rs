@@ -15,6 +15,8 @@ pub(crate) struct Findings<'s> {
     /// Byte offset of each line's start.
     lines: Vec<usize>,
     found: Vec<Diagnostic>,
+    /// Those in other files, which the source names.
+    elsewhere: Vec<Diagnostic>,
     errors: usize,
     /// How many of the found are syntax errors; these come first.
     syntax: usize,
@@ -26,7 +28,16 @@ impl<'s> Findings<'s> {
     pub(crate) fn new(source: &'s str, file: &'s str) -> Self {
         let starts = source.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at + 1);
         let lines = [0].into_iter().chain(starts).collect();
-        Self { source, file, lines, found: Vec::new(), errors: 0, syntax: 0, damaged: BTreeSet::new() }
+        Self {
+            source,
+            file,
+            lines,
+            found: Vec::new(),
+            elsewhere: Vec::new(),
+            errors: 0,
+            syntax: 0,
+            damaged: BTreeSet::new(),
+        }
     }
 
     /// Line of a byte offset, from 1.
@@ -40,6 +51,32 @@ impl<'s> Findings<'s> {
 
     pub(crate) fn warning(&mut self, span: &Range<usize>, message: impl Into<String>) -> &mut Diagnostic {
         self.push(Severity::Warning, span, message.into())
+    }
+
+    /// An error in line `line` (from 1) of another file, whose text is `text`, at these bytes of it.
+    pub(crate) fn error_in(
+        &mut self,
+        (file, line, text): (&str, usize, &str),
+        span: Range<usize>,
+        message: impl Into<String>,
+    ) -> &mut Diagnostic {
+        self.errors += 1;
+        let column = text.get(..span.start).unwrap_or_default().chars().count() + 1;
+        let at = self.elsewhere.len();
+        self.elsewhere.push(Diagnostic {
+            severity: Severity::Error,
+            message: message.into(),
+            file: file.to_owned(),
+            line: u32::try_from(line).unwrap_or(u32::MAX),
+            column: u32::try_from(column).unwrap_or(u32::MAX),
+            span,
+            label: String::new(),
+            expected: None,
+            suggestion: None,
+            help: None,
+            line_text: Some(text.to_owned()),
+        });
+        &mut self.elsewhere[at]
     }
 
     /// Something that should be in the source is not; said only where no syntax error may have swallowed it.
@@ -139,6 +176,7 @@ impl<'s> Findings<'s> {
         // Errors of one place keep the order in which they were found.
         self.found.sort_by_key(|found| (found.span.start, found.span.end));
         self.count_columns();
+        self.found.append(&mut self.elsewhere);
         let (errors, warnings): (Vec<_>, Vec<_>) =
             self.found.into_iter().partition(|found| found.severity == Severity::Error);
         if errors.is_empty() { Ok(warnings) } else { Err(errors) }
@@ -174,6 +212,7 @@ impl<'s> Findings<'s> {
             expected: None,
             suggestion: None,
             help: None,
+            line_text: None,
         };
         self.errors += usize::from(severity == Severity::Error);
         if self.found.len() == MOST {

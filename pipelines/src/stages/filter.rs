@@ -1,7 +1,7 @@
 //! `filter`: rules decide which packets go on.
 //!
 //! Owns its counters, in the stage's state, and how far it is from each rule's next sample. Expects packets that were parsed as
-//! far as their transport; others it drops as not IP. Keeps true: the first rule that a packet meets counts, and rules that
+//! far as their transport; others it drops as not IP, or, on a wire, treats as `non-ip` says. Keeps true: the first rule that a packet meets counts, and rules that
 //! end nothing are followed by those behind them, for the mark that they gave it.
 //!
 //! Packets whose connection's state alone decides, because the first rules ask for nothing else, are not classified.
@@ -35,6 +35,8 @@ pub struct Filter {
     /// For each rule that samples, packets until the next one that meets it.
     waits: Vec<u32>,
     ports: Vec<PortFacts>,
+    /// Whether packets are bridged frames: then not all are IP.
+    frames: bool,
 }
 
 impl Filter {
@@ -42,7 +44,12 @@ impl Filter {
     pub fn new(compiled: Arc<Compiled>, state: Option<State>, ports: Vec<PortFacts>) -> Self {
         let waits = vec![0; compiled.samples];
         let counters = Counters::open(None, &compiled.counters);
-        Self { compiled, state, counters, waits, ports }
+        Self { compiled, state, counters, waits, ports, frames: false }
+    }
+
+    /// For bridged frames: rules are about the IP packets in them, and the configuration says what becomes of others.
+    pub fn on_frames(self) -> Self {
+        Self { frames: true, ..self }
     }
 
     /// What its rules were made into.
@@ -123,6 +130,17 @@ impl Stage for Filter {
     fn process(&mut self, burst: &mut Burst, cx: &mut Cx<'_>) {
         let compiled = Arc::clone(&self.compiled);
         let mut waiting = burst.live();
+        if self.frames {
+            for i in Bits(waiting) {
+                if burst.facts(i).version != 0 {
+                    continue;
+                }
+                waiting &= !(1 << i);
+                if compiled.drops_non_ip {
+                    burst.decide(i, Verdict::Drop(DropReason::NotIp));
+                }
+            }
+        }
         if compiled.decides_by_state {
             for i in Bits(waiting) {
                 if let Some(place) = compiled.by_state[burst.facts(i).state as usize & 7] {

@@ -7,6 +7,7 @@ pub mod decide;
 pub mod encap;
 pub mod filter;
 pub mod fragment;
+pub mod inspect;
 pub mod macswap;
 pub mod mirror;
 pub mod nat;

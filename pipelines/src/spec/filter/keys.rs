@@ -7,17 +7,26 @@ use crate::spec::kind::{Kind, Text};
 /// Rules of a filter.
 const MAX_RULES: usize = 1 << 20;
 /// Prefixes of a set.
-const MAX_PREFIXES: usize = 1 << 20;
+pub(super) const MAX_PREFIXES: usize = 1 << 20;
 /// Entries of a list in a rule.
 const MAX_ENTRIES: usize = 1024;
 
-pub(crate) const SET: &[Key] = &[Key {
-    name: "prefixes",
-    kind: Kind::List { of: &Kind::Text(Text::Prefix), min: 1, max: MAX_PREFIXES },
-    default: None,
-    reach: Reach::Live,
-    about: "The prefixes of the set, of either family.",
-}];
+pub(crate) const SET: &[Key] = &[
+    Key {
+        name: "prefixes",
+        kind: Kind::List { of: &Kind::Text(Text::Prefix), min: 0, max: MAX_PREFIXES },
+        default: Some("[]"),
+        reach: Reach::Live,
+        about: "The prefixes of the set, of either family.",
+    },
+    Key {
+        name: "file",
+        kind: Kind::Text(Text::Phrase("the path of a file")),
+        default: Some("\"\""),
+        reach: Reach::Live,
+        about: "A file with more prefixes, or addresses, one a line; what follows a `#` is a comment. A relative path is seen from the configuration's folder.",
+    },
+];
 
 pub(crate) const FILTER: &[Key] = &[
     Key {
@@ -26,6 +35,13 @@ pub(crate) const FILTER: &[Key] = &[
         default: Some("\"drop\""),
         reach: Reach::Live,
         about: "What becomes of packets that no rule decides about.",
+    },
+    Key {
+        name: "non-ip",
+        kind: Kind::Word(&["accept", "drop"]),
+        default: Some("\"accept\""),
+        reach: Reach::Live,
+        about: "On a wire (a pipeline with `patch`): what becomes of frames that are no IP, such as ARP.",
     },
     Key {
         name: "rules",

@@ -3,9 +3,7 @@
 
 use std::ops::Range;
 
-use super::{
-    FRAGMENTS, FilterAction, FilterAddresses, FilterRule, FilterSet, FilterSpec, FilterVlan, STATES, words,
-};
+use super::{FRAGMENTS, FilterAction, FilterAddresses, FilterRule, FilterSpec, FilterVlan, STATES, words};
 use crate::spec::address::{Prefix, PrefixError};
 use crate::spec::datum::{Datum, Fields, Placed};
 use crate::spec::findings::Findings;
@@ -17,15 +15,6 @@ use crate::spec::nearest::nearest;
 /// Counters of a filter.
 const MAX_COUNTERS: usize = 1024;
 
-/// The sets of a file by name.
-pub(crate) fn sets<'e>(entries: impl Iterator<Item = (&'e str, &'e Fields)>) -> Vec<FilterSet> {
-    let set = |(name, fields): (&str, &Fields)| FilterSet {
-        name: name.to_owned(),
-        prefixes: fields.at("prefixes").map_or_else(Vec::new, |list| list.value.prefixes()),
-    };
-    entries.map(set).collect()
-}
-
 /// `[filter.NAME]`.
 pub(crate) fn filter(fields: &Fields, path: &str, names: &Names, out: &mut Findings<'_>) -> StageSpec {
     let default = match fields.text("default").as_str() {
@@ -33,7 +22,9 @@ pub(crate) fn filter(fields: &Fields, path: &str, names: &Names, out: &mut Findi
         "reject" => FilterAction::Reject,
         _ => FilterAction::Drop,
     };
-    let mut spec = FilterSpec { rules: Vec::new(), default, sets: Vec::new(), counters: Vec::new() };
+    let drops_non_ip = fields.text("non-ip") == "drop";
+    let mut spec =
+        FilterSpec { rules: Vec::new(), default, drops_non_ip, sets: Vec::new(), counters: Vec::new() };
     for item in fields.items("rules") {
         let Some(fields) = item.value.fields() else { continue };
         let mut reader = Reader { fields, place: &item.span, path, names, spec: &mut spec, out };

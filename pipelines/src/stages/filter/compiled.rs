@@ -21,6 +21,8 @@ pub struct Compiled {
     pub(super) by_state: [Option<u32>; 8],
     /// Whether any state has one.
     pub(super) decides_by_state: bool,
+    /// What becomes of bridged frames that are no IP.
+    pub(super) drops_non_ip: bool,
     pub(super) samples: usize,
     pub(super) counters: Vec<String>,
     spec: FilterSpec,
@@ -59,7 +61,7 @@ impl Compiled {
     /// The rules need more than there is room for.
     pub fn new(spec: &FilterSpec) -> Result<Self, ClassifyError> {
         let sets: Vec<Arc<PrefixSet>> =
-            spec.sets.iter().map(|set| Arc::new(PrefixSet::new(set.prefixes.iter().copied()))).collect();
+            spec.sets.iter().map(|set| Arc::new(PrefixSet::new(set.all()))).collect();
         let rules: Vec<Rule> = spec.rules.iter().map(rule).collect();
         let classifier = Classifier::compile(&rules, &sets)?;
         let mut samples = 0;
@@ -79,6 +81,7 @@ impl Compiled {
             default: Action { end: end(Some(spec.default)), count: None, mark: None, sample: None },
             by_state,
             decides_by_state: by_state.iter().any(Option::is_some),
+            drops_non_ip: spec.drops_non_ip,
             samples,
             counters: spec.counters.clone(),
             spec: spec.clone(),
@@ -88,6 +91,13 @@ impl Compiled {
     /// Whether it was compiled from this.
     pub fn is_of(&self, spec: &FilterSpec) -> bool {
         self.spec == *spec
+    }
+
+    /// The rules that no packet meets, and an earlier one that takes all of its packets: places. See
+    /// [`Classifier::covered`].
+    pub fn covered(&self) -> Vec<(usize, usize)> {
+        let rules: Vec<Rule> = self.spec.rules.iter().map(rule).collect();
+        self.classifier.covered(&rules)
     }
 
     /// The text of the rule at this place.

@@ -8,7 +8,7 @@ use zsync_packet::verdict::PipelineId;
 
 fn spec(rules: Vec<FilterRule>) -> FilterSpec {
     let counters = vec!["seen".to_owned(), "other".to_owned()];
-    FilterSpec { rules, default: FilterAction::Drop, sets: Vec::new(), counters }
+    FilterSpec { rules, default: FilterAction::Drop, drops_non_ip: false, sets: Vec::new(), counters }
 }
 
 fn stage(spec: &FilterSpec) -> Filter {
@@ -174,7 +174,7 @@ fn sets_flags_and_types_are_seen_in_the_packet() {
         accept(FilterRule { dscp: vec![46], ..FilterRule::default() }),
     ]);
     let prefixes = ["192.0.2.0/24", "2001:db8:7::/48"].map(|text| text.parse().unwrap()).to_vec();
-    spec.sets.push(FilterSet { name: "office".to_owned(), prefixes });
+    spec.sets.push(FilterSet { name: "office".to_owned(), prefixes: prefixes.into(), file: None });
     let tcp = |flags: u8| {
         let mut segment = vec![0; 20];
         (segment[12], segment[13]) = (5 << 4, flags);
