@@ -140,6 +140,11 @@ pub(crate) struct Made<'a> {
 }
 
 impl Made<'_> {
+    /// Its bytes.
+    pub(crate) fn bytes(&mut self) -> &[u8] {
+        self.arena.bytes_mut(&mut self.packet.frame, self.packet.start, self.packet.len)
+    }
+
     /// Adds `count` bytes at its front, as they lie there, and gives all of it; nothing when there is no room.
     pub(crate) fn prepend(&mut self, count: usize) -> Option<&mut [u8]> {
         let count = u16::try_from(count).ok()?;

@@ -137,6 +137,13 @@ impl Window {
     }
 }
 
+impl std::fmt::Display for Window {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let units = if self.packets { "packets" } else { "bytes" };
+        write!(f, "at most {} {units} in any {} ms", self.limit, self.part * Self::PARTS / 1_000_000)
+    }
+}
+
 #[inline]
 fn name(part: u64) -> u64 {
     part & NAMES
