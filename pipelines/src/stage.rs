@@ -4,7 +4,7 @@
 //! its own: bytes and a time in, verdicts and bytes out, so the same packets give the same answer on every device.
 //!
 //! To add one: a file in [`crate::stages`] that implements [`Stage`], a variant of [`crate::snapshot::AnyStage`], and its
-//! line in [`crate::compile`].
+//! line in [`crate::compile`]. What [`Stage::explain`] says of it is asked for by the tests of [`crate::trace`].
 
 use crate::stages::answer::Limits;
 use zsync_packet::burst::{Burst, Packet};

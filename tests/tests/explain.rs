@@ -9,7 +9,7 @@ use anyhow::{Context as _, ensure};
 use serde_json::Value;
 use zsync_pipelines::trace::text::PacketText;
 use zsync_tests::binary::binary;
-use zsync_tests::{Control, Shape, in_lab};
+use zsync_tests::{Control, Shape, in_lab, ping};
 
 /// Who is inside may begin, and shares the address of "wan" by IPv4.
 const EDGE: &str = r#"
@@ -105,6 +105,8 @@ fn captures_and_configurations_that_are_not_in_force_are_explained() {
         let frame =
             |text: &str| PacketText::parse(text).map(|text| text.frame(mac)).map_err(anyhow::Error::msg);
         let server = lab.server_addresses[0];
+        // So that the kernel knows the neighbours.
+        ensure!(ping(&lab.client, server, 2)?.all(), "no way");
         let frames = [
             frame(&format!("udp 10.1.0.2:4000 -> {server}:53"))?,
             frame(&format!("udp 10.1.0.2:4000 -> {server}:53 vlan=7"))?,
