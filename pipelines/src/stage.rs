@@ -32,12 +32,13 @@ impl<'a> Cx<'a> {
         Self { now, source: Some((pool, extra)) }
     }
 
-    /// Makes a packet of `len` bytes, as if it had come in at `port`, about which all is decided: `fill` writes all of its
-    /// bytes, which are at first what the frame's last owner left. False, and nothing is made, when no frame is free, `len`
+    /// Makes a packet of `len` bytes, as if it had come in at `port`, about which all is decided; it leaves right behind
+    /// packet `behind` of the burst, and behind what was made for that one before. `fill` writes all of its bytes, which are at first what the frame's last owner left. False, and nothing is made, when no frame is free, `len`
     /// is 0 or does not fit in one, or the burst has made [`EXTRA`] already.
     #[must_use]
     pub fn spawn(
         &mut self,
+        behind: usize,
         port: PortId,
         len: usize,
         verdict: Verdict,
@@ -56,7 +57,10 @@ impl<'a> Cx<'a> {
         // Neither exceeds a frame, which has at most 4096 bytes.
         let (start, len) = (HEADROOM as u16, len as u16);
         fill(pool.arena().bytes_mut(&mut frame, start, len));
-        extra.made.push(Spawned { packet: Packet { frame, start, len, port }, verdict, delay });
+        // Nearly always the end.
+        let place = extra.made.partition_point(|made| made.behind <= behind);
+        let packet = Packet { frame, start, len, port };
+        extra.made.insert(place, Spawned { packet, verdict, delay, behind });
         true
     }
 
@@ -131,6 +135,8 @@ pub struct Spawned {
     pub verdict: Verdict,
     /// Nanoseconds that it is to be kept before it leaves.
     pub delay: u32,
+    /// The packet of the burst that it leaves behind.
+    pub behind: usize,
 }
 
 /// A packet that a stage made, to change.
@@ -166,7 +172,7 @@ impl Extra {
         self.made.is_empty()
     }
 
-    /// Takes everything out, in the order in which it was made.
+    /// Takes everything out, in the order of the packets for which it was made.
     pub fn drain(&mut self) -> impl Iterator<Item = Spawned> {
         self.made.drain(..)
     }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, ftruncate, memfd_create};
 use rustix::io::Errno;
-use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
 use zsync_packet::region::{PAGE, Region};
 
 /// Size of the huge pages that are asked for: the one that every x86-64 and most aarch64 kernels have.
@@ -245,6 +245,11 @@ pub(crate) fn map_span(
     let raw = unsafe { mmap(null_mut(), span, protection, shared, fd, offset) };
     let raw = raw.map_err(failed("mmap", format_args!("{span} bytes at offset {offset:#x}")))?;
     let base = NonNull::new(raw.cast::<u8>()).ok_or(MemoryError::Length { len })?;
+    if access != Access::Private && span >= HUGE_PAGE {
+        // SAFETY: the range was mapped just now, and its contents stay what they are. Heeded where the kernel gives huge pages to
+        // shared memory that asks for them (/sys/kernel/mm/transparent_hugepage/shmem_enabled); refused, nothing is lost.
+        let _ = unsafe { madvise(raw, span, Advice::LinuxHugepage) };
+    }
     let mapping = Arc::new(Mapping { base, span });
     // SAFETY: `span >= len` bytes are mapped, at a page boundary, until the last region drops `mapping`; the file cannot
     // shrink (see above); and only regions reach the memory, which access it atomically.

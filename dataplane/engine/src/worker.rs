@@ -135,17 +135,23 @@ impl<D> Parts<D> {
         self.pool.free(packet.frame);
     }
 
-    /// Keeps a packet until it may leave by `output`; drops it when too many wait.
+    /// Carries one packet's verdict out, now or, for one that is to leave later, then: drops it when too many wait.
     #[inline]
-    fn hold(
+    fn send_off(
         &mut self,
         wheel: &mut Wheel,
         counters: &mut Counters,
         packet: Packet,
-        output: PortId,
+        verdict: Verdict,
+        (delay, l3): (u32, u16),
         now: u64,
-        delay: u32,
     ) {
+        let Verdict::Transmit(output) = verdict else {
+            return self.carry_out(counters, packet, verdict, l3, now);
+        };
+        if delay == 0 {
+            return self.carry_out(counters, packet, verdict, l3, now);
+        }
         if let Err(packet) = wheel.hold(&self.pool, packet, output, now, u64::from(delay)) {
             counters.drops[DropReason::ShapeFull as usize] += 1;
             self.pool.free(packet.frame);
@@ -367,7 +373,7 @@ impl<D: Device> Worker<D> {
         let Self { parts, burst, extra, counters, wheel, .. } = self;
         // Often all go the same way.
         match burst.unanimous() {
-            Some(Verdict::Transmit(port)) if !burst.is_delayed() => {
+            Some(Verdict::Transmit(port)) if !burst.is_delayed() && extra.is_empty() => {
                 if let Output::Own(queue) = parts.output(port)
                     && let Some(queue) = parts.queues.get_mut(queue)
                 {
@@ -380,25 +386,27 @@ impl<D: Device> Worker<D> {
             }
             _ => {}
         }
+        let mut made = extra.drain().peekable();
+        let mut packets = 0;
         burst.drain(|packet, verdict, facts| {
             // Two workers that each take the other for the owner would play ball.
             let verdict = match verdict {
                 Verdict::Worker(_) if handed => Verdict::Drop(DropReason::Undecided),
-                Verdict::Transmit(output) if facts.delay > 0 => {
-                    return parts.hold(wheel, counters, packet, output, now, facts.delay);
-                }
                 verdict => verdict,
             };
-            parts.carry_out(counters, packet, verdict, facts.l3, now);
-        });
-        for Spawned { packet, verdict, delay } in extra.drain() {
-            counters.generated += 1;
-            match verdict {
-                Verdict::Transmit(output) if delay > 0 => {
-                    parts.hold(wheel, counters, packet, output, now, delay);
-                }
-                verdict => parts.carry_out(counters, packet, verdict, 0, now),
+            parts.send_off(wheel, counters, packet, verdict, (facts.delay, facts.l3), now);
+            // Next in line is what was made for it: fragments of one packet leave together, however bursts fall.
+            while let Some(Spawned { packet, verdict, delay, .. }) =
+                made.next_if(|made| made.behind <= packets)
+            {
+                counters.generated += 1;
+                parts.send_off(wheel, counters, packet, verdict, (delay, 0), now);
             }
+            packets += 1;
+        });
+        for Spawned { packet, verdict, delay, .. } in made {
+            counters.generated += 1;
+            parts.send_off(wheel, counters, packet, verdict, (delay, 0), now);
         }
     }
 

@@ -6,6 +6,7 @@
 //! reads and writes, and mapped, as long as any clone or sub-region lives; and all safe access is atomic, so another
 //! process that writes at the same time is at worst a wrong value, never undefined behaviour.
 
+use rustix::mm::{Advice, madvise};
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::any::Any;
 use std::fmt;
@@ -16,6 +17,9 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64};
 
 /// Alignment of a region from the heap, and the least that a mapping has: one page.
 pub const PAGE: usize = 4096;
+
+/// What the processor translates an address of at once, at best (x86-64): so many bytes.
+const HUGE_PAGE: usize = 2 << 20;
 
 /// A shared span of memory. Cloning shares it; see the module for what holds.
 #[derive(Clone)]
@@ -48,25 +52,31 @@ impl Drop for Heap {
 }
 
 impl Region {
-    /// Zeroed memory of this process, `len` bytes (at least one page), aligned to a page.
+    /// Zeroed memory of this process, `len` bytes (at least one page), aligned to a page; on huge pages if it is long enough
+    /// for one and the kernel gives them to who asks (/sys/kernel/mm/transparent_hugepage/enabled).
     ///
     /// # Panics
     /// If `len` rounded up to a page overflows `isize`.
     pub fn heap(len: usize) -> Self {
-        // A page more than needed, so that the alignment is made here: allocators hand out fresh zeroed pages as they are,
+        let align = if len < HUGE_PAGE { PAGE } else { HUGE_PAGE };
+        // Longer than needed, so that the alignment is made here: allocators hand out fresh zeroed pages as they are,
         // untouched, but write zeros themselves when they are asked for a large alignment.
         let layout = len
             .max(1)
             .checked_next_multiple_of(PAGE)
-            .and_then(|size| size.checked_add(PAGE))
+            .and_then(|size| size.checked_add(align))
             .and_then(|size| Layout::from_size_align(size, 16).ok())
             .expect("a region's length fits the address space");
         // SAFETY: the layout's size is not zero.
         let raw = unsafe { alloc_zeroed(layout) };
         let block = NonNull::new(raw).unwrap_or_else(|| handle_alloc_error(layout));
-        let skip = block.as_ptr().addr().next_multiple_of(PAGE) - block.as_ptr().addr();
-        // SAFETY: `skip` is below a page, and the block is a page longer than the region.
+        let skip = block.as_ptr().addr().next_multiple_of(align) - block.as_ptr().addr();
+        // SAFETY: `skip` is below `align`, and the block is that much longer than the region.
         let base = unsafe { block.add(skip) };
+        if align == HUGE_PAGE {
+            // SAFETY: the range is of this block alone, and its contents stay what they are. Refused, it stays on small pages.
+            let _ = unsafe { madvise(base.as_ptr().cast(), len, Advice::LinuxHugepage) };
+        }
         Self { base, len, keep: Arc::new(Heap { block, layout }) }
     }
 
@@ -170,6 +180,15 @@ mod tests {
         part.u64s(8, 1).unwrap()[0].store(7, Relaxed);
         drop(part);
         assert_eq!(region.u64s(4096 + 8, 1).unwrap()[0].load(Relaxed), 7);
+    }
+
+    #[test]
+    fn a_long_one_starts_where_a_huge_page_may() {
+        for len in [HUGE_PAGE, HUGE_PAGE + 1, 5 * HUGE_PAGE - 1] {
+            let region = Region::heap(len);
+            assert!(region.base().as_ptr().addr().is_multiple_of(HUGE_PAGE));
+            assert!(region.u8s(0, len).unwrap().iter().all(|b| b.load(Relaxed) == 0));
+        }
     }
 
     #[test]

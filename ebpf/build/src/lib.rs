@@ -17,7 +17,7 @@ use std::{
     ffi::OsString,
     io,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, ExitCode},
 };
 
 pub use toolchain::{Linker, Toolchain};
@@ -202,6 +202,36 @@ pub fn sources(ebpf_dir: &Path) -> impl Iterator<Item = PathBuf> {
     ["Cargo.toml", "Cargo.lock", "src", "common/Cargo.toml", "common/src", "chain", "examples", "include"]
         .into_iter()
         .map(move |p| ebpf_dir.join(p))
+}
+
+/// What a package's build script does: builds programs by `build`, which gets the folder for its results and `ebpf/`, and tells
+/// the compiler where each lies by a variable of the name beside it.
+pub fn script(
+    build: impl FnOnce(&Path, &Path) -> Result<Vec<(&'static str, PathBuf)>, BuildError>,
+) -> ExitCode {
+    let folder = |name| PathBuf::from(env::var_os(name).unwrap_or_default());
+    let (package, out_dir) = (folder("CARGO_MANIFEST_DIR"), folder("OUT_DIR"));
+    // The nearest above: packages lie in folders of the repository.
+    let mut above = package.ancestors().map(|folder| folder.join("ebpf"));
+    let Some(ebpf_dir) = above.find(|ebpf| ebpf.join("Cargo.toml").exists()) else {
+        eprintln!("no folder `ebpf` with a Cargo.toml above {}", package.display());
+        return ExitCode::FAILURE;
+    };
+    for path in sources(&ebpf_dir) {
+        println!("cargo::rerun-if-changed={}", path.display());
+    }
+    match build(&out_dir, &ebpf_dir) {
+        Ok(objects) => {
+            for (name, object) in objects {
+                println!("cargo::rustc-env={name}={}", object.display());
+            }
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// The bindings are of the host's kind of kernel; debug info becomes BTF, so that `bpftool map dump` shows names.

@@ -79,7 +79,7 @@ pub(crate) fn run_and_make<P: AsRef<[u8]>>(
         seen.push(Seen { verdict, bytes, facts: *facts, key: keys[seen.len()] });
         pool.free(packet.frame);
     });
-    for Spawned { packet, verdict, delay } in extra.drain() {
+    for Spawned { packet, verdict, delay, .. } in extra.drain() {
         let bytes = pool.arena().bytes(&packet.frame, packet.start, packet.len).to_vec();
         let facts = Facts { delay, ..Facts::default() };
         made.push(Seen { verdict, bytes, facts, key: FlowKey::NONE });

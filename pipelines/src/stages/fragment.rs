@@ -62,7 +62,7 @@ pub fn fragment(
         let is_last = n == count;
         let (part, after) = rest.split_at(if is_last { rest.len() } else { next });
         let len = l3 + later.len + part.len();
-        let made = cx.spawn(port, len, Verdict::Transmit(output), facts.delay, |bytes| {
+        let made = cx.spawn(i, port, len, Verdict::Transmit(output), facts.delay, |bytes| {
             let (head, body) = bytes.split_at_mut(l3 + later.len);
             let (to_link, to_header) = head.split_at_mut(l3);
             to_link.copy_from_slice(link);

@@ -104,7 +104,7 @@ impl Stage for Mirror {
                 To::Port(to) => {
                     let len = packet.len().min(self.snap);
                     let copied = |copy: &mut [u8]| copy.copy_from_slice(&packet[..len]);
-                    let _ = cx.spawn(port, len, Verdict::Transmit(*to), 0, copied);
+                    let _ = cx.spawn(i, port, len, Verdict::Transmit(*to), 0, copied);
                 }
                 To::Ring(_, Some(ring)) => {
                     ring.put(packet, self.snap, cx.now, port);

@@ -13,10 +13,12 @@ use crate::snapshot::PortFacts;
 use crate::stage::{Cx, Stage};
 use crate::stages::partial;
 use std::net::Ipv6Addr;
-use zsync_packet::burst::{Burst, Facts, Fragment};
+use zsync_packet::burst::{Burst, Fragment};
 use zsync_packet::flow::FlowKey;
 use zsync_packet::header::{Ethernet, HeaderError, Ipv4, Ipv6, ether_type, ipv6};
-use zsync_packet::verdict::{DropReason, Verdict};
+use zsync_packet::verdict::{DropReason, PortId, Verdict};
+
+mod plain;
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -32,49 +34,82 @@ impl Parse {
     }
 }
 
-impl Stage for Parse {
+impl Parse {
     #[inline]
-    fn process(&mut self, burst: &mut Burst, _: &mut Cx<'_>) {
+    fn parse<const DEEP: bool>(&self, burst: &mut Burst) {
+        let common = burst.common_port();
+        let facts = |port: PortId| self.ports.get(usize::from(port.0));
+        // Nearly always all came in by one port.
+        let common = common.and_then(facts);
         for i in burst.undecided() {
-            let known = *burst.facts(i);
-            if known.version != 0 {
+            if burst.facts(i).version != 0 {
                 // Deep after not deep would be needed if a pipeline without such stages sent packets to one with them; the
                 // compiler parses deep in all of them then.
                 continue;
             }
-            let Some(port) = self.ports.get(usize::from(burst.port(i).0)) else {
+            let Some(port) = common.or_else(|| facts(burst.port(i))) else {
                 burst.decide(i, Verdict::Drop(DropReason::NoSuchPort));
                 continue;
             };
-            let mut key = FlowKey::NONE;
-            match examine(burst.bytes(i), port, self.deep.then_some(&mut key)) {
-                Ok(facts) => {
-                    if self.deep {
-                        burst.set_key(i, key);
+            let bytes = burst.bytes(i);
+            let found = match plain::find::<DEEP>(bytes, port.mac) {
+                Some(plain) => plain,
+                None => match examine::<DEEP>(bytes, port) {
+                    Ok(found) => found,
+                    Err(refusal) => {
+                        refuse(burst, i, refusal, port);
+                        continue;
                     }
-                    *burst.facts_mut(i) = Facts { vlan: known.vlan, mark: known.mark, ..facts };
-                    if port.complete_checksums
-                        && let Some(packet) = burst.bytes_mut(i).get_mut(usize::from(facts.l3)..)
-                    {
-                        partial::complete(packet);
-                    }
-                }
-                Err(Refusal { verdict, l3 }) => {
-                    burst.facts_mut(i).l3 = l3;
-                    burst.decide(i, verdict);
-                    if verdict == Verdict::Punt && port.complete_checksums {
-                        // The kernel would take a partial checksum for a wrong one as well.
-                        if let Some(packet) = burst.bytes_mut(i).get_mut(usize::from(l3)..) {
-                            partial::complete(packet);
-                        }
-                    }
-                }
+                },
+            };
+            if DEEP {
+                burst.set_key(i, found.key);
+            }
+            // The other facts are as they were, those of its tag and its mark.
+            let facts = burst.facts_mut(i);
+            (facts.l3, facts.l4) = (found.l3, found.l4);
+            (facts.version, facts.protocol, facts.fragment) = (found.version, found.protocol, found.fragment);
+            if port.complete_checksums
+                && let Some(packet) = burst.bytes_mut(i).get_mut(usize::from(found.l3)..)
+            {
+                partial::complete(packet);
             }
         }
+    }
+}
+
+impl Stage for Parse {
+    #[inline]
+    fn process(&mut self, burst: &mut Burst, _: &mut Cx<'_>) {
+        if self.deep { self.parse::<true>(burst) } else { self.parse::<false>(burst) }
     }
 
     fn explain(&self, burst: &Burst, i: usize, _: u64, out: &mut Vec<String>) {
         self.say(burst, i, out);
+    }
+}
+
+/// What is known of a valid packet.
+#[derive(Debug, PartialEq)]
+struct Found {
+    l3: u16,
+    l4: u16,
+    version: u8,
+    protocol: u8,
+    fragment: Fragment,
+    /// None if nobody asked for it.
+    key: FlowKey,
+}
+
+#[cold]
+fn refuse(burst: &mut Burst, i: usize, Refusal { verdict, l3 }: Refusal, port: &PortFacts) {
+    burst.facts_mut(i).l3 = l3;
+    burst.decide(i, verdict);
+    if verdict == Verdict::Punt && port.complete_checksums {
+        // The kernel would take a partial checksum for a wrong one as well.
+        if let Some(packet) = burst.bytes_mut(i).get_mut(usize::from(l3)..) {
+            partial::complete(packet);
+        }
     }
 }
 
@@ -93,8 +128,9 @@ impl Parse {
             Ok(_) => out.push("to another station's MAC address than the port's".to_owned()),
             Err(_) => {}
         }
-        let mut key = FlowKey::NONE;
-        out.push(match examine(burst.bytes(i), port, self.deep.then_some(&mut key)) {
+        let bytes = burst.bytes(i);
+        let found = if self.deep { examine::<true>(bytes, port) } else { examine::<false>(bytes, port) };
+        out.push(match found {
             Ok(facts) => {
                 let part = match facts.fragment {
                     Fragment::Whole => "",
@@ -126,8 +162,9 @@ fn punt(l3: usize) -> Refusal {
     Refusal { verdict: Verdict::Punt, l3: l3 as u16 }
 }
 
-#[inline]
-fn examine(bytes: &[u8], port: &PortFacts, key: Option<&mut FlowKey>) -> Result<Facts, Refusal> {
+/// Looks at any packet, and says of what is wrong what it is.
+#[inline(never)]
+fn examine<const DEEP: bool>(bytes: &[u8], port: &PortFacts) -> Result<Found, Refusal> {
     let frame = Ethernet::parse(bytes).map_err(|error| {
         drop(match error {
             HeaderError::TooManyTags => DropReason::VlanTooDeep,
@@ -142,8 +179,8 @@ fn examine(bytes: &[u8], port: &PortFacts, key: Option<&mut FlowKey>) -> Result<
         return Err(drop(DropReason::NotForThisPort));
     }
     match frame.ether_type() {
-        ether_type::IPV4 => examine_v4(frame.payload(), l3, frame.is_group(), key),
-        ether_type::IPV6 => examine_v6(frame.payload(), l3, frame.is_group(), key),
+        ether_type::IPV4 => examine_v4::<DEEP>(frame.payload(), l3, frame.is_group()),
+        ether_type::IPV6 => examine_v6::<DEEP>(frame.payload(), l3, frame.is_group()),
         _ => Err(drop(DropReason::NotIp)),
     }
 }
@@ -156,7 +193,7 @@ fn refuse_group(group: bool) -> Result<(), Refusal> {
 }
 
 #[inline]
-fn examine_v4(packet: &[u8], l3: usize, group: bool, key: Option<&mut FlowKey>) -> Result<Facts, Refusal> {
+fn examine_v4<const DEEP: bool>(packet: &[u8], l3: usize, group: bool) -> Result<Found, Refusal> {
     let ip = Ipv4::parse(packet).map_err(|error| {
         drop(match error {
             HeaderError::BadVersion => DropReason::IpBadVersion,
@@ -180,19 +217,17 @@ fn examine_v4(packet: &[u8], l3: usize, group: bool, key: Option<&mut FlowKey>) 
     }
     refuse_group(group)?;
     // Link-local addresses are never forwarded (RFC 3927 §2.7): if a route says otherwise, that is between it and the kernel.
-    if (ip.has_options() && key.is_none()) || is_link_local(source) || is_link_local(destination) {
+    if (ip.has_options() && !DEEP) || is_link_local(source) || is_link_local(destination) {
         return Err(punt(l3));
     }
-    if let Some(key) = key {
-        *key = FlowKey::of_ipv4(&ip);
-    }
+    let key = if DEEP { FlowKey::of_ipv4(&ip) } else { FlowKey::NONE };
     let (l4, fragment) = match (ip.begins_transport(), ip.is_fragment()) {
         (true, false) => (l3 + ip.header_len(), Fragment::Whole),
         (true, true) => (l3 + ip.header_len(), Fragment::First),
         (false, _) => (0, Fragment::Later),
     };
     let (l3, l4) = (l3 as u16, l4 as u16);
-    Ok(Facts { l3, l4, version: 4, protocol: ip.protocol(), fragment, ..Facts::default() })
+    Ok(Found { l3, l4, version: 4, protocol: ip.protocol(), fragment, key })
 }
 
 #[inline]
@@ -201,7 +236,7 @@ fn is_link_local(address: [u8; 4]) -> bool {
 }
 
 #[inline]
-fn examine_v6(packet: &[u8], l3: usize, group: bool, key: Option<&mut FlowKey>) -> Result<Facts, Refusal> {
+fn examine_v6<const DEEP: bool>(packet: &[u8], l3: usize, group: bool) -> Result<Found, Refusal> {
     let ip = Ipv6::parse(packet).map_err(|error| {
         drop(match error {
             HeaderError::BadVersion => DropReason::IpBadVersion,
@@ -232,13 +267,13 @@ fn examine_v6(packet: &[u8], l3: usize, group: bool, key: Option<&mut FlowKey>) 
     if destination.is_unicast_link_local() || source.is_unicast_link_local() {
         return Err(punt(l3));
     }
-    let Some(key) = key else {
+    if !DEEP {
         // A router does not look behind the fixed header, except for hop-by-hop options, which it may skip (RFC 8200 §4.3).
-        let protocol = ip.next_header();
-        return Ok(Facts { l3: l3 as u16, version: 6, protocol, ..Facts::default() });
-    };
+        let (l3, protocol, key) = (l3 as u16, ip.next_header(), FlowKey::NONE);
+        return Ok(Found { l3, l4: 0, version: 6, protocol, fragment: Fragment::Whole, key });
+    }
     let upper = ip.upper().map_err(|_| drop(DropReason::BadExtensionHeader))?;
-    *key = FlowKey::of_ipv6_upper(&ip, &upper);
+    let key = FlowKey::of_ipv6_upper(&ip, &upper);
     let fragment = match (upper.begins_transport(), upper.is_fragment()) {
         (true, false) => Fragment::Whole,
         (true, true) => Fragment::First,
@@ -248,7 +283,7 @@ fn examine_v6(packet: &[u8], l3: usize, group: bool, key: Option<&mut FlowKey>) 
     let behind = ip.payload().len().saturating_sub(upper.payload().len());
     let l4 = if fragment == Fragment::Later { 0 } else { l3 + ipv6::HEADER_LEN + behind };
     let (l3, l4) = (l3 as u16, l4 as u16);
-    Ok(Facts { l3, l4, version: 6, protocol: key.protocol(), fragment, ..Facts::default() })
+    Ok(Found { l3, l4, version: 6, protocol: key.protocol(), fragment, key })
 }
 
 /// A multicast group that never leaves its host: of scope 0 (reserved) or 1 (interface-local; RFC 4291 §2.7).

@@ -226,8 +226,8 @@ impl Tables {
 
 /// Counts a fragment that waited in vain as dropped: it was consumed, and so must be made again.
 fn give_up(ticket: &Ticket, cx: &mut Cx<'_>) {
-    // Without a free frame it stays counted as consumed.
-    let _ = cx.spawn(ticket.port, ticket.len, Verdict::Drop(DropReason::FragmentTimeout), 0, |_| ());
+    // Without a free frame it stays counted as consumed. It is nobody's, and goes nowhere.
+    let _ = cx.spawn(0, ticket.port, ticket.len, Verdict::Drop(DropReason::FragmentTimeout), 0, |_| ());
 }
 
 /// Lets later stages see the fragment as a part of its flow.

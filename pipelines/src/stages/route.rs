@@ -21,7 +21,7 @@ use zsync_packet::verdict::{DropReason, PortId, Verdict};
 
 mod rewrite;
 
-use rewrite::{Fit, Refusal, rewrite};
+use rewrite::{Fit, Refusal};
 
 /// Packets a second, per worker, that go to the kernel only to be answered with an ICMP error. The kernel itself sends
 /// no more than 1,000 a second by default (`icmp_msgs_per_sec`), so more would only cost the slow path.
@@ -145,33 +145,23 @@ impl Pass<'_> {
     /// Routes the packets of `mask` by `fib`.
     #[inline]
     fn route(&mut self, fib: &Fib, mask: u64, burst: &mut Burst, cx: &mut Cx<'_>) {
-        let mut v4 = Lookups::default();
-        let mut v6 = Lookups::default();
+        let (mut v4, mut v6) = (0, 0);
         for i in Bits(mask) {
-            let facts = *burst.facts(i);
-            let packet = burst.bytes(i).get(usize::from(facts.l3)..).unwrap_or(&[]);
-            match facts.version {
-                4 => match packet.get(16..).and_then(<[u8]>::first_chunk::<4>) {
-                    Some(address) => v4.add(i, u32::from_be_bytes(*address)),
-                    None => burst.decide(i, Verdict::Drop(DropReason::IpTruncated)),
-                },
-                6 => match packet.get(24..).and_then(<[u8]>::first_chunk::<16>) {
-                    Some(address) => v6.add(i, *address),
-                    None => burst.decide(i, Verdict::Drop(DropReason::IpTruncated)),
-                },
+            match burst.facts(i).version {
+                4 => v4 |= 1 << i,
+                6 => v6 |= 1 << i,
                 _ => burst.decide(i, Verdict::Drop(DropReason::NotIp)),
             }
         }
-        // All lookups of a burst together: their cache misses overlap.
-        let mut routes = [FibRoute::NONE; BURST];
         let tables = fib.tables();
-        if v4.count > 0 {
-            tables.routes4(&v4.addresses[..v4.count], &mut routes[..v4.count]);
-            self.forward(&tables, burst, cx, &v4.packets[..v4.count], &routes);
+        if v4 != 0 {
+            // Behind 12 bytes of other fields and the source.
+            let lookups = Lookups::of(burst, v4, 16, u32::from_be_bytes);
+            self.forward(&tables, burst, cx, &lookups, |tables, to, routes| tables.routes4(to, routes));
         }
-        if v6.count > 0 {
-            tables.routes6(&v6.addresses[..v6.count], &mut routes[..v6.count]);
-            self.forward(&tables, burst, cx, &v6.packets[..v6.count], &routes);
+        if v6 != 0 {
+            let lookups = Lookups::of(burst, v6, 24, |address: [u8; 16]| address);
+            self.forward(&tables, burst, cx, &lookups, |tables, to, routes| tables.routes6(to, routes));
         }
     }
 }
@@ -183,62 +173,77 @@ struct Lookups<A> {
     count: usize,
 }
 
-impl<A: Copy + Default> Default for Lookups<A> {
-    #[inline]
-    fn default() -> Self {
-        Self { packets: [0; BURST], addresses: [A::default(); BURST], count: 0 }
-    }
-}
-
-impl<A> Lookups<A> {
-    #[inline]
-    fn add(&mut self, packet: usize, address: A) {
-        if let (Some(number), Some(slot)) =
-            (self.packets.get_mut(self.count), self.addresses.get_mut(self.count))
-        {
-            (*number, *slot) = (packet as u8, address);
-            self.count += 1;
+impl<A: Copy + Default> Lookups<A> {
+    /// The destinations, `at` bytes from the IP header, of the packets of `mask`; what is shorter is dropped.
+    #[inline(always)]
+    fn of<const N: usize>(burst: &mut Burst, mask: u64, at: usize, address: impl Fn([u8; N]) -> A) -> Self {
+        let mut lookups = Self { packets: [0; BURST], addresses: [A::default(); BURST], count: 0 };
+        for i in Bits(mask) {
+            let at = usize::from(burst.facts(i).l3) + at;
+            let Some(bytes) = burst.bytes(i).get(at..).and_then(<[u8]>::first_chunk) else {
+                burst.decide(i, Verdict::Drop(DropReason::IpTruncated));
+                continue;
+            };
+            let count = lookups.count & (BURST - 1);
+            (lookups.packets[count], lookups.addresses[count]) = (i as u8, address(*bytes));
+            lookups.count = count + 1;
         }
+        lookups
     }
 }
 
 impl Pass<'_> {
-    /// Sends the packets where their routes lead.
+    /// Sends the packets where their routes lead. All lookups of a burst together: their cache misses overlap.
     #[inline]
-    fn forward(
+    fn forward<A>(
         &mut self,
         tables: &FibTables<'_>,
         burst: &mut Burst,
         cx: &mut Cx<'_>,
-        packets: &[u8],
-        routes: &[FibRoute; BURST],
+        lookups: &Lookups<A>,
+        look_up: impl Fn(&FibTables<'_>, &[A], &mut [FibRoute]),
     ) {
-        for (&i, &route) in packets.iter().zip(routes) {
+        let count = lookups.count.min(BURST);
+        let mut routes = [FibRoute::NONE; BURST];
+        look_up(tables, &lookups.addresses[..count], &mut routes[..count]);
+        for (&i, &route) in lookups.packets[..count].iter().zip(&routes) {
             let i = usize::from(i);
             let hash = if route.is_multipath() { self.spread(burst, i) } else { 0 };
-            let verdict = match tables.adjacency(route, hash) {
-                Adjacency::Forward { port, mac } => match self.ports.get(usize::from(port)) {
-                    Some(facts) => self.send(burst, i, PortId(port), facts, mac, cx),
-                    None => Err(Refusal::Silent(DropReason::NoSuchPort)),
-                },
-                Adjacency::Kernel | Adjacency::Local => Ok(Verdict::Punt),
-                Adjacency::NoRoute => Err(Refusal::Icmp(DropReason::NoRoute, Answer::NoRoute)),
-                Adjacency::Unreachable => Err(Refusal::unreachable(burst.facts(i).version)),
-                Adjacency::Prohibit => Err(Refusal::Icmp(DropReason::Prohibited, Answer::Prohibited)),
-                Adjacency::Blackhole => Err(Refusal::Silent(DropReason::Blackhole)),
-            };
-            let verdict = match verdict {
-                Ok(verdict) => verdict,
-                Err(Refusal::Kernel) => Verdict::Punt,
-                Err(Refusal::Silent(reason)) => Verdict::Drop(reason),
-                Err(Refusal::Icmp(reason, answer)) => self.answer(burst, i, reason, answer, cx),
-            };
+            if let Some((port, mac)) = tables.neighbour(route, hash)
+                && let Some(output) = self.ports.get(usize::from(port))
+                && rewrite::plain(burst, i, output, mac).is_some()
+            {
+                burst.decide(i, Verdict::Transmit(PortId(port)));
+                continue;
+            }
+            let verdict = self.other(tables.adjacency(route, hash), burst, i, cx);
             burst.decide(i, verdict);
         }
     }
 
+    /// What becomes of a packet that is not simply sent.
+    #[inline(never)]
+    fn other(&mut self, adjacency: Adjacency, burst: &mut Burst, i: usize, cx: &mut Cx<'_>) -> Verdict {
+        let verdict = match adjacency {
+            Adjacency::Forward { port, mac } => match self.ports.get(usize::from(port)) {
+                Some(facts) => self.send(burst, i, PortId(port), facts, mac, cx),
+                None => Err(Refusal::Silent(DropReason::NoSuchPort)),
+            },
+            Adjacency::Kernel | Adjacency::Local => Ok(Verdict::Punt),
+            Adjacency::NoRoute => Err(Refusal::Icmp(DropReason::NoRoute, Answer::NoRoute)),
+            Adjacency::Unreachable => Err(Refusal::unreachable(burst.facts(i).version)),
+            Adjacency::Prohibit => Err(Refusal::Icmp(DropReason::Prohibited, Answer::Prohibited)),
+            Adjacency::Blackhole => Err(Refusal::Silent(DropReason::Blackhole)),
+        };
+        match verdict {
+            Ok(verdict) => verdict,
+            Err(Refusal::Kernel) => Verdict::Punt,
+            Err(Refusal::Silent(reason)) => Verdict::Drop(reason),
+            Err(Refusal::Icmp(reason, answer)) => self.answer(burst, i, reason, answer, cx),
+        }
+    }
+
     /// Sends a packet out of `port`, in parts if it must.
-    #[inline]
     fn send(
         &self,
         burst: &mut Burst,
@@ -248,7 +253,7 @@ impl Pass<'_> {
         mac: [u8; 6],
         cx: &mut Cx<'_>,
     ) -> Result<Verdict, Refusal> {
-        if let Fit::InParts = rewrite(burst, i, output, mac)? {
+        if let Fit::InParts = rewrite::any(burst, i, output, mac)? {
             fragment(burst, i, output.mtu as usize, port, cx).map_err(Refusal::Silent)?;
         }
         Ok(Verdict::Transmit(port))

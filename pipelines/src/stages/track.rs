@@ -1,7 +1,8 @@
 //! `track`: which connection a packet belongs to, and whether it may.
 //!
 //! ```text
-//!   hash all ─► ask for their places in the index ─► ask for the likely flows' records ─► judge one after the other
+//!   hash all ─► ask for their places in the index ─► ask for the likely flows' records ─► ask for their translations
+//!            ─► judge one after the other
 //! ```
 //!
 //! Tells later stages, in the packet's facts, what nf_conntrack would: new, established, related, invalid or untracked; the
@@ -147,6 +148,12 @@ impl Stage for Track {
                 flows.prefetch_cold(id);
             }
             guesses[i & (BURST - 1)] = guess;
+        }
+        if flows.has_translations() {
+            // By now the records have come that say where the translations are.
+            for id in packets.filter_map(|i| guesses[i & (BURST - 1)]) {
+                flows.prefetch_translation(id);
+            }
         }
         let judge = Judge { flows, rules: &self.rules, own: &self.own, now: cx.now };
         for i in packets {

@@ -122,9 +122,9 @@ fn what_stages_made_is_tagged_too() {
     let mut pool = Pool::heap(FrameSize::K2, 8, 1).unwrap().remove(0);
     let (mut burst, mut extra) = (Burst::new(pool.arena().clone()), Extra::new());
     let mut cx = Cx::new(1, &mut pool, &mut extra);
-    for to in [INSIDE, LAN, GUEST] {
+    for (n, to) in [INSIDE, LAN, GUEST].into_iter().enumerate() {
         let bytes = frame(&[], 9);
-        assert!(cx.spawn(LAN, bytes.len(), Verdict::Transmit(to), 0, |out| out.copy_from_slice(&bytes)));
+        assert!(cx.spawn(n, LAN, bytes.len(), Verdict::Transmit(to), 0, |out| out.copy_from_slice(&bytes)));
     }
     vlans().transmit(&mut burst, &mut cx);
     let mut out = Vec::new();

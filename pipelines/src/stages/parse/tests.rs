@@ -1,5 +1,6 @@
 use super::*;
 use crate::stages::fixture::{IN, ports, run, run_one, sample, v4, v6};
+use zsync_packet::burst::Facts;
 use zsync_packet::header::build::{self, Ipv4Spec};
 use zsync_packet::header::{VlanTag, corpus};
 use zsync_packet::verdict::PortId;

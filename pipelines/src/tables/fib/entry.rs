@@ -256,14 +256,21 @@ impl Adjacency {
         (word >> 60 == 1 || (word >> 60 == 2 && word & 1 == 1)).then_some((word >> 48) as u16 % PORT_LIMIT)
     }
 
+    /// The port and the address of [`Self::Forward`].
+    #[inline]
+    pub(super) fn neighbour_of_word(word: u64) -> Option<(u16, [u8; 6])> {
+        let [_, _, mac @ ..] = (word & MAC).to_be_bytes();
+        (word >> 60 == 1).then_some(((word >> 48) as u16 % PORT_LIMIT, mac))
+    }
+
     /// Reads a word of the table; an unknown kind is no route.
     #[inline]
     pub(super) fn of_word(word: u64) -> Self {
         match word >> 60 {
-            1 => {
-                let [_, _, mac @ ..] = (word & MAC).to_be_bytes();
-                Self::Forward { port: (word >> 48) as u16 % PORT_LIMIT, mac }
-            }
+            1 => match Self::neighbour_of_word(word) {
+                Some((port, mac)) => Self::Forward { port, mac },
+                None => Self::NoRoute,
+            },
             2 => Self::Kernel,
             3 => Self::Local,
             4 => Self::Blackhole,

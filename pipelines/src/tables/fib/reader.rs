@@ -262,6 +262,12 @@ impl FibTables<'_> {
         Adjacency::of_word(self.adjacency_word(route, hash))
     }
 
+    /// The port and the neighbour that a packet with this route goes to; `None` where it is not forwarded.
+    #[inline(always)]
+    pub fn neighbour(&self, route: Route, hash: u32) -> Option<(u16, [u8; 6])> {
+        Adjacency::neighbour_of_word(self.adjacency_word(route, hash))
+    }
+
     /// The port that a packet with this route leaves by, also when its neighbour is not resolved yet; `None` when it does not
     /// leave, or only the kernel knows.
     #[inline]

@@ -246,6 +246,12 @@ impl Flows {
         self.translations.words(number).map(|words| Hot(words).key())
     }
 
+    /// Whether there ever was a translation: else nobody need ask for one.
+    #[inline]
+    pub fn has_translations(&self) -> bool {
+        self.translations.fresh() > 0
+    }
+
     /// Asks for a flow's translation, if it has one; its record should have come by now.
     #[inline]
     pub fn prefetch_translation(&self, id: FlowId) {

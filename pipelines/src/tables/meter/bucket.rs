@@ -56,11 +56,15 @@ impl Bucket {
     /// Takes `units` at `now` (ns) if they conform.
     #[inline]
     pub fn take(&self, state: &AtomicU64, now: u64, units: u64, writers: Writers) -> bool {
-        self.take_by(self.rule, state, now, units, writers)
+        let taken = self.take_by(self.rule, state, now, units, writers);
+        if !taken {
+            self.heal(state, now);
+        }
+        taken
     }
 
     /// Takes all `units` of several packets if each of them conforms, one after the other. False also when that is not
-    /// certain: then they are to be taken one by one.
+    /// certain: then they are to be taken one by one. What others wait for is left as it is.
     #[inline]
     pub fn take_all(&self, state: &AtomicU64, now: u64, units: u64, writers: Writers) -> bool {
         self.take_by(Rule::Token, state, now, units, writers)
@@ -69,22 +73,19 @@ impl Bucket {
     #[inline]
     fn take_by(&self, rule: Rule, state: &AtomicU64, now: u64, units: u64, writers: Writers) -> bool {
         let (now, span) = (point(now), self.pace.span(units));
-        let taken = writers.update(state, |old| {
+        writers.update(state, |old| {
             let ahead = ahead(old, now);
             let brim = match rule {
                 Rule::Token => ahead + span,
                 Rule::Leaky => ahead,
             };
             (brim <= self.burst).then(|| word(now, ahead + span))
-        });
-        if !taken {
-            self.heal(state, now);
-        }
-        taken
+        })
     }
 
     #[cold]
     fn heal(&self, state: &AtomicU64, now: u64) {
+        let now = point(now);
         let most = match self.rule {
             Rule::Token => self.burst,
             // The longest packet that there is may be on top.

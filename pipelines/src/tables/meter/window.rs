@@ -4,13 +4,15 @@
 //! much as the limit leaves of the last seven whole parts and the current one: so no window of that length, wherever it
 //! begins, ever has more than the limit. Who never sends more than the limit in 8/7 of the window always passes.
 //!
-//! A clock that goes back by less than [`SKEW`] finds its counts still counted; one that goes back further finds a fresh
-//! state.
+//! Time does not go back by less than the window and [`SKEW`]: whose clock is behind that much counts in the last part that
+//! anybody has come to. A clock that goes back further finds a fresh state.
 //!
-//! **Several writers** count first and look then (sequentially consistent), and take back what was too much: two that come
-//! at once may both be refused, never both be let in beyond the limit.
+//! **Several writers** count first and look then (sequentially consistent), and take back what was too much, or what was
+//! counted in a part that others have left behind meanwhile: two that come at once may both be refused, never both be let
+//! in beyond the limit.
 
 use super::{SKEW, Writers};
+use std::array::from_fn;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
@@ -65,24 +67,28 @@ impl Window {
     /// Takes `units` at `now` (ns) if the window has room for them.
     #[inline]
     pub fn take(&self, state: &[AtomicU64; Self::WORDS], now: u64, units: u64, writers: Writers) -> bool {
-        // The name 0 is that of fresh memory.
-        let part = now / self.part + 1;
+        let (part, passed) = self.look(state, part(now, self.part));
         let Some(current) = state.get((part % Self::WORDS as u64) as usize) else { return false };
-        if units > self.limit || self.passed(state, part) + units > self.limit {
+        if passed.saturating_add(units) > self.limit {
             return false;
         }
-        let mut into = 0;
-        writers.update(current, |old| {
-            // Another worker's clock may be ahead by a window or more: its counts stay, and ours join them.
-            into = if self.is_ahead(old, part) { old >> COUNT } else { name(part) };
-            let counted = if old >> COUNT == into { old & COUNTS } else { 0 };
-            Some(into << COUNT | (counted + units).min(COUNTS))
+        let into = name(part);
+        let counted = writers.update(current, |old| {
+            let counts = if old >> COUNT == into { old & COUNTS } else { 0 };
+            // Somebody is a lap ahead of what we saw.
+            (!self.is_ahead(old, part)).then(|| into << COUNT | (counts + units).min(COUNTS))
         });
-        if writers == Writers::One || self.passed(state, part) <= self.limit {
+        if writers == Writers::One {
+            return counted;
+        }
+        let (last, passed) = self.look(state, part);
+        if counted && (last == part && passed <= self.limit) {
             return true;
         }
         // Unless the word has gone on to another part meanwhile: then the count has gone with it.
-        writers.update(current, |old| (old >> COUNT == into).then(|| old - (old & COUNTS).min(units)));
+        writers.update(current, |old| {
+            (counted && old >> COUNT == into).then(|| old - (old & COUNTS).min(units))
+        });
         false
     }
 
@@ -97,7 +103,7 @@ impl Window {
     #[inline]
     #[must_use]
     pub fn is_past(&self, word: u64, now: u64) -> bool {
-        !self.counts(word, now / self.part + 1)
+        !self.counts(word, part(now, self.part))
     }
 
     /// Adds a second count of the same place to the first: that of the later part stays, with both if they are of one part.
@@ -116,10 +122,16 @@ impl Window {
         });
     }
 
+    /// The last part that anybody has come to, if clocks may differ so much, or else this one; and what passed in it and in
+    /// those before it that count.
     #[inline]
-    fn passed(&self, state: &[AtomicU64; Self::WORDS], part: u64) -> u64 {
-        let words = state.iter().map(|word| word.load(SeqCst));
-        words.filter(|&word| self.counts(word, part)).map(|word| word & COUNTS).sum()
+    fn look(&self, state: &[AtomicU64; Self::WORDS], part: u64) -> (u64, u64) {
+        let words: [u64; Self::WORDS] = from_fn(|slot| state.get(slot).map_or(0, |word| word.load(SeqCst)));
+        let ahead = words.iter().filter(|&&word| self.is_ahead(word, part));
+        let last =
+            part + ahead.map(|word| (word >> COUNT).wrapping_sub(name(part)) & NAMES).max().unwrap_or(0);
+        let counted = words.iter().filter(|&&word| self.counts(word, last));
+        (last, counted.map(|word| word & COUNTS).sum())
     }
 
     /// Whether a word is of this part, one of the seven before it, or one that another worker's clock has reached.
@@ -142,6 +154,12 @@ impl std::fmt::Display for Window {
         let units = if self.packets { "packets" } else { "bytes" };
         write!(f, "at most {} {units} in any {} ms", self.limit, self.part * Self::PARTS / 1_000_000)
     }
+}
+
+/// The number of the part of this length at `now`: not 0, whose name is that of fresh memory.
+#[inline]
+fn part(now: u64, length: u64) -> u64 {
+    now / length + 1
 }
 
 #[inline]

@@ -214,6 +214,17 @@ fn packets_taken_together_are_those_taken_one_by_one() {
 }
 
 #[test]
+fn who_cannot_take_all_at_once_leaves_a_long_queue_as_it_is() {
+    let (bucket, state) = (token(8_000_000, 4_000), AtomicU64::new(0));
+    let wait = || bucket.wait(&state, SECOND, 1_000, 4 * SECOND, Writers::One);
+    for n in 0..4_000i64 {
+        assert_eq!(wait(), Some((n - 3) * 1_000_000), "{n}");
+        // More than the burst is, so never.
+        assert!(!bucket.take_all(&state, SECOND, 5_000, Writers::One));
+    }
+}
+
+#[test]
 fn a_burst_that_takes_hours_to_come_is_refused() {
     assert!(Bucket::new(bits(1_000), 1 << 20, Rule::Token).is_some());
     assert_eq!(Bucket::new(bits(1_000), 1 << 24, Rule::Token), None);

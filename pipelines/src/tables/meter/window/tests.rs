@@ -81,24 +81,42 @@ fn a_worker_whose_clock_is_behind_does_not_wipe_out_the_counts_of_the_others() {
 
 #[test]
 fn several_workers_together_never_get_more_than_one_would() {
+    // One clock, which each reads and is then late by as long as it is preempted: less than clocks may differ.
+    let (clock, step) = (AtomicU64::new(10 * SECOND), 4_000);
     let (window, state) = (Window::new(Limit::Packets(1_000), SECOND, 0).unwrap(), state());
-    let (window, state) = (&window, &state);
-    let passed: Vec<u64> = thread::scope(|scope| {
+    let (clock, window, state) = (&clock, &window, &state);
+    let mut passed: Vec<(u64, u64)> = thread::scope(|scope| {
         let worker = |_| {
             scope.spawn(move || {
-                let times = (0..100_000u64).map(|n| 10 * SECOND + n * 20_000);
-                times.filter(|&now| window.take(state, now, 1, Writers::Many)).collect::<Vec<_>>()
+                let take = |_| {
+                    let before = clock.fetch_add(step, SeqCst);
+                    let passes = window.take(state, before, 1, Writers::Many);
+                    passes.then(|| (before, clock.load(SeqCst)))
+                };
+                (0..100_000).filter_map(take).collect::<Vec<_>>()
             })
         };
         let workers: Vec<_> = (0..4).map(worker).collect();
         workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect()
     });
-    let mut times = passed;
-    times.sort_unstable();
-    for (i, &from) in times.iter().enumerate() {
-        let inside = times[i..].partition_point(|&at| at < from + SECOND);
+    passed.sort_unstable();
+    for (i, &(from, _)) in passed.iter().enumerate() {
+        // Those that passed in this window for certain: neither began before it nor ended after it.
+        let inside = passed[i..].iter().take_while(|(before, _)| *before < from + SECOND);
+        let inside = inside.filter(|(_, after)| *after < from + SECOND).count();
         assert!(inside <= 1_000, "{inside} from {from}");
     }
-    // Two seconds: two windows at least, less what comes late in the first and what was refused to both of two at once.
-    assert!(times.len() > 1_500, "{}", times.len());
+    // 1.6 seconds: two windows, less what was refused to both of two at once.
+    assert!(passed.len() > 1_500, "{}", passed.len());
+}
+
+#[test]
+fn who_is_behind_counts_with_those_who_are_ahead() {
+    let (window, state) = (Window::new(Limit::Packets(10), SECOND, 0).unwrap(), state());
+    let (behind, ahead) = (50 * SECOND, 50 * SECOND + 3 * SECOND / 7);
+    assert!(window.take(&state, ahead, 1, Writers::Many));
+    assert_eq!((0..20).filter(|_| window.take(&state, behind, 1, Writers::Many)).count(), 9);
+    // A part before the end of the window of the first: those who were behind passed in it, too.
+    assert_eq!((0..20).filter(|_| window.take(&state, ahead + 6 * SECOND / 7, 1, Writers::Many)).count(), 0);
+    assert!(window.take(&state, ahead + 9 * SECOND / 7, 10, Writers::Many));
 }
