@@ -1,6 +1,7 @@
 //! The control process: configuration, eBPF, descriptors, supervision.
 
 pub mod api;
+mod calendar;
 pub mod ctl;
 pub mod daemon;
 pub mod explain;

@@ -174,7 +174,10 @@ pub fn compile_after(
         for place in places {
             let stage = match place.work {
                 Work::Parse => AnyStage::Parse(Parse::new(with.ports.clone(), compiler.deep)),
-                Work::Owner => AnyStage::Owner(Owner::new(with.workers as u8, with.hash_key.clone())),
+                // There are fewer than 2⁸ of either.
+                Work::Owner => {
+                    AnyStage::Owner(Owner::new(with.workers as u8, number as u8, with.hash_key.clone()))
+                }
                 Work::Stage(stage) => compiler.stage(&pipeline.name, place.label, stage, tracked)?,
             };
             stages.push(Placed { label: place.label.to_owned(), number, stage });

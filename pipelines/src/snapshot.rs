@@ -23,7 +23,7 @@ use crate::stages::track::Track;
 use crate::stages::vlan::Vlan;
 use crate::vlans::Vlans;
 use std::net::{Ipv4Addr, Ipv6Addr};
-use zsync_packet::burst::{Bits, Burst};
+use zsync_packet::burst::{BURST, Bits, Burst};
 use zsync_packet::verdict::{DropReason, PipelineId, PortId, Verdict};
 
 /// Pipelines that one packet may run through, by gotos, before it is dropped as going round in circles.
@@ -210,7 +210,12 @@ impl Snapshot {
             burst.decide_all(Verdict::Drop(DropReason::NoPipeline));
             return;
         };
-        self.run(entry, burst, cx, counts);
+        self.run(entry, 0, burst, cx, counts);
+        self.finish(burst, cx, counts);
+    }
+
+    /// Follows the gotos, and lets every stage hear what became of the packets.
+    fn finish(&mut self, burst: &mut Burst, cx: &mut Cx<'_>, counts: &mut [StageCount; MAX_STAGES]) {
         // Rounds, and not gotos, are counted: the packets of a burst may well go to more pipelines than one may run through.
         for round in 1.. {
             let mut waiting = gotos(burst);
@@ -224,7 +229,7 @@ impl Snapshot {
                         if round > MAX_GOTOS { Verdict::Drop(DropReason::Undecided) } else { Verdict::Next };
                     burst.decide(i, next);
                 }
-                self.run(to, burst, cx, counts);
+                self.run(to, 0, burst, cx, counts);
             }
         }
         for placed in self.pipelines.iter_mut().flat_map(|pipeline| &mut pipeline.stages) {
@@ -250,6 +255,42 @@ impl Snapshot {
         }
     }
 
+    /// As [`Self::process`], for packets that another worker has sent: those that have a stage's number in `behind`, by their
+    /// place, go on behind that stage. The numbers are of this very snapshot.
+    pub fn resume(
+        &mut self,
+        behind: &[Option<u8>; BURST],
+        burst: &mut Burst,
+        cx: &mut Cx<'_>,
+        counts: &mut [StageCount; MAX_STAGES],
+    ) {
+        let of = |i: usize| behind.get(i).copied().flatten();
+        let mask = |packets: Bits, number: Option<u8>| {
+            packets.filter(|&i| of(i) == number).fold(0u64, |mask, i| mask | 1 << i)
+        };
+        let mut waiting = burst.live() & !mask(burst.undecided(), None);
+        while let Some(number) = Bits(waiting).next().and_then(of) {
+            let same = mask(Bits(waiting), Some(number));
+            waiting &= !same;
+            burst.narrow(same);
+            let place = self.pipelines.iter().enumerate().find_map(|(id, pipeline)| {
+                let at = pipeline.stages.iter().position(|placed| placed.number == usize::from(number))?;
+                Some((PipelineId(id as u16), at + 1))
+            });
+            match place {
+                Some((pipeline, from)) => {
+                    self.run(pipeline, from, burst, cx, counts);
+                    self.finish(burst, cx, counts);
+                }
+                None => burst.decide_all(Verdict::Drop(DropReason::Undecided)),
+            }
+            // The others come back into sight.
+            burst.widen();
+        }
+        self.process_mixed(burst, cx, counts);
+        self.vlans.transmit(burst, cx);
+    }
+
     /// Makes it worker `worker`'s: see [`Stage::assign`].
     pub fn assign(&mut self, worker: usize) {
         for placed in self.pipelines.iter_mut().flat_map(|pipeline| &mut pipeline.stages) {
@@ -264,16 +305,18 @@ impl Snapshot {
         }
     }
 
+    /// Runs the undecided packets through a pipeline, from its stage `from` on.
     #[inline]
     fn run(
         &mut self,
         pipeline: PipelineId,
+        from: usize,
         burst: &mut Burst,
         cx: &mut Cx<'_>,
         counts: &mut [StageCount; MAX_STAGES],
     ) {
         if let Some(pipeline) = self.pipelines.get_mut(usize::from(pipeline.0)) {
-            for placed in &mut pipeline.stages {
+            for placed in pipeline.stages.iter_mut().skip(from) {
                 let before = burst.live();
                 if before == 0 {
                     break;

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use zsync_pipelines::spec::{Change, Diagnostic};
 
+use super::edge::{Filters, Flows, Mappings};
 use super::word::{
     BackendState, DataplaneState, FailoverState, HistoryState, RouteTarget, SocketMode, WorkerState, XdpMode,
 };
@@ -32,6 +33,12 @@ pub enum Answer {
     Ledger(Ledger),
     /// To `show backends`, by stage.
     Backends(Vec<BackendRow>),
+    /// To `show filters`.
+    Filters(Filters),
+    /// To `show flows`.
+    Flows(Flows),
+    /// To `show mappings`.
+    Mappings(Mappings),
     /// To `show history`, the newest first.
     History(Vec<HistoryRow>),
     /// To `plan`.
@@ -48,6 +55,7 @@ pub enum Answer {
     Drained(Drained),
 }
 
+/// Structs of answers: kebab-case in JSON.
 macro_rules! row {
     ($($(#[$doc:meta])* $name:ident { $($(#[$field:meta])* $key:ident: $type:ty,)* })*) => {
         $(
@@ -58,6 +66,8 @@ macro_rules! row {
         )*
     };
 }
+
+pub(super) use row;
 
 row! {
     /// What a packet would meet.

@@ -1,4 +1,4 @@
-//! Which routes `show fib` is about.
+//! Which routes `show fib` is about, and which ends of connections `show flows` and `show mappings` are.
 
 use std::net::IpAddr;
 
@@ -23,6 +23,12 @@ impl RouteFilter {
         let addr: IpAddr = addr.parse().map_err(|_| "no IP address before the `/`")?;
         let len = len.parse().ok().filter(|len| *len <= bits(addr));
         len.map(|len| Self::Within(addr, len)).ok_or("the length is no number of bits of the address")
+    }
+
+    /// Whether the address is one of them: it lies within the prefix, or is the address itself.
+    #[must_use]
+    pub fn has(self, addr: IpAddr) -> bool {
+        self.matches(addr, bits(addr))
     }
 
     /// Whether the route `addr/len` is one of them.
@@ -79,6 +85,23 @@ mod tests {
                 matches,
                 "{filter} {addr}/{len}"
             );
+        }
+    }
+
+    #[test]
+    fn addresses() {
+        for (filter, addr, has) in [
+            ("10.0.0.0/8", "10.9.9.9", true),
+            ("10.0.0.0/8", "11.0.0.1", false),
+            ("10.0.0.1", "10.0.0.1", true),
+            ("10.0.0.1", "10.0.0.2", false),
+            ("2001:db8::1", "2001:db8::1", true),
+            ("2001:db8::1", "2001:db8::2", false),
+            ("0.0.0.0/0", "::", false),
+            ("::", "0.0.0.0", false),
+        ] {
+            let filter = RouteFilter::parse(filter).unwrap();
+            assert_eq!(filter.has(addr.parse().unwrap()), has, "{filter:?} {addr}");
         }
     }
 

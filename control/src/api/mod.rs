@@ -18,6 +18,7 @@
 
 mod access;
 mod answer;
+mod edge;
 mod error;
 mod filter;
 mod line;
@@ -34,6 +35,9 @@ pub use answer::{
     Answer, Applied, BackendRow, ConfigInfo, Confirmed, Counters, DataplaneInfo, Drained, ExplainedPacket,
     ExplainedStep, Fib, FibTable, Flow, HistoryRow, HopRow, KernelDrops, Ledger, LedgerRow, Plan, PortRow,
     Restarted, RouteRow, RxEquals, StageRow, Status, Usage, WorkerCounters, WorkerRow, XdpRow,
+};
+pub use edge::{
+    AddressRow, FilterStage, Filters, FlowRow, FlowTable, Flows, MappingRow, MappingTable, Mappings, RuleRow,
 };
 pub use error::{ApiError, Code};
 pub use filter::RouteFilter;

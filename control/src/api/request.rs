@@ -44,21 +44,63 @@ pub struct Show {
     /// [`RouteFilter`](super::RouteFilter).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prefix: Option<String>,
-    /// With `fib`: the most routes to answer with, 0 to [`Show::MAX_ROUTES`].
+    /// With `fib`, `filters`, `flows` and `mappings`: the most rows to answer with, 0 to [`Show::most`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
+    /// With `filters`, `flows` and `mappings`: this stage alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stage: Option<String>,
+    /// With `flows` and `mappings`: those that have an end at this address, or within this prefix.
+    #[serde(default, rename = "match", skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
 }
 
 impl Show {
-    /// Routes in an answer, unless told otherwise.
-    pub const ROUTES: u32 = 1000;
+    /// Rows in an answer, unless told otherwise.
+    pub const ROWS: u32 = 1000;
     /// The most routes in an answer.
     pub const MAX_ROUTES: u32 = 100_000;
+    /// The most rows of anything else in an answer: what takes some ten milliseconds to write down.
+    pub const MAX_ROWS: u32 = 10_000;
 
-    /// The most routes to answer with.
+    /// The most rows that may be asked for.
     #[must_use]
-    pub fn routes(&self) -> usize {
-        self.limit.unwrap_or(Self::ROUTES).min(Self::MAX_ROUTES) as usize
+    pub fn most(&self) -> u32 {
+        if self.what == What::Fib { Self::MAX_ROUTES } else { Self::MAX_ROWS }
+    }
+
+    /// The most rows to answer with.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.limit.unwrap_or(Self::ROWS).min(self.most()) as usize
+    }
+
+    /// Whether what is asked for goes together, and can be read.
+    ///
+    /// # Errors
+    /// What does not.
+    pub fn check(&self) -> Result<(), String> {
+        let Self { what, prefix, limit, stage, address } = self;
+        let goes = |given: bool, key: &str, tables: &[What]| {
+            if !given || tables.contains(what) {
+                return Ok(());
+            }
+            let tables: Vec<String> = tables.iter().map(|what| format!("`{}`", what.name())).collect();
+            Err(format!("`{key}` goes with {} alone", tables.join(", ")))
+        };
+        goes(prefix.is_some(), "prefix", &[What::Fib])?;
+        goes(limit.is_some(), "limit", &[What::Fib, What::Filters, What::Flows, What::Mappings])?;
+        goes(stage.is_some(), "stage", &[What::Filters, What::Flows, What::Mappings])?;
+        goes(address.is_some(), "match", &[What::Flows, What::Mappings])?;
+        if limit.is_some_and(|limit| limit > self.most()) {
+            return Err(format!("`limit` is at most {}", self.most()));
+        }
+        for (key, text) in [("prefix", prefix), ("match", address)] {
+            if let Some(text) = text {
+                super::RouteFilter::parse(text).map_err(|what| format!("`{key}`: {what}"))?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -73,6 +115,12 @@ pub enum What {
     Workers,
     /// Counters: totals, drops by reason, stages
     Counters,
+    /// Rules of filters: what those with `count` have counted
+    Filters,
+    /// Connections: both directions, translations, states, and how full their tables are
+    Flows,
+    /// Translations: who is seen as whom, and the use of public addresses
+    Mappings,
     /// Backends of balancers: state, flows, last check
     Backends,
     /// Forwarding tables: how full, and routes
@@ -86,7 +134,16 @@ pub enum What {
 }
 
 impl What {
-    const NAMES: &[&str] = &["ports", "workers", "counters", "backends", "fib", "xdp", "ledger", "history"];
+    const NAMES: &[&str] = &[
+        "ports", "workers", "counters", "filters", "flows", "mappings", "backends", "fib", "xdp", "ledger",
+        "history",
+    ];
+
+    /// Its name, as in JSON.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Self::NAMES.get(self as usize).copied().unwrap_or_default()
+    }
 }
 
 /// Parameters of `plan` and `apply`.
@@ -175,7 +232,7 @@ impl Explain {
 /// The methods and their parameters.
 const METHODS: &[(&str, &[&str])] = &[
     ("status", &[]),
-    ("show", &["what", "prefix", "limit"]),
+    ("show", &["what", "prefix", "limit", "stage", "match"]),
     ("plan", &["config", "file"]),
     ("apply", &["config", "file", "confirm-ms"]),
     ("confirm", &[]),
@@ -284,17 +341,7 @@ impl Request {
     /// Ranges.
     fn check(&self) -> Result<(), String> {
         match self {
-            Self::Show(show) if show.limit.is_some_and(|limit| limit > Show::MAX_ROUTES) => {
-                Err(format!("`limit` is at most {}", Show::MAX_ROUTES))
-            }
-            Self::Show(Show { what, prefix, limit })
-                if *what != What::Fib && (prefix.is_some() || limit.is_some()) =>
-            {
-                Err("`prefix` and `limit` go with `fib` alone".to_owned())
-            }
-            Self::Show(Show { prefix: Some(prefix), .. }) => {
-                super::RouteFilter::parse(prefix).map(|_| ()).map_err(|what| format!("`prefix`: {what}"))
-            }
+            Self::Show(show) => show.check(),
             Self::Explain(explain) => explain.subjects().map(|_| ()),
             Self::Apply(Source { confirm_ms: Some(ms), .. }) if !Source::CONFIRM_MS.contains(ms) => {
                 let (least, most) = Source::CONFIRM_MS.into_inner();
@@ -317,7 +364,12 @@ mod tests {
             Source { config: "[port.a]\n\"\u{1b}é".into(), file: "a.toml".into(), confirm_ms: None };
         vec![
             Request::Status,
-            Request::Show(Show { what: What::Fib, prefix: Some("10.0.0.0/8".into()), limit: Some(3) }),
+            Request::Show(Show {
+                what: What::Fib,
+                prefix: Some("10.0.0.0/8".into()),
+                limit: Some(3),
+                ..Show::default()
+            }),
             Request::Plan(source.clone()),
             Request::Apply(Source { confirm_ms: Some(60_000), ..source }),
             Request::Confirm,
@@ -343,12 +395,30 @@ mod tests {
             assert_eq!(line.iter().filter(|b| **b == b'\n').count(), 1);
             assert_eq!(Request::read(&line), Ok((id, request)));
         }
+        let flows = Request::Show(Show {
+            what: What::Flows,
+            limit: Some(Show::MAX_ROWS),
+            stage: Some("track.flows".into()),
+            address: Some("2001:db8::/32".into()),
+            ..Show::default()
+        });
+        let line = flows.line(1);
+        assert!(String::from_utf8_lossy(&line).contains(r#""match":"2001:db8::/32""#));
+        assert_eq!(Request::read(&line), Ok((1, flows)));
     }
 
     #[test]
     fn the_tables_agree_with_the_types() {
         assert_eq!(every().len(), METHODS.len());
-        for (request, (name, keys)) in every().iter().zip(METHODS) {
+        for (request, (name, keys)) in every().into_iter().zip(METHODS) {
+            // No table takes all of its keys.
+            let request = match request {
+                Request::Show(show) => {
+                    let (stage, address) = (Some("track".into()), Some("10.0.0.1".into()));
+                    Request::Show(Show { stage, address, ..show })
+                }
+                request => request,
+            };
             assert_eq!(request.method(), *name);
             let value: Value = serde_json::from_slice(&request.line(1)).unwrap();
             assert_eq!(value["method"], *name);
@@ -364,6 +434,8 @@ mod tests {
             .map(|w| serde_json::to_value(w).unwrap().as_str().unwrap().into())
             .collect();
         assert_eq!(names, What::NAMES);
+        let named: Vec<&str> = What::value_variants().iter().map(|what| what.name()).collect();
+        assert_eq!(named, What::NAMES);
     }
 
     #[test]
@@ -414,6 +486,36 @@ mod tests {
                 "`prefix`",
             ),
             (r#"{"id":1,"method":"show","params":{"what":"ports","limit":1}}"#, Some(1), BadParams, "`fib`"),
+            (
+                r#"{"id":1,"method":"show","params":{"what":"flows","limit":10001}}"#,
+                Some(1),
+                BadParams,
+                "10000",
+            ),
+            (
+                r#"{"id":1,"method":"show","params":{"what":"flows","match":"x"}}"#,
+                Some(1),
+                BadParams,
+                "`match`",
+            ),
+            (
+                r#"{"id":1,"method":"show","params":{"what":"filters","match":"::"}}"#,
+                Some(1),
+                BadParams,
+                "`flows`",
+            ),
+            (
+                r#"{"id":1,"method":"show","params":{"what":"flows","prefix":"::"}}"#,
+                Some(1),
+                BadParams,
+                "`fib`",
+            ),
+            (
+                r#"{"id":1,"method":"show","params":{"what":"fib","stage":"nat.a"}}"#,
+                Some(1),
+                BadParams,
+                "`stage`",
+            ),
             (r#"{"id":1,"method":"status","params":{"x":1}}"#, Some(1), BadParams, "no parameters"),
             (
                 r#"{"id":1,"method":"plan","params":{"config":"","file":"f","confirm-ms":1}}"#,

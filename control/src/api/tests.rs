@@ -94,10 +94,17 @@ fn answer(request: &Request) -> Result<Answer, ApiError> {
                 let totals = BTreeMap::from([("rx-packets".to_owned(), u64::MAX)]);
                 Answer::Counters(Counters { totals, balance: i64::MIN, ..Counters::default() })
             }
-            What::Fib => Answer::Fib(Fib { matched: show.routes() as u64, ..Fib::default() }),
+            What::Fib => Answer::Fib(Fib { matched: show.rows() as u64, ..Fib::default() }),
             What::Ledger => Answer::Ledger(Ledger { exact: true, ..Ledger::default() }),
             What::Xdp => Answer::Xdp(vec![XdpRow::default()]),
             What::Backends => Answer::Backends(vec![BackendRow::default()]),
+            What::Filters => {
+                Answer::Filters(Filters { rules: vec![RuleRow::default()], ..Filters::default() })
+            }
+            What::Flows => Answer::Flows(Flows { flows: vec![FlowRow::default()], ..Flows::default() }),
+            What::Mappings => {
+                Answer::Mappings(Mappings { mappings: vec![MappingRow::default()], ..Mappings::default() })
+            }
             What::History => Answer::History(vec![HistoryRow::default()]),
         },
         Request::Plan(source) => {
@@ -142,6 +149,9 @@ fn every() -> Vec<Request> {
             What::Ports,
             What::Workers,
             What::Counters,
+            What::Filters,
+            What::Flows,
+            What::Mappings,
             What::Backends,
             What::Fib,
             What::Xdp,

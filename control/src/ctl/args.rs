@@ -64,15 +64,22 @@ pub(super) enum Command {
         #[command(flatten)]
         watch: Watch,
     },
-    /// Show ports, workers, counters, backends, forwarding tables, XDP programs, frames or earlier configurations
+    /// Show ports, workers, counters, rules of filters, connections, translations, backends, forwarding tables, XDP programs,
+    /// frames or earlier configurations
     Show {
         what: What,
         /// With `fib`: routes within a prefix, or those that cover an address
         #[arg(value_name = "PREFIX", value_parser = prefix)]
         prefix: Option<String>,
-        /// With `fib`: the most routes to show [default: 1000]
+        /// With `fib`, `filters`, `flows` and `mappings`: the most rows to show [default: 1000]
         #[arg(long, value_parser = clap::value_parser!(u32).range(..=i64::from(Show::MAX_ROUTES)))]
         limit: Option<u32>,
+        /// With `filters`, `flows` and `mappings`: this stage alone, like `nat.edge`
+        #[arg(long, value_name = "STAGE")]
+        stage: Option<String>,
+        /// With `flows` and `mappings`: those with an end at this address, or within this prefix
+        #[arg(long = "match", value_name = "ADDR", value_parser = prefix)]
+        address: Option<String>,
         #[command(flatten)]
         watch: Watch,
     },
@@ -153,6 +160,9 @@ mod tests {
         for line in [
             "zsyncctl apply r.toml --confirm 60s",
             "zsyncctl show fib 10.0.0.0/8 --limit 5 --json",
+            "zsyncctl show flows --stage track.main --limit 20 --match 10.0.0.1",
+            "zsyncctl show mappings --match 2001:db8::/32 --watch",
+            "zsyncctl show filters --stage filter.edge",
             "zsyncctl show ports --watch",
             "zsyncctl show ports --watch 500ms",
             "zsyncctl --socket /s status",
@@ -171,6 +181,7 @@ mod tests {
             "zsyncctl explain",
             "zsyncctl show fib 10.0.0.0/33",
             "zsyncctl show fib --limit 100001",
+            "zsyncctl show flows --match 10.0.0.1:80",
             "zsyncctl show ports --watch 1ms",
         ] {
             assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");

@@ -22,7 +22,7 @@ use std::time::Duration;
 use clap::{CommandFactory as _, Parser as _};
 use zsync_pipelines::spec::{MAX_SOURCE, Style, json_schema, parse, report};
 
-use crate::api::{Answer, ApiError, Drain, Request, Rollback, Show, Source, What};
+use crate::api::{Answer, ApiError, Drain, Request, Rollback, Show, Source};
 use args::{Args, Command};
 use client::Client;
 use output::{Failure, Sent, print};
@@ -53,12 +53,17 @@ fn run(args: &Args) -> Result<ExitCode, Failure> {
             return changing(args, file, |source| Request::Apply(Source { confirm_ms, ..source }));
         }
         Command::Status { watch } => return watched(args, &Request::Status, watch.every()),
-        Command::Show { what, prefix, limit, watch } => {
-            if *what != What::Fib && (prefix.is_some() || limit.is_some()) {
-                let message = "a prefix and --limit go with `show fib` alone";
+        Command::Show { what, prefix, limit, stage, address, watch } => {
+            let show = Show {
+                what: *what,
+                prefix: prefix.clone(),
+                limit: *limit,
+                stage: stage.clone(),
+                address: address.clone(),
+            };
+            if let Err(message) = show.check() {
                 Args::command().error(clap::error::ErrorKind::ArgumentConflict, message).exit();
             }
-            let show = Show { what: *what, prefix: prefix.clone(), limit: *limit };
             return watched(args, &Request::Show(show), watch.every());
         }
         Command::Explain { packet, pcap, input, config } => {

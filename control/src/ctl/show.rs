@@ -6,6 +6,8 @@ use std::time::SystemTime;
 
 use zsync_pipelines::spec::{Change, Effect, Mark};
 
+mod edge;
+
 use super::table::Table;
 use super::text::{count, long, printable, separated, short, when};
 use crate::api::{
@@ -35,6 +37,9 @@ pub fn render(answer: &Answer, view: View) -> String {
         Answer::Fib(fib) => view.fib(fib),
         Answer::Xdp(rows) => view.xdp(rows),
         Answer::Backends(rows) => view.backends(rows),
+        Answer::Filters(filters) => view.filters(filters),
+        Answer::Flows(flows) => view.flows(flows),
+        Answer::Mappings(mappings) => view.mappings(mappings),
         Answer::Ledger(ledger) => view.ledger(ledger),
         Answer::History(rows) => view.history(rows),
         Answer::Drained(drained) => {
@@ -242,15 +247,7 @@ impl View {
         for route in &fib.routes {
             routes.row([route.prefix.clone(), target(route)]);
         }
-        let shown = fib.routes.len() as u64;
-        let (matched, shown_text) = (separated(fib.matched), separated(shown));
-        let rest = match fib.matched {
-            0 => "no route matches\n".to_owned(),
-            matches if matches > shown => {
-                format!("{shown_text} of {matched} routes are shown; see --limit, or name a prefix\n")
-            }
-            _ => String::new(),
-        };
+        let rest = cut(fib.routes.len(), fib.matched, "route", "name a prefix");
         self.sections([Some(&tables), (!routes.is_empty()).then_some(&routes)], &rest)
     }
 
@@ -461,6 +458,18 @@ fn target(route: &RouteRow) -> String {
         format!("{}{via} ({mac}){weight}", hop.port)
     };
     route.hops.iter().map(hop).collect::<Vec<_>>().join(", ")
+}
+
+/// What is left out of an answer; nothing when it is whole.
+fn cut(shown: usize, matched: u64, what: &str, remedy: &str) -> String {
+    match matched {
+        0 => format!("no {what} matches\n"),
+        matches if matches > shown as u64 => {
+            let (shown, matched) = (separated(shown as u64), separated(matched));
+            format!("{shown} of {matched} {what}s are shown; see --limit, or {remedy}\n")
+        }
+        _ => String::new(),
+    }
 }
 
 #[cfg(test)]

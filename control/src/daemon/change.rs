@@ -223,6 +223,7 @@ impl Daemon {
     /// Puts a configuration in force. On error the one before is in force again. Returns whether the data plane was
     /// started anew for it.
     pub(super) async fn put_in_force(&mut self, config: Config) -> Result<bool> {
+        self.blocks.finish(&self.config.spec, &self.states);
         let changes = spec::diff(&self.config.spec, &config.spec);
         // A netdev that went away is opened anew, whatever the configuration says.
         let gone = |routes: &super::routes::Routes| {
@@ -278,6 +279,7 @@ impl Daemon {
             port.ingress.clear_sockets()?;
         }
         self.stop_dataplane().await;
+        self.blocks.finish(&self.config.spec, &self.states);
         let before = self.config.clone();
         match self.reopen(config.wanted()).await {
             Ok(()) => self.config = config,

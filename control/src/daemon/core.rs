@@ -1,9 +1,11 @@
 //! The loop of the control process, and what it holds.
 
+use super::blocks::Blocks;
 use super::captures::Captures;
 use super::dataplane::{self, Dataplane};
 use super::history::{Entry, History};
 use super::installation::{Installation, Paths, Wanted};
+use super::looks::Looks;
 use super::options::Options;
 use super::routes::Routes;
 use super::states::States;
@@ -70,6 +72,8 @@ pub struct Daemon {
     pub(super) routes: Vec<Routes>,
     pub(super) states: States,
     pub(super) captures: Captures,
+    pub(super) blocks: Blocks,
+    pub(super) looks: Looks,
     pub(super) checks: Checks,
     pub(super) dataplane: Option<Dataplane>,
     pub(super) phase: Phase,
@@ -227,6 +231,8 @@ impl Daemon {
             routes,
             states: States::default(),
             captures: Captures::default(),
+            blocks: Blocks::default(),
+            looks: Looks::default(),
             checks: Checks::default(),
             dataplane: None,
             phase: Phase::starting(),

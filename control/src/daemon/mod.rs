@@ -15,12 +15,17 @@ pub mod options;
 
 mod adoption;
 mod backends;
+mod blocks;
 mod captures;
 mod change;
 mod core;
 mod dataplane;
+mod filters;
+mod flows;
 mod history;
 mod installation;
+mod looks;
+mod mappings;
 mod placement;
 mod ports;
 mod privileges;

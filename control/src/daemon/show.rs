@@ -69,6 +69,9 @@ impl Daemon {
             What::Workers => Ok(self.workers()),
             What::Counters => Ok(self.counters()),
             What::Backends => Ok(self.backends()),
+            What::Filters => self.filters(show),
+            What::Flows => return self.show_flows(show, reply),
+            What::Mappings => return self.show_mappings(show, reply),
             What::Fib => self.fib(show),
             What::Xdp => self.xdp(),
             What::History => Ok(self.past()),
@@ -98,7 +101,7 @@ impl Daemon {
             .map_err(bad)
     }
 
-    fn published(&self) -> Vec<stats::Counters> {
+    pub(super) fn published(&self) -> Vec<stats::Counters> {
         self.installation.stats.iter().map(|worker| worker.read().unwrap_or_default()).collect()
     }
 
@@ -227,7 +230,7 @@ impl Daemon {
     }
 
     /// The stages, in the order in which the compiler numbers them.
-    fn stages(&self, published: &[stats::Counters]) -> Vec<StageRow> {
+    pub(super) fn stages(&self, published: &[stats::Counters]) -> Vec<StageRow> {
         let mut rows = Vec::new();
         let plan = plan(&self.config.spec, self.installation.layout.workers.len());
         for (pipeline, places) in self.config.spec.pipelines.iter().zip(&plan) {
@@ -280,7 +283,7 @@ impl Daemon {
                 writer.iter().filter(|route| filter.is_none_or(|f| f.matches(route.prefix, route.len)));
             for route in wanted {
                 answer.matched += 1;
-                if answer.routes.len() < show.routes() {
+                if answer.routes.len() < show.rows() {
                     answer.routes.push(self.route_row(writer, &route));
                 }
             }

@@ -67,6 +67,9 @@ impl States {
             let memory = Memory::create("zsync-state", len, Huge::Auto)
                 .with_context(|| format!("{len} bytes of memory for {label}"))?;
             let state = State::open(memory.region.clone(), size, workers)?;
+            if self.states.contains_key(&label) {
+                tracing::info!(stage = label, "what it kept is let go: it has other sizes now");
+            }
             let (shared, each) = (size.shared as u64, size.each as u64);
             let message = ToDataplane::State { label: label.clone(), shared, each, len: len as u64 };
             made.insert(label, Kept { message, fd: memory.fd, size, state, sent: false });
@@ -82,7 +85,13 @@ impl States {
     /// Lets go of what `spec` does not need.
     pub fn forget(&mut self, spec: &Spec) {
         let needed = needs(spec, self.workers);
-        self.states.retain(|label, _| needed.contains_key(label));
+        self.states.retain(|label, _| {
+            let stays = needed.contains_key(label);
+            if !stays {
+                tracing::info!(stage = label, "what it kept is let go: no pipeline has it any more");
+            }
+            stays
+        });
     }
 
     /// What a data plane is told at its start: all of it.

@@ -279,6 +279,7 @@ impl Daemon {
         self.check_hearts(now);
         self.free_memory();
         self.captures.look(&self.config.spec, &self.states);
+        self.blocks.look(&self.config.spec, &self.states);
         if self.unconfirmed.as_ref().is_some_and(|unconfirmed| unconfirmed.deadline <= now) {
             self.take_back().await;
         }
@@ -370,6 +371,7 @@ impl Daemon {
             let _ = port.ingress.clear_sockets();
         }
         self.stop_dataplane().await;
+        self.blocks.finish(&self.config.spec, &self.states);
         let Self { installation, options, .. } = self;
         installation.close();
         for file in ["dataplane.pid", "dataplane.sock"] {
@@ -381,7 +383,8 @@ impl Daemon {
     }
 }
 
-fn monotonic() -> u64 {
+/// The workers' clock, in nanoseconds.
+pub(super) fn monotonic() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }

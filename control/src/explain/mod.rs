@@ -112,7 +112,7 @@ pub fn explain(
             };
             match trace.verdict {
                 // It belongs to another worker: what that one would say is the answer.
-                Verdict::Worker(owner) if usize::from(owner) != worker && hops < with.workers => {
+                Verdict::Worker(owner, _) if usize::from(owner) != worker && hops < with.workers => {
                     worker = usize::from(owner);
                     hops += 1;
                     snapshot.assign(worker);
@@ -291,7 +291,7 @@ fn in_words(spec: &Spec, worker: usize, trace: &Trace) -> ExplainedPacket {
         Verdict::Punt => "to the kernel".to_owned(),
         Verdict::Consume => "consumed".to_owned(),
         Verdict::Drop(reason) => format!("drop: {}", reason.label()),
-        Verdict::Worker(worker) => format!("to worker {worker}, which owns its flow"),
+        Verdict::Worker(worker, _) => format!("to worker {worker}, which owns its flow"),
     };
     let step = |step: &Step| {
         let mut changed = step.changed.clone();

@@ -73,7 +73,7 @@ impl Edge {
             let (verdict, left) = (burst.verdict(0), burst.bytes(0).to_vec());
             burst.free_into(&mut pool);
             match verdict {
-                Verdict::Worker(owner) => worker = usize::from(owner),
+                Verdict::Worker(owner, _) => worker = usize::from(owner),
                 Verdict::Transmit(_) => return left,
                 other => panic!("{text}: {other:?}"),
             }

@@ -6,7 +6,8 @@
 use crate::idle::Waker;
 use crossbeam_queue::ArrayQueue;
 use std::sync::Arc;
-use zsync_packet::burst::Packet;
+use zsync_packet::burst::{Facts, Packet};
+use zsync_packet::flow::FlowKey;
 use zsync_packet::pool::Audit;
 use zsync_packet::verdict::PortId;
 use zsync_pipelines::snapshot::Snapshot;
@@ -19,8 +20,26 @@ pub const HANDOVERS: usize = 1024;
 pub struct Handover {
     /// The packet.
     pub packet: Packet,
-    /// The port it leaves by; none when it is to run through the pipelines first, from the port on where it came in.
-    pub output: Option<PortId>,
+    /// What is to be done with it.
+    pub errand: Errand,
+}
+
+/// What a worker is to do with a packet from another one.
+#[derive(Clone, Copy, Debug)]
+pub enum Errand {
+    /// Let it leave by this port.
+    Leave(PortId),
+    /// Let it go on through the pipelines, behind the stage that found out who owns its flow.
+    GoOn {
+        /// The number of that stage.
+        stage: u8,
+        /// Of the snapshot that has the stage. Under another one, the packet starts again, from the port where it came in.
+        epoch: u64,
+        /// What is known of it.
+        facts: Facts,
+        /// Its flow.
+        key: FlowKey,
+    },
 }
 
 /// What a worker is told, at a pass boundary.

@@ -19,6 +19,7 @@ macro_rules! log {
 pub mod exchange;
 pub mod idle;
 pub mod manager;
+mod parts;
 pub mod punt;
 pub mod replay;
 pub mod sandbox;

@@ -13,26 +13,22 @@
 //! sent before anything is received, so that nothing overtakes it. A pass makes no allocation, takes no lock, and no
 //! system call but the devices' wake-ups and punts.
 
-use crate::exchange::{Answer, Handover, Mailbox, Order};
+use crate::exchange::{Answer, Errand, Handover, Order};
 use crate::idle::{LONGEST, Parker, SPIN};
-use crate::punt::Punt;
 use crate::wheel::Wheel;
-use std::sync::Arc;
-use zsync_io::device::{Device, DeviceCounters};
+use zsync_io::device::Device;
 use zsync_packet::burst::{BURST, Burst, Packet};
 use zsync_packet::pool::Pool;
-use zsync_packet::verdict::{DropReason, PortId, Verdict};
+use zsync_packet::verdict::{DropReason, Verdict};
 use zsync_pipelines::snapshot::{MAX_STAGES, Snapshot, StageCount};
-use zsync_pipelines::stage::{Cx, EXTRA, Extra, Spawned};
+use zsync_pipelines::stage::{Cx, Extra, Spawned};
 use zsync_protocol::message::Idle;
-use zsync_protocol::stats::{Counters, PortCounter, StageCounter, WorkerState, WorkerStats};
+use zsync_protocol::stats::{Counters, PortCounter, StageCounter, WorkerState};
+
+pub use crate::parts::{Output, Parts, Queue};
 
 /// Nanoseconds between two rounds of housekeeping: publishing counters costs some 200 ns, so 0.2 % of the time.
 pub const HOUSEKEEPING: u64 = 100_000;
-
-/// Most packets that leave by one queue between two calls of its device: those of a burst, those that stages made out of it,
-/// and as many that another worker sent.
-const LEAVING: usize = 2 * BURST + EXTRA;
 
 /// Most packets that may wait for their time in a worker, if it has frames for twice as many: the other half goes on
 /// receiving. A second of 3 Gbit/s in packets of 1,500 bytes.
@@ -41,144 +37,6 @@ const WAITING: usize = 1 << 18;
 /// Most packets whose time has come that are sent in a pass. When there are more, nothing is received: a TX ring is emptied
 /// between passes, and who held so many is slow already.
 const RELEASED: usize = 4 * BURST;
-
-/// One queue of a port, and the device behind it.
-pub struct Queue<D> {
-    /// Where packets come from and go to.
-    pub device: D,
-    /// The port it belongs to.
-    pub port: PortId,
-    /// Packets that leave by it in this pass.
-    leaving: Vec<Packet>,
-    /// The device's counters when they were last added to ours.
-    counted: DeviceCounters,
-}
-
-impl<D> Queue<D> {
-    /// A queue of `port` with this device.
-    pub fn new(device: D, port: PortId) -> Self {
-        Self { device, port, leaving: Vec::with_capacity(LEAVING), counted: DeviceCounters::default() }
-    }
-}
-
-/// How packets leave by a port.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Output {
-    /// Not at all: no such port.
-    #[default]
-    Nowhere,
-    /// By this queue of the worker's own.
-    Own(usize),
-    /// By a queue of this worker.
-    Peer(u8),
-}
-
-/// What a worker is made of.
-pub struct Parts<D> {
-    /// Its frames.
-    pub pool: Pool,
-    /// Its queues.
-    pub queues: Vec<Queue<D>>,
-    /// By port number.
-    pub outputs: Vec<Output>,
-    /// What leads to it.
-    pub mailbox: Arc<Mailbox>,
-    /// The mailboxes of all workers, by number; its own among them.
-    pub peers: Vec<Arc<Mailbox>>,
-    /// Where it publishes.
-    pub stats: WorkerStats,
-    /// The way to the kernel, if there is one.
-    pub punt: Option<Punt>,
-}
-
-impl<D> Parts<D> {
-    #[inline]
-    fn output(&self, port: PortId) -> Output {
-        self.outputs.get(usize::from(port.0)).copied().unwrap_or_default()
-    }
-
-    /// Carries one packet's verdict out; `l3` is where its IP header starts, 0 when nobody has looked.
-    #[inline]
-    fn carry_out(&mut self, counters: &mut Counters, packet: Packet, verdict: Verdict, l3: u16, now: u64) {
-        let done = match verdict {
-            Verdict::Transmit(port) => match self.output(port) {
-                Output::Own(queue) => match self.queues.get_mut(queue) {
-                    Some(queue) => {
-                        queue.leaving.push(packet);
-                        return;
-                    }
-                    None => Err(DropReason::NoSuchPort),
-                },
-                Output::Peer(worker) => return self.hand_over(counters, worker, packet, Some(port)),
-                Output::Nowhere => Err(DropReason::NoSuchPort),
-            },
-            Verdict::Worker(owner) => return self.hand_over(counters, owner, packet, None),
-            Verdict::Punt => {
-                let bytes = self.pool.arena().bytes(&packet.frame, packet.start, packet.len);
-                match &mut self.punt {
-                    Some(punt) => punt.give(ip_packet(bytes, l3), now),
-                    None => Err(DropReason::PuntFailed),
-                }
-            }
-            Verdict::Drop(reason) => Err(reason),
-            Verdict::Consume => {
-                counters.consumed += 1;
-                return self.pool.free(packet.frame);
-            }
-            // A snapshot leaves no packet without a decision.
-            Verdict::Next | Verdict::Goto(_) => Err(DropReason::Undecided),
-        };
-        match done {
-            Ok(()) => counters.punted += 1,
-            Err(reason) => counters.drops[reason as usize] += 1,
-        }
-        self.pool.free(packet.frame);
-    }
-
-    /// Carries one packet's verdict out, now or, for one that is to leave later, then: drops it when too many wait.
-    #[inline]
-    fn send_off(
-        &mut self,
-        wheel: &mut Wheel,
-        counters: &mut Counters,
-        packet: Packet,
-        verdict: Verdict,
-        (delay, l3): (u32, u16),
-        now: u64,
-    ) {
-        let Verdict::Transmit(output) = verdict else {
-            return self.carry_out(counters, packet, verdict, l3, now);
-        };
-        if delay == 0 {
-            return self.carry_out(counters, packet, verdict, l3, now);
-        }
-        if let Err(packet) = wheel.hold(&self.pool, packet, output, now, u64::from(delay)) {
-            counters.drops[DropReason::ShapeFull as usize] += 1;
-            self.pool.free(packet.frame);
-        }
-    }
-
-    /// Puts a packet on its way to another worker; drops it when too many wait there.
-    fn hand_over(&mut self, counters: &mut Counters, worker: u8, packet: Packet, output: Option<PortId>) {
-        let Self { pool, peers, .. } = self;
-        let Some(peer) = peers.get(usize::from(worker)) else {
-            counters.drops[DropReason::HandoverFull as usize] += 1;
-            return pool.free(packet.frame);
-        };
-        pool.hand_over(&packet.frame, worker);
-        match peer.handovers.push(Handover { packet, output }) {
-            Ok(()) => {
-                counters.handed_over += 1;
-                peer.waker.wake();
-            }
-            Err(Handover { packet, .. }) => {
-                pool.adopt(&packet.frame);
-                counters.drops[DropReason::HandoverFull as usize] += 1;
-                pool.free(packet.frame);
-            }
-        }
-    }
-}
 
 /// See the module.
 pub struct Worker<D> {
@@ -370,7 +228,8 @@ impl<D: Device> Worker<D> {
     /// packets came from another worker, as their flows' owner.
     #[inline]
     fn dispatch(&mut self, now: u64, handed: bool) {
-        let Self { parts, burst, extra, counters, wheel, .. } = self;
+        let Self { parts, burst, extra, counters, wheel, snapshot, .. } = self;
+        let epoch = snapshot.epoch;
         // Often all go the same way.
         match burst.unanimous() {
             Some(Verdict::Transmit(port)) if !burst.is_delayed() && extra.is_empty() => {
@@ -388,13 +247,15 @@ impl<D: Device> Worker<D> {
         }
         let mut made = extra.drain().peekable();
         let mut packets = 0;
-        burst.drain(|packet, verdict, facts| {
-            // Two workers that each take the other for the owner would play ball.
-            let verdict = match verdict {
-                Verdict::Worker(_) if handed => Verdict::Drop(DropReason::Undecided),
-                verdict => verdict,
-            };
-            parts.send_off(wheel, counters, packet, verdict, (facts.delay, facts.l3), now);
+        burst.drain_with_keys(|packet, verdict, facts, key| {
+            match verdict {
+                Verdict::Worker(owner, stage) if !handed => {
+                    let errand = Errand::GoOn { stage, epoch, facts: *facts, key: *key };
+                    parts.hand_over(counters, owner, packet, errand);
+                }
+                // Two workers that each take the other for the owner would play ball: then it is undecided.
+                verdict => parts.send_off(wheel, counters, packet, verdict, (facts.delay, facts.l3), now),
+            }
             // Next in line is what was made for it: fragments of one packet leave together, however bursts fall.
             while let Some(Spawned { packet, verdict, delay, .. }) =
                 made.next_if(|made| made.behind <= packets)
@@ -448,18 +309,28 @@ impl<D: Device> Worker<D> {
         }
         let mut count = 0;
         let mut now_leaving = false;
+        let mut behind = [None; BURST];
         while count < BURST
-            && let Some(Handover { packet, output }) = self.parts.mailbox.handovers.pop()
+            && let Some(Handover { packet, errand }) = self.parts.mailbox.handovers.pop()
         {
             count += 1;
             self.counters.taken_over += 1;
             self.parts.pool.adopt(&packet.frame);
-            let Some(output) = output else {
-                if let Err(packet) = self.burst.push(packet) {
-                    self.parts.pool.free(packet.frame);
-                    self.counters.drops[DropReason::HandoverFull as usize] += 1;
+            let output = match errand {
+                Errand::Leave(output) => output,
+                Errand::GoOn { stage, epoch, facts, key } => {
+                    let i = self.burst.len();
+                    if let Err(packet) = self.burst.push(packet) {
+                        self.parts.pool.free(packet.frame);
+                        self.counters.drops[DropReason::HandoverFull as usize] += 1;
+                    } else if epoch == self.snapshot.epoch
+                        && let Some(behind) = behind.get_mut(i)
+                    {
+                        *behind = Some(stage);
+                        self.burst.know(i, facts, key);
+                    }
+                    continue;
                 }
-                continue;
             };
             match self.parts.output(output) {
                 Output::Own(queue) if queue < self.parts.queues.len() => {
@@ -475,7 +346,7 @@ impl<D: Device> Worker<D> {
         if !self.burst.is_empty() {
             let came = self.burst.len();
             let mut cx = Cx::new(now, &mut self.parts.pool, &mut self.extra);
-            self.snapshot.process_mixed(&mut self.burst, &mut cx, &mut self.stages);
+            self.snapshot.resume(&behind, &mut self.burst, &mut cx, &mut self.stages);
             self.counters.generated += (self.burst.len() - came) as u64;
             self.dispatch(now, true);
             now_leaving = true;
@@ -593,14 +464,5 @@ impl<D: Device> Worker<D> {
         }
         self.parts.stats.publish(&self.counters);
         self.parts.stats.beat(now, self.counters.passes);
-    }
-}
-
-/// The IP packet in a frame: from where the parser found it, or behind a plain Ethernet header.
-fn ip_packet(bytes: &[u8], l3: u16) -> &[u8] {
-    match (l3, bytes.get(12..14)) {
-        (0, Some([0x08, 0x00] | [0x86, 0xdd])) => bytes.get(14..).unwrap_or(&[]),
-        (0, _) => &[],
-        (l3, _) => bytes.get(usize::from(l3)..).unwrap_or(&[]),
     }
 }

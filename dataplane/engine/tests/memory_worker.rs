@@ -7,7 +7,7 @@ mod memory_support;
 use memory_support::lab::{A, B, C, D, PORTS};
 use memory_support::{Host, NONE, RINGS, Rig, check, snapshot, valid, wire};
 use std::time::Instant;
-use zsync_engine::exchange::Handover;
+use zsync_engine::exchange::{Errand, Handover};
 use zsync_engine::worker::{Output, Queue, Worker};
 use zsync_io::device::Device;
 use zsync_io::memory::{Config, Faults, Memory, Null, pair};
@@ -179,7 +179,7 @@ fn circle(faults: Faults) -> (Worker<Memory>, u32) {
         pool.arena().bytes_mut(&mut frame, HEADROOM as u16, 60).fill(packet);
         pool.hand_over(&frame, 0);
         let packet = Packet { frame, start: HEADROOM as u16, len: 60, port: C };
-        rig.mailboxes[0].handovers.push(Handover { packet, output: Some(C) }).unwrap();
+        rig.mailboxes[0].handovers.push(Handover { packet, errand: Errand::Leave(C) }).unwrap();
     }
     let queues = vec![Queue::new(c, C), Queue::new(d, D)];
     let nowhere = Output::Nowhere;

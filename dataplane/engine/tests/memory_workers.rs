@@ -11,12 +11,18 @@ use std::time::{Duration, Instant};
 use zsync_engine::exchange::{Answer, HANDOVERS, Mailbox, Order};
 use zsync_engine::worker::{Output, Worker};
 use zsync_io::memory::Memory;
+use zsync_packet::flow::HashKey;
 use zsync_packet::frame::FrameSize;
+use zsync_packet::header::build::{self, Ipv4Spec};
+use zsync_packet::header::corpus::MACS;
+use zsync_packet::header::{VlanTag, ether_type, protocol};
 use zsync_packet::pool::Pool;
-use zsync_packet::verdict::DropReason;
-use zsync_pipelines::snapshot::Snapshot;
+use zsync_packet::verdict::{DropReason, PortId};
+use zsync_pipelines::compile::{Resources, compile};
+use zsync_pipelines::snapshot::{PortFacts, Snapshot};
+use zsync_pipelines::spec::parse;
 use zsync_protocol::message::Idle;
-use zsync_protocol::stats::{Counters, WorkerState, WorkerStats};
+use zsync_protocol::stats::{Counters, StageCounter, WorkerState, WorkerStats};
 
 const FRAMES: u32 = 2048;
 
@@ -125,6 +131,107 @@ fn a_worker_that_takes_nothing_over_costs_counted_packets_and_no_frame() {
         workers.iter().for_each(|worker| check(worker, frames / 2));
         let pool_empty = workers[0].counters().pool_empty;
         assert_eq!(pool_empty > 0, !full, "{pool_empty}");
+    }
+}
+
+const EDGE: &str = r#"
+[port.a]
+netdev = "a"
+[port.b]
+netdev = "b"
+[pipeline.p]
+input = ["a"]
+stages = ["vlan.off", "mirror.m", "filter.f", "track", "drop"]
+[vlan.off]
+action = "pop"
+[mirror.m]
+to = "b"
+[filter.f]
+default = "accept"
+rules = [{ accept = true, protocol = "udp", count = "seen" }]
+"#;
+
+/// Packets of flows that the other worker owns go on there behind what they have been through.
+#[test]
+fn no_stage_sees_a_packet_twice_that_changes_hands() {
+    let spec = parse(EDGE, "test").unwrap().spec;
+    let port = PortFacts { mac: MACS.1, mtu: 1500, ..PortFacts::default() };
+    let with = Resources {
+        ports: vec![port; 2],
+        fibs: [].into(),
+        hash_key: HashKey::from_seed(1),
+        workers: 2,
+        states: [].into(),
+    };
+    let packets = (0..200u8).map(|n| {
+        let ip = Ipv4Spec::new([10, 0, n, 1].into(), [10, 1, 0, n].into(), protocol::UDP);
+        build::ethernet(
+            MACS.1,
+            MACS.0,
+            &[VlanTag::new(7)],
+            ether_type::IPV4,
+            &ip.packet(&[0, 9, 0, 9, 0, 20, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]),
+        )
+    });
+    let rig = Rig::new(2);
+    let pools = Pool::heap(FrameSize::K2, FRAMES, 2).unwrap();
+    let (a, mut from) = wire(PortId(0), RINGS, packets.collect());
+    let (b, mut to) = wire(PortId(1), RINGS, vec![vec![0; 60]]);
+    let mut queues = vec![vec![a], vec![b]];
+    let mut workers = Vec::new();
+    for (n, pool) in pools.into_iter().enumerate().rev() {
+        let outputs = [0, 1].map(|port| if port == n { Output::Own(0) } else { Output::Peer(port as u8) });
+        let mut snapshot = compile(&spec, 1, &with).unwrap();
+        snapshot.assign(n);
+        workers.insert(0, rig.worker(pool, queues.remove(n), outputs.to_vec(), snapshot));
+    }
+    // Under another configuration the numbers of stages mean nothing: then a packet starts again.
+    for (epoch, twice) in [(1, false), (2, true)] {
+        let before: Vec<Counters> = workers.iter().map(|worker| worker.counters().clone()).collect();
+        let mut sent = 0;
+        while sent < 200 {
+            sent += from.send((200 - sent).min(32));
+            from.receive();
+            workers[0].pass(sent as u64 * 200_000 + epoch * 1_000_000_000);
+            if epoch == 2 && sent <= 32 {
+                let mut next = compile(&spec, epoch, &with).unwrap();
+                next.assign(1);
+                rig.mailboxes[1].order(Order::Adopt(Box::new(next))).unwrap();
+                workers[1].pass(sent as u64 * 200_000 + epoch * 1_000_000_000);
+                assert!(matches!(rig.mailboxes[1].answers.pop(), Some(Answer::Retired(_))));
+            }
+        }
+        for round in 0..20 {
+            for worker in &mut workers {
+                worker.pass((epoch + 1) * 1_000_000_000 + round * 200_000);
+            }
+            to.receive();
+        }
+        let sum = |n: usize| -> u64 {
+            let seen = |counters: &Counters| counters.stages[n][StageCounter::Packets as usize];
+            let now = workers.iter().map(|worker| seen(worker.counters())).sum::<u64>();
+            now - before.iter().map(seen).sum::<u64>()
+        };
+        let labels: Vec<String> = compile(&spec, 1, &with)
+            .unwrap()
+            .pipelines
+            .remove(0)
+            .stages
+            .into_iter()
+            .map(|s| s.label)
+            .collect();
+        let counts: Vec<(&str, u64)> =
+            labels.iter().enumerate().map(|(n, label)| (&label[..], sum(n))).collect();
+        let handed = workers[0].counters().handed_over - before[0].handed_over;
+        assert!(handed > 50, "{handed}");
+        if twice {
+            assert!(counts[0].1 > 200, "{counts:?}");
+        } else {
+            assert!(counts.iter().all(|(_, seen)| *seen == 200), "{counts:?}");
+            // One copy of each.
+            assert_eq!(to.device.received(), 200);
+        }
+        workers.iter().for_each(|worker| balanced(worker.counters()));
     }
 }
 

@@ -207,6 +207,14 @@ impl Burst {
         &self.keys[i & (BURST - 1)]
     }
 
+    /// Takes over what another worker knew of packet `i`.
+    #[inline]
+    pub fn know(&mut self, i: usize, facts: Facts, key: FlowKey) {
+        *self.facts_mut(i) = facts;
+        self.set_key(i, key);
+        self.delayed |= facts.delay > 0;
+    }
+
     /// Sets the flow of packet `i`.
     #[inline]
     pub fn set_key(&mut self, i: usize, key: FlowKey) {
@@ -327,9 +335,15 @@ impl Burst {
     /// Takes all packets out, each with its verdict and what is known of it, in order.
     #[inline]
     pub fn drain(&mut self, mut each: impl FnMut(Packet, Verdict, &Facts)) {
+        self.drain_with_keys(|packet, verdict, facts, _| each(packet, verdict, facts));
+    }
+
+    /// As [`Self::drain`], each with the [key](Self::key) of its flow, too.
+    #[inline]
+    pub fn drain_with_keys(&mut self, mut each: impl FnMut(Packet, Verdict, &Facts, &FlowKey)) {
         let len = self.empty();
         for i in 0..len {
-            each(self.packet(i), self.verdicts[i], &self.facts[i]);
+            each(self.packet(i), self.verdicts[i], &self.facts[i], &self.keys[i]);
         }
     }
 

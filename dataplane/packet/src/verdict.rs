@@ -27,8 +27,8 @@ pub enum Verdict {
     Punt,
     /// Nowhere; counted by reason.
     Drop(DropReason),
-    /// To this worker, which owns the packet's flow: it runs it through the pipelines from its input port on.
-    Worker(u8),
+    /// To this worker, which owns the packet's flow: there it goes on behind the stage of this number.
+    Worker(u8, u8),
     /// Nowhere: a stage has taken all that it needs of it.
     Consume,
 }

@@ -10,7 +10,7 @@ mod compiled;
 mod counters;
 
 pub use compiled::Compiled;
-pub use counters::{COUNTERS, state_size};
+pub use counters::{COUNTERS, Counted, state_size};
 
 use std::sync::Arc;
 

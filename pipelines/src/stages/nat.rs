@@ -38,7 +38,7 @@ use crate::stage::{Cx, Stage};
 use crate::state::{State, StateSize};
 use crate::tables::fib::Fib;
 use crate::tables::flow::{FlowId, Flows, Shards};
-use crate::tables::nat::{NatLayout, PairError, Ports, Translations};
+use crate::tables::nat::{NatLayout, NatView, PairError, Ports, Translations};
 pub use owner::{Owners, of_host};
 use rules::{First, NatRules};
 
@@ -137,6 +137,11 @@ pub fn layout(spec: &NatSpec) -> NatLayout {
 /// What the stage keeps: nothing when it only pairs prefixes.
 pub fn size(spec: &NatSpec) -> Option<StateSize> {
     spec.needs_flows().then(|| StateSize { shared: 0, each: layout(spec).bytes() })
+}
+
+/// What a worker keeps, for whoever looks at it from another process; nothing when the stage only pairs prefixes.
+pub fn view(spec: &NatSpec, state: &State, worker: usize) -> Option<NatView> {
+    spec.needs_flows().then(|| NatView::open(&state.shard(worker)?, layout(spec)))?
 }
 
 /// How a worker of several shares external ports.

@@ -3,7 +3,8 @@
 //! Stands ahead of the first stage that keeps something of flows, when there are several workers. Both directions of a flow,
 //! its fragments, and ICMP errors about it, have the same owner: of a flow to a virtual address, its client's; where addresses
 //! are translated, the owner of the internal address; else the pair of addresses decides. (Not the ports: fragments have none.) Owns nothing. Keeps true: the owner
-//! that it names finds itself to be the owner, so no packet is sent twice.
+//! that it names finds itself to be the owner, so no packet is sent twice; and no stage sees a packet twice, for it goes on there
+//! behind this one.
 
 use super::balance::owner::Clients;
 use super::nat::Owners;
@@ -17,15 +18,17 @@ use zsync_packet::verdict::{PortId, Verdict};
 pub struct Owner {
     worker: u8,
     workers: u8,
+    /// Its own, among all stages.
+    number: u8,
     hash_key: HashKey,
     translated: Vec<Owners>,
     balanced: Vec<Clients>,
 }
 
 impl Owner {
-    /// For `workers` workers.
-    pub fn new(workers: u8, hash_key: HashKey) -> Self {
-        Self { worker: 0, workers, hash_key, translated: Vec::new(), balanced: Vec::new() }
+    /// For `workers` workers, as the stage of this number.
+    pub fn new(workers: u8, number: u8, hash_key: HashKey) -> Self {
+        Self { worker: 0, workers, number, hash_key, translated: Vec::new(), balanced: Vec::new() }
     }
 
     /// Asks the stages that translate addresses, and those that spread flows over backends, first.
@@ -70,7 +73,7 @@ impl Stage for Owner {
         for i in burst.undecided() {
             let owner = self.owner(burst, i);
             if owner != self.worker {
-                burst.decide(i, Verdict::Worker(owner));
+                burst.decide(i, Verdict::Worker(owner, self.number));
             }
         }
     }

@@ -145,23 +145,15 @@ impl Pass<'_> {
     /// Routes the packets of `mask` by `fib`.
     #[inline]
     fn route(&mut self, fib: &Fib, mask: u64, burst: &mut Burst, cx: &mut Cx<'_>) {
-        let (mut v4, mut v6) = (0, 0);
-        for i in Bits(mask) {
-            match burst.facts(i).version {
-                4 => v4 |= 1 << i,
-                6 => v6 |= 1 << i,
-                _ => burst.decide(i, Verdict::Drop(DropReason::NotIp)),
-            }
-        }
-        let tables = fib.tables();
-        if v4 != 0 {
-            // Behind 12 bytes of other fields and the source.
-            let lookups = Lookups::of(burst, v4, 16, u32::from_be_bytes);
-            self.forward(&tables, burst, cx, &lookups, |tables, to, routes| tables.routes4(to, routes));
-        }
-        if v6 != 0 {
-            let lookups = Lookups::of(burst, v6, 24, |address: [u8; 16]| address);
+        let (mut left, tables) = (mask, fib.tables());
+        let lookups = Lookups::of(burst, &mut left, 4, 16, u32::from_be_bytes);
+        self.forward(&tables, burst, cx, &lookups, |tables, to, routes| tables.routes4(to, routes));
+        if left != 0 {
+            let lookups = Lookups::of(burst, &mut left, 6, 24, |address: [u8; 16]| address);
             self.forward(&tables, burst, cx, &lookups, |tables, to, routes| tables.routes6(to, routes));
+        }
+        for i in Bits(left) {
+            burst.decide(i, Verdict::Drop(DropReason::NotIp));
         }
     }
 }
@@ -174,12 +166,24 @@ struct Lookups<A> {
 }
 
 impl<A: Copy + Default> Lookups<A> {
-    /// The destinations, `at` bytes from the IP header, of the packets of `mask`; what is shorter is dropped.
+    /// The destinations, `at` bytes from the IP header, of the packets of `mask` that are of this version, and are taken out of
+    /// it; what is shorter is dropped.
     #[inline(always)]
-    fn of<const N: usize>(burst: &mut Burst, mask: u64, at: usize, address: impl Fn([u8; N]) -> A) -> Self {
+    fn of<const N: usize>(
+        burst: &mut Burst,
+        mask: &mut u64,
+        version: u8,
+        at: usize,
+        address: impl Fn([u8; N]) -> A,
+    ) -> Self {
         let mut lookups = Self { packets: [0; BURST], addresses: [A::default(); BURST], count: 0 };
-        for i in Bits(mask) {
-            let at = usize::from(burst.facts(i).l3) + at;
+        for i in Bits(*mask) {
+            let facts = burst.facts(i);
+            if facts.version != version {
+                continue;
+            }
+            *mask &= !(1 << i);
+            let at = usize::from(facts.l3) + at;
             let Some(bytes) = burst.bytes(i).get(at..).and_then(<[u8]>::first_chunk) else {
                 burst.decide(i, Verdict::Drop(DropReason::IpTruncated));
                 continue;
@@ -204,6 +208,9 @@ impl Pass<'_> {
         look_up: impl Fn(&FibTables<'_>, &[A], &mut [FibRoute]),
     ) {
         let count = lookups.count.min(BURST);
+        if count == 0 {
+            return;
+        }
         let mut routes = [FibRoute::NONE; BURST];
         look_up(tables, &lookups.addresses[..count], &mut routes[..count]);
         for (&i, &route) in lookups.packets[..count].iter().zip(&routes) {

@@ -37,6 +37,7 @@ pub mod segment;
 pub mod states;
 pub mod tcp;
 pub mod timeouts;
+pub mod view;
 pub mod window;
 
 use judge::{Judge, Packet, Told};

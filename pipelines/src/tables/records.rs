@@ -88,6 +88,20 @@ impl<const W: usize> Records<W> {
         self.region.u64s(self.first + number as usize * W * 8, W)?.first_chunk()
     }
 
+    /// The words of a record that lives, for whoever is not its writer. The first `same` of them belong together: whoever
+    /// gives the number to another record ends its life first, so that a life of 0 is seen, or two readings differ. `None`
+    /// then, too.
+    pub fn steady(&self, number: u32, same: usize) -> Option<[u64; W]> {
+        let words = self.words(number)?;
+        let read = || std::array::from_fn::<u64, W, _>(|word| words[word].load(Acquire));
+        if self.life(number) == 0 {
+            return None;
+        }
+        let (first, second) = (read(), read());
+        let is_same = first.iter().zip(&second).take(same).all(|(one, other)| one == other);
+        (is_same && first[Self::LIFE] != 0).then_some(first)
+    }
+
     /// Asks for the record's first line.
     #[inline]
     pub fn prefetch(&self, number: u32) {

@@ -404,7 +404,7 @@ impl Player {
             Verdict::Drop(DropReason::Undecided | DropReason::NoPipeline | DropReason::NoSuchPort)
             | Verdict::Next
             | Verdict::Goto(_)
-            | Verdict::Worker(_) => panic!("{verdict:?}: no end of a packet"),
+            | Verdict::Worker(..) => panic!("{verdict:?}: no end of a packet"),
             Verdict::Drop(_) | Verdict::Punt | Verdict::Consume => {}
         };
         burst.drain(|packet, verdict, _| {

@@ -4,12 +4,13 @@
 //! it stands among the rules, so what was counted goes on after a reload. Keeps true: a slot is taken over only when its name
 //! is not among those of the rules that run; then it begins at zero.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::{Relaxed, Release};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use zsync_packet::region::Region;
 
-use crate::state::StateSize;
+use crate::state::{State, StateSize};
 
 /// Names that a filter may count by.
 pub const COUNTERS: usize = 1024;
@@ -18,6 +19,39 @@ const WORDS: usize = 3;
 /// What a filter keeps.
 pub fn state_size() -> StateSize {
     StateSize { shared: 0, each: COUNTERS * WORDS * 8 }
+}
+
+/// What the workers of a filter have counted until now, for whoever looks at it from another process.
+#[derive(Clone, Debug, Default)]
+pub struct Counted(BTreeMap<u64, (u64, u64)>);
+
+impl Counted {
+    /// The sums over all workers' shards of this memory. Packets may be one ahead of their bytes.
+    pub fn read(state: &State) -> Self {
+        let mut sums: BTreeMap<u64, (u64, u64)> = BTreeMap::new();
+        for shard in (0..state.workers()).filter_map(|worker| state.shard(worker)) {
+            for slot in 0..COUNTERS {
+                let Some([owner, packets, bytes]) =
+                    shard.u64s(slot * WORDS * 8, WORDS).and_then(<[AtomicU64]>::first_chunk)
+                else {
+                    continue;
+                };
+                let name = owner.load(Acquire);
+                let (packets, bytes) = (packets.load(Acquire), bytes.load(Acquire));
+                // Whoever takes the slot over ends the name's ownership first.
+                if name != 0 && owner.load(Acquire) == name {
+                    let sum = sums.entry(name).or_default();
+                    *sum = (sum.0.wrapping_add(packets), sum.1.wrapping_add(bytes));
+                }
+            }
+        }
+        Self(sums)
+    }
+
+    /// Packets and bytes that were counted by a name.
+    pub fn of(&self, name: &str) -> (u64, u64) {
+        self.0.get(&hash(name)).copied().unwrap_or_default()
+    }
 }
 
 /// See the module.
@@ -133,6 +167,20 @@ mod tests {
             (Some((3, 300)), Some((2, 100)), Some((1, 1)))
         );
         second.add(2, 1);
+    }
+
+    #[test]
+    fn whoever_looks_sees_the_sums_of_all_workers() {
+        let state = State::heap(state_size(), 3);
+        for worker in 0..3u64 {
+            let mut counters = Counters::open(state.shard(worker as usize), &names(&["a", "b"]));
+            (0..=worker).for_each(|_| counters.add(0, 100));
+            if worker == 1 {
+                counters.add(1, 60);
+            }
+        }
+        let counted = Counted::read(&state);
+        assert_eq!((counted.of("a"), counted.of("b"), counted.of("c")), ((6, 600), (1, 60), (0, 0)));
     }
 
     #[test]

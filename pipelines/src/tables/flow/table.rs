@@ -89,6 +89,27 @@ pub struct Counts {
     pub refused_half_open: u64,
 }
 
+impl Counts {
+    /// Of so many flows and translations that live, and the words of the header.
+    pub(super) fn read((flows, translations): (u32, u32), header: impl Fn(usize) -> u64) -> Self {
+        let counts = header(word::COUNTS);
+        Self {
+            flows,
+            weak: counts as u32,
+            half_open: (counts >> 32) as u32,
+            translations,
+            expired: header(word::EXPIRED),
+            evicted_expired: header(word::EVICTED_EXPIRED),
+            evicted_weak: header(word::EVICTED_WEAK),
+            evicted_established: header(word::EVICTED_ESTABLISHED),
+            evicted_half_open: header(word::EVICTED_HALF_OPEN),
+            refused_full: header(word::REFUSED_FULL),
+            refused_source: header(word::REFUSED_SOURCE),
+            refused_half_open: header(word::REFUSED_HALF_OPEN),
+        }
+    }
+}
+
 /// `number` out of 2³² as one out of `below` (Lemire, "Fast random integer generation", 2019).
 #[inline]
 pub(super) fn scaled(number: u32, below: u32) -> u32 {
@@ -456,21 +477,7 @@ impl Flows {
 
     /// How full it is, and what happened to it.
     pub fn counts(&self) -> Counts {
-        let (weak, half_open) = self.counted();
-        Counts {
-            flows: self.records.live(),
-            weak,
-            half_open,
-            translations: self.translations.live(),
-            expired: self.header(word::EXPIRED),
-            evicted_expired: self.header(word::EVICTED_EXPIRED),
-            evicted_weak: self.header(word::EVICTED_WEAK),
-            evicted_established: self.header(word::EVICTED_ESTABLISHED),
-            evicted_half_open: self.header(word::EVICTED_HALF_OPEN),
-            refused_full: self.header(word::REFUSED_FULL),
-            refused_source: self.header(word::REFUSED_SOURCE),
-            refused_half_open: self.header(word::REFUSED_HALF_OPEN),
-        }
+        Counts::read((self.records.live(), self.translations.live()), |place| self.header(place))
     }
 
     /// Weak and half-open flows.

@@ -329,6 +329,7 @@ fn a_reader_sees_what_is_there() {
     let ids = [0, 1, 2].map(|n| add(&flows, &key(n), &WEAK, 1, 100 + u64::from(n)).unwrap());
     flows.translate(ids[2], &outside(77)).unwrap();
     flows.set_mark(ids[1], 5);
+    flows.cold(ids[2]).unwrap()[0].store(9, std::sync::atomic::Ordering::Relaxed);
     flows.remove(ids[0]);
     let shown: Vec<Shown> = view.flows(100).collect();
     let expected = [
@@ -337,12 +338,22 @@ fn a_reader_sees_what_is_there() {
             original: key(1),
             reply: key(1).reversed(),
             bits: bit::WEAK | bit::MARKED,
+            cold: 0,
             mark: 5,
             life: 101,
         },
-        Shown { id: ids[2].0, original: key(2), reply: outside(77), bits: bit::WEAK, mark: 0, life: 102 },
+        Shown {
+            id: ids[2].0,
+            original: key(2),
+            reply: outside(77),
+            bits: bit::WEAK,
+            cold: 9,
+            mark: 0,
+            life: 102,
+        },
     ];
     assert_eq!(shown, expected);
+    assert_eq!((view.counts(), view.end(), view.space()), (flows.counts(), flows.end(), space));
     assert_eq!(view.flows(101).count(), 1);
     assert_eq!(view.flow(1000), None);
 }

@@ -4,6 +4,7 @@
 
 use super::layout::{FlowSpace, OpenError, range};
 use super::record::{at, bit};
+use super::table::Counts;
 use crate::tables::records::Records;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Acquire;
@@ -30,6 +31,8 @@ pub struct Shown {
     pub reply: FlowKey,
     /// Its bits: see [`bit`]; those below are the protocol's.
     pub bits: u64,
+    /// The first of its cold words: the protocol's.
+    pub cold: u64,
     /// Its mark.
     pub mark: u32,
     /// Until when it lives, in nanoseconds of the monotonic clock.
@@ -61,6 +64,27 @@ impl FlowView {
         Ok(Self { region, records, translations, space })
     }
 
+    /// How full the table is, and what happened to it.
+    pub fn counts(&self) -> Counts {
+        let header = |place: usize| {
+            self.region
+                .u64s(place * 8, 1)
+                .and_then(|words| words.first())
+                .map_or(0, |word| word.load(Acquire))
+        };
+        Counts::read((self.records.live(), self.translations.live()), header)
+    }
+
+    /// What the table has room for.
+    pub fn space(&self) -> FlowSpace {
+        self.space
+    }
+
+    /// Numbers from this one on are no flow's.
+    pub fn end(&self) -> u32 {
+        self.records.fresh()
+    }
+
     /// All flows that live beyond `now` (nanoseconds), but for those that changed hands while they were looked at.
     pub fn flows(&self, now: u64) -> impl Iterator<Item = Shown> + '_ {
         (0..self.records.fresh()).filter_map(move |id| self.flow(id).filter(|shown| shown.life > now))
@@ -83,7 +107,13 @@ impl FlowView {
             }
         };
         let mark = if bits & bit::MARKED == 0 { 0 } else { self.mark(id) };
-        (steady(words)?.0 == original).then_some(Shown { id, original, reply, bits, mark, life })
+        let cold = self.cold(id);
+        (steady(words)?.0 == original).then_some(Shown { id, original, reply, bits, cold, mark, life })
+    }
+
+    fn cold(&self, id: u32) -> u64 {
+        let offset = self.space.parts().cold.0 + id as usize * 32;
+        self.region.u64s(offset, 1).and_then(|words| words.first()).map_or(0, |word| word.load(Acquire))
     }
 
     fn mark(&self, id: u32) -> u32 {

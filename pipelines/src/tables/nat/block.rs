@@ -190,7 +190,11 @@ fn lane(protocol: u8) -> u32 {
 }
 
 fn read(number: u32, words: &[AtomicU64; WORDS]) -> Block {
-    let [a, b, c, d, what, ..]: [u64; WORDS] = std::array::from_fn(|i| words[i].load(Relaxed));
+    of_words(number, std::array::from_fn(|i| words[i].load(Relaxed)))
+}
+
+/// The block that these words say. The first five never change while it is held.
+pub(super) fn of_words(number: u32, [a, b, c, d, what, ..]: [u64; WORDS]) -> Block {
     let kind = what >> 32 << 32;
     Block {
         number,

@@ -3,7 +3,8 @@
 //! A ring in shared memory that a worker writes and the control process reads: a client's traffic is told by its external
 //! address, port and time (RFC 6888 §4), and with blocks one line stands for all of their ports (RFC 7422). Owns the ring's
 //! layout. Refuses memory that is too short. Keeps true: an event is read whole or not at all; what was overwritten unread is
-//! counted; after a kill between an event and what it tells of, the event comes once more, and never not at all.
+//! counted; after a kill between an event and what it tells of, the event comes once more, and never not at all. Who passes
+//! the events on leaves word here of how far they are ([`BlockLog::tell`]), so that their successor goes on from there.
 
 use std::net::IpAddr;
 use std::sync::atomic::AtomicU64;
@@ -16,8 +17,18 @@ use super::endpoint::Endpoint;
 
 /// Words of an event: its number, when, the client (2), the external address (2), what; one to fill the line.
 const WORDS: usize = 8;
-/// Bytes ahead of the events: the number of the last one, on a line of its own.
+/// Bytes ahead of the events: a line of its own.
 const HEAD: usize = 64;
+
+/// Words of the head.
+mod word {
+    /// The number of the last event.
+    pub(super) const WRITTEN: usize = 0;
+    /// How many events were passed on, or lost.
+    pub(super) const TOLD: usize = 1;
+    /// How many were lost of these.
+    pub(super) const LOST: usize = 2;
+}
 
 /// What happened to a block of ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,12 +70,34 @@ impl BlockLog {
 
     /// Events that were ever written.
     pub fn written(&self) -> u64 {
-        self.head().map_or(0, |head| head.load(Acquire))
+        // So many cannot have been: whoever wrote that wrote nothing.
+        self.head(word::WRITTEN).map(|head| head.load(Acquire)).filter(|head| head >> 63 == 0).unwrap_or(0)
+    }
+
+    /// How many of these were passed on, or lost.
+    pub fn told(&self) -> u64 {
+        self.head(word::TOLD).map_or(0, |told| told.load(Relaxed)).min(self.written())
+    }
+
+    /// Events that whoever passes them on has lost so far.
+    pub fn lost(&self) -> u64 {
+        self.head(word::LOST).map_or(0, |lost| lost.load(Relaxed))
+    }
+
+    /// Passes on what nobody was told yet, at most `most` events, and returns how many of them were lost meanwhile. For one
+    /// reader, or one after the other: after a kill amidst it the events of this call come once more.
+    pub fn tell(&self, most: usize, each: impl FnMut(BlockEvent)) -> u64 {
+        let (Some(told), Some(lost)) = (self.head(word::TOLD), self.head(word::LOST)) else { return 0 };
+        let mut reader = self.reader(self.told());
+        reader.by_ref().take(most).for_each(each);
+        told.store(reader.passed(), Relaxed);
+        lost.store(lost.load(Relaxed).saturating_add(reader.lost()), Relaxed);
+        reader.lost()
     }
 
     /// Adds an event.
     pub fn write(&self, event: &BlockEvent) {
-        let Some(head) = self.head() else { return };
+        let Some(head) = self.head(word::WRITTEN) else { return };
         let number = head.load(Relaxed) + 1;
         let Some(words) = self.event(number) else { return };
         let client = Endpoint::new(event.client, 0, 0).words();
@@ -87,11 +120,11 @@ impl BlockLog {
 
     /// A reader of what comes after the first `from` events ever written.
     pub fn reader(&self, from: u64) -> BlockReader {
-        BlockReader { log: self.clone(), next: from + 1, lost: 0 }
+        BlockReader { log: self.clone(), next: from.saturating_add(1), lost: 0 }
     }
 
-    fn head(&self) -> Option<&AtomicU64> {
-        self.region.u64s(0, 1)?.first()
+    fn head(&self, word: usize) -> Option<&AtomicU64> {
+        self.region.u64s(word * 8, 1)?.first()
     }
 
     fn event(&self, number: u64) -> Option<&[AtomicU64; WORDS]> {
@@ -157,7 +190,7 @@ impl Iterator for BlockReader {
             }
             let oldest = (written + 1).saturating_sub(self.log.capacity);
             if self.next < oldest {
-                self.lost += oldest - self.next;
+                self.lost = self.lost.saturating_add(oldest - self.next);
                 self.next = oldest;
             }
             let event = self.log.read(self.next);
@@ -165,7 +198,7 @@ impl Iterator for BlockReader {
             match event {
                 Some(event) => return Some(event),
                 // Overwritten in the meantime.
-                None => self.lost += 1,
+                None => self.lost = self.lost.saturating_add(1),
             }
         }
     }
@@ -219,6 +252,35 @@ mod tests {
         assert_eq!(reader.lost(), 1);
         log.write(&event(5));
         assert_eq!(reader.next(), Some(event(5)));
+    }
+
+    #[test]
+    fn what_was_told_is_not_told_again_by_a_successor() {
+        let log = BlockLog::open(Region::heap(BlockLog::bytes(8)), 8).unwrap();
+        let told = |log: &BlockLog, most| {
+            let mut events = Vec::new();
+            let lost = log.tell(most, |event| events.push(event));
+            (events, lost)
+        };
+        assert_eq!(told(&log, 5), (Vec::new(), 0));
+        (1..=5).for_each(|n| log.write(&event(n)));
+        assert_eq!(told(&log, 3), ((1..=3).map(event).collect(), 0));
+        let again = BlockLog::open(log.region.clone(), 8).unwrap();
+        assert_eq!(told(&again, 0), (Vec::new(), 0));
+        assert_eq!(told(&again, 99), ((4..=5).map(event).collect(), 0));
+        (6..=20).for_each(|n| log.write(&event(n)));
+        assert_eq!(told(&log, 99), ((13..=20).map(event).collect(), 7));
+        assert_eq!((told(&again, 99), again.lost()), ((Vec::new(), 0), 7));
+        // Whoever spoils the place spoils no more than that.
+        log.head(word::TOLD).unwrap().store(u64::MAX, Relaxed);
+        log.write(&event(21));
+        assert_eq!(told(&log, 99), (Vec::new(), 0));
+        log.write(&event(22));
+        assert_eq!(told(&log, 99), (vec![event(22)], 0));
+        log.head(word::WRITTEN).unwrap().store(u64::MAX, Relaxed);
+        assert_eq!(told(&log, 99), (Vec::new(), 0));
+        log.head(word::WRITTEN).unwrap().store(u64::MAX >> 1, Relaxed);
+        assert_eq!(told(&log, 99).0, Vec::new());
     }
 
     #[test]

@@ -172,7 +172,12 @@ impl Mappings {
 
 #[inline]
 fn read(number: u32, words: &[AtomicU64; WORDS]) -> Mapping {
-    let [a, b, c, d, ports, flows, _, _] = std::array::from_fn(|i| words[i].load(Relaxed));
+    of_words(number, std::array::from_fn(|i| words[i].load(Relaxed)))
+}
+
+/// The mapping that these words say. The first five never change while it lives.
+#[inline]
+pub(super) fn of_words(number: u32, [a, b, c, d, ports, flows, _, _]: [u64; WORDS]) -> Mapping {
     let kind = ports >> 32 << 32;
     Mapping {
         number,

@@ -10,6 +10,7 @@ mod ports;
 mod prefix;
 mod sweep;
 mod translations;
+mod view;
 
 pub use block::{Block, ClientBlocks, MAX_BLOCKS};
 pub use endpoint::Endpoint;
@@ -20,3 +21,4 @@ pub use pool::Pool;
 pub use ports::{Blocks, Ports, probes};
 pub use prefix::{PairError, PrefixPair, Range};
 pub use translations::{NatLayout, NoPort, Translations};
+pub use view::NatView;

@@ -26,9 +26,6 @@ use super::ports::{Ports, probes};
 
 /// What the first word of the memory says of it: its layout's version, and what it has room for.
 const VERSION: u64 = 1;
-/// Bytes of the header: a cache line.
-const HEADER: usize = 64;
-
 /// Words of the header; the first one is the layout.
 pub(super) mod word {
     /// The number of the round.
@@ -59,6 +56,9 @@ pub struct NatLayout {
 }
 
 impl NatLayout {
+    /// Bytes of the header ahead of all parts: a cache line.
+    pub(super) const HEADER: usize = 64;
+
     /// Bytes of memory for it.
     pub const fn bytes(&self) -> usize {
         let [_, _, _, end] = self.ends();
@@ -66,15 +66,15 @@ impl NatLayout {
     }
 
     /// Where its parts end: mappings, blocks, peers, log.
-    const fn ends(&self) -> [usize; 4] {
-        let mappings = HEADER + Mappings::bytes(self.mappings as usize).next_multiple_of(64);
+    pub(super) const fn ends(&self) -> [usize; 4] {
+        let mappings = Self::HEADER + Mappings::bytes(self.mappings as usize).next_multiple_of(64);
         let blocks = mappings + ClientBlocks::bytes(self.blocks as usize).next_multiple_of(64);
         let peers = blocks + Peers::bytes(self.peers as usize).next_multiple_of(64);
         [mappings, blocks, peers, peers + BlockLog::bytes(self.log as usize)]
     }
 
     /// A number that tells layouts apart.
-    fn word(&self) -> u64 {
+    pub(super) fn word(&self) -> u64 {
         let fields = [self.mappings, self.blocks, self.peers, self.log];
         fields.iter().fold(VERSION, |word, field| {
             (word ^ u64::from(*field)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23)
@@ -125,7 +125,11 @@ impl Translations {
         }
         let part = |from: usize, to: usize| region.part(from..to);
         Some(Self {
-            mappings: Mappings::open(&part(HEADER, mappings)?, layout.mappings as usize, hash_key.clone())?,
+            mappings: Mappings::open(
+                &part(NatLayout::HEADER, mappings)?,
+                layout.mappings as usize,
+                hash_key.clone(),
+            )?,
             blocks: match layout.blocks {
                 0 => None,
                 count => {
