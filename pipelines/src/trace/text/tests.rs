@@ -123,6 +123,11 @@ fn what_is_wrong_is_shown_with_its_place_and_what_may_stand_there() {
             "column 46, `10.0.0.2:x`",
             "an address is expected",
         ),
+        (
+            "icmp 10.0.0.1 -> 10.0.0.2 type=13 about udp 10.0.0.2:1 -> 10.0.0.3:2",
+            "column 35, `about`",
+            "the type of a whole error",
+        ),
         ("udp 10.0.0.1:1 -> 10.0.0.2:2 ü=ö", "column 30, `ü=ö`", "is expected"),
     ] {
         let error = PacketText::parse(text).unwrap_err();

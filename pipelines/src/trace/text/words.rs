@@ -194,6 +194,16 @@ fn options<'t>(
             if !may_quote || !is_icmp(packet) {
                 return word.wrong("only an ICMP error is about another packet, and that one about none");
             }
+            let is_error = match packet.icmp {
+                Some((kind, _)) if packet.source.is_ipv4() => matches!(kind, 3 | 5 | 11 | 12),
+                Some((kind, _)) => matches!(kind, 1..=4),
+                None => false,
+            };
+            if !is_error || packet.fragment.is_some() {
+                return word.wrong(
+                    "ahead of it the type of a whole error is expected: type=3, 5, 11 or 12, with IPv6 type=1, 2, 3 or 4",
+                );
+            }
             let quoted = words.get(n + 1..).unwrap_or(&[]);
             let about = read(text, quoted, false)?;
             if about.source.is_ipv4() != packet.source.is_ipv4() {
