@@ -44,8 +44,12 @@ impl Folder {
     }
 
     fn run_with(&self, line: &str, stdin: &str) -> Ran {
+        self.run_words(&line.split_whitespace().collect::<Vec<_>>(), stdin)
+    }
+
+    fn run_words(&self, words: &[&str], stdin: &str) -> Ran {
         let mut child = Command::new(env!("CARGO_BIN_EXE_zsyncctl"))
-            .args(line.split_whitespace())
+            .args(words)
             .current_dir(&self.0)
             .env("ZSYNC_SOCKET", self.socket())
             .stdin(Stdio::piped())
@@ -297,4 +301,74 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
     drop(child.stdout.take());
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+}
+
+/// A wire, one end of which has a VLAN that is a port.
+const WIRE: &str = "[port.a]\nnetdev = \"zsyncnone1\"\nvlans = { office = { id = 7 } }\n[port.b]\nnetdev = \"zsyncnone2\"\n\
+                    [pipeline.wire]\ninput = [\"a\", \"b\", \"office\"]\nstages = [\"patch.w\"]\n\
+                    [patch.w]\npairs = { a = \"b\", b = \"a\", office = \"b\" }\n";
+
+/// A capture as tcpdump writes it, of this link type.
+fn capture(link: u32, frames: &[Vec<u8>], cut: usize) -> Vec<u8> {
+    let mut file = Vec::new();
+    for word in [0xa1b2_c3d4_u32, 2 | 4 << 16, 0, 0, 65535, link] {
+        file.extend(word.to_le_bytes());
+    }
+    for frame in frames {
+        let len = frame.len() as u32;
+        for word in [0, 0, len - cut as u32, len] {
+            file.extend(word.to_le_bytes());
+        }
+        file.extend(&frame[..frame.len() - cut]);
+    }
+    file
+}
+
+#[test]
+fn packets_and_captures_are_explained_without_a_daemon() {
+    let folder = Folder::new();
+    folder.file("wire.toml", WIRE);
+    let packet = "udp 10.0.0.1:1 -> 10.0.0.2:2 vlan=7";
+    let ran = folder.run_words(&["explain", "--config", "wire.toml", "--input", "a", "--packet", packet], "");
+    assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{ran:?}");
+    assert_eq!(
+        ran.out,
+        "in at office, worker 0\n  port a: arrives\n      udp 10.0.0.1:1 -> 10.0.0.2:2 vlan=7\n      tag 7; VLANs here: 7\n      \
+         udp 10.0.0.1:1 -> 10.0.0.2:2\n      it comes in at port office\n  wire: patch.w — transmit by b\n      \
+         the wire of the port that it came in at\n  port b: leaves — transmit by b\n      udp 10.0.0.1:1 -> 10.0.0.2:2\n\
+         => transmit by b\n"
+    );
+
+    let frame = |text: &str| zsync_control::explain::PacketText::parse(text).unwrap().frame([2; 6]);
+    let frames = [packet, "tcp [fd00::1]:1 -> [fd00::2]:2", "icmp 10.0.0.1 -> 10.0.0.2 vlan=9"].map(frame);
+    folder.file("a.pcap", capture(1, &frames, 0));
+    let ran = folder.run("explain --json --config wire.toml --input a --pcap a.pcap");
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let value: Value = serde_json::from_str(&ran.out).unwrap();
+    let verdicts: Vec<_> = (0..3).map(|n| value["explained"][n]["verdict"].as_str()).collect();
+    let port = Some("transmit by b");
+    assert_eq!(verdicts, [port, port, Some("drop: vlan-unknown")], "{value}");
+    let said = value["explained"][1]["steps"][0]["matched"][0].as_str();
+    assert_eq!(said, Some("tcp [fd00::1]:1 -> [fd00::2]:2 flags=syn"));
+
+    folder.file("any.pcap", capture(113, &frames, 0));
+    folder.file("cut.pcap", capture(1, &frames, 5));
+    folder.file("none.pcap", "no capture at all, but some text");
+    for (line, says) in [
+        ("--pcap any.pcap", "any.pcap: it holds packets of link type LINUX_SLL, not of Ethernet"),
+        ("--pcap cut.pcap", "cut.pcap: packet 1 is cut off after 73 of its 78 bytes"),
+        ("--pcap none.pcap", "none.pcap: "),
+        ("--pcap missing.pcap", "missing.pcap: No such file"),
+        ("--pcap a.pcap --input c", "there is no port `c`; the ports are a, b, office"),
+    ] {
+        let ran = folder.run(&format!("explain --config wire.toml {line}"));
+        assert_eq!((ran.code, ran.out.as_str()), (Some(1), ""), "{line}: {ran:?}");
+        assert!(ran.err.starts_with(&format!("error: {says}")), "{line}: {}", ran.err);
+    }
+    let wrong = ["explain", "--config", "wire.toml", "--packet", "udp 10.0.0.1:1 -> 10.0.0.2:2 ttl=300"];
+    let ran = folder.run_words(&wrong, "");
+    assert_eq!(ran.code, Some(1));
+    let lines: Vec<&str> = ran.err.lines().collect();
+    assert_eq!(lines[0], "error: --packet, column 34, `300`: ttl is a number from 0 to 255");
+    assert_eq!(lines[2].find('^'), lines[1].find("300"), "{}", ran.err);
 }

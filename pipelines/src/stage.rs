@@ -4,7 +4,7 @@
 //! its own: bytes and a time in, verdicts and bytes out, so the same packets give the same answer on every device.
 //!
 //! To add one: a file in [`crate::stages`] that implements [`Stage`], a variant of [`crate::snapshot::AnyStage`], and its
-//! line in [`crate::compile`].
+//! line in [`crate::compile`]. What [`Stage::explain`] says of it is asked for by the tests of [`crate::trace`].
 
 use crate::stages::answer::Limits;
 use zsync_packet::burst::{Burst, Packet};
@@ -146,6 +146,11 @@ pub(crate) struct Made<'a> {
 }
 
 impl Made<'_> {
+    /// Its bytes.
+    pub(crate) fn bytes(&mut self) -> &[u8] {
+        self.arena.bytes_mut(&mut self.packet.frame, self.packet.start, self.packet.len)
+    }
+
     /// Adds `count` bytes at its front, as they lie there, and gives all of it; nothing when there is no room.
     pub(crate) fn prepend(&mut self, count: usize) -> Option<&mut [u8]> {
         let count = u16::try_from(count).ok()?;

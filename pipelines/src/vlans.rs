@@ -11,8 +11,8 @@ use crate::stage::{Cx, Made};
 use crate::stages::vlan::{pop, push, wire};
 use std::sync::Arc;
 use zsync_packet::burst::Burst;
-use zsync_packet::header::ether_type;
 use zsync_packet::header::ethernet::{self, HEADER_LEN, TAG_LEN, VlanTag};
+use zsync_packet::header::{Ethernet, ether_type};
 use zsync_packet::verdict::{DropReason, PortId, Verdict};
 
 /// VLAN identifiers that there are.
@@ -80,6 +80,24 @@ impl Vlans {
             }
         }
         moved
+    }
+
+    /// Says in words what tag a frame that comes in at `port` has, and of which VLANs frames are told apart there.
+    pub(crate) fn explain(&self, port: PortId, frame: &[u8], out: &mut Vec<String>) {
+        let Some(Port { children: Some(children), .. }) = self.ports.get(usize::from(port.0)) else { return };
+        let known: Vec<String> = children
+            .iter()
+            .flatten()
+            .filter_map(|child| self.parent(*child))
+            .map(|(_, tag)| named(tag))
+            .collect();
+        let known = known.join(", ");
+        out.push(match Ethernet::parse(frame).map(|frame| frame.outer_tag()) {
+            Ok(None) => format!("no tag: it is of the port itself, and of none of its VLANs ({known})"),
+            Ok(Some(tag)) if tag.id() == 0 => "a tag with a priority and no VLAN: it comes off".to_owned(),
+            Ok(Some(tag)) => format!("tag {}; VLANs here: {known}", named(tag)),
+            Err(error) => format!("tags that cannot be read ({error}); VLANs here: {known}"),
+        });
     }
 
     #[inline]
@@ -167,6 +185,13 @@ impl Vlans {
         }
         verdict
     }
+}
+
+/// A tag in words.
+pub(crate) fn named(tag: VlanTag) -> String {
+    let provider = if tag.tpid == ether_type::QINQ { "802.1ad " } else { "" };
+    let priority = if tag.priority() == 0 { String::new() } else { format!(", priority {}", tag.priority()) };
+    format!("{provider}{}{priority}", tag.id())
 }
 
 #[cfg(test)]

@@ -216,7 +216,8 @@ impl Explain {
             let digits = frame.as_bytes().as_chunks::<2>();
             let byte = |pair: &[u8; 2]| {
                 let text = std::str::from_utf8(pair).ok()?;
-                u8::from_str_radix(text, 16).ok()
+                // A sign is no digit.
+                u8::from_str_radix(text, 16).ok().filter(|_| text.bytes().all(|digit| digit != b'+'))
             };
             let bytes = digits.0.iter().map(byte).collect::<Option<Vec<u8>>>();
             let bytes = bytes.filter(|_| digits.1.is_empty());

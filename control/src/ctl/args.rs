@@ -86,7 +86,8 @@ pub(super) enum Command {
     /// Tell what a packet would meet: each stage, what it matches there, and what becomes of it. Sends nothing
     #[command(group(clap::ArgGroup::new("subject").required(true).args(["packet", "pcap"])))]
     Explain {
-        /// The packet, as "tcp 10.1.0.5:40000 -> 10.2.0.1:443"
+        /// The packet, as "tcp 10.1.0.5:40000 -> 10.2.0.1:443"; then in=lan flags=syn,ack seq=1 ack=1 ttl=64 dscp=46 ecn=1 vlan=7
+        /// size=100 id=9 frag=1480+ df type=3/1 echo-id=7, and `about` with the packet that an ICMP error is about
         #[arg(long, value_name = "TEXT")]
         packet: Option<String>,
         /// The packets of a capture; the first 1000

@@ -5,6 +5,7 @@ use std::io::BufReader;
 use std::path::Path;
 use std::process::ExitCode;
 
+use pcap_file::DataLink;
 use pcap_file::pcap::PcapReader;
 use zsync_pipelines::spec::report;
 
@@ -33,10 +34,26 @@ pub(super) fn question(
 fn frames_of(path: &Path) -> Result<Vec<String>, Failure> {
     let wrong = |what: String| Failure::File(format!("{}: {what}", path.display()));
     let file = File::open(path).map_err(|error| wrong(error.to_string()))?;
-    let mut reader = PcapReader::new(BufReader::new(file)).map_err(|error| wrong(error.to_string()))?;
+    let mut reader = PcapReader::new(BufReader::new(file)).map_err(|error| {
+        wrong(format!("{error}; a capture as `tcpdump -w` writes it is wanted, not pcapng: `editcap -F pcap` makes one of the other"))
+    })?;
+    let link = reader.header().datalink;
+    if link != DataLink::ETHERNET {
+        return Err(wrong(format!(
+            "it holds packets of link type {link:?}, not of Ethernet: capture on a port's device, and not on `any`"
+        )));
+    }
     let mut frames = Vec::new();
     while let Some(packet) = reader.next_packet() {
         let packet = packet.map_err(|error| wrong(format!("packet {}: {error}", frames.len() + 1)))?;
+        if packet.orig_len as usize > packet.data.len() {
+            return Err(wrong(format!(
+                "packet {} is cut off after {} of its {} bytes: capture whole packets, with `tcpdump -s 0`",
+                frames.len() + 1,
+                packet.data.len(),
+                packet.orig_len
+            )));
+        }
         frames.push(packet.data.iter().map(|byte| format!("{byte:02x}")).collect());
         if frames.len() == MOST {
             break;

@@ -50,7 +50,7 @@ mod quantity;
 pub mod reassemble;
 mod schema;
 mod shape;
-mod stage;
+pub(crate) mod stage;
 mod track;
 pub mod tunnel;
 mod unmet;

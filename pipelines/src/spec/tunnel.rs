@@ -41,6 +41,18 @@ pub enum Carrier {
     Ip,
 }
 
+impl std::fmt::Display for Tunnel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.carrier {
+            Carrier::Vxlan { vni, port } => write!(f, "VXLAN {vni} (UDP port {port})")?,
+            Carrier::Gre { key: Some(key) } => write!(f, "GRE {key}")?,
+            Carrier::Gre { key: None } => f.write_str("GRE")?,
+            Carrier::Ip => f.write_str("IP in IP")?,
+        }
+        write!(f, " between {} and {}", self.local, self.remote)
+    }
+}
+
 impl Carrier {
     /// Whether the tunnel carries Ethernet frames, and not IP packets.
     #[must_use]

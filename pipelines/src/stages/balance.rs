@@ -31,7 +31,7 @@ use crate::state::{State, StateSize};
 use crate::tables::backends::{Roll, States, Ticket};
 use crate::tables::connections::{Connections, Patience, Phase};
 use crate::tables::fib::Fib;
-use crate::tables::flow::{Flows, Shards};
+use crate::tables::flow::{FlowId, Flows, Shards};
 use pool::{Pool, Way};
 use service::{Is, Services};
 
@@ -185,10 +185,18 @@ impl Stage for Balance {
     }
 
     fn explain(&self, burst: &Burst, i: usize, now: u64, out: &mut Vec<String>) {
-        let key = burst.key(i);
-        if self.services.look(key, burst.facts(i).fragment) != Is::Served {
-            return out.push("no service of this balancer".to_owned());
+        if self.forward == Forward::Nat {
+            return self.explain_tracked(burst, i, out);
         }
+        let about = quoted(burst, i).map(|key| key.reversed());
+        let key = match (self.services.look(burst.key(i), burst.facts(i).fragment), &about) {
+            (Is::Served, _) => burst.key(i),
+            (Is::Icmp, Some(key)) if self.services.look(key, Fragment::Whole) == Is::Served => {
+                out.push("an ICMP error about a flow to a service: it goes where the flow goes".to_owned());
+                key
+            }
+            _ => return out.push("no service of this balancer".to_owned()),
+        };
         let known = self.connections.find(key, self.connections.hash(key), now);
         let (ticket, how) = match known {
             Some(number) => (Some(self.connections.ticket(number)), "remembered"),
@@ -198,7 +206,11 @@ impl Stage for Balance {
             Some(target) => {
                 let port = target.who.port.map_or(String::new(), |port| format!(" port {port}"));
                 let down = if target.down { ", which is down" } else { "" };
-                out.push(format!("backend {}{port}, {how}{down}", target.who.address));
+                let way = match self.forward {
+                    Forward::Direct => ", by its MAC address",
+                    _ => ", in a tunnel",
+                };
+                out.push(format!("backend {}{port}, {how}{way}{down}", target.who.address));
             }
             None => out.push("no backend is up, or none was taken up yet".to_owned()),
         }
@@ -223,6 +235,31 @@ impl Stage for Balance {
 }
 
 impl Balance {
+    /// As [`Stage::explain`], where a flow's translation says which backend it has.
+    fn explain_tracked(&self, burst: &Burst, i: usize, out: &mut Vec<String>) {
+        let known = FlowId::from_fact(burst.facts(i).flow).zip(self.flows.as_ref());
+        let original = known.map(|(id, flows)| flows.original(id));
+        let key = original.as_ref().unwrap_or(burst.key(i));
+        if self.services.look(key, Fragment::Whole) != Is::Served {
+            return out.push("no service of this balancer".to_owned());
+        }
+        let Some((id, flows)) = known else {
+            return out.push("for a service, but of no connection: it stays as it is".to_owned());
+        };
+        if let Some(answers) = flows.translation(id) {
+            let (address, port) = (answers.source(), answers.source_port());
+            return out.push(format!("backend {address} port {port}, of its connection, by NAT"));
+        }
+        let ticket = self.pool.choose(key.hash(&self.choice), key.version() == 4);
+        out.push(match ticket.and_then(|ticket| self.pool.target(ticket)) {
+            Some(target) => {
+                let port = target.who.port.map_or(String::new(), |port| format!(" port {port}"));
+                format!("backend {}{port}, by Maglev, by NAT", target.who.address)
+            }
+            None => "no backend is up, or none was taken up yet".to_owned(),
+        });
+    }
+
     /// The backend of packet `i`, remembered for its flow's next ones.
     #[inline]
     fn backend(&mut self, burst: &Burst, i: usize, hash: u64, now: u64) -> Option<Ticket> {

@@ -54,6 +54,27 @@ impl Stage for Decap {
             self.parse.process(burst, cx);
         }
     }
+
+    fn explain(&self, burst: &Burst, i: usize, _: u64, out: &mut Vec<String>) {
+        let tunnel = &self.spec.tunnel;
+        out.push(match self.look(burst.bytes(i), burst.facts(i)) {
+            Look::Other => {
+                format!("none of the packets of the tunnel {tunnel}: it stays as it is")
+            }
+            Look::Inside { len, .. } => {
+                let to = if self.spec.to.is_some() {
+                    ", which leave by the port that it is bridged to"
+                } else {
+                    ""
+                };
+                format!("from the tunnel {tunnel}: {len} bytes are inside{to}")
+            }
+            Look::Refused(DropReason::TunnelUnknown) => {
+                format!("of the kind of the tunnel {tunnel}, to its end, and not of it")
+            }
+            Look::Refused(_) => format!("from the tunnel {tunnel}, but malformed"),
+        });
+    }
 }
 
 /// What a packet is to the tunnel.

@@ -22,6 +22,10 @@ impl Stage for Decide {
     fn process(&mut self, burst: &mut Burst, _: &mut Cx<'_>) {
         burst.decide_all(self.verdict);
     }
+
+    fn explain(&self, _: &Burst, _: usize, _: u64, out: &mut Vec<String>) {
+        out.push("every packet, as configured".to_owned());
+    }
 }
 
 #[cfg(test)]

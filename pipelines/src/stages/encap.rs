@@ -77,6 +77,20 @@ impl Stage for Encap {
             }
         }
     }
+
+    fn explain(&self, burst: &Burst, i: usize, _: u64, out: &mut Vec<String>) {
+        let frames = self.spec.tunnel.carrier.carries_frames();
+        let l3 = if frames { 0 } else { usize::from(burst.facts(i).l3) };
+        let inside = burst.bytes(i).get(l3..).unwrap_or(&[]);
+        let len = if frames { inside.len() } else { Inner::of(inside).map_or(0, |inner| inner.len) };
+        let outer = len + self.overhead.0 + self.overhead.1;
+        out.push(format!("into the tunnel {}", self.spec.tunnel));
+        let what = if frames { "the frame" } else { "its IP packet" };
+        out.push(format!(
+            "{what} has {len} bytes, {outer} with the outer headers; at most {} are sent",
+            self.mtu
+        ));
+    }
 }
 
 impl Encap {

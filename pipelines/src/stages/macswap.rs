@@ -23,6 +23,10 @@ impl Stage for MacSwap {
             }
         }
     }
+
+    fn explain(&self, _: &Burst, _: usize, _: u64, out: &mut Vec<String>) {
+        out.push("every frame: its two MAC addresses change places".to_owned());
+    }
 }
 
 /// In registers: two loads, some shifts, two stores.

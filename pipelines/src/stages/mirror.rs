@@ -114,6 +114,23 @@ impl Stage for Mirror {
         }
     }
 
+    fn explain(&self, burst: &Burst, i: usize, _: u64, out: &mut Vec<String>) {
+        if let Some(mark) = self.mark.filter(|mark| burst.facts(i).mark != *mark) {
+            return out.push(format!("not copied: its mark is {:#x}, not {mark:#x}", burst.facts(i).mark));
+        }
+        let to = match self.to {
+            To::Port(_) => "to a port",
+            To::Ring(..) => "into the capture file",
+        };
+        let often = match self.one_in {
+            1 => "every packet is copied".to_owned(),
+            n => format!("one of {n} packets, at random, is copied"),
+        };
+        let len = burst.bytes(i).len();
+        let cut = if len > self.snap { format!(", {} of its {len} bytes", self.snap) } else { String::new() };
+        out.push(format!("{often} {to}{cut}"));
+    }
+
     fn assign(&mut self, worker: usize) {
         // Workers choose apart from each other.
         self.random = self.random.wrapping_add((worker as u64) << 1).max(1);

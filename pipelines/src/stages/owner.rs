@@ -57,14 +57,21 @@ impl Owner {
     }
 }
 
+impl Owner {
+    #[inline]
+    fn owner(&self, burst: &Burst, i: usize) -> u8 {
+        match super::nat::quoted(burst.bytes(i), burst.facts(i)) {
+            // Of the packet that an ICMP error quotes, as its answers are.
+            Some(quoted) => self.of(&quoted.reversed(), burst.port(i)),
+            None => self.of(burst.key(i), burst.port(i)),
+        }
+    }
+}
+
 impl Stage for Owner {
     fn process(&mut self, burst: &mut Burst, _: &mut Cx<'_>) {
         for i in burst.undecided() {
-            let owner = match super::nat::quoted(burst.bytes(i), burst.facts(i)) {
-                // Of the packet that an ICMP error quotes, as its answers are.
-                Some(quoted) => self.of(&quoted.reversed(), burst.port(i)),
-                None => self.of(burst.key(i), burst.port(i)),
-            };
+            let owner = self.owner(burst, i);
             if owner != self.worker {
                 burst.decide(i, Verdict::Worker(owner, self.number));
             }
@@ -76,7 +83,9 @@ impl Stage for Owner {
     }
 
     fn explain(&self, burst: &Burst, i: usize, _now: u64, out: &mut Vec<String>) {
-        out.push(format!("worker {} owns the flow", self.of(burst.key(i), burst.port(i))));
+        let error = super::nat::quoted(burst.bytes(i), burst.facts(i)).is_some();
+        let of = if error { " of the packet that the error quotes" } else { "" };
+        out.push(format!("worker {} owns the flow{of}", self.owner(burst, i)));
     }
 }
 

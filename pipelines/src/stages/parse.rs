@@ -83,6 +83,10 @@ impl Stage for Parse {
     fn process(&mut self, burst: &mut Burst, _: &mut Cx<'_>) {
         if self.deep { self.parse::<true>(burst) } else { self.parse::<false>(burst) }
     }
+
+    fn explain(&self, burst: &Burst, i: usize, _: u64, out: &mut Vec<String>) {
+        self.say(burst, i, out);
+    }
 }
 
 /// What is known of a valid packet.
@@ -106,6 +110,41 @@ fn refuse(burst: &mut Burst, i: usize, Refusal { verdict, l3 }: Refusal, port: &
         if let Some(packet) = burst.bytes_mut(i).get_mut(usize::from(l3)..) {
             partial::complete(packet);
         }
+    }
+}
+
+impl Parse {
+    fn say(&self, burst: &Burst, i: usize, out: &mut Vec<String>) {
+        let known = burst.facts(i);
+        if known.version != 0 {
+            return out.push(format!("known already: IPv{}, from byte {} on", known.version, known.l3));
+        }
+        let Some(port) = self.ports.get(usize::from(burst.port(i).0)) else {
+            return out.push("it came in at no port of this configuration".to_owned());
+        };
+        match Ethernet::parse(burst.bytes(i)) {
+            Ok(frame) if frame.destination() == port.mac => out.push("to the port's MAC address".to_owned()),
+            Ok(frame) if frame.is_group() => out.push("to a group of stations".to_owned()),
+            Ok(_) => out.push("to another station's MAC address than the port's".to_owned()),
+            Err(_) => {}
+        }
+        let bytes = burst.bytes(i);
+        let found = if self.deep { examine::<true>(bytes, port) } else { examine::<false>(bytes, port) };
+        out.push(match found {
+            Ok(facts) => {
+                let part = match facts.fragment {
+                    Fragment::Whole => "",
+                    Fragment::First => ", the first fragment of its datagram",
+                    Fragment::Later => ", a later fragment of its datagram, without ports",
+                };
+                format!("a valid IPv{} packet, from byte {} on{part}", facts.version, facts.l3)
+            }
+            Err(Refusal { verdict: Verdict::Punt, .. }) => {
+                "for an end system or the kernel: multicast, broadcast, link-local or with IPv4 options"
+                    .to_owned()
+            }
+            Err(_) => "not a packet that a router may forward".to_owned(),
+        });
     }
 }
 

@@ -36,6 +36,13 @@ impl Stage for Patch {
             burst.decide(i, self.output(burst.port(i)));
         }
     }
+
+    fn explain(&self, burst: &Burst, i: usize, _: u64, out: &mut Vec<String>) {
+        out.push(match self.output(burst.port(i)) {
+            Verdict::Transmit(_) => "the wire of the port that it came in at".to_owned(),
+            _ => "no wire begins at the port that it came in at".to_owned(),
+        });
+    }
 }
 
 #[cfg(test)]

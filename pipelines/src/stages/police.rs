@@ -16,6 +16,7 @@ use crate::tables::meter::subject::{Per, Subjects, board};
 use crate::tables::meter::{Colour, Writers};
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use zsync_packet::burst::{BURST, Burst};
 use zsync_packet::flow::HashKey;
 use zsync_packet::header::{Ipv4, Ipv4Mut, Ipv6, Ipv6Mut};
@@ -188,6 +189,30 @@ impl Stage for Police {
 
     fn explain(&self, burst: &Burst, i: usize, now: u64, out: &mut Vec<String>) {
         out.push(self.subjects.explain(burst.key(i), now, &self.meter));
+        out.push(self.meter.to_string());
+        let came = if self.aware { came(burst, i) } else { Colour::Green };
+        if self.aware {
+            out.push(format!("it came {came:?}").to_lowercase());
+        }
+        if self.following.is_some() {
+            return out.push("that rate is the most: what it is now follows a target".to_owned());
+        }
+        // On a copy, so that nothing is taken.
+        let key = burst.key(i);
+        let words = self.subjects.state(key).unwrap_or(&[]).iter().map(|word| word.load(Relaxed));
+        let mut state: Vec<AtomicU64> = words.map(AtomicU64::new).collect();
+        state.resize_with(self.meter.words(), AtomicU64::default);
+        let units = self.meter.units(1, burst.bytes(i).len() as u64);
+        let colour = self.meter.take(&state, now, units, came, Writers::One);
+        let Treatment { fate, mark, dscp } = self.treatments[colour as usize];
+        let fate = match fate {
+            Fate::Pass => "goes on",
+            Fate::Drop => "is dropped",
+            Fate::Congest => "goes on with a mark of congestion, or is dropped if it cannot have one",
+        };
+        let mark = mark.map_or(String::new(), |mark| format!(", with mark {mark:#x}"));
+        let dscp = dscp.map_or(String::new(), |dscp| format!(", with DSCP {dscp}"));
+        out.push(format!("{}: {fate}{mark}{dscp}", format!("{colour:?}").to_lowercase()));
     }
 
     fn tend(&mut self, now: u64) {

@@ -91,6 +91,34 @@ impl Stage for Reassemble {
         }
     }
 
+    fn explain(&self, burst: &Burst, i: usize, now: u64, out: &mut Vec<String>) {
+        if burst.facts(i).fragment == Fragment::Whole {
+            return out.push("not a fragment".to_owned());
+        }
+        let Some(tables) = &self.tables else {
+            return out.push("no worker's yet: it knows no fragments".to_owned());
+        };
+        let part = match Part::read(burst.bytes(i), burst.facts(i)) {
+            Ok(part) => part,
+            Err(reason) => return out.push(format!("a fragment that cannot be one: {}", reason.label())),
+        };
+        let Piece { offset, len, more, .. } = part.piece;
+        let last = if more { "" } else { ", the last" };
+        let end = u32::from(offset) + u32::from(len);
+        out.push(format!("bytes {offset} to {end} of its datagram{last}"));
+        let place = tables.fragments.find(&part.datagram, part.datagram.hash(&self.hash_key), now);
+        let waiting = |place| tables.parked.all().filter(|ticket| ticket.reason == place).count();
+        out.push(match place.map(|place| (tables.fragments.first(place), waiting(place))) {
+            None => "nothing of the datagram has come yet".to_owned(),
+            Some((None, waiting)) => {
+                format!("its first fragment has not come yet; {waiting} wait for it")
+            }
+            Some((Some(Transport { source_port, destination_port, protocol }), _)) => format!(
+                "its first fragment has come: protocol {protocol}, ports {source_port} and {destination_port}"
+            ),
+        });
+    }
+
     fn assign(&mut self, worker: usize) {
         let open = |region| Tables::open(&region, self.datagrams, self.timeout, self.hash_key.clone());
         self.tables = self.state.shard(worker).and_then(open);

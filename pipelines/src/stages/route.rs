@@ -10,6 +10,7 @@ use crate::snapshot::PortFacts;
 use crate::stage::{Allowance, Cx, Stage};
 use crate::stages::answer::{self, Answer, Arrived};
 use crate::stages::fragment::fragment;
+use crate::stages::tunnel::Inner;
 use crate::tables::fib::{Adjacency, Fib, FibTables, Route as FibRoute};
 use crate::tables::flow::Shards;
 use std::net::IpAddr;
@@ -123,6 +124,12 @@ impl Stage for Route {
             Adjacency::Prohibit => "prohibit".to_owned(),
         };
         out.push(format!("{}: {way}", prefix(address, len)));
+        if let Adjacency::Forward { port, .. } = tables.adjacency(route, hash)
+            && let Some(mtu) = self.ports.get(usize::from(port)).map(|port| port.mtu as usize)
+            && let Some(len) = Inner::of(packet).map(|ip| ip.len).filter(|len| *len > mtu)
+        {
+            out.push(format!("its {len} bytes are more than the {mtu} that the port sends at once"));
+        }
     }
 }
 

@@ -149,6 +149,8 @@ impl Stage for Shape {
 
     fn explain(&self, burst: &Burst, i: usize, now: u64, out: &mut Vec<String>) {
         out.push(self.subjects.explain(burst.key(i), now, &Meter::Bucket(self.bucket)));
+        let mark = self.mark.map_or(String::new(), |mark| format!(", marked beyond {} µs", mark / 1000));
+        out.push(format!("{}; at most {} µs of waiting{mark}", self.bucket, self.limit / 1000));
     }
 
     fn tend(&mut self, now: u64) {

@@ -28,6 +28,7 @@ use zsync_packet::header::protocol;
 use zsync_packet::verdict::{DropReason, Verdict};
 
 mod icmp;
+mod in_words;
 mod judge;
 mod own;
 mod quick;
@@ -229,6 +230,10 @@ impl Stage for Track {
                 Judge { flows, rules: &self.rules, own: &self.own, now: self.now }.close(id);
             }
         }
+    }
+
+    fn explain(&self, burst: &Burst, i: usize, now: u64, out: &mut Vec<String>) {
+        self.say(burst, i, now, out);
     }
 
     fn tend(&mut self, now: u64) {

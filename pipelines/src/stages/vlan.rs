@@ -7,6 +7,7 @@
 
 use crate::spec::vlan::{VlanAction, VlanSpec};
 use crate::stage::{Cx, Stage};
+use crate::vlans::named;
 use zsync_packet::burst::Burst;
 use zsync_packet::header::ethernet::{self, MAX_TAGS, TAG_LEN};
 use zsync_packet::header::{Ethernet, HeaderError, VlanTag};
@@ -33,6 +34,26 @@ impl Stage for Vlan {
                 burst.decide(i, Verdict::Drop(reason));
             }
         }
+    }
+
+    fn explain(&self, burst: &Burst, i: usize, _: u64, out: &mut Vec<String>) {
+        let outer = Ethernet::parse(burst.bytes(i)).ok().and_then(|frame| frame.outer_tag());
+        let has = outer.map_or("no tag".to_owned(), |tag| format!("the tag {}", named(tag)));
+        out.push(match (self.spec.of, self.spec.action) {
+            (Some(id), _) if outer.is_none_or(|tag| tag.id() != id) => {
+                format!("{has}: not VLAN {id}, which alone is changed here")
+            }
+            (_, VlanAction::Push(tag)) => format!("{has}; {} is put ahead", named(wire(tag))),
+            (_, VlanAction::Pop) if outer.is_none() => format!("{has} that could come off"),
+            (_, VlanAction::Pop) => format!("{has} comes off"),
+            (_, VlanAction::Rewrite { .. }) if outer.is_none() => format!("{has} that could be changed"),
+            (_, VlanAction::Rewrite { id, priority }) => {
+                let id = id.map(|id| format!("VLAN {id}"));
+                let priority = priority.map(|priority| format!("priority {priority}"));
+                let to: Vec<String> = id.into_iter().chain(priority).collect();
+                format!("{has} gets {}", to.join(", "))
+            }
+        });
     }
 }
 

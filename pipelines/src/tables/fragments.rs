@@ -147,6 +147,22 @@ impl Fragments {
         Slot { number: number as u32, fresh: true }
     }
 
+    /// The place of the datagram `key`, if it is there. For people: changes nothing.
+    pub fn find(&self, key: &FlowKey, hash: u64, now: u64) -> Option<u32> {
+        let (bucket, tag) = ((hash as usize) & (self.buckets - 1), hash >> 48);
+        let way = self.heads(bucket).iter().enumerate().find(|(way, head)| {
+            let head = head.load(Relaxed);
+            head >> 16 > tick(now) && head & 0xffff == tag && self.is(bucket * WAYS + way, key)
+        })?;
+        Some((bucket * WAYS + way.0) as u32)
+    }
+
+    /// What the first fragment of the datagram in place `number` said, if it has come.
+    pub fn first(&self, number: u32) -> Option<Transport> {
+        let meta = self.record(number as usize).get(META)?.load(Relaxed);
+        (meta & HAS_FIRST != 0).then(|| transport_of(meta))
+    }
+
     /// Takes a fragment of the datagram in place `number`, as [`Self::slot`] said.
     pub fn arrive(&self, number: u32, piece: &Piece) -> Arrival {
         let record = self.record(number as usize);

@@ -21,6 +21,17 @@ pub enum Meter {
     Window(Window),
 }
 
+impl std::fmt::Display for Meter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Bucket(meter) => meter.fmt(f),
+            Self::SrTcm(meter) => meter.fmt(f),
+            Self::TrTcm(meter) => meter.fmt(f),
+            Self::Window(meter) => meter.fmt(f),
+        }
+    }
+}
+
 impl Meter {
     /// Words of a state.
     #[inline]

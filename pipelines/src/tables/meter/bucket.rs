@@ -120,5 +120,16 @@ impl Bucket {
     }
 }
 
+impl std::fmt::Display for Bucket {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let rule = match self.rule {
+            Rule::Token => "token",
+            Rule::Leaky => "leaky",
+        };
+        let (burst, units) = (self.pace.within(self.burst), self.pace.units_name());
+        write!(f, "a {rule} bucket of {}, burst {burst} {units}", self.pace)
+    }
+}
+
 #[cfg(test)]
 mod tests;

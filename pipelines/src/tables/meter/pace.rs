@@ -71,6 +71,38 @@ impl Pace {
     }
 }
 
+impl Pace {
+    /// How many units a span of time has room for; the other way round than [`Self::span`], for people.
+    #[must_use]
+    pub(super) fn within(&self, span: u64) -> u64 {
+        let units = (u128::from(span) << self.shift) / u128::from(self.factor.max(1));
+        u64::try_from(units).unwrap_or(u64::MAX)
+    }
+
+    /// The name of what counts.
+    pub(super) fn units_name(&self) -> &'static str {
+        if self.packets { "packets" } else { "bytes" }
+    }
+}
+
+impl std::fmt::Display for Pace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let a_second = (65_536e9 * (self.shift as f64).exp2()) / self.factor.max(1) as f64;
+        if self.packets {
+            return write!(f, "{a_second:.0} packets/s");
+        }
+        let bits = a_second * 8.0;
+        let (by, unit) = match bits {
+            _ if bits >= 1e9 => (1e9, "Gbit/s"),
+            _ if bits >= 1e6 => (1e6, "Mbit/s"),
+            _ if bits >= 1e3 => (1e3, "kbit/s"),
+            _ => (1.0, "bit/s"),
+        };
+        // No more digits than there are.
+        write!(f, "{} {unit}", (bits / by * 1000.0).round() / 1000.0)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -140,6 +140,15 @@ impl Subjects {
         }
     }
 
+    /// The state of the meter that a packet of that flow has; none where it has none yet.
+    #[must_use]
+    pub fn state(&self, key: &FlowKey) -> Option<&[AtomicU64]> {
+        match self.table() {
+            None => Some(self.common()),
+            Some(table) => table.find(self.hash(key)),
+        }
+    }
+
     /// A slice of keeping the states young: see [`KeyedView::sweep`].
     pub fn tend(&mut self, now: u64, state: &impl State) {
         for word in self.common() {

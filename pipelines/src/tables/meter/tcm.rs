@@ -164,6 +164,23 @@ impl TrTcm {
     }
 }
 
+impl std::fmt::Display for SrTcm {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { pace, committed, excess } = self;
+        let (committed, excess) = (pace.within(*committed), pace.within(*excess));
+        write!(f, "RFC 2697: {pace}, bursts of {committed} and {excess} {}", pace.units_name())
+    }
+}
+
+impl std::fmt::Display for TrTcm {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { committed, peak, .. } = self;
+        let (burst, most) = (committed.within(self.committed_burst), peak.within(self.peak_burst));
+        let units = peak.units_name();
+        write!(f, "RFC 2698: {committed} with a burst of {burst}, at most {peak} with one of {most} {units}")
+    }
+}
+
 #[inline]
 fn fill(state: &AtomicU64, now: u64, span: u64, burst: u64, writers: Writers) -> bool {
     let filled = writers.update(state, |old| {

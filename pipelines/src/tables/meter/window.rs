@@ -149,6 +149,13 @@ impl Window {
     }
 }
 
+impl std::fmt::Display for Window {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let units = if self.packets { "packets" } else { "bytes" };
+        write!(f, "at most {} {units} in any {} ms", self.limit, self.part * Self::PARTS / 1_000_000)
+    }
+}
+
 /// The number of the part of this length at `now`: not 0, whose name is that of fresh memory.
 #[inline]
 fn part(now: u64, length: u64) -> u64 {

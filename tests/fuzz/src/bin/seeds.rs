@@ -1,8 +1,14 @@
 //! Writes the seeds of every fuzz target into `corpus/TARGET/`, from the packets that the tests use. Run it in this folder.
 
+#[path = "../../entry/edge.rs"]
+#[allow(dead_code)]
+mod edge;
 #[path = "../../entry/lab.rs"]
 #[allow(dead_code)]
 mod lab;
+#[path = "../../entry/packet_text.rs"]
+#[allow(dead_code)]
+mod packet_text;
 #[path = "../../entry/pipeline.rs"]
 #[allow(dead_code)]
 mod pipeline;
@@ -24,13 +30,30 @@ fn main() -> Result<()> {
         seed("pipeline", 100 + usize::from(port.0), &pipeline::encode(port, &all))?;
     }
     for (number, file) in [
-        ("router", include_str!("../../../../pipelines/examples/router.toml")),
-        ("patch", include_str!("../../../../pipelines/examples/patch.toml")),
+        include_str!("../../../../pipelines/examples/router.toml"),
+        include_str!("../../../../pipelines/examples/patch.toml"),
+        include_str!("../../../../pipelines/examples/edge-nat.toml"),
+        include_str!("../../../../pipelines/examples/inline-filter.toml"),
+        include_str!("../../../../pipelines/examples/load-balancer.toml"),
+        include_str!("../../../../pipelines/examples/policer.toml"),
+        include_str!("../../../../pipelines/examples/vxlan-gateway.toml"),
     ]
     .iter()
     .enumerate()
     {
-        seed("config", number, file.1.as_bytes())?;
+        seed("config", number, file.as_bytes())?;
+    }
+    for (scene, target) in [
+        (edge::Scene::Tunnels, "tunnels"),
+        (edge::Scene::Fragments, "fragments"),
+        (edge::Scene::Flows, "flows"),
+    ] {
+        for (number, input) in edge::seeds(scene).iter().enumerate() {
+            seed(target, number, input)?;
+        }
+    }
+    for (number, text) in packet_text::SEEDS.iter().enumerate() {
+        seed("packet_text", number, text.as_bytes())?;
     }
     let messages = [
         ToDataplane::Port {
