@@ -53,6 +53,25 @@ impl Stage for Inspect {
             }
         }
     }
+
+    fn explain(&self, burst: &Burst, i: usize, _: u64, out: &mut Vec<String>) {
+        let known = burst.facts(i);
+        out.push(match examine(burst.bytes(i)) {
+            _ if known.version != 0 => {
+                format!("known already: IPv{}, from byte {} on", known.version, known.l3)
+            }
+            Ok((_, None)) => "a frame that is no IP: filters have a word for all of these".to_owned(),
+            Ok((facts, Some(_))) => {
+                let part = match facts.fragment {
+                    Fragment::Whole => "",
+                    Fragment::First => ", the first fragment of its datagram",
+                    Fragment::Later => ", a later fragment of its datagram, without ports",
+                };
+                format!("a well-formed IPv{} packet, from byte {} on{part}", facts.version, facts.l3)
+            }
+            Err(_) => "it says that it is IP, and is ill-formed".to_owned(),
+        });
+    }
 }
 
 /// What is known of a frame, and the key of the IP packet in it, if there is one.

@@ -132,6 +132,12 @@ fn example(kind: &str) -> Option<(&'static str, &'static str)> {
     })
 }
 
+/// A filter that is no router's.
+const WIRE: (&str, &str) = (
+    "\"filter.f\", \"patch.w\"",
+    "[filter.f]\nrules = [{ accept = true }]\n[patch.w]\npairs = { in = \"out\", office = \"office\" }",
+);
+
 fn pipeline(stages: &str, tables: &str) -> Spec {
     spec(&format!("[pipeline.p]\ninput = [\"in\", \"office\"]\nstages = [{stages}]\n{tables}\n"))
 }
@@ -139,20 +145,23 @@ fn pipeline(stages: &str, tables: &str) -> Spec {
 #[test]
 fn every_kind_of_stage_says_something_of_every_packet_that_it_meets() {
     let mut met = BTreeSet::new();
-    for kind in STAGES {
-        let (stages, tables) = example(kind.name)
-            .unwrap_or_else(|| panic!("`{}` needs an example here, and `Stage::explain`", kind.name));
+    let kinds = STAGES.iter().map(|kind| {
+        let example = example(kind.name);
+        let why = || panic!("`{}` needs an example here, and `Stage::explain`", kind.name);
+        (kind.name, example.unwrap_or_else(why))
+    });
+    for (kind, (stages, tables)) in kinds.chain([("filter", WIRE)]) {
         let spec = pipeline(stages, tables);
         // With two workers there is an `owner` as well.
         let places: Vec<_> = plan(&spec, 2).concat();
         assert!(
-            places.iter().any(|place| place.label.split('.').next() == Some(kind.name)),
-            "the example of `{}` does not have it",
-            kind.name
+            places.iter().any(|place| place.label.split('.').next() == Some(kind)),
+            "the example of `{kind}` does not have it"
         );
         for place in &places {
             met.insert(match place.work {
                 Work::Parse => "parse",
+                Work::Inspect => "inspect",
                 Work::Owner => "owner",
                 Work::Stage(_) => "",
             });
@@ -173,8 +182,7 @@ fn every_kind_of_stage_says_something_of_every_packet_that_it_meets() {
                 for step in &found.steps {
                     assert!(
                         !step.matched.is_empty() || !step.changed.is_empty(),
-                        "{}, {packet}: `{}` says nothing",
-                        kind.name,
+                        "{kind}, {packet}: `{}` says nothing",
                         step.stage
                     );
                     assert!(step.matched.iter().chain(&step.changed).all(|line| !line.is_empty()));
@@ -182,7 +190,7 @@ fn every_kind_of_stage_says_something_of_every_packet_that_it_meets() {
             }
         }
     }
-    assert!(met.contains("parse") && met.contains("owner"), "{met:?}");
+    assert_eq!(met, ["", "inspect", "owner", "parse"].into());
 }
 
 #[test]
