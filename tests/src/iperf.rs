@@ -16,7 +16,7 @@ const PORT: u16 = 5201;
 #[derive(Debug)]
 pub struct Iperf<'lab> {
     lab: &'lab Lab,
-    _server: Process,
+    server: Process,
 }
 
 /// A client that runs beside the test.
@@ -53,10 +53,18 @@ impl<'lab> Iperf<'lab> {
         command.args(["--server", "--forceflush", "--port", &PORT.to_string()]);
         let server = Process::start(&lab.server, &mut command, &log).context("package iperf3")?;
         hurry(server.pid());
+        let iperf = Self { lab, server };
+        iperf.wait_until_it_listens()?;
+        Ok(iperf)
+    }
+
+    /// After each client, the server closes its socket and opens another one.
+    fn wait_until_it_listens(&self) -> Result<()> {
         wait_for("iperf3 to listen", Duration::from_secs(5), || {
-            server.log().contains("Server listening").then_some(())
-        })?;
-        Ok(Self { lab, _server: server })
+            let log = self.server.log();
+            let count = |words| log.matches(words).count();
+            (count("Server listening") > count("Accepted connection")).then_some(())
+        })
     }
 
     /// Starts a client: `options` as iperf3 has them (`-u`, `-R`, `-t`, `-b`).
@@ -66,6 +74,7 @@ impl<'lab> Iperf<'lab> {
     pub fn start(&self, target: IpAddr, options: &[&str]) -> Result<Running> {
         let log = self.lab.folder().join("iperf3-client.log");
         let _ = std::fs::remove_file(&log);
+        self.wait_until_it_listens()?;
         let mut command = Command::new("iperf3");
         command.args(["--json", "--client", &target.to_string(), "--port", &PORT.to_string()]).args(options);
         let process = Process::start(&self.lab.client, &mut command, &log)?;
