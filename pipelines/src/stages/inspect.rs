@@ -9,10 +9,10 @@
 
 use crate::snapshot::PortFacts;
 use crate::stage::{Cx, Stage};
+use crate::stages::found::{Found, bad_ethernet, bad_ip};
 use crate::stages::partial;
-use zsync_packet::burst::{Burst, Facts, Fragment};
-use zsync_packet::flow::FlowKey;
-use zsync_packet::header::{Ethernet, HeaderError, Ipv4, Ipv6, ether_type, ipv6};
+use zsync_packet::burst::Burst;
+use zsync_packet::header::{Ethernet, Ipv4, Ipv6, ether_type};
 use zsync_packet::verdict::{DropReason, Verdict};
 
 /// See the module.
@@ -37,14 +37,16 @@ impl Stage for Inspect {
                 continue;
             }
             match examine(burst.bytes(i)) {
-                Ok((facts, key)) => {
-                    let vlan = if known.vlan == 0 { facts.vlan } else { known.vlan };
-                    *burst.facts_mut(i) = Facts { vlan, mark: known.mark, ..facts };
-                    let Some(key) = key else { continue };
-                    burst.set_key(i, key);
+                Ok((found, vlan)) => {
+                    if known.vlan == 0 {
+                        burst.facts_mut(i).vlan = vlan;
+                    }
+                    let Some(found) = found else { continue };
+                    let l3 = usize::from(found.l3);
+                    found.tell::<true>(burst, i);
                     let port = self.ports.get(usize::from(burst.port(i).0));
                     if port.is_some_and(|port| port.complete_checksums)
-                        && let Some(packet) = burst.bytes_mut(i).get_mut(usize::from(facts.l3)..)
+                        && let Some(packet) = burst.bytes_mut(i).get_mut(l3..)
                     {
                         partial::complete(packet);
                     }
@@ -60,61 +62,36 @@ impl Stage for Inspect {
             _ if known.version != 0 => {
                 format!("known already: IPv{}, from byte {} on", known.version, known.l3)
             }
-            Ok((_, None)) => "a frame that is no IP: filters have a word for all of these".to_owned(),
-            Ok((facts, Some(_))) => {
-                let part = match facts.fragment {
-                    Fragment::Whole => "",
-                    Fragment::First => ", the first fragment of its datagram",
-                    Fragment::Later => ", a later fragment of its datagram, without ports",
-                };
-                format!("a well-formed IPv{} packet, from byte {} on{part}", facts.version, facts.l3)
-            }
+            Ok((None, _)) => "a frame that is no IP: filters have a word for all of these".to_owned(),
+            Ok((Some(found), _)) => found.in_words("well-formed"),
             Err(_) => "it says that it is IP, and is ill-formed".to_owned(),
         });
     }
 }
 
-/// What is known of a frame, and the key of the IP packet in it, if there is one.
+/// What is known of the IP packet in a frame, if there is one, and the frame's tag, or 0.
 #[inline]
-fn examine(bytes: &[u8]) -> Result<(Facts, Option<FlowKey>), DropReason> {
-    let frame = Ethernet::parse(bytes).map_err(|error| match error {
-        HeaderError::TooManyTags => DropReason::VlanTooDeep,
-        _ => DropReason::EthernetTruncated,
-    })?;
-    let (facts, key) = match frame.ether_type() {
-        ether_type::IPV4 => examine_v4(frame.payload(), frame.header_len())?,
-        ether_type::IPV6 => examine_v6(frame.payload(), frame.header_len())?,
-        _ => (Facts::default(), None),
+fn examine(bytes: &[u8]) -> Result<(Option<Found>, u16), DropReason> {
+    let frame = Ethernet::parse(bytes).map_err(bad_ethernet)?;
+    let found = match frame.ether_type() {
+        ether_type::IPV4 => Some(examine_v4(frame.payload(), frame.header_len())?),
+        ether_type::IPV6 => Some(examine_v6(frame.payload(), frame.header_len())?),
+        _ => None,
     };
-    Ok((Facts { vlan: frame.outer_tag().map_or(0, |tag| tag.tci), ..facts }, key))
+    Ok((found, frame.outer_tag().map_or(0, |tag| tag.tci)))
 }
 
 #[inline]
-fn examine_v4(packet: &[u8], l3: usize) -> Result<(Facts, Option<FlowKey>), DropReason> {
-    let ip = Ipv4::parse(packet).map_err(|error| match error {
-        HeaderError::BadVersion => DropReason::IpBadVersion,
-        HeaderError::BadHeaderLength => DropReason::IpBadHeaderLength,
-        HeaderError::BadTotalLength => DropReason::IpBadTotalLength,
-        _ => DropReason::IpTruncated,
-    })?;
+fn examine_v4(packet: &[u8], l3: usize) -> Result<Found, DropReason> {
+    let ip = Ipv4::parse(packet).map_err(bad_ip)?;
     ip.verify_checksum().map_err(|_| DropReason::IpBadChecksum)?;
-    let (l4, fragment) = match (ip.begins_transport(), ip.is_fragment()) {
-        (true, false) => (l3 + ip.header_len(), Fragment::Whole),
-        (true, true) => (l3 + ip.header_len(), Fragment::First),
-        (false, _) => (0, Fragment::Later),
-    };
-    let (l3, l4) = (l3 as u16, l4 as u16);
-    let facts = Facts { l3, l4, version: 4, protocol: ip.protocol(), fragment, ..Facts::default() };
-    Ok((facts, Some(FlowKey::of_ipv4(&ip))))
+    Ok(Found::of_v4::<true>(&ip, l3))
 }
 
 #[inline]
-fn examine_v6(packet: &[u8], l3: usize) -> Result<(Facts, Option<FlowKey>), DropReason> {
-    let ip = Ipv6::parse(packet).map_err(|error| match error {
-        HeaderError::BadVersion => DropReason::IpBadVersion,
-        _ => DropReason::IpTruncated,
-    })?;
-    let upper = ip.upper().map_err(|_| DropReason::BadExtensionHeader)?;
+fn examine_v6(packet: &[u8], l3: usize) -> Result<Found, DropReason> {
+    let ip = Ipv6::parse(packet).map_err(bad_ip)?;
+    let found = Found::of_v6(&ip, l3)?;
     // They would have the key of an IPv4 packet (RFC 6890 §2.2.3: neither source, nor destination, nor forwarded).
     if ip.source().to_ipv4_mapped().is_some() {
         return Err(DropReason::MartianSource);
@@ -122,17 +99,7 @@ fn examine_v6(packet: &[u8], l3: usize) -> Result<(Facts, Option<FlowKey>), Drop
     if ip.destination().to_ipv4_mapped().is_some() {
         return Err(DropReason::MartianDestination);
     }
-    let key = FlowKey::of_ipv6_upper(&ip, &upper);
-    let fragment = match (upper.begins_transport(), upper.is_fragment()) {
-        (true, false) => Fragment::Whole,
-        (true, true) => Fragment::First,
-        (false, _) => Fragment::Later,
-    };
-    // What is behind the headers reaches to the packet's end.
-    let behind = ip.payload().len().saturating_sub(upper.payload().len());
-    let l4 = if fragment == Fragment::Later { 0 } else { l3 + ipv6::HEADER_LEN + behind };
-    let (l3, l4) = (l3 as u16, l4 as u16);
-    Ok((Facts { l3, l4, version: 6, protocol: key.protocol(), fragment, ..Facts::default() }, Some(key)))
+    Ok(found)
 }
 
 #[cfg(test)]
@@ -140,6 +107,8 @@ mod tests {
     use super::*;
     use crate::stages::fixture::{MAC_OUT, ports, run_one, sample, v4, v6};
     use crate::stages::parse::Parse;
+    use zsync_packet::burst::Facts;
+    use zsync_packet::flow::FlowKey;
     use zsync_packet::header::build::{self, Ipv4Spec};
     use zsync_packet::header::{VlanTag, corpus};
 

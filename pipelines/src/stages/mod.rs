@@ -6,6 +6,7 @@ pub mod decap;
 pub mod decide;
 pub mod encap;
 pub mod filter;
+mod found;
 pub mod fragment;
 pub mod inspect;
 pub mod macswap;

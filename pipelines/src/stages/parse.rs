@@ -11,11 +11,12 @@
 
 use crate::snapshot::PortFacts;
 use crate::stage::{Cx, Stage};
+use crate::stages::found::{Found, bad_ethernet, bad_ip};
 use crate::stages::partial;
 use std::net::Ipv6Addr;
 use zsync_packet::burst::{Burst, Fragment};
 use zsync_packet::flow::FlowKey;
-use zsync_packet::header::{Ethernet, HeaderError, Ipv4, Ipv6, ether_type, ipv6};
+use zsync_packet::header::{Ethernet, Ipv4, Ipv6, ether_type};
 use zsync_packet::verdict::{DropReason, PortId, Verdict};
 
 mod plain;
@@ -62,15 +63,10 @@ impl Parse {
                     }
                 },
             };
-            if DEEP {
-                burst.set_key(i, found.key);
-            }
-            // The other facts are as they were, those of its tag and its mark.
-            let facts = burst.facts_mut(i);
-            (facts.l3, facts.l4) = (found.l3, found.l4);
-            (facts.version, facts.protocol, facts.fragment) = (found.version, found.protocol, found.fragment);
+            let l3 = usize::from(found.l3);
+            found.tell::<DEEP>(burst, i);
             if port.complete_checksums
-                && let Some(packet) = burst.bytes_mut(i).get_mut(usize::from(found.l3)..)
+                && let Some(packet) = burst.bytes_mut(i).get_mut(l3..)
             {
                 partial::complete(packet);
             }
@@ -87,18 +83,6 @@ impl Stage for Parse {
     fn explain(&self, burst: &Burst, i: usize, _: u64, out: &mut Vec<String>) {
         self.say(burst, i, out);
     }
-}
-
-/// What is known of a valid packet.
-#[derive(Debug, PartialEq)]
-struct Found {
-    l3: u16,
-    l4: u16,
-    version: u8,
-    protocol: u8,
-    fragment: Fragment,
-    /// None if nobody asked for it.
-    key: FlowKey,
 }
 
 #[cold]
@@ -131,14 +115,7 @@ impl Parse {
         let bytes = burst.bytes(i);
         let found = if self.deep { examine::<true>(bytes, port) } else { examine::<false>(bytes, port) };
         out.push(match found {
-            Ok(facts) => {
-                let part = match facts.fragment {
-                    Fragment::Whole => "",
-                    Fragment::First => ", the first fragment of its datagram",
-                    Fragment::Later => ", a later fragment of its datagram, without ports",
-                };
-                format!("a valid IPv{} packet, from byte {} on{part}", facts.version, facts.l3)
-            }
+            Ok(found) => found.in_words("valid"),
             Err(Refusal { verdict: Verdict::Punt, .. }) => {
                 "for an end system or the kernel: multicast, broadcast, link-local or with IPv4 options"
                     .to_owned()
@@ -165,12 +142,7 @@ fn punt(l3: usize) -> Refusal {
 /// Looks at any packet, and says of what is wrong what it is.
 #[inline(never)]
 fn examine<const DEEP: bool>(bytes: &[u8], port: &PortFacts) -> Result<Found, Refusal> {
-    let frame = Ethernet::parse(bytes).map_err(|error| {
-        drop(match error {
-            HeaderError::TooManyTags => DropReason::VlanTooDeep,
-            _ => DropReason::EthernetTruncated,
-        })
-    })?;
+    let frame = Ethernet::parse(bytes).map_err(|error| drop(bad_ethernet(error)))?;
     let l3 = frame.header_len();
     if frame.outer_tag().is_some() {
         return Err(drop(DropReason::VlanTagged));
@@ -194,14 +166,7 @@ fn refuse_group(group: bool) -> Result<(), Refusal> {
 
 #[inline]
 fn examine_v4<const DEEP: bool>(packet: &[u8], l3: usize, group: bool) -> Result<Found, Refusal> {
-    let ip = Ipv4::parse(packet).map_err(|error| {
-        drop(match error {
-            HeaderError::BadVersion => DropReason::IpBadVersion,
-            HeaderError::BadHeaderLength => DropReason::IpBadHeaderLength,
-            HeaderError::BadTotalLength => DropReason::IpBadTotalLength,
-            _ => DropReason::IpTruncated,
-        })
-    })?;
+    let ip = Ipv4::parse(packet).map_err(|error| drop(bad_ip(error)))?;
     if ip.verify_checksum().is_err() {
         return Err(drop(DropReason::IpBadChecksum));
     }
@@ -220,14 +185,7 @@ fn examine_v4<const DEEP: bool>(packet: &[u8], l3: usize, group: bool) -> Result
     if (ip.has_options() && !DEEP) || is_link_local(source) || is_link_local(destination) {
         return Err(punt(l3));
     }
-    let key = if DEEP { FlowKey::of_ipv4(&ip) } else { FlowKey::NONE };
-    let (l4, fragment) = match (ip.begins_transport(), ip.is_fragment()) {
-        (true, false) => (l3 + ip.header_len(), Fragment::Whole),
-        (true, true) => (l3 + ip.header_len(), Fragment::First),
-        (false, _) => (0, Fragment::Later),
-    };
-    let (l3, l4) = (l3 as u16, l4 as u16);
-    Ok(Found { l3, l4, version: 4, protocol: ip.protocol(), fragment, key })
+    Ok(Found::of_v4::<DEEP>(&ip, l3))
 }
 
 #[inline]
@@ -237,12 +195,7 @@ fn is_link_local(address: [u8; 4]) -> bool {
 
 #[inline]
 fn examine_v6<const DEEP: bool>(packet: &[u8], l3: usize, group: bool) -> Result<Found, Refusal> {
-    let ip = Ipv6::parse(packet).map_err(|error| {
-        drop(match error {
-            HeaderError::BadVersion => DropReason::IpBadVersion,
-            _ => DropReason::IpTruncated,
-        })
-    })?;
+    let ip = Ipv6::parse(packet).map_err(|error| drop(bad_ip(error)))?;
     let (source, destination) = (ip.source(), ip.destination());
     // IPv4-mapped addresses are for programs, not for wires (RFC 6890 §2.2.3: neither source, nor destination, nor forwarded).
     if source.is_multicast() || source.is_loopback() || source.to_ipv4_mapped().is_some() {
@@ -272,18 +225,7 @@ fn examine_v6<const DEEP: bool>(packet: &[u8], l3: usize, group: bool) -> Result
         let (l3, protocol, key) = (l3 as u16, ip.next_header(), FlowKey::NONE);
         return Ok(Found { l3, l4: 0, version: 6, protocol, fragment: Fragment::Whole, key });
     }
-    let upper = ip.upper().map_err(|_| drop(DropReason::BadExtensionHeader))?;
-    let key = FlowKey::of_ipv6_upper(&ip, &upper);
-    let fragment = match (upper.begins_transport(), upper.is_fragment()) {
-        (true, false) => Fragment::Whole,
-        (true, true) => Fragment::First,
-        (false, _) => Fragment::Later,
-    };
-    // What is behind the headers reaches to the packet's end.
-    let behind = ip.payload().len().saturating_sub(upper.payload().len());
-    let l4 = if fragment == Fragment::Later { 0 } else { l3 + ipv6::HEADER_LEN + behind };
-    let (l3, l4) = (l3 as u16, l4 as u16);
-    Ok(Found { l3, l4, version: 6, protocol: key.protocol(), fragment, key })
+    Found::of_v6(&ip, l3).map_err(drop)
 }
 
 /// A multicast group that never leaves its host: of scope 0 (reserved) or 1 (interface-local; RFC 4291 §2.7).

@@ -4,7 +4,7 @@
 //! checksum right; IPv6, of which the transport follows at once if somebody asks for it. Refuses nothing: what is not plain is
 //! for [`super::examine`] to judge. Keeps true: of a plain packet both say the same.
 
-use super::Found;
+use crate::stages::found::Found;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use zsync_packet::burst::Fragment;
 use zsync_packet::flow::{self, FlowKey};
