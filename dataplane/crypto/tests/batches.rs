@@ -1,0 +1,157 @@
+//! Batches of any mix against `ring`, byte for byte, on each backend that this machine has.
+
+use proptest::prelude::*;
+use proptest::test_runner::{RngAlgorithm, TestRng};
+use zsync_crypto::aead::{Aead, Algorithm, Backend, Job, Key, NONCE_LEN, TAG_LEN};
+
+/// What a job is made of.
+struct Made {
+    key: Key,
+    nonce: [u8; NONCE_LEN],
+    aad: Vec<u8>,
+    text: Vec<u8>,
+}
+
+impl Made {
+    fn any(rng: &mut TestRng, algorithm: Algorithm, len: usize, aad: usize) -> Self {
+        let mut bytes = [0; 32];
+        rng.fill_bytes(&mut bytes);
+        let (mut nonce, mut aad, mut text) = ([0; NONCE_LEN], vec![0; aad], vec![0; len]);
+        rng.fill_bytes(&mut nonce);
+        rng.fill_bytes(&mut aad);
+        rng.fill_bytes(&mut text);
+        Self { key: Key::new(algorithm, &bytes[..algorithm.key_len()]).unwrap(), nonce, aad, text }
+    }
+
+    /// Its text, room for the tag, and more bytes behind, which nobody may touch.
+    fn frame(&self) -> Vec<u8> {
+        let mut frame = [&self.text[..], &[0; TAG_LEN]].concat();
+        frame.extend([0xa5; 64]);
+        frame
+    }
+}
+
+/// Seals and opens `made` as one batch by `backend`, and each alone by `ring`: all is the same. `spoil`: the numbers of those
+/// whose bytes are changed on the way.
+fn agrees(backend: Backend, made: &[Made], spoil: &[usize]) {
+    let (aead, oracle) = (Aead::with(backend).unwrap(), Aead::with(Backend::Ring).unwrap());
+    let mut frames: Vec<_> = made.iter().map(Made::frame).collect();
+    let mut expected = frames.clone();
+    let seal = |aead: &Aead, frames: &mut [Vec<u8>]| {
+        let mut jobs: Vec<_> = made
+            .iter()
+            .zip(frames)
+            .map(|(made, frame)| {
+                let len = made.text.len() + TAG_LEN;
+                Job::new(&made.key, made.nonce, &made.aad, &mut frame[..len])
+            })
+            .collect();
+        aead.seal(&mut jobs);
+        assert!(jobs.iter().all(Job::is_done));
+    };
+    seal(&aead, &mut frames);
+    seal(&oracle, &mut expected);
+    for (n, (frame, expected)) in frames.iter().zip(&expected).enumerate() {
+        let what = format!("{backend:?}, job {n} of {}: {} bytes", made.len(), made[n].text.len());
+        assert!(frame == expected, "{what}: sealed otherwise than by ring");
+    }
+    for &n in spoil {
+        let at = (n * 7919 + made.len()) % (made[n].text.len() + TAG_LEN);
+        frames[n][at] ^= 1 << (n % 8);
+    }
+    let mut jobs: Vec<_> = made
+        .iter()
+        .zip(&mut frames)
+        .map(|(made, frame)| {
+            let len = made.text.len() + TAG_LEN;
+            Job::new(&made.key, made.nonce, &made.aad, &mut frame[..len])
+        })
+        .collect();
+    aead.open(&mut jobs);
+    for (n, (job, made)) in jobs.iter().zip(made).enumerate() {
+        let what = format!("{backend:?}, job {n} of {}: {} bytes", jobs.len(), made.text.len());
+        assert_eq!(job.is_done(), !spoil.contains(&n), "{what}");
+        if job.is_done() {
+            assert!(job.data()[..made.text.len()] == made.text, "{what}: opened otherwise");
+        } else {
+            assert!(job.data().iter().all(|byte| *byte == 0), "{what}: shown, and not authentic");
+        }
+    }
+    for frame in &frames {
+        assert!(
+            frame[frame.len() - 64..].iter().all(|byte| *byte == 0xa5),
+            "{backend:?}: wrote behind a packet"
+        );
+    }
+}
+
+fn backends() -> impl Iterator<Item = Backend> {
+    Backend::ALL.into_iter().filter(|backend| backend.is_available())
+}
+
+fn rng() -> TestRng {
+    TestRng::deterministic_rng(RngAlgorithm::ChaCha)
+}
+
+#[test]
+fn every_length_up_to_9000() {
+    let mut rng = rng();
+    for algorithm in Algorithm::ALL {
+        // In batches of neighbours, so that each length has others beside it, and alone in every 17th.
+        for from in (0..=9000).step_by(16) {
+            let made: Vec<_> = (from..(from + 16).min(9001))
+                .map(|len| Made::any(&mut rng, algorithm, len, [0, 12, 13, 33][len % 4]))
+                .collect();
+            for backend in backends() {
+                agrees(backend, &made, &[from % made.len()]);
+                let alone = from / 16 % made.len();
+                agrees(backend, &made[alone..=alone], &[]);
+            }
+        }
+    }
+}
+
+/// `ZSYNC_LONG=1` makes it a million.
+#[test]
+fn random_mixed_batches() {
+    let rounds = if std::env::var_os("ZSYNC_LONG").is_some() { 1_000_000 } else { 20_000 };
+    let mut rng = rng();
+    for round in 0..rounds {
+        let count = 1 + rng.next_u32() as usize % if round % 16 == 0 { 130 } else { 33 };
+        let longest = [80, 300, 1500][rng.next_u32() as usize % 3];
+        let mixed = rng.next_u32() % 4 == 0;
+        let one = Algorithm::ALL[rng.next_u32() as usize % 3];
+        let made: Vec<_> = (0..count)
+            .map(|_| {
+                let algorithm = if mixed { Algorithm::ALL[rng.next_u32() as usize % 3] } else { one };
+                let len = rng.next_u32() as usize % (longest + 1);
+                let aad = if rng.next_u32() % 2 == 0 { 0 } else { rng.next_u32() as usize % 40 };
+                Made::any(&mut rng, algorithm, len, aad)
+            })
+            .collect();
+        let spoil: Vec<_> = (0..count).filter(|_| rng.next_u32() % 8 == 0).collect();
+        for backend in backends() {
+            agrees(backend, &made, &spoil);
+        }
+    }
+}
+
+#[test]
+fn what_has_no_room_for_a_tag_fails_and_is_wiped() {
+    let key = Key::chacha([7; 32]);
+    for backend in backends() {
+        let aead = Aead::with(backend).unwrap();
+        let (mut short, mut fine) = ([1; TAG_LEN - 1], [1; TAG_LEN + 3]);
+        let mut jobs = [Job::new(&key, [0; 12], &[], &mut short), Job::new(&key, [1; 12], &[], &mut fine)];
+        aead.seal(&mut jobs);
+        assert!(!jobs[0].is_done() && jobs[1].is_done());
+        assert_eq!(short, [0; TAG_LEN - 1]);
+    }
+}
+
+#[test]
+fn keys_are_not_printed() {
+    let key = Key::chacha([0xab; 32]);
+    let text = format!("{key:?}");
+    assert!(!text.contains("ab") && !text.contains("171"), "{text}");
+}
