@@ -119,17 +119,17 @@ fn random_mixed_batches() {
     for round in 0..rounds {
         let count = 1 + rng.next_u32() as usize % if round % 16 == 0 { 130 } else { 33 };
         let longest = [80, 300, 1500][rng.next_u32() as usize % 3];
-        let mixed = rng.next_u32() % 4 == 0;
+        let mixed = rng.next_u32().is_multiple_of(4);
         let one = Algorithm::ALL[rng.next_u32() as usize % 3];
         let made: Vec<_> = (0..count)
             .map(|_| {
                 let algorithm = if mixed { Algorithm::ALL[rng.next_u32() as usize % 3] } else { one };
                 let len = rng.next_u32() as usize % (longest + 1);
-                let aad = if rng.next_u32() % 2 == 0 { 0 } else { rng.next_u32() as usize % 40 };
+                let aad = if rng.next_u32().is_multiple_of(2) { 0 } else { rng.next_u32() as usize % 40 };
                 Made::any(&mut rng, algorithm, len, aad)
             })
             .collect();
-        let spoil: Vec<_> = (0..count).filter(|_| rng.next_u32() % 8 == 0).collect();
+        let spoil: Vec<_> = (0..count).filter(|_| rng.next_u32().is_multiple_of(8)).collect();
         for backend in backends() {
             agrees(backend, &made, &spoil);
         }
