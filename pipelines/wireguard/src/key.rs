@@ -9,7 +9,7 @@ use std::fmt;
 use std::str::FromStr;
 use subtle::ConstantTimeEq;
 use thiserror::Error;
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use zeroize::Zeroizing;
 
 /// Bytes of any key.
 pub const KEY_LEN: usize = 32;
@@ -52,13 +52,13 @@ impl fmt::Debug for PublicKey {
 }
 
 /// A private or a preshared key.
-#[derive(Clone, Zeroize, ZeroizeOnDrop)]
-pub struct Secret([u8; KEY_LEN]);
+#[derive(Clone)]
+pub struct Secret(Zeroizing<[u8; KEY_LEN]>);
 
 impl Secret {
     /// Of these bytes; a private key is clamped when it is used (RFC 7748 §5).
     pub fn new(bytes: [u8; KEY_LEN]) -> Self {
-        Self(bytes)
+        Self(Zeroizing::new(bytes))
     }
 
     /// Its bytes: for who computes with them, or hands them on.
@@ -68,12 +68,12 @@ impl Secret {
 
     /// The public key of a private one.
     pub fn public(&self) -> PublicKey {
-        PublicKey(MontgomeryPoint::mul_base_clamped(self.0).to_bytes())
+        PublicKey(MontgomeryPoint::mul_base_clamped(*self.0).to_bytes())
     }
 
     /// As text: for who keeps it in a file.
-    pub fn expose_text(&self) -> zeroize::Zeroizing<String> {
-        zeroize::Zeroizing::new(Base64::encode_string(&self.0))
+    pub fn expose_text(&self) -> Zeroizing<String> {
+        Zeroizing::new(Base64::encode_string(&*self.0))
     }
 }
 
@@ -81,13 +81,13 @@ impl FromStr for Secret {
     type Err = NotAKey;
 
     fn from_str(text: &str) -> Result<Self, NotAKey> {
-        decode(text).map(Self)
+        decode(text).map(Self::new)
     }
 }
 
 impl PartialEq for Secret {
     fn eq(&self, other: &Self) -> bool {
-        self.0.ct_eq(&other.0).into()
+        self.0.ct_eq(&*other.0).into()
     }
 }
 

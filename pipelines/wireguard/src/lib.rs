@@ -6,7 +6,16 @@
 
 #![forbid(unsafe_code)]
 
+pub mod book;
 pub mod cookie;
+pub mod desk;
+pub mod index;
 pub mod key;
+pub mod load;
 pub mod message;
 pub mod noise;
+pub mod record;
+pub mod room;
+pub mod timers;
+pub mod transport;
+pub mod window;
