@@ -64,6 +64,9 @@ pub struct With {
 /// Why there is no tunnel.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TunnelError {
+    /// Nobody has read the files with its keys.
+    #[error("the files with its keys were not read")]
+    NoKey,
     /// The memory is too short for the peers.
     #[error("the peers' memory is shorter than its settings say")]
     Memory,

@@ -16,6 +16,7 @@ use crate::stage::{Cx, Stage};
 use crate::stages::answer::{self, Answer};
 use crate::stages::tunnel::Inner;
 use arrayvec::ArrayVec;
+use std::net::IpAddr;
 use zsync_crypto::aead::{Job, Key, TAG_LEN};
 use zsync_packet::burst::{BURST, Burst};
 use zsync_packet::flow::FlowKey;
@@ -116,12 +117,19 @@ impl Shared {
     fn peer_of(&self, burst: &Burst, i: usize) -> Option<u32> {
         let facts = burst.facts(i);
         let packet = burst.bytes(i).get(usize::from(facts.l3)..)?;
-        match facts.version {
-            4 => packet.get(16..20)?.try_into().ok().and_then(|to| self.routing.v4(u32::from_be_bytes(to))),
-            6 => packet.get(24..)?.first_chunk().and_then(|to| self.routing.v6(to)),
-            _ => None,
-        }
-        .filter(|_| !self.own.has(burst.key(i).destination()))
+        let (slot, to) = match facts.version {
+            4 => {
+                let to = *packet.get(16..)?.first_chunk::<4>()?;
+                (self.routing.v4(u32::from_be_bytes(to))?, IpAddr::from(to))
+            }
+            6 => {
+                let to = packet.get(24..)?.first_chunk::<16>()?;
+                (self.routing.v6(to)?, IpAddr::from(*to))
+            }
+            _ => return None,
+        };
+        // What is for the host itself is not for a peer that all else goes to.
+        (!self.own.has(to)).then_some(slot)
     }
 }
 
