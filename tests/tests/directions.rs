@@ -32,7 +32,14 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ),
     (
         "zsync-control",
-        &["zsync-packet", "zsync-pipelines", "zsync-protocol", "zsync-ebpf-common", "zsync-ebpf-build"],
+        &[
+            "zsync-packet",
+            "zsync-pipelines",
+            "zsync-protocol",
+            "zsync-wireguard",
+            "zsync-ebpf-common",
+            "zsync-ebpf-build",
+        ],
     ),
 ];
 /// Crates that stand above all others: they may import what they like.

@@ -3,6 +3,7 @@
 //! Keeps true, once checked: a public key is one peer's, and so is a prefix; there is memory for all peers. Keys that are
 //! secret stand in files, which this reads none of: see [`KeyFile`].
 
+mod files;
 mod key_file;
 mod table;
 #[cfg(test)]
@@ -14,6 +15,8 @@ use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 use zsync_wireguard::key::PublicKey;
 
+pub(crate) use files::replaced;
+pub use files::{KeyFault, KeyPlaces, ends, read_keys};
 pub use key_file::KeyFile;
 pub(crate) use table::{KEYS, build, check};
 

@@ -123,3 +123,60 @@ fn keys_go_to_the_data_plane_and_are_shown_nowhere() {
     }
     assert_ne!(spec, plain, "another key is another configuration");
 }
+
+#[test]
+fn a_file_with_another_key_is_a_change_and_a_file_without_one_a_mistake() {
+    let table = format!(
+        "peers = [{{ public-key = \"{ONE}\", preshared-key-file = \"p\", allowed-ips = [\"::/0\"] }}]\n"
+    );
+    let source = format!("{PORTS}{table}");
+    let read = |byte: u8| {
+        let mut parsed = parsed(&table);
+        let mut asked = Vec::new();
+        read_keys(&mut parsed, &source, "w.toml", &mut |path| {
+            asked.push(path.to_owned());
+            Ok(Secret::new([byte; 32]))
+        })
+        .unwrap();
+        assert_eq!(asked, ["gw.key", "p"], "each file once");
+        parsed.spec
+    };
+    let (one, two) = (read(1), read(2));
+    assert!(one.pipelines[0].stages.iter().take(2).all(|stage| match &stage.spec {
+        StageSpec::WireguardOpen(end) | StageSpec::WireguardSeal(end) =>
+            end.private_key.secret == Some(Secret::new([1; 32]))
+                && end.peers[0].preshared.as_ref().unwrap().secret.is_some(),
+        _ => false,
+    }));
+    assert_eq!(diff(&one, &read(1)), []);
+    let changes: Vec<String> = diff(&one, &two).iter().map(ToString::to_string).collect();
+    assert_eq!(
+        changes,
+        [
+            "~ wireguard.gw.private-key-file: gw.key has another key in it",
+            "~ wireguard.gw.peers: p has another key in it"
+        ]
+    );
+
+    let fault = |unseen| KeyFault { what: "no".to_owned(), remedy: Some("do".to_owned()), unseen };
+    let mut unread = parsed(&table);
+    let errors = read_keys(&mut unread, &source, "w.toml", &mut |_| Err(fault(false))).unwrap_err();
+    let told: Vec<_> = errors.iter().map(|error| (error.line, error.message.as_str())).collect();
+    let expected =
+        [(7, "`wireguard.gw.private-key-file`: no"), (8, "`wireguard.gw.peers.preshared-key-file`: no")];
+    assert_eq!(told, expected);
+    let mut unseen = parsed(&table);
+    read_keys(&mut unseen, &source, "w.toml", &mut |_| Err(fault(true))).unwrap();
+    assert_eq!(unseen.warnings.len(), 2);
+}
+
+#[test]
+fn this_end_is_no_peer_of_its_own() {
+    let own = Secret::new([7; 32]);
+    let table = format!("peers = [{{ public-key = \"{}\", allowed-ips = [\"::/0\"] }}]\n", own.public());
+    let source = format!("{PORTS}{table}");
+    let mut parsed = parsed(&table);
+    let errors = read_keys(&mut parsed, &source, "w.toml", &mut |_| Ok(own.clone())).unwrap_err();
+    assert_eq!(errors.len(), 1);
+    assert!(errors[0].message.ends_with("is this end itself") && errors[0].line == 8, "{errors:?}");
+}
