@@ -67,6 +67,12 @@ impl Key {
         self.algorithm
     }
 
+    /// Its bytes, with zeros behind those of a short one.
+    #[inline]
+    pub(crate) fn array(&self) -> &[u8; 32] {
+        &self.bytes
+    }
+
     /// Its bytes.
     #[inline]
     pub(crate) fn bytes(&self) -> &[u8] {

@@ -1,0 +1,50 @@
+//! ChaCha20-Poly1305 of many packets at once (RFC 8439): which packets go together.
+//!
+//! Owns: the order of a batch. Keeps true: packets of about one length are in one group.
+
+#[cfg(target_arch = "x86_64")]
+#[allow(unsafe_code)]
+mod avx512;
+
+use super::{Job, PART, Way};
+
+/// Whether this processor has AVX-512 with all that is used of it.
+pub(super) fn has_avx512() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return avx512::is_available();
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
+/// Does the jobs `picks` of `jobs` on AVX-512; false: this processor does not have it, and nothing was done.
+pub(super) fn run_avx512(jobs: &mut [Job<'_>], picks: &[u8], way: Way) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    if avx512::is_available() {
+        let (picks, count) = longest_first(jobs, picks);
+        let picks = &picks[..count];
+        // SAFETY: the processor has the features that it is compiled for.
+        #[allow(unsafe_code)]
+        unsafe {
+            match way {
+                Way::Seal => avx512::run::<false>(jobs, picks),
+                Way::Open => avx512::run::<true>(jobs, picks),
+            }
+        }
+        return true;
+    }
+    let _ = (jobs, picks, way);
+    false
+}
+
+/// `picks` by length, and how many they are.
+#[cfg(target_arch = "x86_64")]
+fn longest_first(jobs: &[Job<'_>], picks: &[u8]) -> ([u8; PART], usize) {
+    let len = |pick: u8| jobs[usize::from(pick)].data.len();
+    let mut sorted = [0; PART];
+    let count = picks.len().min(PART);
+    sorted[..count].copy_from_slice(&picks[..count]);
+    if !picks.is_sorted_by(|a, b| len(*a) >= len(*b)) {
+        sorted[..count].sort_unstable_by_key(|pick| std::cmp::Reverse(len(*pick)));
+    }
+    (sorted, count)
+}
