@@ -132,13 +132,21 @@ impl Aead {
 
     fn run(&self, jobs: &mut [Job<'_>], way: Way) {
         for part in jobs.chunks_mut(PART) {
-            for algorithm in Algorithm::ALL {
+            // Most often all are of one algorithm, and the others are not looked for.
+            let mut left = part.len();
+            let first = part[0].key.algorithm();
+            let others = Algorithm::ALL.into_iter().filter(|algorithm| *algorithm != first);
+            for algorithm in std::iter::once(first).chain(others) {
+                if left == 0 {
+                    break;
+                }
                 let mut picks = [0; PART];
                 let mut count = 0;
                 for (n, job) in part.iter_mut().enumerate() {
                     if job.key.algorithm() != algorithm {
                         continue;
                     }
+                    left -= 1;
                     if job.text_len().is_none() {
                         job.end(false);
                         continue;
@@ -158,8 +166,13 @@ impl Aead {
     fn run_picks(&self, jobs: &mut [Job<'_>], picks: &[u8], algorithm: Algorithm, way: Way) {
         let many = match self.forced {
             Some(Backend::Ring) => false,
-            Some(Backend::Avx512) | None => {
+            Some(Backend::Avx512) => {
                 algorithm == Algorithm::ChaCha20Poly1305 && chacha::run_avx512(jobs, picks, way)
+            }
+            None => {
+                algorithm == Algorithm::ChaCha20Poly1305
+                    && chacha::pays(picks.len())
+                    && chacha::run_avx512(jobs, picks, way)
             }
         };
         if !many {

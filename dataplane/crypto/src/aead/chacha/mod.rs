@@ -6,7 +6,7 @@
 #[allow(unsafe_code)]
 mod avx512;
 
-use super::{Job, PART, Way};
+use super::{Job, Way};
 
 /// Whether this processor has AVX-512 with all that is used of it.
 pub(super) fn has_avx512() -> bool {
@@ -36,12 +36,20 @@ pub(super) fn run_avx512(jobs: &mut [Job<'_>], picks: &[u8], way: Way) -> bool {
     false
 }
 
+/// Packets from which on AVX-512 is chosen for them. Fewer are done one by one by `ring`: its single packet has less to set up.
+const LEAST: usize = 8;
+
+/// Whether a batch of `count` packets is done faster here than one by one.
+pub(super) fn pays(count: usize) -> bool {
+    count >= LEAST
+}
+
 /// `picks` by length, and how many they are.
 #[cfg(target_arch = "x86_64")]
-fn longest_first(jobs: &[Job<'_>], picks: &[u8]) -> ([u8; PART], usize) {
+fn longest_first(jobs: &[Job<'_>], picks: &[u8]) -> ([u8; super::PART], usize) {
     let len = |pick: u8| jobs[usize::from(pick)].data.len();
-    let mut sorted = [0; PART];
-    let count = picks.len().min(PART);
+    let mut sorted = [0; super::PART];
+    let count = picks.len().min(super::PART);
     sorted[..count].copy_from_slice(&picks[..count]);
     if !picks.is_sorted_by(|a, b| len(*a) >= len(*b)) {
         sorted[..count].sort_unstable_by_key(|pick| std::cmp::Reverse(len(*pick)));

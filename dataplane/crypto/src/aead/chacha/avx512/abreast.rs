@@ -1,7 +1,7 @@
 //! Poly1305 of eight packets abreast: one lane a packet (RFC 8439 §2.8).
 //!
 //! Owns: the numbers of up to eight packets, of any lengths: a lane whose packet has ended keeps its number. While all have 64
-//! bytes, two blocks are one step, h r^2 + m r + n, carried once; the rest is taken block by block.
+//! bytes, two blocks are one step, h r^2 + m r + n, carried once; later the same goes by masks, and a lane's last odd block alone.
 
 use super::limbs::{Factor, Limbs, Sum, choose, mark, message, tags};
 use super::vector::{V, from_words, load, load_part, transpose8, wipe};
@@ -32,13 +32,7 @@ impl Abreast {
     /// Lanes without a packet have any text. `lens` are their lengths.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,bmi2")]
-    pub(super) fn absorb(
-        &mut self,
-        texts: &[&[u8]; ABREAST],
-        lens: &[u64; ABREAST],
-        from: usize,
-        to: usize,
-    ) {
+    pub(super) fn absorb(&mut self, texts: &[&[u8]; ABREAST], lens: &[u64; ABREAST], from: usize, to: usize) {
         let (mut shortest, mut longest) = (usize::MAX, 0);
         for text in texts {
             shortest = shortest.min(text.len());
@@ -66,13 +60,20 @@ impl Abreast {
                 *row = load_part(text.get(block * 64..).unwrap_or_default());
             }
             let columns = transpose8(&rows);
-            for (step, pair) in columns.as_chunks::<2>().0.iter().enumerate() {
-                let going = _mm512_cmpgt_epu64_mask(lens, _mm512_set1_epi64((block * 64 + step * 16) as i64));
-                if going == 0 {
-                    break;
-                }
-                let next = Sum::of(message(pair[0], pair[1], mark)).plus(&hash, &self.r).carry();
-                hash = choose(going, &next, &hash);
+            for (step, four) in columns.as_chunks::<4>().0.iter().enumerate() {
+                let at = (block * 64 + step * 32) as i64;
+                let some = _mm512_cmpgt_epu64_mask(lens, _mm512_set1_epi64(at));
+                let both = _mm512_cmpgt_epu64_mask(lens, _mm512_set1_epi64(at + 16));
+                let (one, two) = (message(four[0], four[1], mark), message(four[2], four[3], mark));
+                let sum = Sum::of(two).plus(&one, &self.r);
+                let next = choose(both, &sum.plus(&hash, &self.r2).carry(), &hash);
+                // Once in a packet at most.
+                hash = if some == both {
+                    next
+                } else {
+                    let single = Sum::of(one).plus(&hash, &self.r).carry();
+                    choose(some & !both, &single, &next)
+                };
             }
         }
         self.hash = hash;

@@ -5,10 +5,13 @@
 
 use super::super::super::{Job, TAG_LEN};
 use super::lanes::Lanes;
-use super::vector::{V, load, load_part, state, store, store_part, wipe};
+use super::vector::{V, load, load_part, prefetch, state, store, store_part, wipe};
 use super::{GROUP, abreast::ABREAST};
 use std::arch::x86_64::*;
 use std::mem::take;
+
+/// What is asked for ahead of its use: the same lane's bytes two passes on.
+const AHEAD: usize = 256;
 
 /// Up to sixteen packets.
 pub(super) struct Group<'a> {
@@ -93,6 +96,9 @@ impl<'a> Group<'a> {
             let Some(at) = block.checked_sub(1) else { continue };
             let n = *packet as usize % GROUP;
             let text = &mut self.data[n][at as usize * 64..self.lens[n] as usize];
+            if text.len() > AHEAD {
+                prefetch(text, AHEAD);
+            }
             if let Some(text) = text.first_chunk_mut() {
                 store(text, _mm512_xor_si512(load(text), *row));
             } else {

@@ -133,11 +133,7 @@ impl Sum {
         let over = _mm512_add_epi64(_mm512_srli_epi64::<42>(c), _mm512_slli_epi64::<10>(c_high));
         let c = _mm512_and_si512(c, low_42);
         let a = _mm512_add_epi64(a, _mm512_add_epi64(over, _mm512_slli_epi64::<2>(over)));
-        [
-            _mm512_and_si512(a, low_44),
-            _mm512_add_epi64(b, _mm512_srli_epi64::<44>(a)),
-            c,
-        ]
+        [_mm512_and_si512(a, low_44), _mm512_add_epi64(b, _mm512_srli_epi64::<44>(a)), c]
     }
 }
 

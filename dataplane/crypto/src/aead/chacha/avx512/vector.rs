@@ -26,6 +26,13 @@ pub(super) fn store(bytes: &mut [u8; 64], vector: V) {
     unsafe { _mm512_storeu_si512(bytes.as_mut_ptr().cast(), vector) }
 }
 
+/// Asks for the 64 bytes from `at` on ahead of their use, which may also be behind the end of `bytes`.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn prefetch(bytes: &[u8], at: usize) {
+    _mm_prefetch::<_MM_HINT_T0>(bytes.as_ptr().wrapping_add(at).cast());
+}
+
 /// The first 64 of `bytes`, zeros where there are fewer.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,bmi2")]
