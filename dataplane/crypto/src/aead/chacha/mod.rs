@@ -1,6 +1,21 @@
 //! ChaCha20-Poly1305 of many packets at once (RFC 8439): which packets go together.
 //!
-//! Owns: the order of a batch. Keeps true: packets of about one length are in one group.
+//! Owns: the order of a batch, and from how many packets on it is done here. Keeps true: packets of about one length are in
+//! one group.
+//!
+//! The rule is the number of packets only ([`LEAST`]). It rests on this, from Zen 4 (ns a packet to seal, `ring` one by one with
+//! its keys prepared ahead, and AVX-512):
+//!
+//! | packets | bytes | ring | AVX-512 |
+//! |---|---|---|---|
+//! | 1 | 64 | 165 | 288 |
+//! | 1 | 1420 | 727 | 816 |
+//! | 8 | 64 | 165 | 72 |
+//! | 16 | 64 | 165 | 54 |
+//! | 32 | 64 | 165 | 50 |
+//! | 32 | 512 | 348 | 179 |
+//! | 32 | 1420 | 727 | 448 |
+//! | 32 | 8192 | 3151 | 2432 |
 
 #[cfg(target_arch = "x86_64")]
 #[allow(unsafe_code)]
