@@ -4,6 +4,7 @@
 //! data too short to have a tag: such a job fails and its data is wiped. Keeps true: after [`Aead::open`] the data of a job is the text if its tag
 //! was right, and zeros if not; nobody is ever shown what was not authenticated.
 
+mod chacha;
 mod key;
 mod one;
 
@@ -77,23 +78,27 @@ pub(crate) enum Way {
 pub enum Backend {
     /// One packet after the other, by `ring`.
     Ring,
+    /// Many packets at once, on AVX-512.
+    Avx512,
 }
 
 impl Backend {
     /// All of them.
-    pub const ALL: [Self; 1] = [Self::Ring];
+    pub const ALL: [Self; 2] = [Self::Ring, Self::Avx512];
 
     /// Whether this processor has what it needs.
     pub fn is_available(self) -> bool {
         match self {
             Self::Ring => true,
+            Self::Avx512 => chacha::has_avx512(),
         }
     }
 
     /// Whether it does `algorithm` itself; what it does not is left to [`Self::Ring`].
-    pub fn does(self, _algorithm: Algorithm) -> bool {
+    pub fn does(self, algorithm: Algorithm) -> bool {
         match self {
             Self::Ring => true,
+            Self::Avx512 => algorithm == Algorithm::ChaCha20Poly1305,
         }
     }
 }
@@ -127,13 +132,21 @@ impl Aead {
 
     fn run(&self, jobs: &mut [Job<'_>], way: Way) {
         for part in jobs.chunks_mut(PART) {
-            for algorithm in Algorithm::ALL {
+            // Most often all are of one algorithm, and the others are not looked for.
+            let mut left = part.len();
+            let first = part[0].key.algorithm();
+            let others = Algorithm::ALL.into_iter().filter(|algorithm| *algorithm != first);
+            for algorithm in std::iter::once(first).chain(others) {
+                if left == 0 {
+                    break;
+                }
                 let mut picks = [0; PART];
                 let mut count = 0;
                 for (n, job) in part.iter_mut().enumerate() {
                     if job.key.algorithm() != algorithm {
                         continue;
                     }
+                    left -= 1;
                     if job.text_len().is_none() {
                         job.end(false);
                         continue;
@@ -150,12 +163,21 @@ impl Aead {
     }
 
     /// Does the jobs `picks` of `jobs`, which are of one algorithm and have a length that it takes.
-    fn run_picks(&self, jobs: &mut [Job<'_>], picks: &[u8], _algorithm: Algorithm, way: Way) {
-        match self.forced {
-            Some(Backend::Ring) | None => {
-                for &pick in picks {
-                    one::run(&mut jobs[usize::from(pick)], way);
-                }
+    fn run_picks(&self, jobs: &mut [Job<'_>], picks: &[u8], algorithm: Algorithm, way: Way) {
+        let many = match self.forced {
+            Some(Backend::Ring) => false,
+            Some(Backend::Avx512) => {
+                algorithm == Algorithm::ChaCha20Poly1305 && chacha::run_avx512(jobs, picks, way)
+            }
+            None => {
+                algorithm == Algorithm::ChaCha20Poly1305
+                    && chacha::pays(picks.len())
+                    && chacha::run_avx512(jobs, picks, way)
+            }
+        };
+        if !many {
+            for &pick in picks {
+                one::run(&mut jobs[usize::from(pick)], way);
             }
         }
     }

@@ -67,6 +67,13 @@ impl Key {
         self.algorithm
     }
 
+    /// Its bytes, with zeros behind those of a short one.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
+    #[inline]
+    pub(crate) fn array(&self) -> &[u8; 32] {
+        &self.bytes
+    }
+
     /// Its bytes.
     #[inline]
     pub(crate) fn bytes(&self) -> &[u8] {

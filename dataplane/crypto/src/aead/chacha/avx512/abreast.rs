@@ -1,0 +1,100 @@
+//! Poly1305 of eight packets abreast: one lane a packet (RFC 8439 §2.8).
+//!
+//! Owns: the numbers of up to eight packets, of any lengths: a lane whose packet has ended keeps its number. While all have 64
+//! bytes, two blocks are one step, h r^2 + m r + n, carried once; later the same goes by masks, and a lane's last odd block alone.
+
+use super::limbs::{Factor, Limbs, Sum, choose, mark, message, tags};
+use super::vector::{V, from_words, load, load_part, transpose8, wipe};
+use std::arch::x86_64::*;
+
+/// Packets of a set.
+pub(super) const ABREAST: usize = 8;
+
+/// The numbers of up to eight packets.
+pub(super) struct Abreast {
+    hash: Limbs,
+    r: Factor,
+    r2: Factor,
+    /// The keys' second halves.
+    last: [V; 2],
+}
+
+impl Abreast {
+    /// With the keys of Poly1305: 64-bit words 0 to 3 of each lane.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512ifma,avx512vbmi2")]
+    pub(super) fn new([low, high, last_low, last_high]: [V; 4]) -> Self {
+        let r = Factor::of_key(low, high);
+        Self { hash: [_mm512_setzero_si512(); 3], r, r2: r.square(), last: [last_low, last_high] }
+    }
+
+    /// Takes the 64-byte blocks `from..to` of each text that has them; what ends within is filled up with zeros to 16 bytes.
+    /// Lanes without a packet have any text. `lens` are their lengths.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,bmi2")]
+    pub(super) fn absorb(&mut self, texts: &[&[u8]; ABREAST], lens: &[u64; ABREAST], from: usize, to: usize) {
+        let (mut shortest, mut longest) = (usize::MAX, 0);
+        for text in texts {
+            shortest = shortest.min(text.len());
+            longest = longest.max(text.len());
+        }
+        let whole = (shortest / 64).min(to);
+        let mark = mark();
+        let mut hash = self.hash;
+        let mut rows = [_mm512_setzero_si512(); ABREAST];
+        for block in from..whole {
+            for (row, text) in rows.iter_mut().zip(texts) {
+                if let Some(bytes) = text[block * 64..].first_chunk() {
+                    *row = load(bytes);
+                }
+            }
+            let [a, b, c, d, e, f, g, h] = transpose8(&rows);
+            let sum = Sum::of(message(c, d, mark)).plus(&message(a, b, mark), &self.r);
+            hash = sum.plus(&hash, &self.r2).carry();
+            let sum = Sum::of(message(g, h, mark)).plus(&message(e, f, mark), &self.r);
+            hash = sum.plus(&hash, &self.r2).carry();
+        }
+        let lens = from_words(lens);
+        for block in from.max(whole)..to.min(longest.div_ceil(64)) {
+            for (row, text) in rows.iter_mut().zip(texts) {
+                *row = load_part(text.get(block * 64..).unwrap_or_default());
+            }
+            let columns = transpose8(&rows);
+            for (step, four) in columns.as_chunks::<4>().0.iter().enumerate() {
+                let at = (block * 64 + step * 32) as i64;
+                let some = _mm512_cmpgt_epu64_mask(lens, _mm512_set1_epi64(at));
+                let both = _mm512_cmpgt_epu64_mask(lens, _mm512_set1_epi64(at + 16));
+                let (one, two) = (message(four[0], four[1], mark), message(four[2], four[3], mark));
+                let sum = Sum::of(two).plus(&one, &self.r);
+                let next = choose(both, &sum.plus(&hash, &self.r2).carry(), &hash);
+                // Once in a packet at most.
+                hash = if some == both {
+                    next
+                } else {
+                    let single = Sum::of(one).plus(&hash, &self.r).carry();
+                    choose(some & !both, &single, &next)
+                };
+            }
+        }
+        self.hash = hash;
+    }
+
+    /// The tags' low and high halves, of texts and additional data of these lengths.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512vbmi2")]
+    pub(super) fn finish(&self, aads: &[u64; ABREAST], texts: &[u64; ABREAST]) -> ([u64; 8], [u64; 8]) {
+        let lengths = message(from_words(aads), from_words(texts), mark());
+        let sum = Sum::zero().plus(&lengths, &self.r).plus(&self.hash, &self.r2);
+        tags(sum.carry(), self.last[0], self.last[1])
+    }
+
+    /// Forgets all.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub(super) fn wipe(&mut self) {
+        wipe(&mut self.hash);
+        wipe(&mut self.last);
+        self.r.wipe();
+        self.r2.wipe();
+    }
+}

@@ -1,0 +1,135 @@
+//! The packets of a group, taken out of their jobs while they are worked on.
+//!
+//! Owns: their data, by number in the group: the longest is the first. Keeps true: after [`Group::end`] each job has its data
+//! back, and is done or wiped.
+
+use super::super::super::{Job, TAG_LEN};
+use super::lanes::Lanes;
+use super::vector::{V, load, load_part, prefetch, state, store, store_part, wipe};
+use super::{GROUP, abreast::ABREAST};
+use std::arch::x86_64::*;
+use std::mem::take;
+
+/// What is asked for ahead of its use: the same lane's bytes two passes on.
+const AHEAD: usize = 256;
+
+/// Up to sixteen packets.
+pub(super) struct Group<'a> {
+    /// ChaCha20's states.
+    pub(super) states: [V; GROUP],
+    data: [&'a mut [u8]; GROUP],
+    aads: [&'a [u8]; GROUP],
+    /// Of the texts and of the additional data, with room for a set that begins with the last packet.
+    lens: [u64; GROUP + ABREAST],
+    aad_lens: [u64; GROUP + ABREAST],
+    count: usize,
+    /// Whether a packet's tag was right, by bits.
+    authentic: u32,
+}
+
+impl<'a> Group<'a> {
+    /// Of the jobs `picks`, the longest first, at most [`GROUP`]; their lengths were checked.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512dq")]
+    pub(super) fn of(jobs: &mut [Job<'a>], picks: &[u8]) -> Self {
+        let mut group = Self {
+            states: [_mm512_setzero_si512(); GROUP],
+            data: Default::default(),
+            aads: Default::default(),
+            lens: [0; GROUP + ABREAST],
+            aad_lens: [0; GROUP + ABREAST],
+            count: picks.len().min(GROUP),
+            authentic: 0,
+        };
+        for (n, pick) in picks.iter().enumerate().take(GROUP) {
+            let job = &mut jobs[usize::from(*pick)];
+            group.states[n] = state(job.key.array(), &job.nonce);
+            group.lens[n] = (job.data.len() - TAG_LEN) as u64;
+            group.aad_lens[n] = job.aad.len() as u64;
+            group.aads[n] = job.aad;
+            group.data[n] = take(&mut job.data);
+        }
+        group
+    }
+
+    /// How many packets.
+    #[inline]
+    pub(super) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Lengths of the texts.
+    #[inline]
+    pub(super) fn lens(&self) -> &[u64] {
+        &self.lens[..self.count]
+    }
+
+    /// Whether any has additional data.
+    #[inline]
+    pub(super) fn has_aad(&self) -> bool {
+        self.aad_lens.iter().fold(0, |all, len| all | len) != 0
+    }
+
+    /// A packet's text.
+    #[inline]
+    pub(super) fn text(&self, n: usize) -> &[u8] {
+        &self.data[n % GROUP][..self.lens[n % GROUP] as usize]
+    }
+
+    /// A packet's additional data.
+    #[inline]
+    pub(super) fn aad(&self, n: usize) -> &[u8] {
+        self.aads[n % GROUP]
+    }
+
+    /// Lengths of the additional data and of the texts, of the set that begins with packet `from`.
+    #[inline]
+    pub(super) fn set_lens(&self, from: usize) -> [&[u64; ABREAST]; 2] {
+        [&self.aad_lens, &self.lens].map(|lens| lens[from % GROUP..].first_chunk().unwrap_or(&[0; ABREAST]))
+    }
+
+    /// Text XOR key stream; the first block of a packet is none of its text's.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,bmi2")]
+    pub(super) fn apply(&mut self, lanes: &Lanes, rows: &[V]) {
+        for ((packet, block), row) in lanes.packet.iter().zip(lanes.block).zip(rows).take(lanes.count) {
+            let Some(at) = block.checked_sub(1) else { continue };
+            let n = *packet as usize % GROUP;
+            let text = &mut self.data[n][at as usize * 64..self.lens[n] as usize];
+            if text.len() > AHEAD {
+                prefetch(text, AHEAD);
+            }
+            if let Some(text) = text.first_chunk_mut() {
+                store(text, _mm512_xor_si512(load(text), *row));
+            } else {
+                store_part(text, _mm512_xor_si512(load_part(text), *row));
+            }
+        }
+    }
+
+    /// Writes the tag of a packet, or compares it.
+    #[inline]
+    pub(super) fn tag<const OPEN: bool>(&mut self, n: usize, tag: u128) {
+        let Some(own) = self.data[n % GROUP].last_chunk_mut::<TAG_LEN>() else { return };
+        let right = if OPEN {
+            // The whole difference, and only then whether there is one.
+            u128::from_le_bytes(*own) ^ tag == 0
+        } else {
+            *own = tag.to_le_bytes();
+            true
+        };
+        self.authentic |= u32::from(right) << (n % GROUP);
+    }
+
+    /// Gives the jobs their data back, and ends them.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub(super) fn end(mut self, jobs: &mut [Job<'a>], picks: &[u8]) {
+        for (n, pick) in picks.iter().enumerate().take(GROUP) {
+            let job = &mut jobs[usize::from(*pick)];
+            job.data = take(&mut self.data[n]);
+            job.end(self.authentic >> n & 1 != 0);
+        }
+        wipe(&mut self.states[..self.count]);
+    }
+}
