@@ -7,6 +7,7 @@
 mod chacha;
 mod key;
 mod one;
+pub mod queue;
 
 pub use key::{Algorithm, Key};
 
