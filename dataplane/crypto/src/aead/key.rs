@@ -79,6 +79,12 @@ impl Key {
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes[..self.algorithm.key_len()]
     }
+
+    /// Its bytes, and zeros behind those of a shorter key.
+    #[inline]
+    pub(crate) fn long(&self) -> &[u8; 32] {
+        &self.bytes
+    }
 }
 
 impl fmt::Debug for Key {

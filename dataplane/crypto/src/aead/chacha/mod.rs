@@ -19,9 +19,16 @@
 
 #[cfg(target_arch = "x86_64")]
 #[allow(unsafe_code)]
+pub mod avx2;
+#[cfg(target_arch = "x86_64")]
+#[allow(unsafe_code)]
 mod avx512;
+#[cfg(target_arch = "aarch64")]
+#[allow(unsafe_code)]
+pub mod neon;
+mod spread;
 
-use super::{Job, Way};
+use super::{Backend, Job, PART, Way};
 
 /// Whether this processor has AVX-512 with all that is used of it.
 pub(super) fn has_avx512() -> bool {
@@ -31,8 +38,39 @@ pub(super) fn has_avx512() -> bool {
     false
 }
 
+/// Does the jobs `picks` of `jobs` by the backend that is asked for, or by the best one; those that are left to `ring` are in
+/// `left` afterwards. Returns how many these are.
+pub(super) fn run(
+    forced: Option<Backend>,
+    jobs: &mut [Job<'_>],
+    picks: &[u8],
+    way: Way,
+    left: &mut [u8; PART],
+) -> usize {
+    let done = match forced {
+        Some(Backend::Ring) => false,
+        Some(Backend::Avx512) => run_avx512(jobs, picks, way),
+        #[cfg(target_arch = "x86_64")]
+        Some(Backend::Avx2) => avx2::run(jobs, picks, way).is_some(),
+        #[cfg(target_arch = "aarch64")]
+        Some(Backend::Neon) => neon::run(jobs, picks, way).is_some(),
+        Some(_) => false,
+        None if picks.len() >= LEAST && run_avx512(jobs, picks, way) => true,
+        #[cfg(target_arch = "x86_64")]
+        None => return avx2::run_where_it_pays(jobs, picks, way, left),
+        #[cfg(not(target_arch = "x86_64"))]
+        None => false,
+    };
+    if done {
+        return 0;
+    }
+    let count = picks.len().min(PART);
+    left[..count].copy_from_slice(&picks[..count]);
+    count
+}
+
 /// Does the jobs `picks` of `jobs` on AVX-512; false: this processor does not have it, and nothing was done.
-pub(super) fn run_avx512(jobs: &mut [Job<'_>], picks: &[u8], way: Way) -> bool {
+fn run_avx512(jobs: &mut [Job<'_>], picks: &[u8], way: Way) -> bool {
     #[cfg(target_arch = "x86_64")]
     if avx512::is_available() {
         let (picks, count) = longest_first(jobs, picks);
@@ -51,20 +89,16 @@ pub(super) fn run_avx512(jobs: &mut [Job<'_>], picks: &[u8], way: Way) -> bool {
     false
 }
 
-/// Packets from which on AVX-512 is chosen for them. Fewer are done one by one by `ring`: its single packet has less to set up.
+/// Packets from which on AVX-512 is chosen for them. Fewer are done on AVX2 where that pays, or one by one by
+/// `ring`: its single packet has less to set up.
 const LEAST: usize = 8;
-
-/// Whether a batch of `count` packets is done faster here than one by one.
-pub(super) fn pays(count: usize) -> bool {
-    count >= LEAST
-}
 
 /// `picks` by length, and how many they are.
 #[cfg(target_arch = "x86_64")]
-fn longest_first(jobs: &[Job<'_>], picks: &[u8]) -> ([u8; super::PART], usize) {
+fn longest_first(jobs: &[Job<'_>], picks: &[u8]) -> ([u8; PART], usize) {
     let len = |pick: u8| jobs[usize::from(pick)].data.len();
-    let mut sorted = [0; super::PART];
-    let count = picks.len().min(super::PART);
+    let mut sorted = [0; PART];
+    let count = picks.len().min(PART);
     sorted[..count].copy_from_slice(&picks[..count]);
     if !picks.is_sorted_by(|a, b| len(*a) >= len(*b)) {
         sorted[..count].sort_unstable_by_key(|pick| std::cmp::Reverse(len(*pick)));
