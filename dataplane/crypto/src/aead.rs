@@ -4,7 +4,11 @@
 //! data too short to have a tag: such a job fails and its data is wiped. Keeps true: after [`Aead::open`] the data of a job is the text if its tag
 //! was right, and zeros if not; nobody is ever shown what was not authenticated.
 
+#[cfg(target_arch = "x86_64")]
+#[allow(unsafe_code)]
+mod gcm;
 mod key;
+#[allow(unsafe_code)]
 mod one;
 
 pub use key::{Algorithm, Key};
@@ -77,23 +81,30 @@ pub(crate) enum Way {
 pub enum Backend {
     /// One packet after the other, by `ring`.
     Ring,
+    /// Vectors of 512 bits.
+    Avx512,
 }
 
 impl Backend {
     /// All of them.
-    pub const ALL: [Self; 1] = [Self::Ring];
+    pub const ALL: [Self; 2] = [Self::Ring, Self::Avx512];
 
     /// Whether this processor has what it needs.
     pub fn is_available(self) -> bool {
         match self {
             Self::Ring => true,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => gcm::is_available(),
+            #[cfg(not(target_arch = "x86_64"))]
+            Self::Avx512 => false,
         }
     }
 
     /// Whether it does `algorithm` itself; what it does not is left to [`Self::Ring`].
-    pub fn does(self, _algorithm: Algorithm) -> bool {
+    pub fn does(self, algorithm: Algorithm) -> bool {
         match self {
             Self::Ring => true,
+            Self::Avx512 => algorithm != Algorithm::ChaCha20Poly1305,
         }
     }
 }
@@ -150,9 +161,13 @@ impl Aead {
     }
 
     /// Does the jobs `picks` of `jobs`, which are of one algorithm and have a length that it takes.
-    fn run_picks(&self, jobs: &mut [Job<'_>], picks: &[u8], _algorithm: Algorithm, way: Way) {
+    fn run_picks(&self, jobs: &mut [Job<'_>], picks: &[u8], algorithm: Algorithm, way: Way) {
         match self.forced {
-            Some(Backend::Ring) | None => {
+            #[cfg(target_arch = "x86_64")]
+            Some(Backend::Avx512) | None if algorithm != Algorithm::ChaCha20Poly1305 => {
+                gcm::run(jobs, picks, algorithm, way);
+            }
+            _ => {
                 for &pick in picks {
                     one::run(&mut jobs[usize::from(pick)], way);
                 }
