@@ -59,7 +59,8 @@ fn pass(keys: &Keys, aead: &Aead, frames: &mut [Vec<u8>], rounds: usize, open: b
     let count = frames.len();
     let by_ring = timed(rounds, count, || {
         for (n, frame) in frames.iter_mut().enumerate() {
-            let (text, behind) = frame.split_at_mut(frame.len() - TAG_LEN);
+            let len = frame.len() - TAG_LEN;
+            let (text, behind) = frame.split_at_mut(len);
             let (nonce, aad) = (ring::Nonce::assume_unique_for_key(NONCE), ring::Aad::from(&AAD[..]));
             if let Ok(tag) = keys.ring[n % KEYS].seal_in_place_separate_tag(nonce, aad, text) {
                 behind.copy_from_slice(tag.as_ref());
@@ -75,7 +76,8 @@ fn pass(keys: &Keys, aead: &Aead, frames: &mut [Vec<u8>], rounds: usize, open: b
     });
     let by_aws = timed(rounds, count, || {
         for (n, frame) in frames.iter_mut().enumerate() {
-            let (text, behind) = frame.split_at_mut(frame.len() - TAG_LEN);
+            let len = frame.len() - TAG_LEN;
+            let (text, behind) = frame.split_at_mut(len);
             let (nonce, aad) = (aws::Nonce::assume_unique_for_key(NONCE), aws::Aad::from(&AAD[..]));
             if let Ok(tag) = keys.aws[n % KEYS].seal_in_place_separate_tag(nonce, aad, text) {
                 behind.copy_from_slice(tag.as_ref());

@@ -8,6 +8,7 @@
 mod expanded;
 mod ghash;
 mod memory;
+mod order;
 mod packet;
 mod stream;
 
@@ -54,5 +55,77 @@ fn each<const ROUNDS: usize, const OPEN: bool>(jobs: &mut [Job<'_>], picks: &[u8
             // A key is expanded wherever this is available, and lengths were looked at.
             _ => job.end(false),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::aead::{Key, TAG_LEN};
+
+    /// Whether a test must be left out here, which it says.
+    pub(super) fn skipped() -> bool {
+        let skipped = !is_available();
+        if skipped {
+            eprintln!("SKIPPED: this processor has no VAES and VPCLMULQDQ with AVX-512");
+        }
+        skipped
+    }
+
+    /// Seals and opens as `ring` does.
+    fn agrees(algorithm: Algorithm, aad: &[u8], len: usize) {
+        let bytes: Vec<u8> = (7..).take(algorithm.key_len()).collect();
+        let key = Key::new(algorithm, &bytes).unwrap();
+        let text: Vec<u8> = (0..len).map(|n| (n * 7 + n / 256) as u8).collect();
+        let mut data = [&text[..], &[0; TAG_LEN]].concat();
+        let mut expected = data.clone();
+        one::run(&mut Job::new(&key, [5; 12], aad, &mut expected), Way::Seal);
+        run(&mut [Job::new(&key, [5; 12], aad, &mut data)], &[0], algorithm, Way::Seal);
+        assert!(data == expected, "{algorithm:?}, {len} bytes, {} additional: sealed otherwise", aad.len());
+        run(&mut [Job::new(&key, [5; 12], aad, &mut data)], &[0], algorithm, Way::Open);
+        assert!(
+            data[..len] == text,
+            "{algorithm:?}, {len} bytes, {} additional: opened otherwise",
+            aad.len()
+        );
+    }
+
+    #[test]
+    fn additional_data_may_be_of_any_length() {
+        if skipped() {
+            return;
+        }
+        let aad: Vec<u8> = (0..5000).map(|n| (n * 3) as u8).collect();
+        for len in (0..=200).chain([255, 256, 257, 511, 512, 513, 1000, 5000]) {
+            for text in [0, 5, 64, 512, 513, 1100] {
+                agrees(Algorithm::Aes128Gcm, &aad[..len], text);
+                agrees(Algorithm::Aes256Gcm, &aad[..len], text);
+            }
+        }
+    }
+
+    #[test]
+    fn the_counter_carries_into_each_of_its_bytes() {
+        if skipped() {
+            return;
+        }
+        // 2^16 blocks and 2^20 blocks: the second and the third byte.
+        for len in [(1 << 20) - 33, (1 << 20) + 65, (1 << 24) + 700] {
+            agrees(Algorithm::Aes128Gcm, &[1; 13], len);
+            agrees(Algorithm::Aes256Gcm, &[], len);
+        }
+    }
+
+    #[test]
+    fn jobs_that_were_not_picked_are_not_touched() {
+        if skipped() {
+            return;
+        }
+        let key = Key::new(Algorithm::Aes128Gcm, &[1; 16]).unwrap();
+        let (mut first, mut second) = ([7; 40], [7; 40]);
+        let mut jobs = [Job::new(&key, [0; 12], &[], &mut first), Job::new(&key, [0; 12], &[], &mut second)];
+        run(&mut jobs, &[1], Algorithm::Aes128Gcm, Way::Seal);
+        assert!(!jobs[0].is_done() && jobs[1].is_done());
+        assert!(first == [7; 40] && second != [7; 40]);
     }
 }

@@ -140,3 +140,50 @@ fn next(words: __m128i, mixed: __m128i) -> __m128i {
     let words = _mm_xor_si128(words, _mm_slli_si128::<8>(words));
     _mm_xor_si128(words, mixed)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes<const N: usize>(hex: &str) -> [u8; N] {
+        std::array::from_fn(|n| u8::from_str_radix(&hex[2 * n..2 * n + 2], 16).unwrap())
+    }
+
+    /// The round key as FIPS 197 prints it.
+    fn printed(key: &Expanded, n: usize) -> [u8; 16] {
+        key.round_keys[n].to_le_bytes()
+    }
+
+    #[test]
+    fn a_key_of_128_bits_is_expanded_as_in_fips_197_a_1() {
+        if crate::aead::gcm::tests::skipped() {
+            return;
+        }
+        let key = Expanded::new(&bytes::<16>("2b7e151628aed2a6abf7158809cf4f3c")).unwrap();
+        assert_eq!(printed(&key, 0), bytes("2b7e151628aed2a6abf7158809cf4f3c"));
+        assert_eq!(printed(&key, 1), bytes("a0fafe1788542cb123a339392a6c7605"));
+        assert_eq!(printed(&key, 9), bytes("ac7766f319fadc2128d12941575c006e"));
+        assert_eq!(printed(&key, 10), bytes("d014f9a8c9ee2589e13f0cc8b6630ca6"));
+    }
+
+    #[test]
+    fn a_key_of_256_bits_is_expanded_as_in_fips_197_a_3() {
+        if crate::aead::gcm::tests::skipped() {
+            return;
+        }
+        let hex = "603deb1015ca71be2b73aef0857d77811f352c073b6108d72d9810a30914dff4";
+        let key = Expanded::new(&bytes::<32>(hex)).unwrap();
+        assert_eq!(printed(&key, 0), bytes("603deb1015ca71be2b73aef0857d7781"));
+        assert_eq!(printed(&key, 1), bytes("1f352c073b6108d72d9810a30914dff4"));
+        assert_eq!(printed(&key, 2), bytes("9ba354118e6925afa51a8b5f2067fcde"));
+        assert_eq!(printed(&key, 3), bytes("a8b09c1a93d194cdbe49846eb75d5b9a"));
+        assert_eq!(printed(&key, 14), bytes("fe4890d1e6188d0b046df344706c631e"));
+    }
+
+    #[test]
+    fn other_lengths_are_no_keys() {
+        for len in [0, 15, 17, 24, 31, 33] {
+            assert!(Expanded::new(&vec![0; len]).is_none(), "{len}");
+        }
+    }
+}

@@ -4,6 +4,7 @@
 //! ([`times_x`]), which makes up for the reflected bits: Gueron and Kounavis, "Intel Carry-Less Multiplication Instruction
 //! and its Usage for Computing the GCM Mode" (2014). Products of as many blocks as there are powers of H are added before they are reduced, once.
 
+use super::order;
 use std::arch::x86_64::*;
 
 /// What is above x^127, reflected: x^128 = x^7 + x^2 + x + 1; and what comes of the shift by one.
@@ -84,6 +85,15 @@ impl Sum {
         );
     }
 
+    /// Its products are made here, neither before nor later.
+    #[inline]
+    #[target_feature(enable = "avx512bw,avx512vl,avx512dq,vaes,vpclmulqdq,bmi2")]
+    pub(super) fn hold(&mut self) {
+        self.low = order::here(self.low);
+        self.middle = order::here(self.middle);
+        self.high = order::here(self.high);
+    }
+
     /// All four lanes as one element.
     #[inline]
     #[target_feature(enable = "avx512bw,avx512vl,avx512dq,vaes,vpclmulqdq,bmi2")]
@@ -104,3 +114,79 @@ impl Sum {
 const XOR: i32 = 0x96;
 /// Of a shuffle of 32-bit numbers: both halves of a lane change places.
 const SWAP: i32 = 0x4e;
+
+#[cfg(test)]
+mod tests {
+    use super::super::expanded::Expanded;
+    use super::super::memory::{bits, load_lane};
+    use super::*;
+
+    /// H of the key of zeros, and a block of test case 2 of McGrew and Viega, "The Galois/Counter Mode of Operation (GCM)".
+    const H: u128 = 0x66e9_4bd4_ef8a_2c3b_884c_fa59_ca34_2b2e;
+    const BLOCK: u128 = 0x0388_dace_60b6_a392_f328_c2b9_71b2_fe78;
+
+    /// SP 800-38D §6.3, algorithm 1.
+    fn slow(x: u128, y: u128) -> u128 {
+        let (mut z, mut v) = (0, y);
+        for bit in (0..128).rev() {
+            if x >> bit & 1 == 1 {
+                z ^= v;
+            }
+            v = (v >> 1) ^ if v & 1 == 1 { 0xe1 << 120 } else { 0 };
+        }
+        z
+    }
+
+    #[test]
+    fn the_known_answers_of_test_case_2() {
+        if crate::aead::gcm::tests::skipped() {
+            return;
+        }
+        let key = Expanded::new(&[0; 16]).unwrap();
+        let lengths = 128_u128;
+        // SAFETY: the features are there: asked above.
+        unsafe {
+            let product = multiply(load_lane(&BLOCK), key.power(1));
+            assert_eq!(bits(product), 0x5e2e_c746_9170_6288_2c85_b068_5353_deb7);
+            let blocks = _mm256_set_m128i(load_lane(&lengths), load_lane(&BLOCK));
+            let sum = Sum::of_two(blocks, _mm256_set_m128i(key.power(1), key.power(2)));
+            assert_eq!(bits(sum.reduce()), 0xf38c_bb1a_d692_23dc_c345_7ae5_b6b0_f885);
+        }
+    }
+
+    #[test]
+    fn every_power_is_the_product_of_so_many() {
+        if crate::aead::gcm::tests::skipped() {
+            return;
+        }
+        let key = Expanded::new(&[0; 16]).unwrap();
+        let mut expected = BLOCK;
+        for n in 1..=36 {
+            expected = slow(expected, H);
+            // SAFETY: as above.
+            let product = unsafe { bits(multiply(load_lane(&BLOCK), key.power(n))) };
+            assert_eq!(product, expected, "H^{n}");
+        }
+    }
+
+    #[test]
+    fn four_lanes_and_what_was_there_are_added() {
+        if crate::aead::gcm::tests::skipped() {
+            return;
+        }
+        let key = Expanded::new(&[0; 16]).unwrap();
+        let blocks: [u128; 8] = std::array::from_fn(|n| BLOCK.rotate_left(n as u32 * 17) ^ n as u128);
+        // Horner's rule over eight blocks, of which the last two are behind H^1.
+        let expected = blocks[..6].iter().fold(0, |sum, block| slow(sum ^ block, H));
+        // SAFETY: as above.
+        let summed = unsafe {
+            let (groups, _) = blocks.as_chunks::<4>();
+            let mut sum = Sum::new();
+            for (group, powers) in groups.iter().zip(key.powers::<2>(6)) {
+                sum.add(super::super::memory::load_lanes(group), powers);
+            }
+            bits(sum.reduce())
+        };
+        assert_eq!(summed, expected);
+    }
+}

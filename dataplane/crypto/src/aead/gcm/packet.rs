@@ -8,6 +8,7 @@
 use super::expanded::Expanded;
 use super::ghash::{self, Sum};
 use super::memory::{load_64, load_up_to_16, load_up_to_64, store_16, store_64, store_up_to_64};
+use super::order;
 use super::stream::{self, Counters};
 use crate::aead::{Job, TAG_LEN};
 use std::arch::x86_64::*;
@@ -106,11 +107,11 @@ fn steps<'t, const ROUNDS: usize, const OPEN: bool>(
         let mut steps = steps.iter_mut();
         if let Some(mut before) = steps.next() {
             let mut blocks = counters.take();
-            stream::add_key(key, &mut blocks);
+            stream::add_key(&mut blocks, stream::round_key(key, 0));
             for n in 1..ROUNDS {
-                stream::round(key, &mut blocks, n);
+                stream::round(&mut blocks, stream::round_key(key, n));
             }
-            stream::last_round::<ROUNDS, GROUPS>(key, &mut blocks);
+            stream::last_round(&mut blocks, stream::round_key(key, ROUNDS));
             combine(before, blocks);
             for step in steps {
                 let stream;
@@ -133,9 +134,10 @@ fn steps<'t, const ROUNDS: usize, const OPEN: bool>(
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq,vaes,vpclmulqdq,bmi2")]
 fn product(sum: &mut Sum, key: &Expanded, element: __m128i, step: &[u8; STEP], group: usize) -> __m128i {
     let (groups, _) = step.as_chunks::<GROUP>();
-    let blocks = ghash::reversed(load_64(&groups[group]));
+    let blocks = ghash::reversed(order::here(load_64(&groups[group])));
     let [powers] = key.powers(4 * (GROUPS - group));
     sum.add(_mm512_xor_si512(blocks, _mm512_zextsi128_si512(element)), powers);
+    sum.hold();
     _mm_setzero_si128()
 }
 
@@ -150,15 +152,19 @@ fn stitched<const ROUNDS: usize>(
 ) -> ([__m512i; GROUPS], __m128i) {
     let mut blocks = counters.take();
     let mut sum = Sum::new();
-    stream::add_key(key, &mut blocks);
-    for n in 1..=GROUPS {
-        stream::round(key, &mut blocks, n);
-        element = product(&mut sum, key, element, hash, n - 1);
+    stream::add_key(&mut blocks, stream::round_key(key, 0));
+    macro_rules! turns {
+        ($($n:literal)*) => {$(
+            stream::round(&mut blocks, stream::round_key(key, $n));
+            order::rounds_done(&mut blocks);
+            element = product(&mut sum, key, element, hash, $n - 1);
+        )*};
     }
+    turns!(1 2 3 4 5 6 7 8);
     for n in GROUPS + 1..ROUNDS {
-        stream::round(key, &mut blocks, n);
+        stream::round(&mut blocks, stream::round_key(key, n));
     }
-    stream::last_round::<ROUNDS, GROUPS>(key, &mut blocks);
+    stream::last_round(&mut blocks, stream::round_key(key, ROUNDS));
     (blocks, sum.reduce())
 }
 
@@ -202,14 +208,17 @@ fn last<const ROUNDS: usize, const N: usize, const OPEN: bool>(
         }
     }
     let mut stream = counters.take::<N>();
-    stream::add_key(key, &mut stream);
-    first = _mm_xor_si128(first, key.round_key(0));
+    let round_key = stream::round_key(key, 0);
+    stream::add_key(&mut stream, round_key);
+    first = _mm_xor_si128(first, _mm512_castsi512_si128(round_key));
     for n in 1..ROUNDS {
-        stream::round(key, &mut stream, n);
-        first = _mm_aesenc_si128(first, key.round_key(n));
+        let round_key = stream::round_key(key, n);
+        stream::round(&mut stream, round_key);
+        first = _mm_aesenc_si128(first, _mm512_castsi512_si128(round_key));
     }
-    stream::last_round::<ROUNDS, N>(key, &mut stream);
-    first = _mm_aesenclast_si128(first, key.round_key(ROUNDS));
+    let round_key = stream::round_key(key, ROUNDS);
+    stream::last_round(&mut stream, round_key);
+    first = _mm_aesenclast_si128(first, _mm512_castsi512_si128(round_key));
     for n in 0..N {
         blocks[n] = _mm512_xor_si512(blocks[n], stream[n]);
     }

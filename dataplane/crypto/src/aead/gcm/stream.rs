@@ -55,11 +55,17 @@ pub(super) fn first_block(nonce: __m128i) -> __m128i {
     _mm_insert_epi32::<3>(nonce, 1 << 24)
 }
 
+/// A round's key in all lanes.
+#[inline]
+#[target_feature(enable = "avx512bw,avx512vl,avx512dq,vaes,vpclmulqdq,bmi2")]
+pub(super) fn round_key(key: &Expanded, n: usize) -> __m512i {
+    _mm512_broadcast_i32x4(key.round_key(n))
+}
+
 /// Before the first round.
 #[inline]
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq,vaes,vpclmulqdq,bmi2")]
-pub(super) fn add_key<const GROUPS: usize>(key: &Expanded, blocks: &mut [__m512i; GROUPS]) {
-    let round_key = _mm512_broadcast_i32x4(key.round_key(0));
+pub(super) fn add_key<const GROUPS: usize>(blocks: &mut [__m512i; GROUPS], round_key: __m512i) {
     for block in blocks {
         *block = _mm512_xor_si512(*block, round_key);
     }
@@ -68,8 +74,7 @@ pub(super) fn add_key<const GROUPS: usize>(key: &Expanded, blocks: &mut [__m512i
 /// One round that is not the last.
 #[inline]
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq,vaes,vpclmulqdq,bmi2")]
-pub(super) fn round<const GROUPS: usize>(key: &Expanded, blocks: &mut [__m512i; GROUPS], n: usize) {
-    let round_key = _mm512_broadcast_i32x4(key.round_key(n));
+pub(super) fn round<const GROUPS: usize>(blocks: &mut [__m512i; GROUPS], round_key: __m512i) {
     for block in blocks {
         *block = _mm512_aesenc_epi128(*block, round_key);
     }
@@ -78,12 +83,64 @@ pub(super) fn round<const GROUPS: usize>(key: &Expanded, blocks: &mut [__m512i; 
 /// The last.
 #[inline]
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq,vaes,vpclmulqdq,bmi2")]
-pub(super) fn last_round<const ROUNDS: usize, const GROUPS: usize>(
-    key: &Expanded,
-    blocks: &mut [__m512i; GROUPS],
-) {
-    let round_key = _mm512_broadcast_i32x4(key.round_key(ROUNDS));
+pub(super) fn last_round<const GROUPS: usize>(blocks: &mut [__m512i; GROUPS], round_key: __m512i) {
     for block in blocks {
         *block = _mm512_aesenclast_epi128(*block, round_key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::memory::{load_64, store_64};
+    use super::*;
+
+    #[test]
+    fn the_counter_wraps_and_leaves_the_nonce_alone() {
+        if crate::aead::gcm::tests::skipped() {
+            return;
+        }
+        let nonce: [u8; 12] = std::array::from_fn(|n| 0xff - n as u8);
+        let mut bytes = [[0; 64]; 2];
+        // SAFETY: the features are there: asked above.
+        unsafe {
+            let mut counters = Counters::new(nonce_of(&nonce), u32::MAX - 5);
+            let groups: [_; 2] = counters.take();
+            for (bytes, group) in bytes.iter_mut().zip(groups) {
+                store_64(bytes, group);
+            }
+        }
+        for (n, block) in bytes.as_flattened().chunks(16).enumerate() {
+            assert_eq!(block[..12], nonce, "block {n}");
+            assert_eq!(block[12..], (u32::MAX - 5).wrapping_add(n as u32).to_be_bytes(), "block {n}");
+        }
+    }
+
+    /// FIPS 197, appendices C.1 and C.3.
+    #[test]
+    fn a_block_is_encrypted_as_in_fips_197_c() {
+        if crate::aead::gcm::tests::skipped() {
+            return;
+        }
+        let key: [u8; 32] = std::array::from_fn(|n| n as u8);
+        let text: [u8; 64] = std::array::from_fn(|n| (n % 16 * 0x11) as u8);
+        let encrypted = |key: &Expanded, rounds: usize| {
+            let mut bytes = [0; 64];
+            // SAFETY: as above.
+            unsafe {
+                let mut blocks = [load_64(&text)];
+                add_key(&mut blocks, round_key(key, 0));
+                for n in 1..rounds {
+                    round(&mut blocks, round_key(key, n));
+                }
+                last_round(&mut blocks, round_key(key, rounds));
+                store_64(&mut bytes, blocks[0]);
+            }
+            assert!(bytes.chunks(16).all(|block| *block == bytes[..16]));
+            u128::from_be_bytes(*bytes.first_chunk().unwrap())
+        };
+        let short = Expanded::new(&key[..16]).unwrap();
+        assert_eq!(encrypted(&short, 10), 0x69c4_e0d8_6a7b_0430_d8cd_b780_70b4_c55a);
+        let long = Expanded::new(&key).unwrap();
+        assert_eq!(encrypted(&long, 14), 0x8ea2_b7ca_5167_45bf_eafc_4990_4b49_6089);
     }
 }

@@ -1,0 +1,38 @@
+//! The order of instructions, where it matters.
+//!
+//! Owns: points in the code that the compiler moves nothing across. Rounds of AES and products use the same two units of a processor, and
+//! wait for themselves: they are written in turns, and left to itself the compiler puts all products in front of all rounds.
+
+use std::arch::asm;
+use std::arch::x86_64::*;
+
+/// What made `blocks` comes before what follows.
+#[inline]
+#[target_feature(enable = "avx512bw,avx512vl,avx512dq,vaes,vpclmulqdq,bmi2")]
+pub(super) fn rounds_done(blocks: &mut [__m512i; 8]) {
+    let [a, b, c, d, e, f, g, h] = blocks;
+    // SAFETY: no instruction; the registers keep their values.
+    unsafe {
+        asm!(
+            "/* {0} {1} {2} {3} {4} {5} {6} {7} */",
+            inout(zmm_reg) * a,
+            inout(zmm_reg) * b,
+            inout(zmm_reg) * c,
+            inout(zmm_reg) * d,
+            inout(zmm_reg) * e,
+            inout(zmm_reg) * f,
+            inout(zmm_reg) * g,
+            inout(zmm_reg) * h,
+            options(nomem, nostack, preserves_flags)
+        );
+    }
+}
+
+/// What made `value` comes before what follows, and what uses it after.
+#[inline]
+#[target_feature(enable = "avx512bw,avx512vl,avx512dq,vaes,vpclmulqdq,bmi2")]
+pub(super) fn here(mut value: __m512i) -> __m512i {
+    // SAFETY: as above.
+    unsafe { asm!("/* {0} */", inout(zmm_reg) value, options(nomem, nostack, preserves_flags)) };
+    value
+}
