@@ -6,10 +6,10 @@
 use std::arch::asm;
 use std::arch::x86_64::*;
 
-/// What made `blocks` comes before what follows.
+/// What made the blocks of a whole step comes before what follows.
 #[inline]
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq,vaes,vpclmulqdq,bmi2")]
-pub(super) fn rounds_done(blocks: &mut [__m512i; 8]) {
+pub(super) fn step_done(blocks: &mut [__m512i; 8]) {
     let [a, b, c, d, e, f, g, h] = blocks;
     // SAFETY: no instruction; the registers keep their values.
     unsafe {
@@ -28,11 +28,20 @@ pub(super) fn rounds_done(blocks: &mut [__m512i; 8]) {
     }
 }
 
+/// What made `blocks` comes before what follows.
+#[inline]
+#[target_feature(enable = "avx512bw,avx512vl,avx512dq,vaes,vpclmulqdq,bmi2")]
+pub(super) fn rounds_done(blocks: &mut [__m512i]) {
+    for block in blocks {
+        *block = here(*block);
+    }
+}
+
 /// What made `value` comes before what follows, and what uses it after.
 #[inline]
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq,vaes,vpclmulqdq,bmi2")]
 pub(super) fn here(mut value: __m512i) -> __m512i {
-    // SAFETY: as above.
+    // SAFETY: no instruction; the register keeps its value.
     unsafe { asm!("/* {0} */", inout(zmm_reg) value, options(nomem, nostack, preserves_flags)) };
     value
 }

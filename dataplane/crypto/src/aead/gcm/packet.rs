@@ -17,6 +17,8 @@ use std::arch::x86_64::*;
 const GROUP: usize = 64;
 /// Groups of a step.
 const GROUPS: usize = 8;
+/// From so many groups on a text is sealed in halves.
+const HALVES: usize = 4;
 /// Bytes of a step.
 const STEP: usize = GROUP * GROUPS;
 
@@ -153,14 +155,12 @@ fn stitched<const ROUNDS: usize>(
     let mut blocks = counters.take();
     let mut sum = Sum::new();
     stream::add_key(&mut blocks, stream::round_key(key, 0));
-    macro_rules! turns {
-        ($($n:literal)*) => {$(
-            stream::round(&mut blocks, stream::round_key(key, $n));
-            order::rounds_done(&mut blocks);
-            element = product(&mut sum, key, element, hash, $n - 1);
-        )*};
+    // A loop on purpose: unrolled, the compiler would keep powers of H and round keys across steps, in more registers than there are.
+    for n in 1..=GROUPS {
+        stream::round(&mut blocks, stream::round_key(key, n));
+        order::step_done(&mut blocks);
+        element = product(&mut sum, key, element, hash, n - 1);
     }
-    turns!(1 2 3 4 5 6 7 8);
     for n in GROUPS + 1..ROUNDS {
         stream::round(&mut blocks, stream::round_key(key, n));
     }
@@ -202,32 +202,57 @@ fn last<const ROUNDS: usize, const N: usize, const OPEN: bool>(
     for n in 0..N - 1 {
         blocks[n] = load_64(&whole[n]);
     }
-    if OPEN {
-        for n in 0..N {
-            sum.add(ghash::reversed(blocks[n]), powers[n]);
-        }
-    }
     let mut stream = counters.take::<N>();
-    let round_key = stream::round_key(key, 0);
-    stream::add_key(&mut stream, round_key);
-    first = _mm_xor_si128(first, _mm512_castsi512_si128(round_key));
-    for n in 1..ROUNDS {
-        let round_key = stream::round_key(key, n);
-        stream::round(&mut stream, round_key);
-        first = _mm_aesenc_si128(first, _mm512_castsi512_si128(round_key));
+    stream::add_key(&mut stream, stream::round_key(key, 0));
+    first = _mm_xor_si128(first, key.round_key(0));
+    // What is hashed must be there: all of it if it is opened. If it is sealed, half of a longer text is made first,
+    // and hashed while the other half is made.
+    let half = if OPEN || N < HALVES { N } else { N / 2 };
+    macro_rules! rounds {
+        ($($n:literal)*) => {$(
+            if $n < ROUNDS {
+                let round_key = stream::round_key(key, $n);
+                stream::round(&mut stream[..half], round_key);
+                first = _mm_aesenc_si128(first, _mm512_castsi512_si128(round_key));
+                if OPEN && $n <= N {
+                    order::rounds_done(&mut stream[..half]);
+                    sum.add(ghash::reversed(order::here(blocks[$n - 1])), powers[$n - 1]);
+                    sum.hold();
+                }
+            }
+        )*};
     }
+    rounds!(1 2 3 4 5 6 7 8 9 10 11 12 13);
     let round_key = stream::round_key(key, ROUNDS);
-    stream::last_round(&mut stream, round_key);
+    stream::last_round(&mut stream[..half], round_key);
     first = _mm_aesenclast_si128(first, _mm512_castsi512_si128(round_key));
-    for n in 0..N {
+    for n in 0..half.min(N - 1) {
         blocks[n] = _mm512_xor_si512(blocks[n], stream[n]);
-    }
-    for n in 0..N - 1 {
         store_64(&mut whole[n], blocks[n]);
     }
-    blocks[N - 1] = store_up_to_64(short, blocks[N - 1]);
+    if half < N {
+        macro_rules! rounds {
+            ($($n:literal)*) => {$(
+                if $n < ROUNDS {
+                    stream::round(&mut stream[half..], stream::round_key(key, $n));
+                    if $n <= half {
+                        order::rounds_done(&mut stream[half..]);
+                        sum.add(ghash::reversed(order::here(blocks[$n - 1])), powers[$n - 1]);
+                        sum.hold();
+                    }
+                }
+            )*};
+        }
+        rounds!(1 2 3 4 5 6 7 8 9 10 11 12 13);
+        stream::last_round(&mut stream[half..], stream::round_key(key, ROUNDS));
+        for n in half..N - 1 {
+            blocks[n] = _mm512_xor_si512(blocks[n], stream[n]);
+            store_64(&mut whole[n], blocks[n]);
+        }
+    }
+    blocks[N - 1] = store_up_to_64(short, _mm512_xor_si512(blocks[N - 1], stream[N - 1]));
     if !OPEN {
-        for n in 0..N {
+        for n in if half < N { half } else { 0 }..N {
             sum.add(ghash::reversed(blocks[n]), powers[n]);
         }
     }

@@ -65,7 +65,7 @@ pub(super) fn round_key(key: &Expanded, n: usize) -> __m512i {
 /// Before the first round.
 #[inline]
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq,vaes,vpclmulqdq,bmi2")]
-pub(super) fn add_key<const GROUPS: usize>(blocks: &mut [__m512i; GROUPS], round_key: __m512i) {
+pub(super) fn add_key(blocks: &mut [__m512i], round_key: __m512i) {
     for block in blocks {
         *block = _mm512_xor_si512(*block, round_key);
     }
@@ -74,7 +74,7 @@ pub(super) fn add_key<const GROUPS: usize>(blocks: &mut [__m512i; GROUPS], round
 /// One round that is not the last.
 #[inline]
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq,vaes,vpclmulqdq,bmi2")]
-pub(super) fn round<const GROUPS: usize>(blocks: &mut [__m512i; GROUPS], round_key: __m512i) {
+pub(super) fn round(blocks: &mut [__m512i], round_key: __m512i) {
     for block in blocks {
         *block = _mm512_aesenc_epi128(*block, round_key);
     }
@@ -83,7 +83,7 @@ pub(super) fn round<const GROUPS: usize>(blocks: &mut [__m512i; GROUPS], round_k
 /// The last.
 #[inline]
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq,vaes,vpclmulqdq,bmi2")]
-pub(super) fn last_round<const GROUPS: usize>(blocks: &mut [__m512i; GROUPS], round_key: __m512i) {
+pub(super) fn last_round(blocks: &mut [__m512i], round_key: __m512i) {
     for block in blocks {
         *block = _mm512_aesenclast_epi128(*block, round_key);
     }
