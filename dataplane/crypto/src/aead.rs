@@ -161,6 +161,7 @@ impl Aead {
     }
 
     /// Does the jobs `picks` of `jobs`, which are of one algorithm and have a length that it takes.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(unused_variables))]
     fn run_picks(&self, jobs: &mut [Job<'_>], picks: &[u8], algorithm: Algorithm, way: Way) {
         match self.forced {
             #[cfg(target_arch = "x86_64")]

@@ -41,7 +41,7 @@ impl Algorithm {
     }
 }
 
-/// A key for an algorithm. One for AES-GCM is expanded when it is made (some 3 µs), and is to be kept.
+/// A key for an algorithm. One for AES-GCM is expanded when it is made, which costs more than many a packet: it is to be kept.
 #[derive(Clone)]
 pub struct Key {
     algorithm: Algorithm,

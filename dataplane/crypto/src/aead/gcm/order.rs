@@ -1,7 +1,8 @@
 //! The order of instructions, where it matters.
 //!
-//! Owns: points in the code that the compiler moves nothing across. Rounds of AES and products use the same two units of a processor, and
-//! wait for themselves: they are written in turns, and left to itself the compiler puts all products in front of all rounds.
+//! Owns: points in the code that the compiler moves nothing across. Rounds of AES and products run on the same units of a
+//! processor, and each waits for the one before: they are written in turns. Left to itself the compiler puts all products of a step in
+//! front of all rounds, which cost a tenth at 8192 bytes. Keeps true: nothing here is an instruction.
 
 use std::arch::asm;
 use std::arch::x86_64::*;

@@ -1,9 +1,9 @@
 //! One packet: what is sealed or opened with one nonce.
 //!
-//! Owns: the order of things in a packet. Texts of up to [`STEP`] bytes are done in one go, all blocks side by side; longer ones in steps
-//! of as many, in which the blocks of one are encrypted between the products of the one before, and the rest as a short text.
-//! Keeps true: what is short needs no loop and one reduction, so that the processor can begin the next packet of a batch before
-//! the tag of this one is there.
+//! Owns: the order of things in a packet. Texts of up to [`STEP`] bytes are done in one go: all blocks side by side, or in two
+//! halves; longer ones in steps of as many, in which blocks of one are encrypted between the products of the one
+//! before, and the rest as a short text. What is opened is hashed while its own key stream is made. Keeps true: what is
+//! short needs no loop and one reduction, so that the processor begins the next packet of a batch before the tag of this one is there.
 
 use super::expanded::Expanded;
 use super::ghash::{self, Sum};
