@@ -5,7 +5,11 @@
 //! was right, and zeros if not; nobody is ever shown what was not authenticated.
 
 mod chacha;
+#[cfg(target_arch = "x86_64")]
+#[allow(unsafe_code)]
+mod gcm;
 mod key;
+#[allow(unsafe_code)]
 mod one;
 pub mod queue;
 
@@ -96,7 +100,10 @@ impl Backend {
     pub fn is_available(self) -> bool {
         match self {
             Self::Ring => true,
-            Self::Avx512 => chacha::has_avx512(),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => chacha::has_avx512() && gcm::is_available(),
+            #[cfg(not(target_arch = "x86_64"))]
+            Self::Avx512 => false,
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => chacha::avx2::is_available(),
             #[cfg(not(target_arch = "x86_64"))]
@@ -112,7 +119,7 @@ impl Backend {
     pub fn does(self, algorithm: Algorithm) -> bool {
         match self {
             Self::Ring => true,
-            Self::Avx512 => algorithm == Algorithm::ChaCha20Poly1305,
+            Self::Avx512 => true,
             Self::Avx2 | Self::Neon => algorithm == Algorithm::ChaCha20Poly1305,
         }
     }
@@ -184,6 +191,11 @@ impl Aead {
             Algorithm::ChaCha20Poly1305 => {
                 let count = chacha::run(self.forced, jobs, picks, way, &mut left);
                 &left[..count]
+            }
+            #[cfg(target_arch = "x86_64")]
+            _ if matches!(self.forced, None | Some(Backend::Avx512)) => {
+                gcm::run(jobs, picks, algorithm, way);
+                &[]
             }
             Algorithm::Aes128Gcm | Algorithm::Aes256Gcm => picks,
         };

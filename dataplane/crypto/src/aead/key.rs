@@ -1,7 +1,11 @@
 //! Keys, prepared for use.
 //!
-//! Owns: a key's bytes and what is derived of it; both are zeroised when it goes. Keeps true: a key is never printed.
+//! Owns: a key's bytes and what is derived of it; both are zeroised when it goes. Keeps true: a key is never printed; what an algorithm
+//! needs of a key that is used again and again is made once, with the key, in the form that the best backend of this processor wants.
 
+#[cfg(target_arch = "x86_64")]
+use super::gcm;
+use super::one;
 use std::fmt;
 use zeroize::Zeroizing;
 
@@ -37,11 +41,24 @@ impl Algorithm {
     }
 }
 
-/// A key for an algorithm.
+/// A key for an algorithm. One for AES-GCM is expanded when it is made, which costs more than many a packet: it is to be kept.
 #[derive(Clone)]
 pub struct Key {
     algorithm: Algorithm,
     bytes: Zeroizing<[u8; 32]>,
+    prepared: Prepared,
+}
+
+/// What is derived of a key.
+#[derive(Clone)]
+enum Prepared {
+    /// Nothing: it is as cheap to begin with the bytes.
+    Nothing,
+    /// For AES-GCM in batches.
+    #[cfg(target_arch = "x86_64")]
+    Expanded(Box<gcm::Expanded>),
+    /// For `ring`, where the processor cannot do that.
+    Ring(Box<one::Prepared>),
 }
 
 impl Key {
@@ -52,13 +69,18 @@ impl Key {
         }
         let mut own = Zeroizing::new([0; 32]);
         own[..bytes.len()].copy_from_slice(bytes);
-        Some(Self { algorithm, bytes: own })
+        let prepared = match algorithm {
+            Algorithm::ChaCha20Poly1305 => Prepared::Nothing,
+            Algorithm::Aes128Gcm | Algorithm::Aes256Gcm => Prepared::new(algorithm, bytes),
+        };
+        Some(Self { algorithm, bytes: own, prepared })
     }
 
     /// A key for ChaCha20-Poly1305: nothing is derived of it, so that it may be made for each batch.
     #[inline]
     pub fn chacha(bytes: [u8; 32]) -> Self {
-        Self { algorithm: Algorithm::ChaCha20Poly1305, bytes: Zeroizing::new(bytes) }
+        let bytes = Zeroizing::new(bytes);
+        Self { algorithm: Algorithm::ChaCha20Poly1305, bytes, prepared: Prepared::Nothing }
     }
 
     /// What it is for.
@@ -84,6 +106,35 @@ impl Key {
     #[inline]
     pub(crate) fn long(&self) -> &[u8; 32] {
         &self.bytes
+    }
+
+    /// Its round keys and powers of H, if it is for AES-GCM and the processor can use them.
+    #[cfg(target_arch = "x86_64")]
+    #[inline]
+    pub(crate) fn expanded(&self) -> Option<&gcm::Expanded> {
+        match &self.prepared {
+            Prepared::Expanded(expanded) => Some(expanded),
+            _ => None,
+        }
+    }
+
+    /// As `ring` has it, if it was prepared for `ring`.
+    #[inline]
+    pub(crate) fn for_ring(&self) -> Option<&one::Prepared> {
+        match &self.prepared {
+            Prepared::Ring(prepared) => Some(prepared),
+            _ => None,
+        }
+    }
+}
+
+impl Prepared {
+    fn new(algorithm: Algorithm, bytes: &[u8]) -> Self {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(expanded) = gcm::Expanded::new(bytes) {
+            return Self::Expanded(expanded);
+        }
+        one::Prepared::new(algorithm, bytes).map_or(Self::Nothing, |prepared| Self::Ring(Box::new(prepared)))
     }
 }
 
