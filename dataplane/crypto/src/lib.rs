@@ -10,3 +10,4 @@
 #![deny(unsafe_code)]
 
 pub mod aead;
+pub mod ed25519;
