@@ -47,7 +47,12 @@ fn main() {
 
     let mut contenders = vec![
         Contender { name: "ring".into(), batch: 64, verify: Box::new(by_ring), turns: Vec::new() },
-        Contender { name: "dalek verify_strict".into(), batch: 64, verify: Box::new(by_dalek), turns: Vec::new() },
+        Contender {
+            name: "dalek verify_strict".into(),
+            batch: 64,
+            verify: Box::new(by_dalek),
+            turns: Vec::new(),
+        },
     ];
     let verifiers = [
         ("lanes alone", Verifier::with(Backend::Ifma), &[1, 2, 8][..]),

@@ -141,6 +141,7 @@ impl Default for Verifier {
 #[cfg(target_arch = "x86_64")]
 fn is_plausible(signature: &[u8; 64]) -> bool {
     let [point, number]: [[u8; 32]; 2] = [signature.as_chunks().0[0], signature.as_chunks().0[1]];
-    let is_least = point[0] < 0xed || point[31] & 0x7f != 0x7f || point[1..31].iter().any(|byte| *byte != 0xff);
+    let is_least =
+        point[0] < 0xed || point[31] & 0x7f != 0x7f || point[1..31].iter().any(|byte| *byte != 0xff);
     is_least && Scalar::from_canonical_bytes(number).is_some().into()
 }

@@ -13,6 +13,9 @@ mod sha512;
 mod table;
 mod turn;
 
+#[cfg(test)]
+mod tests;
+
 use super::Check;
 use curve25519_dalek::scalar::Scalar;
 use digits::LONG_DIGITS;
@@ -82,9 +85,11 @@ fn rows(words: [__m512i; 4]) -> [[u8; 32]; WIDTH] {
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512ifma")]
 fn verify(fixed: &Fixed, checks: &[&Check<'_>; WIDTH]) -> u8 {
     let point = checks.map(|check| &check.signature.as_chunks().0[0]);
-    let [h0, h1, h2, h3, h4, h5, h6, h7] = sha512::hash(
-        &checks.map(|check| Message { head: [&check.signature.as_chunks().0[0], check.key], tail: check.message }),
-    );
+    let [h0, h1, h2, h3, h4, h5, h6, h7] =
+        sha512::hash(&checks.map(|check| Message {
+            head: [&check.signature.as_chunks().0[0], check.key],
+            tail: check.message,
+        }));
     let (low, high) = (rows([h0, h1, h2, h3]), rows([h4, h5, h6, h7]));
     let mut bytes = [[0; 32]; WIDTH];
     for (lane, bytes) in bytes.iter_mut().enumerate() {

@@ -4,7 +4,7 @@
 //! A digit of n bits is what a number plus 2^(n-1) at each place has there, less 2^(n-1).
 
 use super::field::same;
-use super::halve::{BITS, LIMBS, Number};
+use super::halve::{BITS, Number};
 use std::arch::x86_64::*;
 
 /// Digits of the longest scalar, of four bits.
@@ -55,8 +55,8 @@ impl Digit {
 pub(super) fn short(number: &Number) -> ([Digit; SHORT_DIGITS], usize) {
     let (mut digits, mut count) = ([Digit::default(); SHORT_DIGITS], 0);
     let mut carry = same(0);
-    for n in 0..LIMBS {
-        let sum = _mm512_add_epi64(_mm512_add_epi64(number[n], same(0x888_8888)), carry);
+    for (n, limb) in number.iter().enumerate() {
+        let sum = _mm512_add_epi64(_mm512_add_epi64(*limb, same(0x888_8888)), carry);
         carry = _mm512_srli_epi64::<BITS>(sum);
         for (place, digit) in digits.iter_mut().skip(n * IN_LIMB).take(IN_LIMB).enumerate() {
             let raw = _mm512_and_si512(_mm512_srlv_epi64(sum, same(4 * place as i64)), same(15));

@@ -42,9 +42,18 @@ impl Fe {
         let mask = same(MASK);
         Self([
             _mm512_and_si512(w[0], mask),
-            _mm512_and_si512(_mm512_or_si512(_mm512_srli_epi64::<51>(w[0]), _mm512_slli_epi64::<13>(w[1])), mask),
-            _mm512_and_si512(_mm512_or_si512(_mm512_srli_epi64::<38>(w[1]), _mm512_slli_epi64::<26>(w[2])), mask),
-            _mm512_and_si512(_mm512_or_si512(_mm512_srli_epi64::<25>(w[2]), _mm512_slli_epi64::<39>(w[3])), mask),
+            _mm512_and_si512(
+                _mm512_or_si512(_mm512_srli_epi64::<51>(w[0]), _mm512_slli_epi64::<13>(w[1])),
+                mask,
+            ),
+            _mm512_and_si512(
+                _mm512_or_si512(_mm512_srli_epi64::<38>(w[1]), _mm512_slli_epi64::<26>(w[2])),
+                mask,
+            ),
+            _mm512_and_si512(
+                _mm512_or_si512(_mm512_srli_epi64::<25>(w[2]), _mm512_slli_epi64::<39>(w[3])),
+                mask,
+            ),
             _mm512_and_si512(_mm512_srli_epi64::<12>(w[3]), mask),
         ])
     }
@@ -162,7 +171,8 @@ impl Fe {
     #[inline]
     pub(super) fn is_zero(&self) -> u8 {
         let f = self.least();
-        let any = _mm512_or_si512(_mm512_or_si512(f[0], f[1]), _mm512_or_si512(_mm512_or_si512(f[2], f[3]), f[4]));
+        let any =
+            _mm512_or_si512(_mm512_or_si512(f[0], f[1]), _mm512_or_si512(_mm512_or_si512(f[2], f[3]), f[4]));
         _mm512_testn_epi64_mask(any, any)
     }
 

@@ -110,7 +110,8 @@ impl Base {
                 *bytes = (point * Scalar::from(8 * n as u64 + lane)).compress().to_bytes();
             }
             let words = columns(bytes.each_ref());
-            let Fixed { sum: Fe(a), difference: Fe(b), t: Fe(c) } = curve.fixed(&curve.decode([&words; 2])[0].0);
+            let Fixed { sum: Fe(a), difference: Fe(b), t: Fe(c) } =
+                curve.fixed(&curve.decode([&words; 2])[0].0);
             let groups = [
                 [a[0], a[1], a[2], a[3]],
                 [a[4], b[0], b[1], b[2]],
