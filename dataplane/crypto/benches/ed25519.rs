@@ -20,11 +20,14 @@ struct Signed {
     message: [u8; MESSAGE],
 }
 
+/// Whether all of a batch are right.
+type Verify<'a> = dyn FnMut(&[Check<'_>]) -> bool + 'a;
+
 /// One of those who take turns: what it is called, its batch, and what verifies a batch.
 struct Contender<'a> {
     name: String,
     batch: usize,
-    verify: Box<dyn FnMut(&[Check<'_>]) -> bool + 'a>,
+    verify: Box<Verify<'a>>,
     /// Nanoseconds a signature, for each turn.
     turns: Vec<f64>,
 }

@@ -70,17 +70,20 @@ impl Fe {
     #[inline]
     pub(super) fn mul(&self, by: &Self) -> Wide {
         let (a, b) = (&self.0, &by.0);
-        let (mut low, mut high) = ([same(0); 10], [same(0); 10]);
+        let mut sum = [same(0); 10];
         for i in 0..5 {
             for j in 0..5 {
-                low[i + j] = _mm512_madd52lo_epu64(low[i + j], a[i], b[j]);
-                // 2^52 times this is 2^51 times twice this.
-                high[i + j + 1] = _mm512_madd52hi_epu64(high[i + j + 1], a[i], b[j]);
+                sum[i + j + 1] = _mm512_madd52hi_epu64(sum[i + j + 1], a[i], b[j]);
             }
         }
-        let mut sum = low;
-        for k in 1..10 {
-            sum[k] = _mm512_add_epi64(low[k], _mm512_add_epi64(high[k], high[k]));
+        // 2^52 times a high half is 2^51 times twice of it.
+        for limb in &mut sum[1..] {
+            *limb = _mm512_add_epi64(*limb, *limb);
+        }
+        for i in 0..5 {
+            for j in 0..5 {
+                sum[i + j] = _mm512_madd52lo_epu64(sum[i + j], a[i], b[j]);
+            }
         }
         Wide::fold(&sum)
     }
