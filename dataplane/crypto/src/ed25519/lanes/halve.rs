@@ -8,6 +8,7 @@
 //! The rows (c, d) of all such numbers are a lattice. It is reduced by Euclid's algorithm with quotients from floating-point
 //! approximations (Lehmer): a wrong quotient makes longer numbers, but cannot leave the lattice.
 
+use super::super::ORDER;
 use super::field::same;
 use std::arch::x86_64::*;
 
@@ -26,8 +27,6 @@ const STEPS: usize = 32;
 const LARGEST: f64 = (1 << 24) as f64;
 /// Half the length of 8 L.
 const SHORT_ENOUGH: f64 = 2.4e38;
-/// The order of the base point is 2^252 + this (RFC 8032 §5.1).
-pub(super) const ORDER_LOW: u128 = 27_742_317_777_372_353_535_851_937_790_883_648_493;
 
 /// Numbers, eight at a time.
 pub(super) type Number = [__m512i; LIMBS];
@@ -186,13 +185,14 @@ fn steps(mut x: __m512d, mut y: __m512d) -> Matrix {
 /// Halves k, which is below L.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512ifma")]
 pub(super) fn halve(k: &[__m512i; 4]) -> Halves {
-    let eight = (ORDER_LOW << 3, ORDER_LOW >> 125);
-    let modulus = [eight.0 as u64, (eight.0 >> 64) as u64, eight.1 as u64, 1 << 63];
-    let modulus = modulus.map(u64::cast_signed);
     let k = limbs(k);
     let (zero, mut one) = ([same(0); SHORT], [same(0); SHORT]);
     one[0] = same(1);
-    let modulus = limbs(&[same(modulus[0]), same(modulus[1]), same(modulus[2]), same(modulus[3])]);
+    let mut modulus = [same(0); 4];
+    for (word, bytes) in modulus.iter_mut().zip(ORDER.as_chunks().0) {
+        *word = same(i64::from_le_bytes(*bytes));
+    }
+    let modulus = mix(&[_mm512_set1_pd(8.0), _mm512_setzero_pd()], &limbs(&modulus), &[same(0); LIMBS]);
     let (mut top, mut low) = (Row { c: modulus, d: zero }, Row { c: k, d: one });
     for _ in 0..TRIES {
         let (x, y) = (about(&top.c), about(&low.c));

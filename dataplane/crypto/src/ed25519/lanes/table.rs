@@ -4,7 +4,7 @@
 //! the time that gathers take.
 
 use super::field::Fe;
-use super::point::{Affine, Cached, Curve, Fixed, Projective, Summand};
+use super::point::{Affine, Cached, Curve, Fixed, Summand};
 use super::turn::{columns, put_rows};
 use curve25519_dalek::{constants::ED25519_BASEPOINT_POINT, edwards::EdwardsPoint, scalar::Scalar};
 use std::arch::x86_64::*;
@@ -40,19 +40,25 @@ impl Table {
     /// The multiples of `point`.
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512ifma")]
     pub(super) fn fill(&mut self, point: &Affine, curve: &Curve) {
-        let double = |point: &Projective| point.double();
         let single = curve.cached(&point.summand());
         self.put(0, &curve.cached(&Summand::identity()));
         self.put(1, &single);
-        let two = double(&point.projective());
-        let three = two.summand().add(&single, 0);
-        let four = double(&two.projective());
-        let five = four.summand().add(&single, 0);
-        let six = double(&three.projective());
-        let seven = six.summand().add(&single, 0);
-        let eight = double(&four.projective());
-        for (n, factors) in [two, three, four, five, six, seven, eight].iter().enumerate() {
-            self.put(n + 2, &curve.cached(&factors.summand()));
+        // 2n of n, and 2n + 1 of 2n.
+        let mut doubles = [point.projective(); SMALL / 2 + 1];
+        for n in 1..=SMALL / 2 {
+            let double = doubles[n].double();
+            let summand = double.summand();
+            self.put(2 * n, &curve.cached(&summand));
+            if 2 * n <= SMALL / 2 {
+                doubles[2 * n] = double.projective();
+            }
+            if 2 * n + 1 < SMALL {
+                let next = summand.add(&single, 0);
+                self.put(2 * n + 1, &curve.cached(&next.summand()));
+                if 2 * n < SMALL / 2 {
+                    doubles[2 * n + 1] = next.projective();
+                }
+            }
         }
     }
 

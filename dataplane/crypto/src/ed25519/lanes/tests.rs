@@ -2,7 +2,7 @@
 
 use super::digits::{self, Digit};
 use super::field::{Fe, same};
-use super::halve::{self, LIMBS, ORDER_LOW};
+use super::halve::{self, LIMBS};
 use super::point::{Curve, Projective, Summand};
 use super::sha512::{self, Message};
 use super::table::{Base, Table};
@@ -37,7 +37,7 @@ fn p() -> BigUint {
 }
 
 fn order() -> BigUint {
-    (BigUint::from(1u8) << 252) + ORDER_LOW
+    (BigUint::from(1u8) << 252) + 27_742_317_777_372_353_535_851_937_790_883_648_493_u128
 }
 
 fn number(bytes: &[u8; 32]) -> BigUint {
