@@ -8,6 +8,7 @@
 mod digits;
 mod field;
 mod halve;
+mod order;
 mod point;
 mod sha512;
 mod table;
@@ -17,12 +18,10 @@ mod turn;
 mod tests;
 
 use super::Check;
-use curve25519_dalek::scalar::Scalar;
 use digits::LONG_DIGITS;
 use halve::Halves;
 use point::{Curve, Summand};
 use sha512::Message;
-use std::arch::x86_64::*;
 use std::sync::LazyLock;
 use table::{Base, Table};
 use turn::columns;
@@ -73,40 +72,18 @@ fn fixed() -> Fixed {
     Fixed { curve, base: Box::new(Base::both(&curve)) }
 }
 
-/// Words of each lane to the bytes of each signature.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512ifma")]
-#[inline]
-fn rows(words: [__m512i; 4]) -> [[u8; 32]; WIDTH] {
-    let mut rows = [[0; 32]; WIDTH];
-    turn::put_rows(words, rows.each_mut());
-    rows
-}
-
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512ifma")]
 fn verify(fixed: &Fixed, checks: &[&Check<'_>; WIDTH]) -> u8 {
     let point = checks.map(|check| &check.signature.as_chunks().0[0]);
-    let [h0, h1, h2, h3, h4, h5, h6, h7] =
-        sha512::hash(&checks.map(|check| Message {
-            head: [&check.signature.as_chunks().0[0], check.key],
-            tail: check.message,
-        }));
-    let (low, high) = (rows([h0, h1, h2, h3]), rows([h4, h5, h6, h7]));
-    let mut bytes = [[0; 32]; WIDTH];
-    for (lane, bytes) in bytes.iter_mut().enumerate() {
-        let mut wide = [0; 64];
-        wide[..32].copy_from_slice(&low[lane]);
-        wide[32..].copy_from_slice(&high[lane]);
-        *bytes = Scalar::from_bytes_mod_order_wide(&wide).to_bytes();
-    }
-    let Halves { c, c_is_negative, d } = halve::halve(&columns(bytes.each_ref()));
-    let mut bytes = rows(halve::words(&d));
-    for (check, d) in checks.iter().zip(&mut bytes) {
-        let s = Scalar::from_bytes_mod_order(check.signature.as_chunks().0[1]);
-        *d = (s * Scalar::from_bytes_mod_order(*d)).to_bytes();
-    }
+    let hash = sha512::hash(&std::array::from_fn(|lane| Message {
+        head: [point[lane], checks[lane].key],
+        tail: checks[lane].message,
+    }));
+    let Halves { c, c_is_negative, d } = halve::halve(&order::least(&hash));
+    let number = columns(checks.map(|check| &check.signature.as_chunks().0[1]));
+    let s = digits::long(&order::product(&number, &halve::words(&d, halve::BITS)));
     let (c, c_count) = digits::short(&c);
     let (d, d_count) = digits::short(&d);
-    let s = digits::long(&columns(bytes.each_ref()));
 
     let keys = columns(checks.map(|check| check.key));
     let [(a, is_a), (r, is_r)] = fixed.curve.decode([&keys, &columns(point)]);

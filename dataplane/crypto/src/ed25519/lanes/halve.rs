@@ -52,28 +52,31 @@ struct Row {
 /// Four factors to make two rows of two: approximations to integers that are exact.
 type Matrix = [[__m512d; 2]; 2];
 
-/// Four words to limbs.
+/// Words to limbs of `bits` bits.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512ifma")]
 #[inline]
-pub(super) fn limbs(words: &[__m512i; 4]) -> Number {
-    let mut out = [same(0); LIMBS];
+pub(super) fn limbs<const N: usize>(words: &[__m512i], bits: u32) -> [__m512i; N] {
+    let mut out = [same(0); N];
     for (n, limb) in out.iter_mut().enumerate() {
-        let (word, shift) = (n * BITS as usize / 64, n as i64 * i64::from(BITS) % 64);
-        let low = _mm512_srlv_epi64(words[word], same(shift));
+        let (word, shift) = (n * bits as usize / 64, n as i64 * i64::from(bits) % 64);
+        let at = |n| words.get(n).map_or(same(0), |word: &__m512i| *word);
         // A shift by 64 and more makes it zero.
-        let high = words.get(word + 1).map_or(same(0), |next| _mm512_sllv_epi64(*next, same(64 - shift)));
-        *limb = _mm512_and_si512(_mm512_or_si512(low, high), same(MASK));
+        let both = _mm512_or_si512(
+            _mm512_srlv_epi64(at(word), same(shift)),
+            _mm512_sllv_epi64(at(word + 1), same(64 - shift)),
+        );
+        *limb = _mm512_and_si512(both, same((1 << bits) - 1));
     }
     out
 }
 
-/// Limbs to four words; the number has 256 bits.
+/// Limbs of `bits` bits to four words; the number has 256 bits.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512ifma")]
 #[inline]
-pub(super) fn words(number: &Number) -> [__m512i; 4] {
+pub(super) fn words(number: &[__m512i], bits: u32) -> [__m512i; 4] {
     let mut out = [same(0); 4];
     for (n, limb) in number.iter().enumerate() {
-        let (word, shift) = (n * BITS as usize / 64, n as i64 * i64::from(BITS) % 64);
+        let (word, shift) = (n * bits as usize / 64, n as i64 * i64::from(bits) % 64);
         out[word] = _mm512_or_si512(out[word], _mm512_sllv_epi64(*limb, same(shift)));
         if let Some(next) = out.get_mut(word + 1) {
             *next = _mm512_or_si512(*next, _mm512_srlv_epi64(*limb, same(64 - shift)));
@@ -185,14 +188,14 @@ fn steps(mut x: __m512d, mut y: __m512d) -> Matrix {
 /// Halves k, which is below L.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512ifma")]
 pub(super) fn halve(k: &[__m512i; 4]) -> Halves {
-    let k = limbs(k);
+    let k = limbs(k, BITS);
     let (zero, mut one) = ([same(0); SHORT], [same(0); SHORT]);
     one[0] = same(1);
     let mut modulus = [same(0); 4];
     for (word, bytes) in modulus.iter_mut().zip(ORDER.as_chunks().0) {
         *word = same(i64::from_le_bytes(*bytes));
     }
-    let modulus = mix(&[_mm512_set1_pd(8.0), _mm512_setzero_pd()], &limbs(&modulus), &[same(0); LIMBS]);
+    let modulus = mix(&[_mm512_set1_pd(8.0), _mm512_setzero_pd()], &limbs(&modulus, BITS), &[same(0); LIMBS]);
     let (mut top, mut low) = (Row { c: modulus, d: zero }, Row { c: k, d: one });
     for _ in 0..TRIES {
         let (x, y) = (about(&top.c), about(&low.c));

@@ -7,7 +7,7 @@ use super::point::{Curve, Projective, Summand};
 use super::sha512::{self, Message};
 use super::table::{Base, Table};
 use super::turn::columns;
-use super::{Lanes, WIDTH, rows};
+use super::{Lanes, WIDTH, order, turn};
 use curve25519_dalek::constants::{ED25519_BASEPOINT_POINT, EIGHT_TORSION};
 use curve25519_dalek::edwards::{CompressedEdwardsY, EdwardsPoint};
 use curve25519_dalek::scalar::Scalar;
@@ -36,7 +36,7 @@ fn p() -> BigUint {
     (BigUint::from(1u8) << 255) - 19u8
 }
 
-fn order() -> BigUint {
+fn order_of_base() -> BigUint {
     (BigUint::from(1u8) << 252) + 27_742_317_777_372_353_535_851_937_790_883_648_493_u128
 }
 
@@ -49,6 +49,14 @@ fn to_bytes(number: &BigUint) -> [u8; 32] {
     let (mut bytes, digits) = ([0; 32], number.to_bytes_le());
     bytes[..digits.len()].copy_from_slice(&digits);
     bytes
+}
+
+/// Words of each lane to the bytes of each number.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512ifma")]
+fn rows(words: [__m512i; 4]) -> Bytes {
+    let mut rows = Bytes::default();
+    turn::put_rows(words, rows.each_mut());
+    rows
 }
 
 fn random(rng: &mut TestRng) -> Bytes {
@@ -305,7 +313,7 @@ fn halves_are_of_the_lattice_odd_and_short() {
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512ifma")]
 fn halves() {
-    let modulus = order() << 3;
+    let modulus = order_of_base() << 3;
     let mut rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
     let mut samples = samples();
     samples.extend((0..5000).map(|_| random(&mut rng)));
@@ -313,14 +321,14 @@ fn halves() {
     for n in 1..40u32 {
         samples.push(std::array::from_fn(|lane| {
             let near = (&modulus / BigUint::from(8u32 + n * 7 + lane as u32)) + (lane as u32);
-            to_bytes(&(near % order()))
+            to_bytes(&(near % order_of_base()))
         }));
     }
     let (mut long, mut all) = (0, 0);
     for (n, sample) in samples.iter().enumerate() {
         let k = sample.map(|bytes| Scalar::from_bytes_mod_order(bytes).to_bytes());
         let words = columns(k.each_ref());
-        assert_eq!(rows(halve::words(&halve::limbs(&words))), k);
+        assert_eq!(rows(halve::words(&halve::limbs::<LIMBS>(&words, halve::BITS), halve::BITS)), k);
         let halves = halve::halve(&words);
         let (c, d) = (of_limbs(&halves.c), of_limbs(&halves.d));
         let (c_digits, c_count) = digits::short(&halves.c);
@@ -346,6 +354,34 @@ fn halves() {
         }
     }
     assert!(long * 20 < all, "{long} of {all} groups have more than 33 digits");
+}
+
+#[test]
+fn numbers_are_reduced_as_big_integers_are() {
+    with_lanes!(numbers);
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512ifma")]
+fn numbers() {
+    let mut samples = samples();
+    // Around multiples of L, and of L 2^256.
+    for step in 0..24u32 {
+        samples.push(std::array::from_fn(|lane| {
+            to_bytes(&(order_of_base() * (lane as u32 + 1) + step - 12u32))
+        }));
+    }
+    for (n, a) in samples.iter().enumerate() {
+        for b in [&samples[(n * 7 + 5) % samples.len()], a, &[[0; 32]; WIDTH], &[[0xff; 32]; WIDTH]] {
+            let (x, y) = (columns(a.each_ref()), columns(b.each_ref()));
+            let wide = rows(order::least(&[x[0], x[1], x[2], x[3], y[0], y[1], y[2], y[3]]));
+            let product = rows(order::product(&x, &y));
+            for lane in 0..WIDTH {
+                let (a, b) = (number(&a[lane]), number(&b[lane]));
+                assert_eq!(number(&product[lane]), &a * &b % order_of_base(), "{a} by {b}");
+                assert_eq!(number(&wide[lane]), (a + (b << 256)) % order_of_base());
+            }
+        }
+    }
 }
 
 #[test]
