@@ -6,6 +6,7 @@ pub mod ctl;
 pub mod daemon;
 pub mod explain;
 pub mod health;
+pub mod keys;
 pub mod lists;
 pub mod netlink;
 pub mod programs;

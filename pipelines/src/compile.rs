@@ -6,6 +6,7 @@
 use crate::plan::{Place, Work, plan};
 use crate::snapshot::{AnyStage, MAX_STAGES, Pipeline, Placed, PortFacts, Snapshot};
 use crate::spec::balance::BalanceSpec;
+use crate::spec::wireguard::{PeerSpec, WireguardSpec};
 use crate::spec::{self, FilterSpec, Layer, NatSpec, Spec, StageSpec, TrackSpec};
 use crate::stages::balance::owner::Clients;
 use crate::stages::balance::{self, Balance};
@@ -24,17 +25,25 @@ use crate::stages::reassemble::Reassemble;
 use crate::stages::route::Route;
 use crate::stages::track::{Own, Track};
 use crate::stages::vlan::Vlan;
+use crate::stages::wireguard::open::Open;
+use crate::stages::wireguard::seal::Seal;
+use crate::stages::wireguard::{Settings, Tunnel, TunnelError, With};
 use crate::state::{self, State};
 use crate::tables::classify::ClassifyError;
 use crate::tables::fib::Fib;
 use crate::tables::flow::{OpenError, Shards};
 use crate::vlans::Vlans;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use zsync_packet::flow::{FlowKey, HashKey};
 use zsync_packet::region::Region;
 use zsync_packet::verdict::{PipelineId, PortId};
+use zsync_wireguard::book::{Book, Peer};
+use zsync_wireguard::key::{KEY_LEN, Secret};
+
+/// The kernel's number of the main routing table (RT_TABLE_MAIN).
+const MAIN_TABLE: u32 = 254;
 
 /// What a configuration is compiled with.
 #[derive(Clone, Debug)]
@@ -121,6 +130,16 @@ pub enum CompileError {
         /// What there is no room for.
         error: ClassifyError,
     },
+    /// A stage of WireGuard without what it needs.
+    #[error("pipeline {pipeline}, stage {stage}: {source}")]
+    Wireguard {
+        /// The pipeline's name.
+        pipeline: String,
+        /// The stage's label.
+        stage: String,
+        /// What is wrong with it.
+        source: TunnelError,
+    },
     /// More stages than there are counters.
     #[error("{stages} stages over all pipelines: at most {MAX_STAGES} can be counted")]
     TooManyStages {
@@ -161,10 +180,13 @@ pub fn compile_after(
         nats: BTreeMap::new(),
         meters: meters(spec, with),
         filters: before.map(filters).unwrap_or_default(),
+        tunnels: BTreeMap::new(),
+        before: before.map(tunnels).unwrap_or_default(),
+        speaking: BTreeSet::new(),
     };
     let mut entry = vec![None; spec.port_count()];
     let mut pipelines = Vec::new();
-    let mut number = 0;
+    let mut number = 0usize;
     for (id, (pipeline, places)) in spec.pipelines.iter().zip(&plan).enumerate() {
         // The flows that this pipeline's stages share.
         let tracked = places.iter().find_map(|place| match place.work {
@@ -180,7 +202,11 @@ pub fn compile_after(
                 Work::Owner => {
                     AnyStage::Owner(Owner::new(with.workers as u8, number as u8, with.hash_key.clone()))
                 }
-                Work::Stage(stage) => compiler.stage(pipeline, place.label, stage, tracked)?,
+                Work::Stage(stage) => {
+                    // There are fewer than 2⁸, and `parse` is ahead of all that ask.
+                    let ahead = number.saturating_sub(1) as u8;
+                    compiler.stage(pipeline, place.label, stage, tracked, ahead)?
+                }
             };
             stages.push(Placed { label: place.label.to_owned(), number, stage });
             number += 1;
@@ -218,6 +244,32 @@ pub fn compile_after(
     Ok(Snapshot { epoch, pipelines, entry, vlans: Vlans::new(spec.port_count(), &spec.vlans) })
 }
 
+/// What a section says, with the keys that its files have; `None`: they were not read.
+fn settings(spec: &WireguardSpec) -> Option<Settings> {
+    let peer = |peer: &PeerSpec| {
+        let preshared = match &peer.preshared {
+            Some(file) => file.secret.clone()?,
+            None => Secret::new([0; KEY_LEN]),
+        };
+        let known = Peer {
+            public: peer.public_key,
+            preshared,
+            endpoint: peer.endpoint,
+            keepalive: u64::from(peer.keepalive) * 1_000_000_000,
+        };
+        Some((known, peer.allowed_ips.clone()))
+    };
+    Some(Settings {
+        private: spec.private_key.secret.clone()?,
+        port: spec.listen_port,
+        local: spec.local.clone(),
+        mtu: usize::from(spec.mtu),
+        dscp: spec.dscp,
+        slots: spec.max_peers,
+        peers: spec.peers.iter().map(peer).collect::<Option<_>>()?,
+    })
+}
+
 /// The stage that tracks flows, if no other does: packets that come by a goto were tracked by that one or by none.
 fn only_tracked<'s>(plan: &[Vec<Place<'s>>]) -> Option<(&'s str, &'s TrackSpec)> {
     let mut tracked = plan.iter().flatten().filter_map(|place| match place.work {
@@ -241,6 +293,25 @@ struct Compiler<'w> {
     meters: BTreeMap<String, Region>,
     /// Those that are made already.
     filters: Vec<Arc<Compiled>>,
+    /// By section's name; and those of the snapshot before.
+    tunnels: BTreeMap<String, Tunnel>,
+    before: BTreeMap<String, Tunnel>,
+    /// Those that have a stage which speaks for them.
+    speaking: BTreeSet<String>,
+}
+
+/// The tunnels of a snapshot, by their sections' names.
+fn tunnels(snapshot: &Snapshot) -> BTreeMap<String, Tunnel> {
+    let stages = snapshot.pipelines.iter().flat_map(|pipeline| &pipeline.stages);
+    let tunnel = |placed: &Placed| {
+        let name = placed.label.split_once('.')?.1.to_owned();
+        match &placed.stage {
+            AnyStage::WireguardOpen(stage) => Some((name, stage.tunnel().clone())),
+            AnyStage::WireguardSeal(stage) => Some((name, stage.tunnel().clone())),
+            _ => None,
+        }
+    };
+    stages.filter_map(tunnel).collect()
 }
 
 /// The filters of a snapshot.
@@ -269,13 +340,14 @@ fn meters(spec: &Spec, with: &Resources) -> BTreeMap<String, Region> {
 }
 
 impl Compiler<'_> {
-    /// The stage `label` of `pipeline`; `tracked`: what tracks the flows there.
+    /// The stage `label` of `pipeline`; `tracked`: what tracks the flows there; `ahead`: the number of the stage ahead.
     fn stage(
         &mut self,
         of: &spec::Pipeline,
         label: &str,
         spec: &StageSpec,
         tracked: Option<(&str, &TrackSpec)>,
+        ahead: u8,
     ) -> Result<AnyStage, CompileError> {
         let (with, pipeline) = (self.with, of.name.as_str());
         Ok(match spec {
@@ -349,9 +421,50 @@ impl Compiler<'_> {
                 let seed = FlowKey::NONE.hash(&with.hash_key);
                 AnyStage::Mirror(Mirror::new(mirror, self.state(label, spec), seed))
             }
+            StageSpec::WireguardOpen(spec) => {
+                let tunnel = self.tunnel(pipeline, label, spec)?;
+                AnyStage::WireguardOpen(Open::new(tunnel, with.ports.clone(), ahead))
+            }
+            StageSpec::WireguardSeal(spec) => {
+                let tunnel = self.tunnel(pipeline, label, spec)?;
+                // The first of them says what the tunnel has to say.
+                let speaks = self.speaking.insert(spec.name.clone());
+                let port = of.inputs.first().filter(|_| speaks).map(|port| PortId(port.0));
+                AnyStage::WireguardSeal(Seal::new(tunnel, with.ports.clone(), ahead, port))
+            }
             StageSpec::Drop => AnyStage::Decide(Decide::DROP),
             StageSpec::Punt => AnyStage::Decide(Decide::PUNT),
         })
+    }
+
+    /// The tunnel of a section, which all its stages share.
+    fn tunnel(&mut self, pipeline: &str, stage: &str, spec: &WireguardSpec) -> Result<Tunnel, CompileError> {
+        if let Some(tunnel) = self.tunnels.get(&spec.name) {
+            return Ok(tunnel.clone());
+        }
+        let with = self.with;
+        let refused = |source| CompileError::Wireguard {
+            pipeline: pipeline.to_owned(),
+            stage: stage.to_owned(),
+            source,
+        };
+        let heap = || Some(Region::heap(Book::bytes(spec.max_peers)));
+        let memory = match with.states.get(&spec.label()) {
+            Some(state) => state.shared(),
+            None => heap(),
+        };
+        let with = With {
+            memory: memory.ok_or_else(|| self.no_state(pipeline, stage))?,
+            workers: with.workers,
+            hash_key: with.hash_key.clone(),
+            ports: with.ports.clone(),
+            // Whichever table: all have the host's own addresses; the main one has the way to the peers.
+            fib: with.fibs.get(&MAIN_TABLE).or_else(|| with.fibs.values().next()).cloned(),
+        };
+        let settings = settings(spec).ok_or_else(|| refused(TunnelError::NoKey))?;
+        let tunnel = Tunnel::new(settings, with, self.before.get(&spec.name)).map_err(refused)?;
+        self.tunnels.insert(spec.name.clone(), tunnel.clone());
+        Ok(tunnel)
     }
 
     /// A filter by these rules: one that is there already, if any.

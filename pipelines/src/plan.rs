@@ -87,6 +87,14 @@ fn places(pipeline: &Pipeline, workers: usize) -> Vec<Place<'_>> {
         if !is(place, StageSpec::is_track) {
             places.push(*place);
         }
+        // What comes out of WireGuard is of other flows than the one that it came in.
+        let keeps =
+            |place: &Place<'_>| is(place, StageSpec::keeps_flows) || is(place, StageSpec::wants_states);
+        let opens = is(place, |spec| matches!(spec, StageSpec::WireguardOpen(_)));
+        if opens && workers > 1 && owner.is_some_and(|owner| owner <= n) && stages[n + 1..].iter().any(keeps)
+        {
+            places.push(Place { label: "owner", work: Work::Owner });
+        }
     }
     places
 }
@@ -102,7 +110,8 @@ mod tests {
              [vlan.pop]\naction = \"pop\"\n[mirror.m]\nto = \"b\"\n[patch.w]\npairs = {{ a = \"b\" }}\n\
              [filter.f]\n[filter.s]\nrules = [{{ accept = true, state = \"established\" }}]\n[police.p]\nrate = \"1Mbit\"\n\
              [encap.v]\ntunnel = {{ vxlan = 1 }}\nlocal = \"192.0.2.1\"\nremote = \"192.0.2.2\"\n\
-             [decap.g]\ntunnel = \"gre\"\nlocal = \"192.0.2.1\"\nremote = \"192.0.2.2\"\n"
+             [decap.g]\ntunnel = \"gre\"\nlocal = \"192.0.2.1\"\nremote = \"192.0.2.2\"\n\
+             [wireguard.t]\nprivate-key-file = \"/k\"\npeers = []\n"
         );
         let spec = parse(&source, "plan.toml").unwrap().spec;
         plan(&spec, workers).concat().iter().map(|place| place.label.to_owned()).collect()
@@ -135,6 +144,19 @@ mod tests {
         assert_eq!(all, ["inspect", "reassemble", "police.p", "filter.f", "patch.w"]);
         assert_eq!(labels("\"police.p\", \"patch.w\"", 1), ["police.p", "patch.w"]);
         assert_eq!(labels("\"macswap\", \"patch.w\"", 1), ["macswap", "patch.w"]);
+    }
+
+    #[test]
+    fn what_comes_out_of_wireguard_goes_to_its_own_flows_owner() {
+        let all = labels("\"wireguard-open.t\", \"track\", \"route\"", 2);
+        assert_eq!(all, ["parse", "reassemble", "wireguard-open.t", "owner", "track", "route"]);
+        let all = labels("\"police.p\", \"wireguard-open.t\", \"track\", \"route\"", 2);
+        assert_eq!(
+            all,
+            ["parse", "reassemble", "owner", "police.p", "wireguard-open.t", "owner", "track", "route"]
+        );
+        let all = labels("\"police.p\", \"wireguard-open.t\", \"route\"", 2);
+        assert_eq!(all, ["parse", "reassemble", "police.p", "wireguard-open.t", "route"]);
     }
 
     #[test]

@@ -15,7 +15,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("zsync-ebpf-build", &[]),
     ("zsync-runtime", &[]),
     ("zsync-io", &["zsync-packet"]),
-    ("zsync-pipelines", &["zsync-packet", "zsync-crypto"]),
+    ("zsync-pipelines", &["zsync-packet", "zsync-crypto", "zsync-wireguard"]),
+    ("zsync-wireguard", &["zsync-packet", "zsync-crypto"]),
     ("zsync-protocol", &["zsync-packet"]),
     ("zsync-report", &[]),
     ("zsync-search", &[]),
@@ -31,7 +32,14 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ),
     (
         "zsync-control",
-        &["zsync-packet", "zsync-pipelines", "zsync-protocol", "zsync-ebpf-common", "zsync-ebpf-build"],
+        &[
+            "zsync-packet",
+            "zsync-pipelines",
+            "zsync-protocol",
+            "zsync-wireguard",
+            "zsync-ebpf-common",
+            "zsync-ebpf-build",
+        ],
     ),
 ];
 /// Crates that stand above all others: they may import what they like.

@@ -9,7 +9,7 @@ use zsync_pipelines::spec::{Diagnostic, Parsed, Spec, report, unmet};
 
 use super::output::{Failure, print, style};
 use super::{pretty, read};
-use crate::lists::Lists;
+use crate::keys;
 use crate::programs::{Programs, Refused};
 use crate::xdp::is_bpffs;
 
@@ -48,8 +48,8 @@ pub(super) fn check(files: &[PathBuf], json: bool) -> Result<ExitCode, Failure> 
             Err(other) => return Err(other),
         };
         let mut wrong = None;
-        let (ok, diagnostics, summary) = match Lists::parse(&source, &name, |_| None) {
-            Ok((mut parsed, _)) => {
+        let (ok, diagnostics, summary) = match keys::check(&source, &name) {
+            Ok(mut parsed) => {
                 let mut warnings = std::mem::take(&mut parsed.warnings);
                 warnings.extend(unmet(&parsed, &source, &name));
                 warnings.sort_by_key(|warning| warning.span.start);

@@ -6,7 +6,7 @@ use super::history::{Entry, Objects};
 use super::installation::{Installation, Wanted};
 use super::supervisor::{Kind, Phase};
 use crate::api::{Answer, ApiError, Applied, Call, Code, Confirmed, Plan, Request, Rollback, Source};
-use crate::lists::Lists;
+use crate::keys;
 use crate::programs::Programs;
 use anyhow::{Context as _, Result};
 use std::time::{Duration, Instant};
@@ -43,7 +43,7 @@ impl Daemon {
     }
 
     fn plan(&self, source: &Source, uid: u32) -> Result<Answer, ApiError> {
-        let (Parsed { spec, warnings, .. }, _) = Lists::parse(&source.config, &source.file, |_| None)
+        let (Parsed { spec, warnings, .. }, _) = keys::parse(&source.config, &source.file, |_| None)
             .map_err(|errors| ApiError::invalid_config(for_eyes_of(uid, errors)))?;
         let refused = |error| ApiError::new(Code::Refused, error);
         let programs = Programs::read(&spec, &source.file).map_err(|error| refused(format!("{error:#}")))?;
@@ -62,7 +62,7 @@ impl Daemon {
     /// Puts a configuration in force; with the programs that an entry of the history had, when it is one.
     async fn apply_with(&mut self, source: Source, past: Option<Entry>, uid: u32, reply: ReplyTo) {
         let kept = |path: &str| past.as_ref().and_then(|entry| self.history.object(entry, path));
-        let (parsed, lists) = match Lists::parse(&source.config, &source.file, kept) {
+        let (parsed, lists) = match keys::parse(&source.config, &source.file, kept) {
             Ok(read) => read,
             Err(errors) => {
                 let _ = reply.send(Err(ApiError::invalid_config(for_eyes_of(uid, errors))));
@@ -153,8 +153,9 @@ impl Daemon {
             let entry =
                 self.history.find(Some(previous)).context("the one before is not in the history")?.clone();
             let text = self.history.text(&entry)?;
-            let (parsed, lists) = Lists::parse(&text, &entry.file, |path| self.history.object(&entry, path))
-                .map_err(|_| anyhow::anyhow!("configuration {previous} is not valid any more"))?;
+            let (parsed, lists) =
+                keys::parse(&text, &entry.file, |path| self.history.object(&entry, path))
+                    .map_err(|_| anyhow::anyhow!("configuration {previous} is not valid any more"))?;
             // Newest again, so that a restart finds it.
             let programs = self.programs_of(&parsed.spec, &entry)?;
             let mut objects = programs.contents(&parsed.spec);

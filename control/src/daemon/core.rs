@@ -13,6 +13,7 @@ use super::supervisor::{Phase, TICK};
 use super::{adoption, privileges};
 use crate::api::{Answer, ApiError, BindError, Call, Groups, Server};
 use crate::health::{Checks, Outcome};
+use crate::keys;
 use crate::lists::Lists;
 use crate::netlink::{Changes, NetlinkError};
 use crate::programs::Programs;
@@ -383,11 +384,11 @@ fn check(text: &str, file: &str, options: &Options, history: &History) -> Result
     let newest = history.newest().filter(|entry| history.text(entry).is_ok_and(|kept| kept == text));
     let kept = |path: &str| newest.and_then(|entry| history.object(entry, path));
     let from_file = options.config.is_some() || newest.is_none();
-    let read = if from_file { Lists::parse(text, file, |_| None) } else { Lists::parse(text, file, kept) };
+    let read = if from_file { keys::parse(text, file, |_| None) } else { keys::parse(text, file, kept) };
     let read = match (read, newest) {
         (Err(errors), Some(entry)) if from_file && !entry.objects.is_empty() => {
             tracing::warn!("lists are those that were accepted last: {}", show(&errors));
-            Lists::parse(text, file, kept)
+            keys::parse(text, file, kept)
         }
         (read, _) => read,
     };

@@ -55,6 +55,7 @@ mod track;
 pub mod tunnel;
 mod unmet;
 pub mod vlan;
+pub mod wireguard;
 
 use toml::de::DeTable;
 
@@ -93,6 +94,8 @@ pub struct Parsed {
     pub warnings: Vec<Diagnostic>,
     /// Where the rules of filters stand, bytes of the source, by the filter's label.
     pub rules: BTreeMap<String, Vec<Range<usize>>>,
+    /// Where the keys of the ends of WireGuard stand, by name.
+    pub keys: BTreeMap<String, wireguard::KeyPlaces>,
 }
 
 /// The largest source that is read, in bytes: 100,000 rules of 300 bytes and a few files' worth of the rest. While it is read
@@ -141,5 +144,7 @@ pub fn parse_with(source: &str, file: &str, read: &mut Reader<'_>) -> Result<Par
         (format!("filter.{}", entry.name.value), places.collect())
     });
     let rules = rules.collect();
-    Ok(Parsed { spec, warnings: out.finish()?, rules })
+    let ends = document.entries("wireguard");
+    let keys = ends.map(|end| (end.name.value.clone(), wireguard::KeyPlaces::of(&end.fields))).collect();
+    Ok(Parsed { spec, warnings: out.finish()?, rules, keys })
 }

@@ -3,7 +3,7 @@ use crate::compile::{Resources, compile};
 use crate::plan::{Work, plan};
 use crate::snapshot::{MAX_STAGES, PortFacts, StageCount};
 use crate::spec::stage::STAGES;
-use crate::spec::{Spec, parse};
+use crate::spec::{Spec, StageSpec, parse};
 use crate::stage::{EXTRA, Extra};
 use crate::tables::fib::{FibLayout, FibWriter, Target};
 use std::collections::{BTreeMap, BTreeSet};
@@ -56,7 +56,14 @@ struct Lab {
 
 impl Lab {
     fn new(spec: &Spec, workers: usize) -> Self {
-        let mut snapshot = compile(spec, 1, &resources(workers)).unwrap();
+        let mut spec = spec.clone();
+        for stage in spec.pipelines.iter_mut().flat_map(|pipeline| &mut pipeline.stages) {
+            // As control has read it.
+            if let StageSpec::WireguardOpen(spec) | StageSpec::WireguardSeal(spec) = &mut stage.spec {
+                spec.private_key.secret = Some(zsync_wireguard::key::Secret::new([7; 32]));
+            }
+        }
+        let mut snapshot = compile(&spec, 1, &resources(workers)).unwrap();
         snapshot.assign(0);
         let pool = Pool::heap(FrameSize::K4, EXTRA as u32 + 4, 1).unwrap().remove(0);
         Self { snapshot, pool, extra: Extra::new(), now: 1 }
@@ -98,6 +105,8 @@ impl Lab {
     }
 }
 
+const WIREGUARD: &str = "[wireguard.w]\nprivate-key-file = \"w.key\"\npeers = [{ public-key = \"xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=\", endpoint = \"10.2.0.9:51820\", allowed-ips = [\"0.0.0.0/0\", \"::/0\"] }]";
+
 /// A configuration that has the kind of stage in a pipeline, behind what it needs. Another kind needs a line here.
 fn example(kind: &str) -> Option<(&'static str, &'static str)> {
     Some(match kind {
@@ -126,6 +135,8 @@ fn example(kind: &str) -> Option<(&'static str, &'static str)> {
         ),
         "vlan" => ("\"vlan.v\", \"route\"", "[vlan.v]\naction = \"pop\""),
         "mirror" => ("\"mirror.m\", \"route\"", "[mirror.m]\nto = \"out\""),
+        "wireguard-open" => ("\"wireguard-open.w\", \"route\"", WIREGUARD),
+        "wireguard-seal" => ("\"wireguard-seal.w\", \"route\"", WIREGUARD),
         "drop" => ("\"drop\"", ""),
         "punt" => ("\"punt\"", ""),
         _ => return None,
