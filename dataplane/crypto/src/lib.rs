@@ -5,8 +5,9 @@
 //!
 //! **Constant time.** No branch and no address depends on a key, on text, or on a tag: arithmetic, XOR, masks and, for AES,
 //! the processor's own instructions only; tags are compared whole. What does depend on the input, and is public: lengths,
-//! the number of jobs, their algorithms, and whether a tag was right.
+//! the number of jobs, their algorithms, and whether a tag was right. [`ed25519`] sees only what is public, and takes variable time.
 
 #![deny(unsafe_code)]
 
 pub mod aead;
+pub mod ed25519;
