@@ -18,6 +18,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("zsync-pipelines", &["zsync-packet", "zsync-crypto"]),
     ("zsync-protocol", &["zsync-packet"]),
     ("zsync-report", &[]),
+    ("zsync-bench-crypto", &["zsync-crypto", "zsync-report"]),
     ("zsync-search", &[]),
     ("zsync-sink", &[]),
     ("zsync-ends", &["zsync-bench-xsk", "zsync-packet", "zsync-search", "zsync-sink", "zsync-traffic"]),
