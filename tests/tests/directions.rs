@@ -15,7 +15,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("zsync-ebpf-build", &[]),
     ("zsync-runtime", &[]),
     ("zsync-io", &["zsync-packet"]),
-    ("zsync-pipelines", &["zsync-packet", "zsync-crypto"]),
+    ("zsync-pipelines", &["zsync-packet", "zsync-crypto", "zsync-wireguard"]),
+    ("zsync-wireguard", &["zsync-packet", "zsync-crypto"]),
     ("zsync-protocol", &["zsync-packet"]),
     ("zsync-report", &[]),
     ("zsync-bench-crypto", &["zsync-crypto", "zsync-report"]),
@@ -43,6 +44,7 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("aya", &["zsync-control", "zsync-ebpf-common", "zsync-bench", "zsync-bench-xsk", "zsync-tests"]),
     ("tokio", &["zsync-control", "zsync-bench", "zsync-tests"]),
     ("rtnetlink", &["zsync-control"]),
+    ("aws-lc-rs", &["zsync-bench-crypto"]),
     ("seccompiler", &["zsync-engine"]),
     ("landlock", &["zsync-engine"]),
 ];

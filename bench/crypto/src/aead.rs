@@ -3,15 +3,17 @@
 //! Keeps true: in each round every task has its turn, so that a busy moment of the machine is one sample of each, and not all
 //! samples of one; within a task the contestants follow one another at once.
 
+mod judge;
+
 use crate::contestant::{Contestant, Inside, Task, Way};
 use crate::figures::{Figures, Row};
 use crate::inside::{AwsLc, Ours, Ring, RustCrypto};
-use crate::limits::{self, Asked, Limit};
+use crate::limits;
 use crate::outside::{self, Outside};
 use crate::packets::{Lengths, Packets, Shape};
 use crate::sweep;
 use crate::tunnel::Tunnel;
-use crate::{OURS, Settings, Watch};
+use crate::{Settings, Watch};
 use anyhow::Result;
 use std::time::Instant;
 use zsync_crypto::aead::Algorithm;
@@ -114,12 +116,13 @@ pub fn run(settings: &Settings<'_>, watch: &dyn Watch) -> Result<Figures> {
     if !watch.is_cancelled() {
         sweep::run(settings.time.mul_f64(1.0 - TABLES), watch, &mut figures)?;
     }
-    judge(&mut figures, &sets);
-    let (median, level) = ("the median of the rounds", limits::LEVEL);
+    figures.limits = judge::all(&figures, &sets);
     figures.notes.push(format!(
         "a round's figure is that of its shortest sweep over at most 64 packets, in the caches, one behind the other (in frames: 2 KiB \
-         apart), without additional data; keys are ready before; limits hold for {median}; never slower: at least {level}, the rest is \
-         what measuring itself leaves open; boringtun does a whole message, from one buffer into another"
+         apart), without additional data, keys made ready before; a limit is held by the median of the rounds; \"never slower\" is {} \
+         or more, the rest is what measuring itself leaves open; boringtun does a whole message, from one buffer into another; \
+         RustCrypto is as cargo builds it, and faster for one kind of processor (target-cpu=native)",
+        limits::LEVEL
     ));
     Ok(figures)
 }
@@ -191,136 +194,9 @@ fn arrange(entries: Vec<Entry>, figures: &mut Figures) {
     }
 }
 
-/// The limits, each beside its figure.
-fn judge(figures: &mut Figures, sets: &[(Shape, Packets)]) {
-    let find = |algorithm, way: Way, shape: Shape| {
-        let (group, shape) = (format!("{}, {}", name(algorithm), way.name()), shape.name());
-        figures.rows.iter().find(|row| row.group == group && row.name == shape)
-    };
-    let mut limits = Vec::new();
-    let chacha = Algorithm::ChaCha20Poly1305;
-    let of_ring = LENGTHS.map(|len| {
-        let cost = find(chacha, Way::Seal, Shape::equal(len)).and_then(|row| row.median(RING));
-        (len as f64, cost.unwrap_or(f64::NAN))
-    });
-    for shape in plain() {
-        let Some(row) = find(chacha, Way::Seal, shape) else { continue };
-        let packets = sets.iter().find(|(of, packets)| *of == shape && packets.algorithm == chacha);
-        let asked = match (shape.lengths, packets) {
-            (Lengths::Equal(len), _) => limits::seal(len),
-            (_, Some((_, packets))) => limits::mixed(&packets.lengths(), &of_ring),
-            (_, None) => continue,
-        };
-        let ratio = figures.ratio(row).map(|ratio| ratio.spread.median);
-        limits.push(Limit {
-            what: "as fast as ring, times".to_owned(),
-            of: row.title(),
-            figure: ratio.ok_or_else(|| "no rounds".to_owned()),
-            asked: Asked::AtLeast(asked),
-        });
-    }
-    for algorithm in Algorithm::ALL {
-        let rows = plain().into_iter().filter_map(|shape| {
-            let [seal, open] = Way::ALL.map(|way| find(algorithm, way, shape));
-            Some((open?, pairs(open?.samples(OURS)?, seal?.samples(OURS)?)?))
-        });
-        limits.extend(rows.max_by(|one, other| one.1.total_cmp(&other.1)).map(|(row, figure)| Limit {
-            what: "as long as to seal, times, the worst of all lengths and mixes".to_owned(),
-            of: row.title(),
-            figure: Ok(figure),
-            asked: Asked::AtMost(limits::OPEN),
-        }));
-    }
-    limits.extend(Algorithm::ALL.iter().filter_map(|&algorithm| {
-        let slowest = figures.slowest.iter().find(|row| row.group.starts_with(name(algorithm)))?;
-        Some(Limit {
-            what: "as fast as ring, times, the worst of every length and burst".to_owned(),
-            of: slowest.title(),
-            figure: figures.ratio(slowest).map(|ratio| ratio.spread.median).ok_or("no rounds".to_owned()),
-            asked: Asked::AtLeast(limits::LEVEL),
-        })
-    }));
-    for algorithm in [Algorithm::Aes128Gcm, Algorithm::Aes256Gcm] {
-        let both = || Way::ALL.into_iter().flat_map(|way| plain().into_iter().map(move |shape| (way, shape)));
-        let rows = both().filter_map(|(way, shape)| {
-            let row = find(algorithm, way, shape)?;
-            Some((row, pairs(&better(row)?, row.samples(OURS)?)?))
-        });
-        limits.extend(rows.min_by(|one, other| one.1.total_cmp(&other.1)).map(|(row, figure)| {
-            Limit {
-                what:
-                    "as fast as the better of ring and aws-lc-rs, times, the worst of all lengths and mixes"
-                        .to_owned(),
-                of: row.title(),
-                figure: Ok(figure),
-                asked: Asked::AtLeast(limits::LEVEL),
-            }
-        }));
-        for (way, shape) in both().filter(|(_, shape)| limits::SHORT.map(Shape::equal).contains(shape)) {
-            let Some(row) = find(algorithm, way, shape) else { continue };
-            let closed = || {
-                let best = zsync_report::spread::Spread::of(&better(row)?)?.median;
-                Some(limits::closed(best, row.median(outside::NAME)?, row.median(OURS)?))
-            };
-            limits.push(Limit {
-                what: "part of the way from the better of ring and aws-lc-rs to ipsec-mb".to_owned(),
-                of: row.title(),
-                figure: closed().ok_or_else(|| "no ipsec-mb".to_owned()),
-                asked: Asked::AtLeast(limits::CLOSED),
-            });
-        }
-    }
-    figures.limits = limits;
-}
-
-/// What the better of `ring` and aws-lc-rs needed in each round.
-fn better(row: &Row) -> Option<Vec<f64>> {
-    let (ring, aws) = (row.samples(RING)?, row.samples(AWS)?);
-    Some(ring.iter().zip(aws).map(|(ring, aws)| ring.min(*aws)).collect())
-}
-
-/// The median of `over` / `under`, round by round.
-fn pairs(over: &[f64], under: &[f64]) -> Option<f64> {
-    let ratios: Vec<f64> = over.iter().zip(under).map(|(over, under)| over / under).collect();
-    Some(zsync_report::spread::Spread::of(&ratios)?.median)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn row(group: &str, shape: Shape, samples: &[(&str, f64)]) -> Row {
-        let series = samples.iter().map(|&(name, sample)| Series::new(name, [sample; 3])).collect();
-        Row { group: group.to_owned(), name: shape.name(), burst: USUAL, series }
-    }
-
-    fn held(figures: &Figures, part: &str) -> Vec<Option<bool>> {
-        let limits = figures.limits.iter().filter(|limit| limit.what.contains(part));
-        limits.map(Limit::is_held).collect()
-    }
-
-    #[test]
-    fn limits_are_judged_by_the_rows_that_they_are_of() {
-        let mut figures = Figures::new("ns/packet", Direction::Less, "");
-        for (len, ours) in [(64, 26.0), (256, 70.0), (512, 200.0)] {
-            let shape = Shape::equal(len);
-            let mut add = |group, samples: &[(&str, f64)]| figures.rows.push(row(group, shape, samples));
-            add("ChaCha20-Poly1305, seal", &[(OURS, ours), (RING, 235.0)]);
-            add("ChaCha20-Poly1305, open", &[(OURS, ours * 1.05), (RING, 235.0)]);
-            let way = [(OURS, 45.0), (RING, 60.0), (AWS, 58.0), (outside::NAME, 30.0)];
-            add("AES-128-GCM, seal", &way);
-            add("AES-128-GCM, open", &[(OURS, 59.5), (RING, 60.0), (AWS, 58.0)]);
-        }
-        judge(&mut figures, &[]);
-        // 9.04, 3.36 and 1.18 times, of 5.5, 3.2 and 2.6.
-        assert_eq!(held(&figures, "as fast as ring, times"), [Some(true), Some(true), Some(false)]);
-        assert_eq!(held(&figures, "as long as to seal"), [Some(true), Some(false)], "{:?}", figures.limits);
-        // To open takes 59.5, and aws-lc-rs 58.
-        assert_eq!(held(&figures, "the better of ring and aws-lc-rs, times"), [Some(false)]);
-        // To seal 13 of 28 are closed; to open there is no ipsec-mb.
-        let closed = held(&figures, "part of the way");
-        assert_eq!(closed, [[Some(false); 3], [None; 3]].concat());
-    }
 
     #[test]
     fn a_short_run_has_every_row_every_sample_and_every_limit() {

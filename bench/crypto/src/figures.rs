@@ -8,6 +8,7 @@ use std::fmt;
 use zsync_report::figure::digits;
 use zsync_report::machine::Machine;
 use zsync_report::outcome::{Absent, Direction, Outcome, Ratio, Series};
+use zsync_report::spread::Spread;
 
 /// One task, and the samples of all who had a turn at it.
 #[derive(Clone, Debug)]
@@ -36,7 +37,7 @@ impl Row {
 
     /// The median of them.
     pub fn median(&self, name: &str) -> Option<f64> {
-        Some(zsync_report::spread::Spread::of(self.samples(name)?)?.median)
+        Some(Spread::of(self.samples(name)?)?.median)
     }
 }
 
@@ -122,7 +123,7 @@ impl Figures {
         names.iter().try_for_each(|name| write!(f, "{name:>0$}", wide(name)))?;
         let is_compared = rows.iter().any(|row| self.ratio(row).is_some());
         let second = names.get(1).copied().unwrap_or_default();
-        writeln!(f, "{}", if is_compared { format!("  beside {second}") } else { String::new() })?;
+        writeln!(f, "{}", if is_compared { format!("  times as fast as {second}") } else { String::new() })?;
         for row in rows {
             write!(f, "{:width$}", row.name)?;
             for name in &names {
@@ -164,7 +165,7 @@ impl fmt::Display for Figures {
             let lines = groups(&self.bursts, |row| format!("{} {}", row.group, row.name));
             let mut lines = lines.iter().filter(|line| line[0].group == first.group).peekable();
             let second = first.series.get(1).map(|series| series.name.as_str()).unwrap_or_default();
-            writeln!(f, "{}: how much faster than {second}, by packets at once", first.group)?;
+            writeln!(f, "{}: times as fast as {second}, by packets at once", first.group)?;
             write!(f, "{:16}", "")?;
             lines
                 .peek()
@@ -192,11 +193,82 @@ impl fmt::Display for Figures {
             let ratio = self.ratio(row).map_or(f64::NAN, |ratio| ratio.spread.median);
             writeln!(f, "{}: {ours} beside {theirs}, {ratio:.3}", row.title())?;
         }
-        if !self.limits.is_empty() {
-            writeln!(f, "\nlimits")?;
+        let mut what = "";
+        for limit in &self.limits {
+            if what != limit.what {
+                what = &limit.what;
+                writeln!(f, "\nlimit: {what}")?;
+            }
+            writeln!(f, "  {:62} {}", limit.of, limit.verdict())?;
         }
-        self.limits.iter().try_for_each(|limit| writeln!(f, "{limit}"))?;
+        if !self.limits.is_empty() {
+            writeln!(f)?;
+        }
         self.absent.iter().try_for_each(|absent| writeln!(f, "no {}: {}", absent.name, absent.reason))?;
         self.notes.iter().try_for_each(|note| writeln!(f, "note: {note}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::Asked;
+
+    fn row(name: &str, burst: usize, samples: &[(&str, &[f64])]) -> Row {
+        let series = samples.iter().map(|&(name, samples)| Series::new(name, samples)).collect();
+        Row { group: "ChaCha20-Poly1305, seal".to_owned(), name: name.to_owned(), burst, series }
+    }
+
+    fn figures() -> Figures {
+        let mut figures = Figures::new("ns/packet", Direction::Less, "what a packet costs");
+        figures.rows = vec![
+            row(
+                "64 B",
+                32,
+                &[(OURS, &[30.0, 50.0]), ("ring", &[150.0, 250.0]), ("aws-lc-rs", &[160.0, 160.0])],
+            ),
+            row("256 B", 32, &[(OURS, &[70.0]), ("ring", &[235.0])]),
+        ];
+        for (burst, ours) in [(1, 150.0), (32, 50.0)] {
+            figures.bursts.push(row("64 B", burst, &[(OURS, &[ours]), ("ring", &[150.0])]));
+        }
+        figures.slowest = vec![row("16 B", 1, &[(OURS, &[200.0]), ("ring", &[100.0])])];
+        let of = figures.rows[0].title();
+        let (figure, asked) = (Ok(5.0), Asked::AtLeast(5.5));
+        figures.limits = vec![Limit { what: "times as fast as ring".to_owned(), of, figure, asked }];
+        figures.absent = vec![Absent { name: "ipsec-mb".to_owned(), reason: "no C compiler".to_owned() }];
+        figures
+    }
+
+    #[test]
+    fn a_row_is_an_outcome_with_its_peers_in_order_and_its_limits() {
+        let machine = Machine { processor: "any".to_owned(), ..Machine::default() };
+        let outcomes = figures().outcomes("crypto", "zsync-bench run crypto", &machine, "c0ffee");
+        assert_eq!(outcomes.len(), 5);
+        let first = &outcomes[0];
+        assert_eq!(first.name, "crypto: ChaCha20-Poly1305, seal, 64 B, 32 at once");
+        assert_eq!(first.ratios()[0].samples, [5.0, 5.0]);
+        assert!(
+            first.notes[0].ends_with("times as fast as ring: 5.00, at least 5.50: NOT held"),
+            "{first:?}"
+        );
+        assert_eq!((outcomes[1].notes.len(), outcomes[1].absent.len()), (0, 1));
+        assert_eq!(Outcome::from_json(&first.to_json()).unwrap(), *first);
+    }
+
+    #[test]
+    fn what_is_printed_has_everybody_bursts_the_slowest_limits_and_who_is_missing() {
+        let text = figures().to_string();
+        for line in [
+            "64 B             40.0      200        160  5.00 (5.00 to 5.00)",
+            "256 B            70.0      235          -  3.36 (3.36 to 3.36)",
+            "64 B               1.00   3.00",
+            "ChaCha20-Poly1305, seal, 16 B, 1 at once: 200 beside 100, 0.500",
+            "limit: times as fast as ring",
+            "5.00, at least 5.50: NOT held",
+            "no ipsec-mb: no C compiler",
+        ] {
+            assert!(text.contains(line), "{line}:\n{text}");
+        }
     }
 }

@@ -41,6 +41,19 @@ pub struct Limit {
 }
 
 impl Limit {
+    /// The figure, what is asked, and whether it is held.
+    pub(crate) fn verdict(&self) -> String {
+        let asked = match self.asked {
+            Asked::AtLeast(asked) => format!("at least {}", short(asked)),
+            Asked::AtMost(asked) => format!("at most {}", short(asked)),
+        };
+        match (&self.figure, self.is_held()) {
+            (Ok(figure), Some(true)) => format!("{}, {asked}: held", short(*figure)),
+            (Ok(figure), _) => format!("{}, {asked}: NOT held", short(*figure)),
+            (Err(why), _) => format!("{asked}: not known, {why}"),
+        }
+    }
+
     /// Whether it is held; `None`: there is no figure.
     pub fn is_held(&self) -> Option<bool> {
         let figure = self.figure.as_ref().ok().filter(|figure| figure.is_finite())?;
@@ -53,16 +66,7 @@ impl Limit {
 
 impl fmt::Display for Limit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let asked = match self.asked {
-            Asked::AtLeast(asked) => format!("at least {}", short(asked)),
-            Asked::AtMost(asked) => format!("at most {}", short(asked)),
-        };
-        write!(f, "{}, {}: ", self.of, self.what)?;
-        match (&self.figure, self.is_held()) {
-            (Ok(figure), Some(true)) => write!(f, "{}, {asked}: held", short(*figure)),
-            (Ok(figure), _) => write!(f, "{}, {asked}: NOT held", short(*figure)),
-            (Err(why), _) => write!(f, "{asked}: not known, {why}"),
-        }
+        write!(f, "{}, {}: {}", self.of, self.what, self.verdict())
     }
 }
 

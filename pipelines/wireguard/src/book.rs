@@ -1,0 +1,241 @@
+//! All peers' records, and which slot is whose.
+//!
+//! Owns: a region of memory that outlives the process, cut into records. Refuses: memory that is too short, and more peers than
+//! there are slots. Keeps true: a peer that stays keeps its slot, and with it its sessions; a slot that a peer leaves goes to
+//! another only when a later configuration comes, for workers may still work by the one before.
+
+use crate::index::{Indices, MAX_PEERS};
+use crate::key::{PublicKey, Secret};
+use crate::record::{RECORD_BYTES, RECORD_WORDS, Record};
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use thiserror::Error;
+use zsync_packet::flow::{FlowKey, HashKey};
+use zsync_packet::region::Region;
+
+/// More peers than slots.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("{peers} peers are more than the {slots} that there is memory for")]
+pub struct TooManyPeers {
+    /// How many there are.
+    pub peers: usize,
+    /// How many there may be.
+    pub slots: u32,
+}
+
+/// A peer, as configured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Who it is.
+    pub public: PublicKey,
+    /// Mixed into every handshake; all zeros: none.
+    pub preshared: Secret,
+    /// Where it is, until it says otherwise.
+    pub endpoint: Option<SocketAddr>,
+    /// Nanoseconds of silence after which something is sent; 0: never.
+    pub keepalive: u64,
+}
+
+/// All records. See the module.
+#[derive(Clone, Debug)]
+pub struct Book {
+    region: Region,
+    slots: u32,
+    indices: Indices,
+    secret: HashKey,
+    own: PublicKey,
+}
+
+impl Book {
+    /// Bytes of memory for `slots` peers.
+    pub fn bytes(slots: u32) -> usize {
+        slots.min(MAX_PEERS) as usize * RECORD_BYTES
+    }
+
+    /// Over `region`, for `slots` peers of `own`; `secret` is this boot's. `None`: the region is too short.
+    pub fn open(region: Region, slots: u32, secret: &HashKey, own: PublicKey) -> Option<Self> {
+        let slots = slots.min(MAX_PEERS);
+        (region.len() >= Self::bytes(slots)).then(|| Self {
+            region,
+            slots,
+            indices: Indices::new(secret),
+            secret: secret.clone(),
+            own,
+        })
+    }
+
+    /// Peers that there is memory for.
+    pub fn slots(&self) -> u32 {
+        self.slots
+    }
+
+    /// How indices are made.
+    #[inline]
+    pub fn indices(&self) -> &Indices {
+        &self.indices
+    }
+
+    /// The record in a slot, whoever's it is.
+    #[inline]
+    pub fn record(&self, slot: u32) -> Option<Record<'_>> {
+        if slot >= self.slots {
+            return None;
+        }
+        Record::over(self.region.u64s(slot as usize * RECORD_BYTES, RECORD_WORDS)?)
+    }
+
+    /// The mark of a peer of ours on its record.
+    fn tag(&self, peer: &PublicKey) -> u64 {
+        let half = |key: &PublicKey, at: usize| {
+            let words = key.0.as_chunks::<8>().0;
+            words.get(at).map_or(0, |word| u64::from_le_bytes(*word))
+        };
+        [&self.own, peer].into_iter().fold(1, |tag, key| {
+            let words = [half(key, 0), half(key, 1), half(key, 2), half(key, 3), tag];
+            FlowKey::from_words(words).hash(&self.secret) | 1
+        })
+    }
+
+    /// Gives every peer a slot, the one that it has if it has one; takes the slots of those that are no peers any more.
+    ///
+    /// # Errors
+    /// They are too many. Nothing has changed then.
+    pub fn enrol(&self, peers: Vec<Peer>) -> Result<Peers, TooManyPeers> {
+        if peers.len() > self.slots as usize {
+            return Err(TooManyPeers { peers: peers.len(), slots: self.slots });
+        }
+        let mut wanted: HashMap<u64, usize> =
+            peers.iter().enumerate().map(|(n, peer)| (self.tag(&peer.public), n)).collect();
+        let mut places = vec![None; peers.len()];
+        let (mut free, mut left) = (Vec::new(), Vec::new());
+        for slot in 0..self.slots {
+            let Some(record) = self.record(slot) else { break };
+            match (record.tag(), wanted.remove(&record.tag())) {
+                (0, _) => free.push(slot),
+                (_, Some(n)) if peers[n].public == record.public() => places[n] = Some(slot),
+                _ => {
+                    record.take();
+                    left.push(slot);
+                }
+            }
+        }
+        // Those that were free before first, from the lowest on.
+        let mut free = free.into_iter().chain(left);
+        let mut enrolled = Peers { by_slot: vec![None; self.slots as usize], by_key: HashMap::new() };
+        for (peer, place) in peers.into_iter().zip(places) {
+            let tag = self.tag(&peer.public);
+            let slot = match place {
+                Some(slot) => slot,
+                None => {
+                    let Some(slot) = free.next() else { continue };
+                    if let Some(record) = self.record(slot) {
+                        record.give(tag, &peer.public);
+                    }
+                    slot
+                }
+            };
+            enrolled.by_key.insert(peer.public, slot);
+            if let Some(entry) = enrolled.by_slot.get_mut(slot as usize) {
+                *entry = Some(Enrolled { tag, peer });
+            }
+        }
+        Ok(enrolled)
+    }
+}
+
+/// A peer that has a slot.
+#[derive(Clone, Debug)]
+struct Enrolled {
+    tag: u64,
+    peer: Peer,
+}
+
+/// The peers of a configuration, by slot and by key.
+#[derive(Clone, Debug, Default)]
+pub struct Peers {
+    by_slot: Vec<Option<Enrolled>>,
+    by_key: HashMap<PublicKey, u32>,
+}
+
+impl Peers {
+    /// The slot of a peer.
+    pub fn slot(&self, public: &PublicKey) -> Option<u32> {
+        self.by_key.get(public).copied()
+    }
+
+    /// The peer in a slot.
+    #[inline]
+    pub fn peer(&self, slot: u32) -> Option<&Peer> {
+        self.by_slot.get(slot as usize)?.as_ref().map(|enrolled| &enrolled.peer)
+    }
+
+    /// The record of the peer in a slot; `None`: there is no such peer, or the record is another's by now.
+    #[inline]
+    pub fn record<'b>(&self, book: &'b Book, slot: u32) -> Option<Record<'b>> {
+        let enrolled = self.by_slot.get(slot as usize)?.as_ref()?;
+        book.record(slot).filter(|record| record.tag() == enrolled.tag)
+    }
+
+    /// All slots that have a peer.
+    pub fn slots(&self) -> impl Iterator<Item = u32> + '_ {
+        // There are fewer than 2³².
+        self.by_slot.iter().enumerate().filter(|(_, peer)| peer.is_some()).map(|(slot, _)| slot as u32)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::noise::Keys;
+
+    fn peer(seed: u8) -> Peer {
+        Peer {
+            public: Secret::new([seed; 32]).public(),
+            preshared: Secret::new([0; 32]),
+            endpoint: None,
+            keepalive: 0,
+        }
+    }
+
+    fn book(slots: u32) -> Book {
+        let region = Region::heap(Book::bytes(slots));
+        Book::open(region, slots, &HashKey::from_seed(1), Secret::new([99; 32]).public()).unwrap()
+    }
+
+    #[test]
+    fn who_stays_keeps_the_slot_and_the_sessions() {
+        let book = book(4);
+        let first = book.enrol(vec![peer(1), peer(2), peer(3)]).unwrap();
+        let two = first.slot(&peer(2).public).unwrap();
+        let keys = Keys { sending: Secret::new([1; 32]), receiving: Secret::new([2; 32]) };
+        first.record(&book, two).unwrap().install(&keys, 5, 6, true, 0);
+        let second = book.enrol(vec![peer(4), peer(2)]).unwrap();
+        assert_eq!(second.slot(&peer(2).public), Some(two));
+        assert!(second.record(&book, two).unwrap().by_index(5).is_some());
+        // Workers may still work by the first: who left is found no more, and nobody else has the slot yet.
+        for gone in [1, 3] {
+            let slot = first.slot(&peer(gone).public).unwrap();
+            assert!(first.record(&book, slot).is_none());
+            assert_ne!(second.slot(&peer(4).public), Some(slot));
+        }
+        let third = book.enrol(vec![peer(4), peer(2), peer(5), peer(6)]).unwrap();
+        let mut slots: Vec<_> = third.slots().collect();
+        slots.sort_unstable();
+        assert_eq!(slots, [0, 1, 2, 3]);
+        let err = book.enrol((10..15).map(peer).collect()).unwrap_err();
+        assert_eq!((err.peers, err.slots), (5, 4));
+        assert!(third.slots().all(|slot| third.record(&book, slot).is_some()), "nothing has changed");
+    }
+
+    #[test]
+    fn with_another_key_of_ours_nobody_is_known() {
+        let region = Region::heap(Book::bytes(2));
+        let secret = HashKey::from_seed(1);
+        let of = |own: u8| Book::open(region.clone(), 2, &secret, Secret::new([own; 32]).public()).unwrap();
+        let before = of(1).enrol(vec![peer(5)]).unwrap();
+        let after = of(2).enrol(vec![peer(5)]).unwrap();
+        let slot = after.slot(&peer(5).public).unwrap();
+        assert!(after.record(&of(2), slot).is_some() && before.record(&of(1), 0).is_none());
+        assert!(Book::open(Region::heap(4096), 2, &secret, peer(1).public).is_none());
+    }
+}

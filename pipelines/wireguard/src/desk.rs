@@ -1,0 +1,535 @@
+//! A worker's desk: where handshakes are done, and where the timers of its peers are looked at.
+//!
+//! Owns: handshakes on their way, cookies of peers, the queue of messages that came, and what is to be sent. Refuses: messages
+//! that do not authenticate, with a reason each; under load, all whose sender has not shown that it gets what is sent to it.
+//! Keeps true: one handshake is computed at a time, and no other for [`PACE`], so packets wait for at most one of them; all
+//! queues are bounded; the sessions themselves are in the peers' records.
+//!
+//! A worker owns the peers of every slot that is its number, modulo the workers. What it gets for another's peer goes to that one's desk.
+
+use crate::book::{Book, Peers};
+use crate::cookie::{Gate, Jar, Pass};
+use crate::index::GENERATIONS;
+use crate::key::Secret;
+use crate::load::Sources;
+use crate::message::{COOKIE_REPLY_LEN, INITIATION_LEN, Message, RESPONSE_LEN, word};
+use crate::noise::{Begun, Identity, Received, stamp};
+use crate::record::{Endpoint, Fact, Role};
+use crate::timers::{self, Due, REKEY_TIMEOUT};
+use std::collections::{HashMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use zsync_packet::flow::HashKey;
+
+/// Messages that wait to be looked at.
+const INBOX: usize = 256;
+/// With more than this many waiting there is too much to do, and for a second after that.
+const BUSY: usize = 32;
+const BUSY_FOR: u64 = 1_000_000_000;
+/// What waits to be sent.
+const OUTBOX: usize = 256;
+/// Nanoseconds between two handshakes, which take some 200,000 each.
+pub const PACE: u64 = 500_000;
+/// Initiations of a peer that come sooner than this after the one before are dropped: the kernel's INITIATIONS_PER_SECOND.
+const APART: u64 = 1_000_000_000 / 50;
+/// All peers' timers are looked at within so many nanoseconds.
+const ROUND: u64 = 200_000_000;
+/// Peers whose timers are looked at together at most.
+const LOOKS: u64 = 256;
+
+/// Where random bytes come from; false: there were none.
+pub type Entropy = Box<dyn FnMut(&mut [u8]) -> bool + Send>;
+
+/// The system's.
+pub fn system_entropy() -> Entropy {
+    Box::new(|bytes| {
+        let flags = rustix::rand::GetRandomFlags::empty();
+        matches!(rustix::rand::getrandom(&mut *bytes, flags), Ok(len) if len == bytes.len())
+    })
+}
+
+/// A handshake message on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Written {
+    bytes: [u8; INITIATION_LEN],
+    len: usize,
+}
+
+impl Written {
+    fn new(message: &[u8]) -> Self {
+        let mut bytes = [0; INITIATION_LEN];
+        let len = message.len().min(INITIATION_LEN);
+        bytes[..len].copy_from_slice(&message[..len]);
+        Self { bytes, len }
+    }
+
+    /// Its bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
+/// What the stage around the desk is to do.
+#[derive(Debug)]
+pub enum Action {
+    /// Send a handshake message.
+    Send(Written, Endpoint),
+    /// The peer in this slot can be sent to: what waited for that goes now, or an empty message if nothing did.
+    Ready(u32),
+    /// Send the peer in this slot an empty message.
+    Keepalive(u32),
+    /// Drop what waits for the peer in this slot.
+    GiveUp(u32),
+    /// Put this on the desk of another worker.
+    Forward(usize, Letter),
+}
+
+/// What comes to a desk.
+#[derive(Debug)]
+pub enum Letter {
+    /// A message whose first code is right.
+    Message(Written, Endpoint),
+    /// An initiation of one of our peers, opened by another worker.
+    Received(Box<Received>, Endpoint),
+}
+
+/// What came of messages: counts since the desk was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Handshakes that were done.
+    pub done: u64,
+    /// Initiations that were sent.
+    pub initiated: u64,
+    /// Messages that were none, or whose first code was wrong.
+    pub forged: u64,
+    /// Of somebody who is no peer, or for a session that is not there.
+    pub unknown: u64,
+    /// Not authentic, for all that their codes are right.
+    pub not_authentic: u64,
+    /// Initiations that came before, or too soon after another.
+    pub replayed: u64,
+    /// Dropped under load: no cookie, too many of a source, no room.
+    pub overload: u64,
+    /// Cookies that were sent.
+    pub cookies: u64,
+}
+
+struct Trying {
+    begun: Begun,
+    index: u32,
+}
+
+/// See the module.
+pub struct Desk {
+    identity: Identity,
+    book: Book,
+    peers: Arc<Peers>,
+    worker: usize,
+    workers: usize,
+    gate: Gate,
+    sources: Sources,
+    trying: HashMap<u32, Trying>,
+    jars: HashMap<u32, Jar>,
+    inbox: VecDeque<Letter>,
+    outbox: VecDeque<Action>,
+    entropy: Entropy,
+    counts: Counts,
+    busy_until: u64,
+    /// No handshake is computed before.
+    rested: u64,
+    /// The slot whose timers are looked at next, and how far in time the looks are.
+    cursor: u32,
+    looked: u64,
+}
+
+impl std::fmt::Debug for Desk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Desk")
+            .field("worker", &self.worker)
+            .field("counts", &self.counts)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Desk {
+    /// The desk of `worker`, one of `workers`, at `now` (nanoseconds of a monotonic clock). Takes the records of its peers over from whoever wrote them
+    /// before.
+    pub fn new(
+        identity: Identity,
+        book: Book,
+        peers: Arc<Peers>,
+        (worker, workers): (usize, usize),
+        secret: &HashKey,
+        mut entropy: Entropy,
+        now: u64,
+    ) -> Self {
+        let mut random = || {
+            let mut bytes = [0; 32];
+            // Without it no handshake is done either.
+            let _ = entropy(&mut bytes);
+            Secret::new(bytes)
+        };
+        let gate = Gate::new(&identity.public(), now, [random(), random()]);
+        let workers = workers.max(1);
+        for slot in peers.slots().filter(|slot| *slot as usize % workers == worker) {
+            if let Some(record) = peers.record(&book, slot) {
+                record.take_over();
+            }
+        }
+        Self {
+            identity,
+            book,
+            peers,
+            worker,
+            workers,
+            gate,
+            sources: Sources::new(secret),
+            trying: HashMap::new(),
+            jars: HashMap::new(),
+            inbox: VecDeque::with_capacity(INBOX),
+            outbox: VecDeque::with_capacity(OUTBOX),
+            entropy,
+            counts: Counts::default(),
+            busy_until: 0,
+            rested: 0,
+            cursor: 0,
+            looked: now,
+        }
+    }
+
+    /// Goes on with the peers of another configuration.
+    pub fn adopt(&mut self, peers: &Arc<Peers>) {
+        if Arc::ptr_eq(&self.peers, peers) {
+            return;
+        }
+        self.peers = Arc::clone(peers);
+        let Self { peers, book, trying, jars, .. } = self;
+        let is_there = |slot: &u32| peers.record(book, *slot).is_some();
+        trying.retain(|slot, _| is_there(slot));
+        jars.retain(|slot, _| is_there(slot));
+    }
+
+    /// What came of messages so far.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// Whether the peer of this slot is this worker's.
+    #[inline]
+    pub fn owns(&self, slot: u32) -> bool {
+        slot as usize % self.workers == self.worker
+    }
+
+    /// Takes a handshake message that came from `endpoint.remote` to `endpoint.local`. Only its codes are checked now.
+    pub fn handle_input(&mut self, message: &[u8], endpoint: Endpoint, now: u64) {
+        let letter = Letter::Message(Written::new(message), endpoint);
+        let loaded = now < self.busy_until;
+        match Message::parse(message) {
+            Ok(Message::Initiation(_) | Message::Response(_)) => {
+                if self.gate.is_stale(now) {
+                    let mut bytes = [0; 32];
+                    if (self.entropy)(&mut bytes) {
+                        self.gate.renew(now, Secret::new(bytes));
+                    }
+                }
+                match self.gate.check(message, endpoint.remote) {
+                    Pass::No => self.counts.forged += 1,
+                    Pass::Known if loaded => self.reply_with_cookie(message, endpoint),
+                    Pass::Reachable if loaded && !self.sources.take(endpoint.remote.ip(), now) => {
+                        self.counts.overload += 1;
+                    }
+                    Pass::Known | Pass::Reachable => self.put(letter, now),
+                }
+            }
+            Ok(Message::CookieReply(_)) => self.put(letter, now),
+            Ok(Message::Data { .. }) | Err(_) => self.counts.forged += 1,
+        }
+    }
+
+    /// Takes what another worker has forwarded.
+    pub fn put(&mut self, letter: Letter, now: u64) {
+        if self.inbox.len() >= INBOX {
+            self.counts.overload += 1;
+            return;
+        }
+        self.inbox.push_back(letter);
+        if self.inbox.len() > BUSY {
+            self.busy_until = now + BUSY_FOR;
+        }
+    }
+
+    fn reply_with_cookie(&mut self, message: &[u8], endpoint: Endpoint) {
+        let mut nonce = [0; 24];
+        if self.outbox.len() >= OUTBOX || !(self.entropy)(&mut nonce) {
+            self.counts.overload += 1;
+            return;
+        }
+        let reply = self.gate.reply(message, endpoint.remote, &nonce);
+        self.counts.cookies += 1;
+        self.outbox.push_back(Action::Send(Written::new(&reply), endpoint));
+    }
+
+    /// Packets wait for a session with the peer in this slot: one is made, if none is on its way.
+    pub fn want(&mut self, slot: u32, now: u64, unix: u64) {
+        if !self.trying.contains_key(&slot) {
+            self.initiate(slot, now, unix);
+        }
+    }
+
+    /// What is to be done next, if anything. `unix`: nanoseconds since 1970. Called until there is nothing.
+    pub fn poll(&mut self, now: u64, unix: u64) -> Option<Action> {
+        loop {
+            if let Some(action) = self.outbox.pop_front() {
+                return Some(action);
+            }
+            if now >= self.rested
+                && let Some(letter) = self.inbox.pop_front()
+            {
+                if let Some(action) = self.read(letter, now, unix) {
+                    return Some(action);
+                }
+            } else if !self.look(now, unix) {
+                return None;
+            }
+        }
+    }
+
+    /// Looks at the timers of the next peers, as many as are due to be looked at. False: there are none.
+    fn look(&mut self, now: u64, unix: u64) -> bool {
+        let slots = u64::from(self.book.slots()).div_ceil(self.workers as u64).max(1);
+        let each = (ROUND / slots).max(1);
+        let due = (now.saturating_sub(self.looked) / each).min(slots);
+        if due == 0 {
+            return false;
+        }
+        let looks = due.min(LOOKS);
+        // Who was away for long does not look twice for that.
+        self.looked = if due == slots { now } else { self.looked + looks * each };
+        for _ in 0..looks {
+            let slot = self.cursor * self.workers as u32 + self.worker as u32;
+            self.cursor = if u64::from(self.cursor) + 1 >= slots { 0 } else { self.cursor + 1 };
+            self.look_at(slot, now, unix);
+        }
+        true
+    }
+
+    fn look_at(&mut self, slot: u32, now: u64, unix: u64) {
+        let Some(peer) = self.peers.peer(slot) else { return };
+        let Some(record) = self.peers.record(&self.book, slot) else { return };
+        let spread = (slot ^ (now >> 33) as u32).wrapping_mul(0x9e37_79b1);
+        let action = match timers::due(&record, self.trying.contains_key(&slot), peer.keepalive, spread, now)
+        {
+            Due::Nothing => return,
+            Due::Handshake => {
+                let late = record.session(Role::Current).is_some_and(|room| room.is_ours());
+                record.set(Fact::LastMinute, u64::from(late));
+                return self.initiate(slot, now, unix);
+            }
+            Due::Keepalive => Action::Keepalive(slot),
+            Due::GiveUp => {
+                self.trying.remove(&slot);
+                record.set(Fact::InitiatedFirst, 0);
+                record.set(Fact::SentUnanswered, 0);
+                Action::GiveUp(slot)
+            }
+            Due::Forget => return record.end_all(),
+        };
+        if self.outbox.len() < OUTBOX {
+            self.outbox.push_back(action);
+        }
+    }
+
+    /// Sends an initiation, unless the last one was just now, or nobody knows where the peer is.
+    fn initiate(&mut self, slot: u32, now: u64, unix: u64) {
+        let Some(peer) = self.peers.peer(slot) else { return };
+        let Some(record) = self.peers.record(&self.book, slot) else { return };
+        let configured = peer.endpoint.map(|remote| Endpoint {
+            remote,
+            local: match remote.ip() {
+                IpAddr::V4(_) => IpAddr::from([0; 4]),
+                IpAddr::V6(_) => IpAddr::from([0; 16]),
+            },
+        });
+        let Some(endpoint) = record.endpoint().or(configured) else { return };
+        let last = record.fact(Fact::Initiated);
+        let mut entropy = [0; 32];
+        if (last != 0 && now.saturating_sub(last) < REKEY_TIMEOUT)
+            || now < self.rested
+            || self.outbox.len() >= OUTBOX
+            || !(self.entropy)(&mut entropy)
+        {
+            return;
+        }
+        // A clock that was put back does not make ours look old to the peer.
+        let ours = unix.max(record.fact(Fact::OurStamp).saturating_add(1));
+        record.set(Fact::OurStamp, ours);
+        let index = self.book.indices().hide(slot, record.next_generation() % GENERATIONS);
+        let made =
+            self.identity.begin(&peer.public, &peer.preshared, index, &stamp(ours), Secret::new(entropy));
+        self.rested = now + PACE;
+        record.set(Fact::Initiated, now);
+        if record.fact(Fact::InitiatedFirst) == 0 {
+            record.set(Fact::InitiatedFirst, now);
+        }
+        let Ok((begun, mut message)) = made else {
+            self.counts.not_authentic += 1;
+            return;
+        };
+        self.jars.entry(slot).or_insert_with(|| Jar::new(&peer.public)).sign(&mut message, now);
+        timers::sent(&record, false, message.len() as u64, now);
+        self.trying.insert(slot, Trying { begun, index });
+        self.counts.initiated += 1;
+        self.outbox.push_back(Action::Send(Written::new(&message), endpoint));
+    }
+
+    /// Does what a letter asks for.
+    fn read(&mut self, letter: Letter, now: u64, unix: u64) -> Option<Action> {
+        match letter {
+            Letter::Received(received, endpoint) => self.answer(*received, endpoint, now),
+            Letter::Message(written, endpoint) => match Message::parse(written.bytes()) {
+                Ok(Message::Initiation(message)) => self.open(message, endpoint, now),
+                Ok(Message::Response(message)) => {
+                    let slot = self.book.indices().find(word(message, 8)).0;
+                    if !self.owns(slot) {
+                        return self.forward(slot, Letter::Message(written, endpoint));
+                    }
+                    self.finish(slot, message, endpoint, now, unix)
+                }
+                Ok(Message::CookieReply(message)) => {
+                    let slot = self.book.indices().find(word(message, 4)).0;
+                    if !self.owns(slot) {
+                        return self.forward(slot, Letter::Message(written, endpoint));
+                    }
+                    self.keep_cookie(slot, message, now);
+                    None
+                }
+                Ok(Message::Data { .. }) | Err(_) => None,
+            },
+        }
+    }
+
+    fn forward(&self, slot: u32, letter: Letter) -> Option<Action> {
+        Some(Action::Forward(slot as usize % self.workers, letter))
+    }
+
+    /// Opens an initiation.
+    fn open(&mut self, message: &[u8; INITIATION_LEN], endpoint: Endpoint, now: u64) -> Option<Action> {
+        let mut entropy = [0; 32];
+        if !(self.entropy)(&mut entropy) {
+            self.counts.overload += 1;
+            return None;
+        }
+        self.rested = now + PACE;
+        let Ok(received) = self.identity.receive(message, Secret::new(entropy)) else {
+            self.counts.not_authentic += 1;
+            return None;
+        };
+        let Some(slot) = self.peers.slot(&received.peer) else {
+            self.counts.unknown += 1;
+            return None;
+        };
+        if self.owns(slot) {
+            self.answer(received, endpoint, now)
+        } else {
+            self.forward(slot, Letter::Received(Box::new(received), endpoint))
+        }
+    }
+
+    /// Answers an initiation of one of our peers.
+    fn answer(&mut self, received: Received, endpoint: Endpoint, now: u64) -> Option<Action> {
+        let (peer, record, slot) = self
+            .peers
+            .slot(&received.peer)
+            .and_then(|slot| Some((self.peers.peer(slot)?, self.peers.record(&self.book, slot)?, slot)))?;
+        let last = record.fact(Fact::WasInitiated);
+        if received.stamp <= record.stamp() || (last != 0 && now.saturating_sub(last) < APART) {
+            self.counts.replayed += 1;
+            return None;
+        }
+        record.set_stamp(&received.stamp);
+        record.set(Fact::WasInitiated, now);
+        let index = self.book.indices().hide(slot, record.next_generation() % GENERATIONS);
+        let remote = received.index;
+        let Ok((keys, mut message)) = received.respond(&peer.preshared, index) else {
+            self.counts.not_authentic += 1;
+            return None;
+        };
+        self.jars.entry(slot).or_insert_with(|| Jar::new(&peer.public)).sign(&mut message, now);
+        record.install(&keys, index, remote, false, now);
+        record.set_endpoint(endpoint);
+        timers::came(&record, false, INITIATION_LEN as u64, now);
+        timers::sent(&record, false, message.len() as u64, now);
+        Some(Action::Send(Written::new(&message), endpoint))
+    }
+
+    /// Ends a handshake of ours.
+    fn finish(
+        &mut self,
+        slot: u32,
+        message: &[u8; RESPONSE_LEN],
+        endpoint: Endpoint,
+        now: u64,
+        unix: u64,
+    ) -> Option<Action> {
+        let index = word(message, 8);
+        let trying = self.trying.get_mut(&slot).filter(|trying| trying.index == index);
+        let (Some(trying), Some(record)) = (trying, self.peers.record(&self.book, slot)) else {
+            self.counts.unknown += 1;
+            return None;
+        };
+        self.rested = now + PACE;
+        let Ok(keys) = trying.begun.finish(message) else {
+            self.counts.not_authentic += 1;
+            return None;
+        };
+        self.trying.remove(&slot);
+        record.install(&keys, index, word(message, 4), true, now);
+        record.set_endpoint(endpoint);
+        timers::came(&record, false, RESPONSE_LEN as u64, now);
+        self.note_done(slot, unix);
+        Some(Action::Ready(slot))
+    }
+
+    /// The peer in `slot` has used the session that it began: what waits for a session may go.
+    pub fn confirmed(&mut self, slot: u32, unix: u64) {
+        self.trying.remove(&slot);
+        self.note_done(slot, unix);
+        if self.outbox.len() < OUTBOX {
+            self.outbox.push_back(Action::Ready(slot));
+        }
+    }
+
+    fn note_done(&mut self, slot: u32, unix: u64) {
+        self.counts.done += 1;
+        if let Some(record) = self.peers.record(&self.book, slot) {
+            record.set(Fact::Handshake, unix);
+            record.set(Fact::InitiatedFirst, 0);
+        }
+    }
+
+    fn keep_cookie(&mut self, slot: u32, message: &[u8; COOKIE_REPLY_LEN], now: u64) {
+        let ours = self.trying.get(&slot).is_some_and(|trying| trying.index == word(message, 4));
+        let answered = self
+            .peers
+            .record(&self.book, slot)
+            .is_some_and(|record| record.by_index(word(message, 4)).is_some());
+        if !ours && !answered {
+            self.counts.unknown += 1;
+            return;
+        }
+        if !self.jars.get_mut(&slot).is_some_and(|jar| jar.take(message, now)) {
+            self.counts.not_authentic += 1;
+        }
+    }
+
+    /// The configured endpoint of a peer is another: it is used from now on.
+    pub fn moved(&self, slot: u32, remote: SocketAddr) {
+        if let Some(record) = self.peers.record(&self.book, slot) {
+            let local = if remote.is_ipv4() { IpAddr::from([0; 4]) } else { IpAddr::from([0; 16]) };
+            record.set_endpoint(Endpoint { remote, local });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
