@@ -16,7 +16,7 @@ use crate::tunnel::Tunnel;
 use crate::{Settings, Watch};
 use anyhow::Result;
 use std::time::Instant;
-use zsync_crypto::aead::Algorithm;
+use zsync_crypto::aead::{Algorithm, Backend};
 use zsync_report::outcome::{Absent, Direction, Series};
 
 /// Lengths that have limits, in ascending order.
@@ -117,6 +117,12 @@ pub fn run(settings: &Settings<'_>, watch: &dyn Watch) -> Result<Figures> {
         sweep::run(settings.time.mul_f64(1.0 - TABLES), watch, &mut figures)?;
     }
     figures.limits = judge::all(&figures, &sets);
+    let here: Vec<String> = Backend::ALL
+        .iter()
+        .filter(|backend| backend.is_available())
+        .map(|backend| format!("{backend:?}"))
+        .collect();
+    figures.notes.push(format!("zsync's backends on this processor: {}", here.join(", ")));
     figures.notes.push(format!(
         "a round's figure is that of its shortest sweep over at most 64 packets, in the caches, one behind the other (in frames: 2 KiB \
          apart), without additional data, keys made ready before; a limit is held by the median of the rounds; \"never slower\" is {} \

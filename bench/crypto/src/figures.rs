@@ -15,7 +15,7 @@ use zsync_report::spread::Spread;
 pub struct Row {
     /// What rows beside it have in common: "ChaCha20-Poly1305, seal".
     pub group: String,
-    /// What is its own: "64 B".
+    /// What is its own: "64 B". Empty: nothing but how many are handed over at once.
     pub name: String,
     /// Packets or signatures handed over at once.
     pub burst: usize,
@@ -26,7 +26,18 @@ pub struct Row {
 impl Row {
     /// All of it in words.
     pub fn title(&self) -> String {
-        format!("{}, {}, {} at once", self.group, self.name, self.burst)
+        let name = if self.name.is_empty() { String::new() } else { format!(", {}", self.name) };
+        format!("{}{name}, {} at once", self.group, self.burst)
+    }
+
+    /// What its table is called, and what it is called in it.
+    fn labels(&self) -> (String, String) {
+        let (group, at_once) = (self.group.clone(), format!("{} at once", self.burst));
+        if self.name.is_empty() {
+            (group, at_once)
+        } else {
+            (format!("{group}, {at_once}"), self.name.clone())
+        }
     }
 
     /// The samples of the one of this name.
@@ -118,14 +129,14 @@ impl Figures {
             }
         }
         let wide = |name: &str| name.chars().count().max(7) + 2;
-        let width = rows.iter().map(|row| row.name.chars().count()).max().unwrap_or(0).max(12);
+        let width = rows.iter().map(|row| row.labels().1.chars().count()).max().unwrap_or(0).max(12);
         write!(f, "{:width$}", "")?;
         names.iter().try_for_each(|name| write!(f, "{name:>0$}", wide(name)))?;
         let is_compared = rows.iter().any(|row| self.ratio(row).is_some());
         let second = names.get(1).copied().unwrap_or_default();
         writeln!(f, "{}", if is_compared { format!("  times as fast as {second}") } else { String::new() })?;
         for row in rows {
-            write!(f, "{:width$}", row.name)?;
+            write!(f, "{:width$}", row.labels().1)?;
             for name in &names {
                 let median = row.median(name).map_or("-".to_owned(), digits);
                 write!(f, "{median:>0$}", wide(name))?;
@@ -154,9 +165,9 @@ fn groups(rows: &[Row], key: impl Fn(&Row) -> String) -> Vec<Vec<&Row>> {
 
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for group in groups(&self.rows, |row| format!("{} {}", row.group, row.burst)) {
+        for group in groups(&self.rows, |row| row.labels().0) {
             let Some(first) = group.first() else { continue };
-            writeln!(f, "{}, {} at once: {}, medians", first.group, first.burst, self.unit)?;
+            writeln!(f, "{}: {}, medians", first.labels().0, self.unit)?;
             self.table(&group, f)?;
             writeln!(f)?;
         }

@@ -191,7 +191,7 @@ pub fn run(settings: &Settings<'_>, watch: &dyn Watch) -> Result<Figures> {
         .collect::<Result<Vec<_>>>()?;
     let rows = BATCHES.map(|burst| Row {
         group: "Ed25519, verify".to_owned(),
-        name: if burst == 1 { "alone".to_owned() } else { format!("batches of {burst}") },
+        name: String::new(),
         burst,
         series: VERIFIERS.iter().map(|(name, _)| Series::new(*name, [])).collect(),
     });
@@ -292,8 +292,7 @@ mod tests {
     fn ours_is_to_be_ahead_of_the_best_of_the_others() {
         let series = [(OURS, 90e3), ("ring", 27e3), ("dalek, batch", 82e3)];
         let series = series.map(|(name, rate)| Series::new(name, [rate; 3])).to_vec();
-        let row =
-            Row { group: "Ed25519, verify".to_owned(), name: "batches of 64".to_owned(), burst: 64, series };
+        let row = Row { group: "Ed25519, verify".to_owned(), name: String::new(), burst: 64, series };
         assert_eq!(judge(&row).map(|limit| limit.is_held()), [Some(true), Some(false)]);
         let without = Row { series: row.series[1..].to_vec(), ..row };
         assert_eq!(judge(&without).map(|limit| limit.is_held()), [None; 2]);

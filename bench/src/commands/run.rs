@@ -55,6 +55,9 @@ pub struct Settings {
 
 /// Runs it beside the one peer.
 pub fn compare(what: &Compare) -> Result<ExitCode> {
+    if Alone::find(&what.name).is_some() {
+        bail!("{0} is measured beside all of its peers at once: `zsync-bench run {0}`", what.name);
+    }
     benchmarks::find(&what.name)?;
     let peer = peers::find(&what.name, &what.peer)?;
     if peer.state() == State::Missing {
