@@ -1,7 +1,7 @@
 //! What zsync is to reach, and whether it does.
 //!
 //! Keeps true: a limit is held by the median of a run's rounds, each of which compares samples that were taken one after the
-//! other; what cannot be judged (a peer that is missing) is not held and not broken.
+//! other, so that a machine that is slow for a while is slow for both; what cannot be judged (a peer that is missing) is not held and not broken.
 
 use std::fmt;
 

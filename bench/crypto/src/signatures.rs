@@ -230,7 +230,8 @@ pub fn run(settings: &Settings<'_>, watch: &dyn Watch) -> Result<Figures> {
     }
     figures.notes.push(
         "a round's figure is that of its shortest sweep over 64 signatures or one batch, each under a key of its own; keys are read \
-         ahead, unless it says otherwise; dalek's batch has one verdict for all, and is not strict"
+         ahead, unless it says otherwise; dalek's batch has one verdict for all, and is not strict; \
+         dalek is as cargo builds it, and faster for one kind of processor (target-cpu=native)"
             .to_owned(),
     );
     Ok(figures)

@@ -84,8 +84,11 @@ pub(super) fn all(figures: &Figures, sets: &[(Shape, Packets)]) -> Vec<Limit> {
         for (way, shape) in both(|| limits::SHORT.map(Shape::equal).to_vec()) {
             let Some(row) = find(algorithm, way, shape) else { continue };
             let closed = || {
-                let best = Spread::of(&better(row)?)?.median;
-                Some(limits::closed(best, row.median(outside::NAME)?, row.median(OURS)?))
+                let (best, goals, ours) = (better(row)?, row.samples(outside::NAME)?, row.samples(OURS)?);
+                let rounds = best.iter().zip(goals).zip(ours);
+                let parts: Vec<f64> =
+                    rounds.map(|((best, goal), ours)| limits::closed(*best, *goal, *ours)).collect();
+                Some(Spread::of(&parts)?.median)
             };
             limits.push(Limit {
                 what: "part of the way from the better of ring and aws-lc-rs to ipsec-mb".to_owned(),
