@@ -349,6 +349,8 @@ impl Compiler<'_> {
                 let seed = FlowKey::NONE.hash(&with.hash_key);
                 AnyStage::Mirror(Mirror::new(mirror, self.state(label, spec), seed))
             }
+            // Nothing leaves unsealed where nobody seals.
+            StageSpec::WireguardOpen(_) | StageSpec::WireguardSeal(_) => AnyStage::Decide(Decide::DROP),
             StageSpec::Drop => AnyStage::Decide(Decide::DROP),
             StageSpec::Punt => AnyStage::Decide(Decide::PUNT),
         })

@@ -22,6 +22,8 @@ use crate::stages::route::Route;
 use crate::stages::shape::Shape;
 use crate::stages::track::Track;
 use crate::stages::vlan::Vlan;
+use crate::stages::wireguard::open::Open;
+use crate::stages::wireguard::seal::Seal;
 use crate::vlans::Vlans;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use zsync_packet::burst::{BURST, Bits, Burst};
@@ -87,6 +89,10 @@ pub enum AnyStage {
     Police(Police),
     /// Lets what is beyond a rate wait.
     Shape(Shape),
+    /// Out of WireGuard.
+    WireguardOpen(Open),
+    /// Into WireGuard.
+    WireguardSeal(Seal),
 }
 
 /// The same call, whichever stage it is.
@@ -111,6 +117,8 @@ macro_rules! each {
             AnyStage::Decide($stage) => $call,
             AnyStage::Police($stage) => $call,
             AnyStage::Shape($stage) => $call,
+            AnyStage::WireguardOpen($stage) => $call,
+            AnyStage::WireguardSeal($stage) => $call,
         }
     };
 }
@@ -127,6 +135,10 @@ impl Stage for AnyStage {
 
     fn assign(&mut self, worker: usize) {
         each!(self, stage => stage.assign(worker));
+    }
+
+    fn emit(&mut self, burst: &mut Burst, cx: &mut Cx<'_>) {
+        each!(self, stage => stage.emit(burst, cx));
     }
 
     fn tend(&mut self, now: u64) {
@@ -299,6 +311,23 @@ impl Snapshot {
     pub fn assign(&mut self, worker: usize) {
         for placed in self.pipelines.iter_mut().flat_map(|pipeline| &mut pipeline.stages) {
             placed.stage.assign(worker);
+        }
+    }
+
+    /// Lets every stage add packets of its own to `burst`, which is empty, and runs these through what is behind the stage. No
+    /// packet is undecided afterwards.
+    pub fn emit(&mut self, burst: &mut Burst, cx: &mut Cx<'_>, counts: &mut [StageCount; MAX_STAGES]) {
+        let mut behind = [None; BURST];
+        for placed in self.pipelines.iter_mut().flat_map(|pipeline| &mut pipeline.stages) {
+            let before = burst.len();
+            placed.stage.emit(burst, cx);
+            for slot in behind.iter_mut().take(burst.len()).skip(before) {
+                // There are fewer than 2⁸ stages.
+                *slot = Some(placed.number as u8);
+            }
+        }
+        if !burst.is_empty() {
+            self.resume(&behind, burst, cx, counts);
         }
     }
 

@@ -201,6 +201,10 @@ pub trait Stage {
     /// Says in words what packet `i` is about to match, and what the stage knows of it: for people, off the packet path.
     fn explain(&self, _burst: &Burst, _i: usize, _now: u64, _out: &mut Vec<String>) {}
 
+    /// Adds packets of its own to the burst, which go on behind it: what it has to say without having been asked. Called with an
+    /// empty burst, or one that other stages have added to, about every 100 µs, between two passes.
+    fn emit(&mut self, _burst: &mut Burst, _cx: &mut Cx<'_>) {}
+
     /// Does a slice of what need not be done for each packet, like forgetting what has expired. Called about every 100 µs,
     /// between two passes; takes some microseconds at most.
     fn tend(&mut self, _now: u64) {}

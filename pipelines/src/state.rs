@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use zsync_packet::region::{PAGE, Region};
+use zsync_wireguard::book::Book;
 
 /// Version of everything that lies in regions: changes with any change to the layout of a table.
 pub const VERSION: u64 = 1;
@@ -138,7 +139,7 @@ impl State {
 pub fn needs(spec: &Spec, workers: usize) -> BTreeMap<String, StateSize> {
     let places = plan(spec, workers).into_iter().flatten();
     let needed = places.filter_map(|place| match place.work {
-        Work::Stage(stage) => Some((place.label.to_owned(), size(stage, workers)?)),
+        Work::Stage(stage) => Some((stage.state_label(place.label).into_owned(), size(stage, workers)?)),
         Work::Parse | Work::Inspect | Work::Owner => None,
     });
     needed.collect()
@@ -163,6 +164,9 @@ pub fn size(stage: &StageSpec, workers: usize) -> Option<StateSize> {
         StageSpec::Shape(spec) => Some(StateSize { shared: spec.state_bytes(), each: 0 }),
         StageSpec::Reassemble(spec) => Some(Reassemble::size(spec)),
         StageSpec::Mirror(spec) => Mirror::size(spec),
+        StageSpec::WireguardOpen(spec) | StageSpec::WireguardSeal(spec) => {
+            Some(StateSize { shared: Book::bytes(spec.max_peers), each: 0 })
+        }
     }
 }
 

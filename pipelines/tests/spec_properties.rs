@@ -77,6 +77,12 @@ fn fragments() -> impl Strategy<Value = String> {
         "[pipeline.p]\n",
         "[route.main]\n",
         "[patch.w]\n",
+        "[wireguard.g]\n",
+        "[\"wireguard-open.g\", \"wireguard-seal.g\", \"route\"]\n",
+        "private-key-file = ",
+        "peers = ",
+        "[{ public-key = \"xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=\", allowed-ips = [\"::/0\"] }]\n",
+        "endpoint = ",
         "[port]\n",
         "[drop.x]\n",
         "workers = ",
@@ -174,6 +180,11 @@ prop_compose! {
             "[pipeline.p]\ninput = [\"lan\"]\nstages = [\"mirror.a\", \"mirror.b\", \"encap.v\", \"route\"]\n\
              [mirror.a]\nto = \"wan\"\n[mirror.b]\nto = { file = '/tmp/we\"ird.pcap' }\none-in = 9\n\
              [encap.v]\ntunnel = { vxlan = 0 }\nlocal = \"2001:DB8::1\"\nremote = \"2001:db8::2\"\n",
+            "[pipeline.p]\ninput = [\"lan\"]\nstages = [\"wireguard-open.g\", \"wireguard-seal.g\", \"wireguard-seal.h\", \"route\"]\n\
+             [wireguard.g]\nprivate-key-file = '/etc/we\"ird key'\nlocal = [\"2001:DB8::1\", \"192.0.2.1\"]\ndscp = 0\n\
+             peers = [{ public-key = \"xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=\", endpoint = \"[2001:DB8::2]:1\", keepalive = \"2m\" },\n\
+             { public-key = \"TrMvSoP4jYQlY6RIzBgbssQqY3vxI2Pi+y71lOWWXX0=\", preshared-key-file = 'p\\s', allowed-ips = [\"::/0\", \"10.0.0.1\", \"10.0.0.0/8\"] }]\n\
+             [wireguard.h]\nprivate-key-file = \"h\"\nlisten-port = 1\nmax-peers = 262144\n",
             "[pipeline.z]\ninput = [\"wan\"]\nstages = [\"route\"]\n[pipeline.a]\ninput = [\"lan\"]\nstages = [\"punt\"]\n",
             "[pipeline.p]\ninput = [\"lan\"]\nstages = [\"patch.w\"]\n[patch.w]\npairs = { lan = \"lan\" }\n[route.unused]\n",
         ]),

@@ -35,7 +35,7 @@ vlans = { guest = 100 }
 netdev = "eth2"
 [pipeline.p]
 input = ["a"]
-stages = ["mirror.m", "vlan.v", "reassemble.s", "decap.d", "filter.f", "filter.g", "police.l", "shape.s", "track.t", "nat.n", "balance.b", "encap.e", "route.r"]
+stages = ["mirror.m", "vlan.v", "reassemble.s", "decap.d", "wireguard-open.w", "filter.f", "filter.g", "police.l", "shape.s", "track.t", "nat.n", "balance.b", "encap.e", "wireguard-seal.w", "route.r"]
 [pipeline.q]
 input = ["b"]
 stages = ["patch.w"]
@@ -69,6 +69,14 @@ ttl = 32
 dscp = 10
 udp-checksum = "always"
 mtu = 9000
+[wireguard.w]
+private-key-file = "keys/w"
+listen-port = 51821
+local = ["192.0.2.9", "2001:db8::9"]
+mtu = 1380
+max-peers = 100
+dscp = 46
+peers = [{ public-key = "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=", preshared-key-file = "keys/p", endpoint = "[2001:db8::1]:51820", allowed-ips = ["10.8.0.0/24", "fd00::1"], keepalive = "25s" }]
 [balance.b]
 vip = ["192.0.2.80"]
 service = ["tcp/443", "udp/5000-5999"]
@@ -276,8 +284,16 @@ fn with(section: &str, key: &str, value: &str) -> String {
 fn examples_and_defaults_follow_the_schema() {
     let schema = json_schema();
     valid(&document(FULL), &schema).unwrap();
-    for name in ["router", "patch", "policer", "vxlan-gateway", "edge-nat", "inline-filter", "load-balancer"]
-    {
+    for name in [
+        "router",
+        "patch",
+        "policer",
+        "vxlan-gateway",
+        "wireguard-gateway",
+        "edge-nat",
+        "inline-filter",
+        "load-balancer",
+    ] {
         let path = format!("{}/examples/{name}.toml", env!("CARGO_MANIFEST_DIR"));
         valid(&document(&std::fs::read_to_string(path).unwrap()), &schema).unwrap();
     }

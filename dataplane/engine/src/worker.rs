@@ -363,6 +363,9 @@ impl<D: Device> Worker<D> {
         self.housekeeping_at = now + HOUSEKEEPING;
         self.parts.pool.collect_returns();
         self.snapshot.tend(now);
+        if !self.draining {
+            self.emit(now);
+        }
         while let Some(order) = self.parts.mailbox.orders.pop() {
             match order {
                 Order::Adopt(snapshot) => {
@@ -381,6 +384,17 @@ impl<D: Device> Worker<D> {
             }
         }
         self.publish(now);
+    }
+
+    /// Sends what stages have to say without having been asked.
+    fn emit(&mut self, now: u64) {
+        let mut cx = Cx::new(now, &mut self.parts.pool, &mut self.extra);
+        self.snapshot.emit(&mut self.burst, &mut cx, &mut self.stages);
+        if !self.burst.is_empty() {
+            self.counters.generated += self.burst.len() as u64;
+            self.dispatch(now, false);
+            self.transmit(now);
+        }
     }
 
     fn answer(&self, answer: Answer) {

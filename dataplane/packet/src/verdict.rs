@@ -161,6 +161,20 @@ reasons! {
     NatPrefix = 51, "nat-prefix";
     /// A kind of packet that a translation cannot carry.
     NatUntranslatable = 52, "nat-untranslatable";
+    /// To WireGuard's port, and no message of it, or one that was not made for us.
+    WireguardForged = 53, "wireguard-forged";
+    /// A WireGuard message of no session that is there.
+    WireguardUnknown = 54, "wireguard-unknown";
+    /// A WireGuard message that came before, or too late.
+    WireguardReplayed = 55, "wireguard-replayed";
+    /// A WireGuard message whose session has come to its end.
+    WireguardExpired = 56, "wireguard-expired";
+    /// What came in a WireGuard session has a source that is not the peer's.
+    WireguardSource = 57, "wireguard-source";
+    /// No session with the peer, and no room to wait for one; or the handshake was tried for too long.
+    WireguardNoSession = 58, "wireguard-no-session";
+    /// More handshake messages than are taken under load.
+    WireguardOverload = 59, "wireguard-overload";
 }
 
 impl DropReason {

@@ -17,7 +17,7 @@ use super::model::{
 };
 use super::names::{Names, PortNames, check_name};
 use super::nearest::nearest;
-use super::stage::{STAGES, StageKind, patched, stage_kind};
+use super::stage::{STAGES, StageKind, kinds_of, patched, stage_kind};
 use super::vlan::{VlanPort, vlan_ports};
 
 /// Prefixes in the sets of all filters together: what a data plane is told at once has an end.
@@ -42,6 +42,7 @@ pub(crate) fn build(document: &Document, read: &mut Reader<'_>, out: &mut Findin
     let places: Vec<_> = document.entries("pipeline").map(|entry| entry.name.span.clone()).collect();
     super::loops::refuse(&built, &places, out);
     super::police::refuse_strangers(document, &built, out);
+    super::wireguard::check(document, &built, out);
     pipelines.warn_of_unused(document, out);
     let spec = Spec { engine, control, ports, vlans, pipelines: built };
     one_layer(&spec, document, out);
@@ -154,6 +155,10 @@ fn one_layer(spec: &Spec, document: &Document, out: &mut Findings<'_>) {
                 );
                 out.error(&placed.span, message).help("route instead of `patch`");
             }
+            if patched && matches!(stage.spec, StageSpec::WireguardOpen(_) | StageSpec::WireguardSeal(_)) {
+                let message = format!("[{}] carries IP packets, and a patch frames", stage.label);
+                out.error(&placed.span, message).help("route instead of `patch`");
+            }
         }
         for input in entry.fields.items("input") {
             let device = |id| spec.device_of(id);
@@ -236,12 +241,17 @@ impl StageTables {
     fn new(document: &Document, names: &Names, out: &mut Findings<'_>) -> Self {
         let mut tables = BTreeMap::new();
         for entry in document.stages() {
-            let Some(kind) = stage_kind(entry.section.name) else { continue };
-            let label = format!("{}.{}", kind.name, entry.name.value);
+            let path = format!("{}.{}", entry.section.name, entry.name.value);
             let before = out.errors();
-            let spec = (kind.build)(&entry.fields, &label, names, out);
-            let sound = entry.sound && out.errors() == before;
-            tables.insert(label, StageTable { spec, sound });
+            let mut sound = entry.sound;
+            for (n, kind) in kinds_of(entry.section.name).enumerate() {
+                // What is wrong with a table that several kinds share is said once.
+                let mut unheard = Findings::new("", "");
+                let heard = if n == 0 { &mut *out } else { &mut unheard };
+                let spec = (kind.build)(&entry.fields, &path, names, heard);
+                sound &= out.errors() == before;
+                tables.insert(format!("{}.{}", kind.name, entry.name.value), StageTable { spec, sound });
+            }
         }
         Self { tables, used: BTreeSet::new() }
     }
@@ -278,7 +288,7 @@ impl StageTables {
             self.tables.keys().filter(move |label| label.starts_with(&prefix)).map(String::as_str)
         };
         match kind {
-            Some(kind) if kind.section.is_none() => {
+            Some(kind) if kind.tables().is_none() => {
                 out.error(span, format!("the stage \"{}\" has no tables", kind.name))
                     .suggest(Some(quoted(kind.name)));
             }
@@ -286,22 +296,31 @@ impl StageTables {
                 let only = of_kind(kind).next().filter(|_| of_kind(kind).count() == 1);
                 let bare = Some(kind.name).filter(|_| kind.bare);
                 let near = nearest(label, of_kind(kind).chain(bare)).or(only.filter(|_| label == kind.name));
+                let section = kind.tables().unwrap_or(kind.name);
                 let problem = match label.split_once('.') {
-                    Some(_) => format!("there is no table [{label}]"),
+                    Some((_, name)) => format!("there is no table [{section}.{name}]"),
                     None => format!("the stage \"{label}\" needs a table"),
                 };
                 let found = out.error(span, problem).suggest(near.map(quoted));
                 if near.is_none() {
-                    let name = if label == kind.name { format!("{label}.NAME") } else { label.to_owned() };
-                    found.help(format!("add a table [{name}]"));
+                    let name = label.split_once('.').map_or("NAME", |(_, name)| name);
+                    found.help(format!("add a table [{section}.{name}]"));
                 }
             }
             None => {
                 let kinds: Vec<String> = STAGES.iter().map(|kind| format!("`{}`", kind.name)).collect();
                 let all = self.tables.keys().map(String::as_str).chain(STAGES.iter().map(|kind| kind.name));
-                out.error(span, format!("there is no stage \"{label}\""))
-                    .expected(format!("a stage whose kind is {}", one_of(&kinds)))
-                    .suggest(nearest(label, all).map(quoted));
+                let (section, name) = label.split_once('.').unwrap_or((label, "NAME"));
+                let shared: Vec<String> =
+                    kinds_of(section).map(|kind| format!("\"{}.{name}\"", kind.name)).collect();
+                let found = out.error(span, format!("there is no stage \"{label}\""));
+                if shared.is_empty() {
+                    found
+                        .expected(format!("a stage whose kind is {}", one_of(&kinds)))
+                        .suggest(nearest(label, all).map(quoted));
+                } else {
+                    found.expected(one_of(&shared)).help(format!("both are told by [{section}.{name}]"));
+                }
             }
         }
     }
@@ -384,9 +403,11 @@ impl Pipelines<'_> {
             }
         }
         for entry in document.stages() {
-            let label = format!("{}.{}", entry.section.name, entry.name.value);
-            if !self.tables.used.contains(&label) {
-                out.warning(&entry.name.span, format!("no pipeline uses [{label}]"));
+            let (section, name) = (entry.section.name, &entry.name.value);
+            let used =
+                kinds_of(section).any(|kind| self.tables.used.contains(&format!("{}.{name}", kind.name)));
+            if !used {
+                out.warning(&entry.name.span, format!("no pipeline uses [{section}.{name}]"));
             }
         }
     }

@@ -84,7 +84,8 @@ pub(crate) fn outline(spec: &Spec) -> BTreeMap<String, Rows> {
         for stage in &pipeline.stages {
             // A stage without a table has its settings from nowhere, so it has no section.
             if stage.label.contains('.') {
-                sections.insert(stage.label.clone(), stage_rows(spec, &stage.spec));
+                let header = stage.spec.state_label(&stage.label).into_owned();
+                sections.insert(header, stage_rows(spec, &stage.spec));
             }
         }
     }
@@ -173,6 +174,7 @@ fn stage_rows(spec: &Spec, stage: &StageSpec) -> Rows {
                 if entries.is_empty() { "{}".to_owned() } else { format!("{{ {} }}", entries.join(", ")) };
             vec![("table", one(table)), ("by-mark", Text::One(tables))]
         }
+        StageSpec::WireguardOpen(spec) | StageSpec::WireguardSeal(spec) => spec.rows(),
         StageSpec::Nat(nat) => nat.rows(spec),
         StageSpec::Track(spec) => super::track::rows(spec),
         StageSpec::Filter(_) | StageSpec::MacSwap | StageSpec::Drop | StageSpec::Punt => Vec::new(),
@@ -203,7 +205,7 @@ pub(crate) fn word(value: impl Display) -> Text {
     Text::One(quoted(value))
 }
 
-fn many(entries: Vec<String>) -> Text {
+pub(crate) fn many(entries: Vec<String>) -> Text {
     Text::Many { before: "", entries, after: "" }
 }
 

@@ -14,7 +14,7 @@ use super::keys::{ABSENT, Key, Section, section, sections};
 use super::kind::{a_type, one_of};
 use super::names::check_name;
 use super::nearest::nearest;
-use super::stage::stage_kind;
+use super::stage::{kinds_of, stage_kind};
 
 /// One table of the file.
 pub(crate) struct Entry {
@@ -44,7 +44,7 @@ impl Document {
 
     /// The tables of stages.
     pub(crate) fn stages(&self) -> impl Iterator<Item = &Entry> {
-        self.entries.iter().filter(|entry| stage_kind(entry.section.name).is_some())
+        self.entries.iter().filter(|entry| kinds_of(entry.section.name).next().is_some())
     }
 }
 
@@ -130,7 +130,10 @@ pub(crate) fn read(
                 let value = known.kind.check(value, &format!("{path}.{name}"), out);
                 fields.values.extend(value.map(|value| (known.name, value)));
             }
-            None => unknown_key(name, keys, path, &key.span(), out),
+            None => {
+                let secret = path.starts_with("wireguard.") && is_key(value.get_ref());
+                unknown_key(name, keys, path, &key.span(), secret, out);
+            }
         }
     }
     for key in keys.iter().filter(|key| !table.contains_key(key.name)) {
@@ -143,15 +146,33 @@ pub(crate) fn read(
     (fields, out.errors() == before)
 }
 
-fn unknown_key(name: &str, keys: &'static [Key], path: &str, span: &Range<usize>, out: &mut Findings<'_>) {
+fn unknown_key(
+    name: &str,
+    keys: &'static [Key],
+    path: &str,
+    span: &Range<usize>,
+    secret: bool,
+    out: &mut Findings<'_>,
+) {
     let known: Vec<String> = keys.iter().map(|key| format!("`{}`", key.name)).collect();
-    out.error(span, format!("unknown key `{name}` in [{path}]"))
-        .expected(one_of(&known))
-        .suggest(nearest(name, keys.iter().map(|key| key.name)).map(str::to_owned));
+    let found = out.error(span, format!("unknown key `{name}` in [{path}]"));
+    found.expected(one_of(&known)).suggest(nearest(name, keys.iter().map(|key| key.name)).map(str::to_owned));
+    if secret {
+        found.hide_line().help("a secret key stands in a file of its own, which root alone may read");
+    }
+}
+
+/// Whether a value may be somebody's secret.
+fn is_key(value: &DeValue<'_>) -> bool {
+    value.as_str().is_some_and(|text| text.parse::<zsync_wireguard::key::Secret>().is_ok())
 }
 
 fn unknown_section(name: &str, span: &Range<usize>, out: &mut Findings<'_>) {
     let found = out.error(span, format!("unknown section `{name}`"));
+    if let Some(section) = stage_kind(name).and_then(|kind| kind.tables()) {
+        found.expected(format!("[{section}.NAME], which the stage \"{name}.NAME\" is told by"));
+        return;
+    }
     if stage_kind(name).is_some() {
         found.help(format!("the stage \"{name}\" has no settings: name it in `stages`, without a table"));
         return;

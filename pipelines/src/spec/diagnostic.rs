@@ -69,6 +69,12 @@ impl Diagnostic {
         self
     }
 
+    /// Shows nothing of the line, which has something secret in it.
+    pub(crate) fn hide_line(&mut self) -> &mut Self {
+        self.line_text = Some(String::new());
+        self
+    }
+
     /// Without what stands in other files than the configuration: for those who may not read them.
     #[must_use]
     pub fn discreet(self) -> Self {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::kind::{Kind, Text};
 use super::model::{Failover, HugePages, Idle, Mode};
-use super::stage::STAGES;
+use super::stage::{MAX_TABLES, STAGES, Tables};
 use super::vlan;
 
 /// One key of a section.
@@ -56,7 +56,11 @@ impl Section {
 
 /// All sections, the tables of stages too.
 pub(crate) fn sections() -> impl Iterator<Item = &'static Section> {
-    SECTIONS.iter().chain(STAGES.iter().filter_map(|stage| stage.section.as_ref()))
+    let of_stages = STAGES.iter().filter_map(|stage| match &stage.section {
+        Tables::Own(section) => Some(section),
+        Tables::None | Tables::Shared(_) => None,
+    });
+    SECTIONS.iter().chain(of_stages)
 }
 
 /// The section of that name.
@@ -97,6 +101,12 @@ static SECTIONS: &[Section] = &[
         named: Some(MAX_SETS),
         keys: super::filter::SET,
         about: "Prefixes that the rules of filters share.",
+    },
+    Section {
+        name: "wireguard",
+        named: Some(MAX_TABLES),
+        keys: super::wireguard::KEYS,
+        about: "An end of WireGuard, for the stages `wireguard-open` and `wireguard-seal`.",
     },
 ];
 

@@ -55,6 +55,7 @@ mod track;
 pub mod tunnel;
 mod unmet;
 pub mod vlan;
+pub mod wireguard;
 
 use toml::de::DeTable;
 

@@ -5,6 +5,7 @@
 //! pipeline, a pipeline has an input and ends in a stage that decides about every packet, and a patch knows an output for
 //! each input. It is passed between processes and compared, so it holds no place in a file and no default left to fill in.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
@@ -20,6 +21,7 @@ use super::reassemble::ReassembleSpec;
 use super::shape::ShapeSpec;
 use super::tunnel::{DecapSpec, EncapSpec};
 use super::vlan::{VlanPort, VlanSpec};
+use super::wireguard::WireguardSpec;
 use crate::tables::meter::subject::Per;
 
 /// A whole configuration.
@@ -275,6 +277,10 @@ pub enum StageSpec {
     Vlan(VlanSpec),
     /// Copies packets to a port or into a file.
     Mirror(MirrorSpec),
+    /// Opens what peers of WireGuard have sealed.
+    WireguardOpen(WireguardSpec),
+    /// Seals for peers of WireGuard.
+    WireguardSeal(WireguardSpec),
 }
 
 impl StageSpec {
@@ -309,7 +315,8 @@ impl StageSpec {
             | Self::MacSwap
             | Self::Encap(_)
             | Self::Vlan(_)
-            | Self::Mirror(_) => false,
+            | Self::Mirror(_)
+            | Self::WireguardSeal(_) => false,
             Self::Police(PoliceSpec { per, .. }) | Self::Shape(ShapeSpec { per, .. }) => *per != Per::All,
             _ => true,
         }
@@ -353,7 +360,16 @@ impl StageSpec {
     /// Whether fragments must have the ports of their first one.
     #[must_use]
     pub fn wants_whole_packets(&self) -> bool {
-        self.is_deep() && !matches!(self, Self::Reassemble(_) | Self::Decap(_))
+        self.is_deep() && !matches!(self, Self::Reassemble(_) | Self::Decap(_) | Self::WireguardOpen(_))
+    }
+
+    /// What its memory is known by, and its table: its own label, but for stages that share both.
+    #[must_use]
+    pub fn state_label<'l>(&self, own_label: &'l str) -> Cow<'l, str> {
+        match self {
+            Self::WireguardOpen(spec) | Self::WireguardSeal(spec) => spec.label().into(),
+            _ => own_label.into(),
+        }
     }
 
     /// Whether it tracks connections.

@@ -88,7 +88,7 @@ impl Kind {
                 Text::Account => json!({ "type": "string", "pattern": "^[a-z_][a-z0-9_-]{0,31}$" }),
                 Text::Netdev => json!({ "type": "string", "pattern": "^[^/:\\s]{1,15}$" }),
                 Text::Port => json!({ "type": "string", "pattern": NAME_PATTERN }),
-                Text::Stage => json!({ "type": "string", "pattern": "^[a-z]+(\\.[a-z][a-z0-9_-]{0,31})?$" }),
+                Text::Stage => json!({ "type": "string", "pattern": "^[a-z-]+(\\.[a-z][a-z0-9_-]{0,31})?$" }),
                 Text::Phrase(_) => json!({ "type": "string" }),
                 Text::Prefix => json!({ "type": "string", "pattern": "^[0-9a-fA-F:.]+/[0-9]{1,3}$" }),
                 Text::Form(form) => json!({ "type": "string", "pattern": form.pattern }),

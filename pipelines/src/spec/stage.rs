@@ -19,14 +19,15 @@ use super::reassemble::{REASSEMBLE, reassemble};
 use super::shape::{SHAPE, shape};
 use super::tunnel::{DECAP, ENCAP, decap, encap};
 use super::vlan::{VLAN, vlan};
+use super::wireguard;
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 /// A kind of stage.
 pub(crate) struct StageKind {
     pub(crate) name: &'static str,
-    /// Its tables; none when there is nothing to set.
-    pub(crate) section: Option<Section>,
+    /// Its tables.
+    pub(crate) section: Tables,
     /// Whether a pipeline may name the kind alone, all settings at their defaults.
     pub(crate) bare: bool,
     /// Whether it says for every packet where it goes, so that nothing can follow.
@@ -35,14 +36,35 @@ pub(crate) struct StageKind {
     pub(crate) build: fn(&Fields, path: &str, &Names, &mut Findings<'_>) -> StageSpec,
 }
 
+/// Where a kind of stage has its settings.
+pub(crate) enum Tables {
+    /// There is nothing to set.
+    None,
+    /// In a section of its own name.
+    Own(Section),
+    /// In this section, which other kinds have theirs in too.
+    Shared(&'static str),
+}
+
+impl StageKind {
+    /// The section with its tables.
+    pub(crate) fn tables(&self) -> Option<&'static str> {
+        match &self.section {
+            Tables::None => None,
+            Tables::Own(section) => Some(section.name),
+            Tables::Shared(name) => Some(name),
+        }
+    }
+}
+
 /// How many tables a kind of stage may have.
-const MAX_TABLES: usize = 64;
+pub(crate) const MAX_TABLES: usize = 64;
 
 /// All kinds.
 pub(crate) static STAGES: &[StageKind] = &[
     StageKind {
         name: "patch",
-        section: Some(Section {
+        section: Tables::Own(Section {
             name: "patch",
             named: Some(MAX_TABLES),
             keys: PATCH,
@@ -54,7 +76,7 @@ pub(crate) static STAGES: &[StageKind] = &[
     },
     StageKind {
         name: "route",
-        section: Some(Section {
+        section: Tables::Own(Section {
             name: "route",
             named: Some(MAX_TABLES),
             keys: ROUTE,
@@ -66,7 +88,7 @@ pub(crate) static STAGES: &[StageKind] = &[
     },
     StageKind {
         name: "police",
-        section: Some(Section {
+        section: Tables::Own(Section {
             name: "police",
             named: Some(MAX_TABLES),
             keys: POLICE,
@@ -78,7 +100,7 @@ pub(crate) static STAGES: &[StageKind] = &[
     },
     StageKind {
         name: "shape",
-        section: Some(Section {
+        section: Tables::Own(Section {
             name: "shape",
             named: Some(MAX_TABLES),
             keys: SHAPE,
@@ -90,7 +112,7 @@ pub(crate) static STAGES: &[StageKind] = &[
     },
     StageKind {
         name: "nat",
-        section: Some(Section {
+        section: Tables::Own(Section {
             name: "nat",
             named: Some(MAX_TABLES),
             keys: NAT,
@@ -102,7 +124,7 @@ pub(crate) static STAGES: &[StageKind] = &[
     },
     StageKind {
         name: "filter",
-        section: Some(Section {
+        section: Tables::Own(Section {
             name: "filter",
             named: Some(MAX_TABLES),
             keys: FILTER,
@@ -114,7 +136,7 @@ pub(crate) static STAGES: &[StageKind] = &[
     },
     StageKind {
         name: "track",
-        section: Some(Section {
+        section: Tables::Own(Section {
             name: "track",
             named: Some(MAX_TABLES),
             keys: super::track::KEYS,
@@ -126,7 +148,7 @@ pub(crate) static STAGES: &[StageKind] = &[
     },
     StageKind {
         name: "balance",
-        section: Some(Section {
+        section: Tables::Own(Section {
             name: "balance",
             named: Some(MAX_TABLES),
             keys: balance::table::KEYS,
@@ -138,14 +160,14 @@ pub(crate) static STAGES: &[StageKind] = &[
     },
     StageKind {
         name: "macswap",
-        section: None,
+        section: Tables::None,
         bare: true,
         decides: false,
         build: |_, _, _, _| StageSpec::MacSwap,
     },
     StageKind {
         name: "reassemble",
-        section: Some(Section {
+        section: Tables::Own(Section {
             name: "reassemble",
             named: Some(MAX_TABLES),
             keys: REASSEMBLE,
@@ -157,7 +179,7 @@ pub(crate) static STAGES: &[StageKind] = &[
     },
     StageKind {
         name: "encap",
-        section: Some(Section {
+        section: Tables::Own(Section {
             name: "encap",
             named: Some(MAX_TABLES),
             keys: ENCAP,
@@ -169,7 +191,7 @@ pub(crate) static STAGES: &[StageKind] = &[
     },
     StageKind {
         name: "decap",
-        section: Some(Section {
+        section: Tables::Own(Section {
             name: "decap",
             named: Some(MAX_TABLES),
             keys: DECAP,
@@ -181,7 +203,7 @@ pub(crate) static STAGES: &[StageKind] = &[
     },
     StageKind {
         name: "vlan",
-        section: Some(Section {
+        section: Tables::Own(Section {
             name: "vlan",
             named: Some(MAX_TABLES),
             keys: VLAN,
@@ -193,7 +215,7 @@ pub(crate) static STAGES: &[StageKind] = &[
     },
     StageKind {
         name: "mirror",
-        section: Some(Section {
+        section: Tables::Own(Section {
             name: "mirror",
             named: Some(MAX_TABLES),
             keys: MIRROR,
@@ -203,13 +225,44 @@ pub(crate) static STAGES: &[StageKind] = &[
         decides: false,
         build: mirror,
     },
-    StageKind { name: "drop", section: None, bare: true, decides: true, build: |_, _, _, _| StageSpec::Drop },
-    StageKind { name: "punt", section: None, bare: true, decides: true, build: |_, _, _, _| StageSpec::Punt },
+    StageKind {
+        name: "wireguard-open",
+        section: Tables::Shared("wireguard"),
+        bare: false,
+        decides: false,
+        build: |fields, path, _, out| StageSpec::WireguardOpen(wireguard::build(fields, path, out)),
+    },
+    StageKind {
+        name: "wireguard-seal",
+        section: Tables::Shared("wireguard"),
+        bare: false,
+        decides: false,
+        build: |fields, path, _, out| StageSpec::WireguardSeal(wireguard::build(fields, path, out)),
+    },
+    StageKind {
+        name: "drop",
+        section: Tables::None,
+        bare: true,
+        decides: true,
+        build: |_, _, _, _| StageSpec::Drop,
+    },
+    StageKind {
+        name: "punt",
+        section: Tables::None,
+        bare: true,
+        decides: true,
+        build: |_, _, _, _| StageSpec::Punt,
+    },
 ];
 
 /// The kind of that name.
 pub(crate) fn stage_kind(name: &str) -> Option<&'static StageKind> {
     STAGES.iter().find(|kind| kind.name == name)
+}
+
+/// The kinds that have their tables in this section.
+pub(crate) fn kinds_of(section: &str) -> impl Iterator<Item = &'static StageKind> {
+    STAGES.iter().filter(move |kind| kind.tables() == Some(section))
 }
 
 /// The stage of this kind with all settings at their defaults, if the kind may stand alone.

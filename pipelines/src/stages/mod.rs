@@ -23,6 +23,7 @@ pub mod shape;
 pub mod track;
 pub mod tunnel;
 pub mod vlan;
+pub mod wireguard;
 
 #[cfg(test)]
 mod fixture;

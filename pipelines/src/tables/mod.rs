@@ -6,6 +6,7 @@ pub mod backends;
 pub mod capture_ring;
 pub mod classify;
 pub mod connections;
+pub mod cryptokey;
 pub mod fib;
 pub mod flow;
 pub mod fragments;

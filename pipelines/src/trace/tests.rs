@@ -98,6 +98,8 @@ impl Lab {
     }
 }
 
+const WIREGUARD: &str = "[wireguard.w]\nprivate-key-file = \"w.key\"\npeers = [{ public-key = \"xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=\", endpoint = \"10.2.0.9:51820\", allowed-ips = [\"0.0.0.0/0\", \"::/0\"] }]";
+
 /// A configuration that has the kind of stage in a pipeline, behind what it needs. Another kind needs a line here.
 fn example(kind: &str) -> Option<(&'static str, &'static str)> {
     Some(match kind {
@@ -126,6 +128,8 @@ fn example(kind: &str) -> Option<(&'static str, &'static str)> {
         ),
         "vlan" => ("\"vlan.v\", \"route\"", "[vlan.v]\naction = \"pop\""),
         "mirror" => ("\"mirror.m\", \"route\"", "[mirror.m]\nto = \"out\""),
+        "wireguard-open" => ("\"wireguard-open.w\", \"route\"", WIREGUARD),
+        "wireguard-seal" => ("\"wireguard-seal.w\", \"route\"", WIREGUARD),
         "drop" => ("\"drop\"", ""),
         "punt" => ("\"punt\"", ""),
         _ => return None,

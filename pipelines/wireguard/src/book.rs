@@ -1,6 +1,6 @@
 //! All peers' records, and which slot is whose.
 //!
-//! Owns: a region of memory that outlives the process, cut into records. Refuses: memory that is too short, and more peers than
+//! Owns: a region of memory that outlives the process: a page of counts, and a record for each slot. Refuses: memory that is too short, and more peers than
 //! there are slots. Keeps true: a peer that stays keeps its slot, and with it its sessions; a slot that a peer leaves goes to
 //! another only when a later configuration comes, for workers may still work by the one before.
 
@@ -9,9 +9,10 @@ use crate::key::{PublicKey, Secret};
 use crate::record::{RECORD_BYTES, RECORD_WORDS, Record};
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::atomic::Ordering::Relaxed;
 use thiserror::Error;
 use zsync_packet::flow::{FlowKey, HashKey};
-use zsync_packet::region::Region;
+use zsync_packet::region::{PAGE, Region};
 
 /// More peers than slots.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
@@ -36,6 +37,42 @@ pub struct Peer {
     pub keepalive: u64,
 }
 
+/// What came of handshake messages, of all workers together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Count {
+    /// Handshakes that were done.
+    Done,
+    /// Initiations that were sent.
+    Initiated,
+    /// Messages that were none, or whose first code was wrong.
+    Forged,
+    /// Of somebody who is no peer, or for a handshake that is not on its way.
+    Unknown,
+    /// Not authentic, for all that their first code is right.
+    NotAuthentic,
+    /// Initiations that came before, or too soon after another.
+    Replayed,
+    /// Dropped under load: too many of a source, or no room.
+    Overload,
+    /// Cookies that were sent.
+    Cookies,
+}
+
+impl Count {
+    /// All of them, in order.
+    pub const ALL: [Self; 8] = [
+        Self::Done,
+        Self::Initiated,
+        Self::Forged,
+        Self::Unknown,
+        Self::NotAuthentic,
+        Self::Replayed,
+        Self::Overload,
+        Self::Cookies,
+    ];
+}
+
 /// All records. See the module.
 #[derive(Clone, Debug)]
 pub struct Book {
@@ -49,7 +86,7 @@ pub struct Book {
 impl Book {
     /// Bytes of memory for `slots` peers.
     pub fn bytes(slots: u32) -> usize {
-        slots.min(MAX_PEERS) as usize * RECORD_BYTES
+        PAGE + slots.min(MAX_PEERS) as usize * RECORD_BYTES
     }
 
     /// Over `region`, for `slots` peers of `own`; `secret` is this boot's. `None`: the region is too short.
@@ -81,7 +118,19 @@ impl Book {
         if slot >= self.slots {
             return None;
         }
-        Record::over(self.region.u64s(slot as usize * RECORD_BYTES, RECORD_WORDS)?)
+        Record::over(self.region.u64s(PAGE + slot as usize * RECORD_BYTES, RECORD_WORDS)?)
+    }
+
+    /// How often something came of a handshake message.
+    pub fn counted(&self, count: Count) -> u64 {
+        self.region.u64s(count as usize * 8, 1).map_or(0, |words| words[0].load(Relaxed))
+    }
+
+    /// Counts one more. Off the packet path: all workers write the same words.
+    pub(crate) fn count(&self, count: Count) {
+        if let Some([word]) = self.region.u64s(count as usize * 8, 1) {
+            word.fetch_add(1, Relaxed);
+        }
     }
 
     /// The mark of a peer of ours on its record.

@@ -7,7 +7,7 @@
 //!
 //! A worker owns the peers of every slot that is its number, modulo the workers. What it gets for another's peer goes to that one's desk.
 
-use crate::book::{Book, Peers};
+use crate::book::{Book, Count, Peers};
 use crate::cookie::{Gate, Jar, Pass};
 use crate::index::GENERATIONS;
 use crate::key::Secret;
@@ -93,25 +93,13 @@ pub enum Letter {
     Received(Box<Received>, Endpoint),
 }
 
-/// What came of messages: counts since the desk was made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Handshakes that were done.
-    pub done: u64,
-    /// Initiations that were sent.
-    pub initiated: u64,
-    /// Messages that were none, or whose first code was wrong.
-    pub forged: u64,
-    /// Of somebody who is no peer, or for a session that is not there.
-    pub unknown: u64,
-    /// Not authentic, for all that their codes are right.
-    pub not_authentic: u64,
-    /// Initiations that came before, or too soon after another.
-    pub replayed: u64,
-    /// Dropped under load: no cookie, too many of a source, no room.
-    pub overload: u64,
-    /// Cookies that were sent.
-    pub cookies: u64,
+/// Why a message is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rejected {
+    /// It is none, or its first code is wrong.
+    Forged,
+    /// There is too much to do.
+    Overload,
 }
 
 struct Trying {
@@ -133,7 +121,6 @@ pub struct Desk {
     inbox: VecDeque<Letter>,
     outbox: VecDeque<Action>,
     entropy: Entropy,
-    counts: Counts,
     busy_until: u64,
     /// No handshake is computed before.
     rested: u64,
@@ -144,10 +131,7 @@ pub struct Desk {
 
 impl std::fmt::Debug for Desk {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Desk")
-            .field("worker", &self.worker)
-            .field("counts", &self.counts)
-            .finish_non_exhaustive()
+        f.debug_struct("Desk").field("worker", &self.worker).finish_non_exhaustive()
     }
 }
 
@@ -189,7 +173,6 @@ impl Desk {
             inbox: VecDeque::with_capacity(INBOX),
             outbox: VecDeque::with_capacity(OUTBOX),
             entropy,
-            counts: Counts::default(),
             busy_until: 0,
             rested: 0,
             cursor: 0,
@@ -209,11 +192,6 @@ impl Desk {
         jars.retain(|slot, _| is_there(slot));
     }
 
-    /// What came of messages so far.
-    pub fn counts(&self) -> Counts {
-        self.counts
-    }
-
     /// Whether the peer of this slot is this worker's.
     #[inline]
     pub fn owns(&self, slot: u32) -> bool {
@@ -221,7 +199,20 @@ impl Desk {
     }
 
     /// Takes a handshake message that came from `endpoint.remote` to `endpoint.local`. Only its codes are checked now.
-    pub fn handle_input(&mut self, message: &[u8], endpoint: Endpoint, now: u64) {
+    ///
+    /// # Errors
+    /// It is not taken; it is counted.
+    pub fn handle_input(&mut self, message: &[u8], endpoint: Endpoint, now: u64) -> Result<(), Rejected> {
+        let taken = self.admit(message, endpoint, now);
+        match taken {
+            Err(Rejected::Forged) => self.book.count(Count::Forged),
+            Err(Rejected::Overload) => self.book.count(Count::Overload),
+            Ok(()) => {}
+        }
+        taken
+    }
+
+    fn admit(&mut self, message: &[u8], endpoint: Endpoint, now: u64) -> Result<(), Rejected> {
         let letter = Letter::Message(Written::new(message), endpoint);
         let loaded = now < self.busy_until;
         match Message::parse(message) {
@@ -233,40 +224,46 @@ impl Desk {
                     }
                 }
                 match self.gate.check(message, endpoint.remote) {
-                    Pass::No => self.counts.forged += 1,
+                    Pass::No => Err(Rejected::Forged),
                     Pass::Known if loaded => self.reply_with_cookie(message, endpoint),
                     Pass::Reachable if loaded && !self.sources.take(endpoint.remote.ip(), now) => {
-                        self.counts.overload += 1;
+                        Err(Rejected::Overload)
                     }
-                    Pass::Known | Pass::Reachable => self.put(letter, now),
+                    Pass::Known | Pass::Reachable => self.queue(letter, now),
                 }
             }
-            Ok(Message::CookieReply(_)) => self.put(letter, now),
-            Ok(Message::Data { .. }) | Err(_) => self.counts.forged += 1,
+            Ok(Message::CookieReply(_)) => self.queue(letter, now),
+            Ok(Message::Data { .. }) | Err(_) => Err(Rejected::Forged),
         }
     }
 
     /// Takes what another worker has forwarded.
     pub fn put(&mut self, letter: Letter, now: u64) {
+        if self.queue(letter, now).is_err() {
+            self.book.count(Count::Overload);
+        }
+    }
+
+    fn queue(&mut self, letter: Letter, now: u64) -> Result<(), Rejected> {
         if self.inbox.len() >= INBOX {
-            self.counts.overload += 1;
-            return;
+            return Err(Rejected::Overload);
         }
         self.inbox.push_back(letter);
         if self.inbox.len() > BUSY {
             self.busy_until = now + BUSY_FOR;
         }
+        Ok(())
     }
 
-    fn reply_with_cookie(&mut self, message: &[u8], endpoint: Endpoint) {
+    fn reply_with_cookie(&mut self, message: &[u8], endpoint: Endpoint) -> Result<(), Rejected> {
         let mut nonce = [0; 24];
         if self.outbox.len() >= OUTBOX || !(self.entropy)(&mut nonce) {
-            self.counts.overload += 1;
-            return;
+            return Err(Rejected::Overload);
         }
         let reply = self.gate.reply(message, endpoint.remote, &nonce);
-        self.counts.cookies += 1;
+        self.book.count(Count::Cookies);
         self.outbox.push_back(Action::Send(Written::new(&reply), endpoint));
+        Ok(())
     }
 
     /// Packets wait for a session with the peer in this slot: one is made, if none is on its way.
@@ -372,13 +369,13 @@ impl Desk {
             record.set(Fact::InitiatedFirst, now);
         }
         let Ok((begun, mut message)) = made else {
-            self.counts.not_authentic += 1;
+            self.book.count(Count::NotAuthentic);
             return;
         };
         self.jars.entry(slot).or_insert_with(|| Jar::new(&peer.public)).sign(&mut message, now);
         timers::sent(&record, false, message.len() as u64, now);
         self.trying.insert(slot, Trying { begun, index });
-        self.counts.initiated += 1;
+        self.book.count(Count::Initiated);
         self.outbox.push_back(Action::Send(Written::new(&message), endpoint));
     }
 
@@ -416,16 +413,16 @@ impl Desk {
     fn open(&mut self, message: &[u8; INITIATION_LEN], endpoint: Endpoint, now: u64) -> Option<Action> {
         let mut entropy = [0; 32];
         if !(self.entropy)(&mut entropy) {
-            self.counts.overload += 1;
+            self.book.count(Count::Overload);
             return None;
         }
         self.rested = now + PACE;
         let Ok(received) = self.identity.receive(message, Secret::new(entropy)) else {
-            self.counts.not_authentic += 1;
+            self.book.count(Count::NotAuthentic);
             return None;
         };
         let Some(slot) = self.peers.slot(&received.peer) else {
-            self.counts.unknown += 1;
+            self.book.count(Count::Unknown);
             return None;
         };
         if self.owns(slot) {
@@ -443,7 +440,7 @@ impl Desk {
             .and_then(|slot| Some((self.peers.peer(slot)?, self.peers.record(&self.book, slot)?, slot)))?;
         let last = record.fact(Fact::WasInitiated);
         if received.stamp <= record.stamp() || (last != 0 && now.saturating_sub(last) < APART) {
-            self.counts.replayed += 1;
+            self.book.count(Count::Replayed);
             return None;
         }
         record.set_stamp(&received.stamp);
@@ -451,7 +448,7 @@ impl Desk {
         let index = self.book.indices().hide(slot, record.next_generation() % GENERATIONS);
         let remote = received.index;
         let Ok((keys, mut message)) = received.respond(&peer.preshared, index) else {
-            self.counts.not_authentic += 1;
+            self.book.count(Count::NotAuthentic);
             return None;
         };
         self.jars.entry(slot).or_insert_with(|| Jar::new(&peer.public)).sign(&mut message, now);
@@ -474,12 +471,12 @@ impl Desk {
         let index = word(message, 8);
         let trying = self.trying.get_mut(&slot).filter(|trying| trying.index == index);
         let (Some(trying), Some(record)) = (trying, self.peers.record(&self.book, slot)) else {
-            self.counts.unknown += 1;
+            self.book.count(Count::Unknown);
             return None;
         };
         self.rested = now + PACE;
         let Ok(keys) = trying.begun.finish(message) else {
-            self.counts.not_authentic += 1;
+            self.book.count(Count::NotAuthentic);
             return None;
         };
         self.trying.remove(&slot);
@@ -500,7 +497,7 @@ impl Desk {
     }
 
     fn note_done(&mut self, slot: u32, unix: u64) {
-        self.counts.done += 1;
+        self.book.count(Count::Done);
         if let Some(record) = self.peers.record(&self.book, slot) {
             record.set(Fact::Handshake, unix);
             record.set(Fact::InitiatedFirst, 0);
@@ -514,11 +511,11 @@ impl Desk {
             .record(&self.book, slot)
             .is_some_and(|record| record.by_index(word(message, 4)).is_some());
         if !ours && !answered {
-            self.counts.unknown += 1;
+            self.book.count(Count::Unknown);
             return;
         }
         if !self.jars.get_mut(&slot).is_some_and(|jar| jar.take(message, now)) {
-            self.counts.not_authentic += 1;
+            self.book.count(Count::NotAuthentic);
         }
     }
 

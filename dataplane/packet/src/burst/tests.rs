@@ -236,3 +236,20 @@ fn one_answer_for_all_is_known_as_such() {
     assert_eq!(burst.unanimous(), Some(Verdict::Punt));
     burst.free_into(&mut pool);
 }
+
+#[test]
+fn many_packets_are_changed_at_once() {
+    let mut pool = Pool::heap(FrameSize::K2, 8, 1).unwrap().remove(0);
+    let mut burst = Burst::new(pool.arena().clone());
+    for len in 1..=5 {
+        let frame = pool.alloc().unwrap();
+        burst.push(Packet { frame, start: 256, len, port: PortId(0) }).unwrap();
+    }
+    let mut all: Vec<_> = burst.each_mut(0b1_0110 | 1 << 60).collect();
+    assert_eq!(all.iter().map(|(i, bytes)| (*i, bytes.len())).collect::<Vec<_>>(), [(1, 2), (2, 3), (4, 5)]);
+    for (i, bytes) in &mut all {
+        bytes.fill(*i as u8);
+    }
+    assert_eq!((burst.bytes(1), burst.bytes(4)), (&[1; 2][..], &[4; 5][..]));
+    burst.free_into(&mut pool);
+}

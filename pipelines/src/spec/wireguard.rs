@@ -1,0 +1,118 @@
+//! `[wireguard.NAME]`: who this end of WireGuard is, and who its peers are; two kinds of stages are told by it.
+//!
+//! Keeps true, once checked: a public key is one peer's, and so is a prefix; there is memory for all peers. Keys that are
+//! secret stand in files, which this reads none of: see [`KeyFile`].
+
+mod key_file;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use super::address::Prefix;
+use super::canonical::{Rows, Text as Written, many, one, quoted, word};
+use serde::{Deserialize, Serialize};
+use std::net::{IpAddr, SocketAddr};
+use zsync_wireguard::key::PublicKey;
+
+pub use key_file::KeyFile;
+pub(crate) use table::{KEYS, build, check};
+
+/// The UDP port that WireGuard has where nothing is said.
+pub const PORT: u16 = 51_820;
+
+/// An end of WireGuard: what the stages `wireguard-open.NAME` and `wireguard-seal.NAME` are told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WireguardSpec {
+    /// NAME.
+    pub name: String,
+    /// Who we are.
+    pub private_key: KeyFile,
+    /// Our UDP port.
+    pub listen_port: u16,
+    /// Our addresses, at most one of each family; none: the host's own.
+    pub local: Vec<IpAddr>,
+    /// Longest packet inside, bytes: 576..=9000.
+    pub mtu: u16,
+    /// Peers that there is memory for: 1..=262144, and no fewer than there are.
+    pub max_peers: u32,
+    /// DSCP of outer packets, 0..=63; none: the inner packet's.
+    pub dscp: Option<u8>,
+    /// The peers, in the order of the file.
+    pub peers: Vec<PeerSpec>,
+}
+
+/// A peer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerSpec {
+    /// Who it is.
+    #[serde(with = "public_key")]
+    pub public_key: PublicKey,
+    /// What is mixed into every handshake with it.
+    pub preshared: Option<KeyFile>,
+    /// Where it is, until it says otherwise.
+    pub endpoint: Option<SocketAddr>,
+    /// What comes from it, and what goes to it.
+    pub allowed_ips: Vec<Prefix>,
+    /// Seconds of silence after which something is sent; 0: never.
+    pub keepalive: u16,
+}
+
+impl WireguardSpec {
+    /// What the memory of both stages is known by, and the section's header.
+    #[must_use]
+    pub fn label(&self) -> String {
+        format!("wireguard.{}", self.name)
+    }
+
+    /// The section's canonical rows.
+    pub(crate) fn rows(&self) -> Rows {
+        vec![
+            ("private-key-file", word(&self.private_key.path)),
+            ("listen-port", one(self.listen_port)),
+            ("local", many(self.local.iter().map(quoted).collect())),
+            ("mtu", one(self.mtu)),
+            ("max-peers", one(self.max_peers)),
+            ("dscp", self.dscp.map_or_else(|| word("inner"), one)),
+            ("peers", many(self.peers.iter().map(PeerSpec::text).collect())),
+        ]
+    }
+}
+
+impl PeerSpec {
+    /// The peer as TOML, in one line.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut keys = vec![format!("public-key = {}", quoted(self.public_key))];
+        if let Some(file) = &self.preshared {
+            keys.push(format!("preshared-key-file = {}", quoted(&file.path)));
+        }
+        keys.extend(self.endpoint.map(|endpoint| format!("endpoint = {}", quoted(endpoint))));
+        keys.push(format!("allowed-ips = {}", many(self.allowed_ips.iter().map(quoted).collect())));
+        keys.push(format!("keepalive = {}", keepalive_text(self.keepalive)));
+        format!("{{ {} }}", keys.join(", "))
+    }
+}
+
+/// The TOML text of a keepalive interval in seconds; 0: `"off"`.
+fn keepalive_text(seconds: u16) -> Written {
+    if seconds == 0 { word("off") } else { word(format_args!("{seconds}s")) }
+}
+
+/// A public key as people read it where people read, else as its bytes.
+mod public_key {
+    use serde::de::Error as _;
+    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
+    use zsync_wireguard::key::PublicKey;
+
+    pub(super) fn serialize<S: Serializer>(key: &PublicKey, to: S) -> Result<S::Ok, S::Error> {
+        if to.is_human_readable() { to.collect_str(key) } else { key.0.serialize(to) }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<PublicKey, D::Error> {
+        if from.is_human_readable() {
+            String::deserialize(from)?.parse().map_err(D::Error::custom)
+        } else {
+            <[u8; 32]>::deserialize(from).map(PublicKey)
+        }
+    }
+}

@@ -1,0 +1,394 @@
+//! `wireguard-open`: out of WireGuard. Datagrams to our port are handshake messages, for the desk, or data messages: those of a
+//! burst are opened as one batch, in the frames that they came in, and their inner packets go on to the next stage, as if they
+//! had come in by the same port. All else goes on as it is.
+//!
+//! Owns nothing but scratch. Refuses, each with its reason, and answers none: what is no message; sessions that are not there
+//! or are over; counters that came before; what does not authenticate, which is wiped; inner packets that are none, or whose
+//! source is not the peer's. Keeps true: nothing of a packet is believed before it was authentic, its outer addresses neither.
+
+use super::{Shared, Tunnel};
+use crate::snapshot::PortFacts;
+use crate::stage::{Cx, Stage};
+use crate::stages::parse::Parse;
+use crate::stages::tunnel::{Inner, ecn_out, set_ecn};
+use arrayvec::ArrayVec;
+use std::net::{IpAddr, SocketAddr};
+use zsync_crypto::aead::{Job, Key};
+use zsync_packet::burst::{BURST, Burst, Facts, Fragment};
+use zsync_packet::checksum::Sum;
+use zsync_packet::header::{Ipv4, Ipv6, TcpMut, Udp, ether_type, ethernet, protocol, udp};
+use zsync_packet::verdict::{DropReason, Verdict};
+use zsync_wireguard::desk::Rejected;
+use zsync_wireguard::message::{DATA_HEADER_LEN, Message, OVERHEAD, data_nonce};
+use zsync_wireguard::record::Endpoint;
+use zsync_wireguard::transport::{Receiving, Refused};
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct Open {
+    tunnel: Tunnel,
+    ports: Vec<PortFacts>,
+    parse: Parse,
+    worker: usize,
+    /// The stage ahead, behind which another worker goes on.
+    ahead: u8,
+    /// This worker has taken its peers' records over.
+    ready: bool,
+}
+
+/// A session that messages of a burst came in.
+struct Group<'b> {
+    receiving: Receiving<'b>,
+    key: Key,
+    endpoint: Option<Endpoint>,
+    data: bool,
+    bytes: u64,
+}
+
+/// A message that is opened.
+#[derive(Clone, Copy)]
+struct Opening {
+    /// Where the message starts, and how long it is.
+    at: u16,
+    len: u16,
+    group: u8,
+    /// Outer congestion bits.
+    ecn: u8,
+    counter: u64,
+    /// It came from elsewhere than those before.
+    moved: Option<Endpoint>,
+}
+
+impl Open {
+    /// Of this tunnel. `ahead`: the number of the stage ahead.
+    pub fn new(tunnel: Tunnel, ports: Vec<PortFacts>, ahead: u8) -> Self {
+        Self { parse: Parse::new(ports.clone(), true), tunnel, ports, worker: 0, ahead, ready: false }
+    }
+
+    /// The tunnel.
+    pub fn tunnel(&self) -> &Tunnel {
+        &self.tunnel
+    }
+}
+
+fn reason(refused: Refused) -> DropReason {
+    match refused {
+        Refused::Unknown => DropReason::WireguardUnknown,
+        Refused::Expired => DropReason::WireguardExpired,
+        Refused::Replayed => DropReason::WireguardReplayed,
+    }
+}
+
+/// A datagram to us.
+struct Datagram {
+    /// Where its payload starts, and how long that is.
+    at: usize,
+    len: usize,
+    from: SocketAddr,
+    to: IpAddr,
+}
+
+impl Shared {
+    /// Packet `i`, if it is a datagram to our port.
+    #[inline]
+    fn datagram(&self, burst: &Burst, i: usize) -> Option<Datagram> {
+        let (facts, key) = (burst.facts(i), burst.key(i));
+        if facts.protocol != protocol::UDP
+            || facts.fragment != Fragment::Whole
+            || facts.l4 == 0
+            || key.destination_port() != self.settings.port
+        {
+            return None;
+        }
+        let to = key.destination();
+        if !self.is_local(to) {
+            return None;
+        }
+        let l4 = usize::from(facts.l4);
+        let datagram = Udp::parse(burst.bytes(i).get(l4..)?).ok()?;
+        let from = SocketAddr::new(key.source(), key.source_port());
+        Some(Datagram { at: l4 + udp::HEADER_LEN, len: datagram.payload().len(), from, to })
+    }
+}
+
+impl Stage for Open {
+    fn process(&mut self, burst: &mut Burst, cx: &mut Cx<'_>) {
+        let Self { tunnel: Tunnel(shared), ports, parse, worker, ahead, ready } = self;
+        let (now, worker) = (cx.now, *worker);
+        let mut groups: ArrayVec<Group<'_>, BURST> = ArrayVec::new();
+        let mut openings: ArrayVec<Opening, BURST> = ArrayVec::new();
+        let mut mask = 0u64;
+        for i in burst.undecided() {
+            let Some(datagram) = shared.datagram(burst, i) else { continue };
+            if !*ready {
+                // Where a process has left the records, this one goes on.
+                *ready = shared.office(worker, now).is_some();
+            }
+            let payload = burst.bytes(i).get(datagram.at..datagram.at + datagram.len).unwrap_or(&[]);
+            match Message::parse(payload) {
+                Ok(Message::Data { receiver, counter }) => {
+                    let owner = shared.owner(shared.book.indices().find(receiver).0);
+                    if owner != worker {
+                        burst.decide(i, Verdict::Worker(owner as u8, *ahead));
+                        continue;
+                    }
+                    match admit(shared, &mut groups, burst, i, &datagram, (receiver, counter), now) {
+                        Ok(opening) => {
+                            openings.push(opening);
+                            mask |= 1 << i;
+                        }
+                        Err(reason) => burst.decide(i, Verdict::Drop(reason)),
+                    }
+                }
+                _ => {
+                    let verdict = handshake(shared, burst, i, &datagram, worker, now);
+                    burst.decide(i, verdict);
+                }
+            }
+        }
+        if mask == 0 {
+            return;
+        }
+        let authentic = open(shared, burst, mask, &openings, &groups);
+        let mut opened = false;
+        for (i, opening) in zsync_packet::burst::Bits(mask).zip(&openings) {
+            let group = &mut groups[usize::from(opening.group)];
+            let verdict = if authentic >> i & 1 == 0 {
+                Verdict::Drop(DropReason::WireguardForged)
+            } else {
+                take(shared, group, opening, worker, now)
+                    .and_then(|()| unwrap(shared, burst, i, opening, group, ports))
+                    .unwrap_or_else(Verdict::Drop)
+            };
+            match verdict {
+                Verdict::Next => opened = true,
+                verdict => burst.decide(i, verdict),
+            }
+        }
+        for group in &groups {
+            if group.bytes > 0 {
+                group.receiving.note(group.data, group.bytes, now);
+            }
+        }
+        if opened {
+            // Of the undecided packets those that were opened are not parsed.
+            parse.process(burst, cx);
+        }
+    }
+
+    fn assign(&mut self, worker: usize) {
+        (self.worker, self.ready) = (worker, false);
+    }
+
+    fn explain(&self, burst: &Burst, i: usize, now: u64, out: &mut Vec<String>) {
+        let shared = &self.tunnel.0;
+        let Some(datagram) = shared.datagram(burst, i) else {
+            out.push(format!("no datagram to the tunnel's port {}: it stays as it is", shared.settings.port));
+            return;
+        };
+        let payload = burst.bytes(i).get(datagram.at..datagram.at + datagram.len).unwrap_or(&[]);
+        out.push(match Message::parse(payload) {
+            Ok(Message::Data { receiver, counter }) => {
+                match Receiving::find(&shared.book, &shared.peers, receiver, now) {
+                    Ok(found) => format!("data of the peer {}, counter {counter}", found.record.public()),
+                    Err(Refused::Expired) => "data of a session that is over".to_owned(),
+                    Err(_) => "data of no session that is there".to_owned(),
+                }
+            }
+            Ok(Message::Initiation(_)) => "the first message of a handshake".to_owned(),
+            Ok(Message::Response(_)) => "the second message of a handshake".to_owned(),
+            Ok(Message::CookieReply(_)) => "a cookie".to_owned(),
+            Err(malformed) => format!("to the tunnel's port, but {malformed}"),
+        });
+    }
+}
+
+/// Finds the session of a data message, and whether it is worth opening.
+#[inline]
+fn admit<'b>(
+    shared: &'b Shared,
+    groups: &mut ArrayVec<Group<'b>, BURST>,
+    burst: &Burst,
+    i: usize,
+    datagram: &Datagram,
+    (receiver, counter): (u32, u64),
+    now: u64,
+) -> Result<Opening, DropReason> {
+    let known = groups.iter().rposition(|group| group.receiving.room.index() == Some(receiver));
+    let number = match known {
+        Some(number) => number,
+        None => {
+            let receiving = Receiving::find(&shared.book, &shared.peers, receiver, now).map_err(reason)?;
+            let (key, endpoint) = (Key::chacha(receiving.room.receiving()), receiving.record.endpoint());
+            groups.push(Group { receiving, key, endpoint, data: false, bytes: 0 });
+            groups.len() - 1
+        }
+    };
+    let group = &groups[number];
+    group.receiving.admit(counter).map_err(reason)?;
+    let here = Endpoint { remote: datagram.from, local: datagram.to };
+    let moved = (group.endpoint != Some(here)).then_some(here);
+    // Once it is opened, nobody can say any more whether the ports are those that were sent.
+    if moved.is_some() && !is_intact(burst, i) {
+        return Err(DropReason::WireguardForged);
+    }
+    let (at, len) = (datagram.at as u16, datagram.len as u16);
+    Ok(Opening { at, len, group: number as u8, ecn: outer_ecn(burst, i), counter, moved })
+}
+
+/// Whether the UDP checksum is right, or is none.
+#[cold]
+fn is_intact(burst: &Burst, i: usize) -> bool {
+    let (facts, bytes) = (burst.facts(i), burst.bytes(i));
+    let addresses = match (burst.key(i).source(), burst.key(i).destination()) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => Sum::addresses_v4(from, to),
+        (IpAddr::V6(from), IpAddr::V6(to)) => Sum::addresses_v6(from, to),
+        _ => return false,
+    };
+    let datagram = bytes.get(usize::from(facts.l4)..).and_then(|bytes| Udp::parse(bytes).ok());
+    datagram.is_some_and(|datagram| datagram.verify_checksum(addresses).is_ok())
+}
+
+#[inline]
+fn outer_ecn(burst: &Burst, i: usize) -> u8 {
+    let facts = burst.facts(i);
+    let header = burst.bytes(i).get(usize::from(facts.l3)..).unwrap_or(&[]);
+    match (facts.version, header) {
+        (4, [_, tos, ..]) => tos & 3,
+        (6, [_, class, ..]) => class >> 4 & 3,
+        _ => 0,
+    }
+}
+
+/// Puts a handshake message on the desk.
+#[cold]
+fn handshake(
+    shared: &Shared,
+    burst: &Burst,
+    i: usize,
+    datagram: &Datagram,
+    worker: usize,
+    now: u64,
+) -> Verdict {
+    let message = burst.bytes(i).get(datagram.at..datagram.at + datagram.len).unwrap_or(&[]);
+    if !is_intact(burst, i) {
+        return Verdict::Drop(DropReason::WireguardForged);
+    }
+    let Some(mut office) = shared.office(worker, now) else {
+        return Verdict::Drop(DropReason::WireguardOverload);
+    };
+    let endpoint = Endpoint { remote: datagram.from, local: datagram.to };
+    match office.desk.as_mut().map(|desk| desk.handle_input(message, endpoint, now)) {
+        Some(Ok(())) => Verdict::Consume,
+        Some(Err(Rejected::Forged)) => Verdict::Drop(DropReason::WireguardForged),
+        Some(Err(Rejected::Overload)) | None => Verdict::Drop(DropReason::WireguardOverload),
+    }
+}
+
+/// Opens the messages of `mask` as one batch. Returns those that are authentic.
+#[inline]
+fn open(shared: &Shared, burst: &mut Burst, mask: u64, openings: &[Opening], groups: &[Group<'_>]) -> u64 {
+    let mut jobs: ArrayVec<Job<'_>, BURST> = ArrayVec::new();
+    let mut numbers: ArrayVec<u8, BURST> = ArrayVec::new();
+    for ((i, bytes), opening) in burst.each_mut(mask).zip(openings) {
+        let (at, len) = (usize::from(opening.at), usize::from(opening.len));
+        let Some(data) = bytes.get_mut(at + DATA_HEADER_LEN..at + len) else { continue };
+        let key = &groups[usize::from(opening.group)].key;
+        jobs.push(Job::new(key, data_nonce(opening.counter), &[], data));
+        numbers.push(i as u8);
+    }
+    shared.aead.open(&mut jobs);
+    jobs.iter().zip(&numbers).filter(|(job, _)| job.is_done()).fold(0, |mask, (_, i)| mask | 1 << i)
+}
+
+/// Takes an authentic message: its counter, and where it came from.
+#[inline]
+fn take(
+    shared: &Shared,
+    group: &mut Group<'_>,
+    opening: &Opening,
+    worker: usize,
+    now: u64,
+) -> Result<(), DropReason> {
+    let first = group.receiving.take(opening.counter).map_err(reason)?;
+    if let Some(endpoint) = opening.moved {
+        group.receiving.record.set_endpoint(endpoint);
+    }
+    if first && let Some(mut office) = shared.office(worker, now) {
+        let unix = shared.unix(now);
+        if let Some(desk) = &mut office.desk {
+            desk.confirmed(group.receiving.slot, unix);
+        }
+    }
+    group.bytes += u64::from(opening.len);
+    Ok(())
+}
+
+/// Leaves the inner packet of an opened message.
+#[inline]
+fn unwrap(
+    shared: &Shared,
+    burst: &mut Burst,
+    i: usize,
+    opening: &Opening,
+    group: &mut Group<'_>,
+    ports: &[PortFacts],
+) -> Result<Verdict, DropReason> {
+    const MALFORMED: DropReason = DropReason::TunnelMalformed;
+    if usize::from(opening.len) == OVERHEAD {
+        // An empty message says that the peer is there.
+        return Ok(Verdict::Consume);
+    }
+    group.data = true;
+    let mac = ports.get(usize::from(burst.port(i).0)).ok_or(DropReason::NoSuchPort)?.mac;
+    let at = usize::from(opening.at) + DATA_HEADER_LEN;
+    let text = usize::from(opening.len) - OVERHEAD;
+    let bytes = burst.bytes_mut(i).get_mut(at..at + text).ok_or(MALFORMED)?;
+    let inner = Inner::of(bytes).filter(|inner| inner.len <= text).ok_or(MALFORMED)?;
+    let ecn = ecn_out(inner.tos & 3, opening.ecn).ok_or(MALFORMED)?;
+    let packet = bytes.get_mut(..inner.len).ok_or(MALFORMED)?;
+    let (source, kind) = if packet[0] >> 4 == 4 {
+        (Ipv4::parse(packet).map(|ip| IpAddr::V4(ip.source())), ether_type::IPV4)
+    } else {
+        (Ipv6::parse(packet).map(|ip| IpAddr::V6(ip.source())), ether_type::IPV6)
+    };
+    if shared.routing.of(source.map_err(|_| MALFORMED)?) != Some(group.receiving.slot) {
+        return Err(DropReason::WireguardSource);
+    }
+    if ecn != inner.tos & 3 {
+        set_ecn(packet, ecn);
+    }
+    clamp(packet, shared.settings.mtu);
+    if !burst.set_len(i, at + inner.len) || !burst.trim_front(i, at) {
+        return Err(MALFORMED);
+    }
+    let bytes = burst.prepend(i, ethernet::HEADER_LEN).ok_or(DropReason::NoHeadroom)?;
+    if let Some(header) = bytes.first_chunk_mut::<{ ethernet::HEADER_LEN }>() {
+        header[..6].copy_from_slice(&mac);
+        header[6..12].fill(0);
+        header[12..].copy_from_slice(&kind.to_be_bytes());
+    }
+    let known = *burst.facts(i);
+    *burst.facts_mut(i) = Facts { vlan: known.vlan, mark: known.mark, ..Facts::default() };
+    Ok(Verdict::Next)
+}
+
+/// Lowers what a TCP SYN says of the longest segment to what fits into the tunnel.
+#[inline]
+pub(super) fn clamp(packet: &mut [u8], mtu: usize) {
+    const SYN: u8 = 0x02;
+    let at = match packet.first().map(|first| first >> 4) {
+        Some(4) if packet.get(9) == Some(&protocol::TCP) && packet[6] & 0x1f == 0 && packet[7] == 0 => {
+            usize::from(packet[0] & 0xf) * 4
+        }
+        Some(6) if packet.get(6) == Some(&protocol::TCP) => 40,
+        _ => return,
+    };
+    if packet.get(at + 13).is_none_or(|flags| flags & SYN == 0) {
+        return;
+    }
+    let headers = if packet[0] >> 4 == 4 { 40 } else { 60 };
+    if let Some(Ok(mut segment)) = packet.get_mut(at..).map(TcpMut::parse) {
+        segment.clamp_max_segment_size((mtu.saturating_sub(headers)) as u16);
+    }
+}

@@ -1,0 +1,160 @@
+//! The headers around a WireGuard message: Ethernet, IP, UDP.
+//!
+//! Owns nothing. Keeps true: the outer packet is whole but for the UDP checksum, which over IPv6 comes when all is sealed, and over
+//! IPv4 is none, for every message is authenticated. The flow label is a hash of the inner flow (RFC 6438), so IPv6 networks
+//! spread a tunnel's flows; over IPv4 a tunnel is one flow, for its ports are how a peer is found.
+
+use super::Shared;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use zsync_packet::burst::{Burst, Facts};
+use zsync_packet::checksum::Sum;
+use zsync_packet::flow::FlowKey;
+use zsync_packet::header::build::{Ipv4Spec, Ipv6Spec};
+use zsync_packet::header::{UdpMut, ether_type, ethernet, ipv4, ipv6, protocol, udp};
+use zsync_wireguard::record::Endpoint;
+
+/// Hops of outer packets.
+const HOPS: u8 = 64;
+
+/// No address, of the family of `of`.
+pub(super) fn unknown(of: IpAddr) -> IpAddr {
+    if of.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() }
+}
+
+/// Both ends of an outer packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ends {
+    V4(Ipv4Addr, Ipv4Addr, u16),
+    V6(Ipv6Addr, Ipv6Addr, u16),
+}
+
+impl Ends {
+    /// From us to where a peer is; `None`: we have no address to send from.
+    pub(super) fn to(shared: &Shared, endpoint: Endpoint) -> Option<Self> {
+        let Endpoint { remote, local } = endpoint;
+        let local = if local.is_unspecified() || local.is_ipv4() != remote.is_ipv4() {
+            own(shared, remote)?
+        } else {
+            local
+        };
+        match (local, remote) {
+            (IpAddr::V4(local), SocketAddr::V4(remote)) => Some(Self::V4(local, *remote.ip(), remote.port())),
+            (IpAddr::V6(local), SocketAddr::V6(remote)) => Some(Self::V6(local, *remote.ip(), remote.port())),
+            _ => None,
+        }
+    }
+
+    /// Bytes of Ethernet, IP and UDP headers.
+    #[inline]
+    pub(super) fn len(&self) -> usize {
+        let ip = if matches!(self, Self::V4(..)) { ipv4::HEADER_LEN } else { ipv6::HEADER_LEN };
+        ethernet::HEADER_LEN + ip + udp::HEADER_LEN
+    }
+
+    /// Writes them at the front of `bytes`, for all that is behind. `whole`: nobody may take the packet apart. False: it is longer than IP can say.
+    #[inline]
+    pub(super) fn write(
+        &self,
+        bytes: &mut [u8],
+        port: u16,
+        tos: u8,
+        whole: bool,
+        flow: u32,
+        number: u16,
+    ) -> bool {
+        let Some((link, packet)) = bytes.split_first_chunk_mut::<{ ethernet::HEADER_LEN }>() else {
+            return false;
+        };
+        let (ether, ip) = match self {
+            Self::V4(..) => (ether_type::IPV4, ipv4::HEADER_LEN),
+            Self::V6(..) => (ether_type::IPV6, ipv6::HEADER_LEN),
+        };
+        // Whoever sends it on writes the stations.
+        link[..12].fill(0);
+        link[12..].copy_from_slice(&ether.to_be_bytes());
+        let Some(payload) = packet.len().checked_sub(ip) else { return false };
+        let (written, to) = match *self {
+            Self::V4(from, to, at) => {
+                let identification = if whole { 0 } else { number };
+                let spec = Ipv4Spec {
+                    tos,
+                    ttl: HOPS,
+                    identification,
+                    dont_fragment: whole,
+                    ..Ipv4Spec::new(from, to, protocol::UDP)
+                };
+                (spec.emit(packet, payload), at)
+            }
+            Self::V6(from, to, at) => {
+                let (traffic_class, hop_limit, flow_label) = (tos, HOPS, flow & 0x000f_ffff);
+                let spec = Ipv6Spec {
+                    traffic_class,
+                    hop_limit,
+                    flow_label,
+                    ..Ipv6Spec::new(from, to, protocol::UDP)
+                };
+                (spec.emit(packet, payload), at)
+            }
+        };
+        let (Ok(_), Ok(len)) = (written, u16::try_from(payload)) else { return false };
+        let Some(header) = packet.get_mut(ip..).and_then(<[u8]>::first_chunk_mut::<{ udp::HEADER_LEN }>)
+        else {
+            return false;
+        };
+        header[..2].copy_from_slice(&port.to_be_bytes());
+        header[2..4].copy_from_slice(&to.to_be_bytes());
+        header[4..6].copy_from_slice(&len.to_be_bytes());
+        header[6..].fill(0);
+        true
+    }
+
+    /// Writes the UDP checksum where there must be one (RFC 8200 §8.1), once all is sealed.
+    #[inline]
+    pub(super) fn finish(&self, bytes: &mut [u8]) {
+        if let Self::V6(from, to, _) = self
+            && let Some(datagram) = bytes.get_mut(ethernet::HEADER_LEN + ipv6::HEADER_LEN..)
+            && let Ok(mut datagram) = UdpMut::parse(datagram)
+        {
+            datagram.fill_checksum(Sum::addresses_v6(*from, *to));
+        }
+    }
+
+    /// From here on packet `i` is the outer one.
+    #[inline]
+    pub(super) fn know(&self, burst: &mut Burst, i: usize, port: u16) {
+        let known = *burst.facts(i);
+        let (version, key) = match *self {
+            Self::V4(from, to, at) => (4, FlowKey::v4((from, port), (to, at), protocol::UDP)),
+            Self::V6(from, to, at) => (6, FlowKey::v6((from, port), (to, at), protocol::UDP)),
+        };
+        *burst.facts_mut(i) = Facts {
+            l3: ethernet::HEADER_LEN as u16,
+            l4: (self.len() - udp::HEADER_LEN) as u16,
+            version,
+            protocol: protocol::UDP,
+            mark: known.mark,
+            delay: known.delay,
+            ..Facts::default()
+        };
+        burst.set_key(i, key);
+    }
+}
+
+/// The address that we send to `remote` from: a configured one, or that of the port which the kernel's route says.
+#[cold]
+fn own(shared: &Shared, remote: SocketAddr) -> Option<IpAddr> {
+    let family = |address: &&IpAddr| address.is_ipv4() == remote.is_ipv4();
+    if let Some(configured) = shared.settings.local.iter().find(family) {
+        return Some(*configured);
+    }
+    let fib = shared.with.fib.as_ref()?;
+    let route = match remote.ip() {
+        IpAddr::V4(v4) => fib.route4(v4.to_bits()),
+        IpAddr::V6(v6) => fib.route6(&v6.octets()),
+    };
+    let port = shared.with.ports.get(usize::from(fib.tables().output(route, 0)?))?;
+    match remote {
+        SocketAddr::V4(_) => port.v4.map(IpAddr::V4),
+        SocketAddr::V6(_) => port.v6.map(IpAddr::V6),
+    }
+}

@@ -1,0 +1,502 @@
+//! `wireguard-seal`: into WireGuard. Packets to the inner addresses of a peer are sealed, those of a burst as one batch, in the
+//! frames that they came in; from then on they are the outer packets, for a `route` behind. All else goes on as it is, and so do
+//! packets to the host's own addresses. It is also where a tunnel speaks by itself: handshakes, empty messages, packets that
+//! have waited for a session.
+//!
+//! Owns nothing but scratch. Refuses what is too long for the tunnel, which its sender is told; packets whose hops are used up,
+//! for a tunnel is a hop; packets of peers that nobody can be sent to. Keeps true: a counter is stored as used before anything is
+//! sealed with it; the packets of a peer have counters in their order; an inner packet is never fragmented.
+
+use super::open::clamp;
+use super::outer::Ends;
+use super::waiting::Packet as Waiter;
+use super::{Shared, Tunnel};
+use crate::snapshot::PortFacts;
+use crate::stage::{Cx, Stage};
+use crate::stages::answer::{self, Answer};
+use crate::stages::tunnel::Inner;
+use arrayvec::ArrayVec;
+use zsync_crypto::aead::{Job, Key, TAG_LEN};
+use zsync_packet::burst::{BURST, Burst};
+use zsync_packet::flow::FlowKey;
+use zsync_packet::header::{Ipv4Mut, Ipv6Mut};
+use zsync_packet::verdict::{DropReason, PortId, Verdict};
+use zsync_wireguard::desk::{Action, Letter, Written};
+use zsync_wireguard::message::{DATA_HEADER_LEN, OVERHEAD, data_header, data_nonce, padded};
+use zsync_wireguard::record::{Endpoint, Record};
+use zsync_wireguard::room::Room;
+use zsync_wireguard::timers::{REJECT_AFTER_MESSAGES, sent};
+use zsync_wireguard::transport::sending;
+
+/// Handshake messages are of the class AF41, as the kernel's are (messages.h, HANDSHAKE_DSCP).
+const HANDSHAKE_TOS: u8 = 0x88;
+/// Things that a tunnel does of itself between two bursts.
+const ACTIONS: usize = 32;
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct Seal {
+    tunnel: Tunnel,
+    ports: Vec<PortFacts>,
+    worker: usize,
+    /// The stage ahead, behind which another worker goes on.
+    ahead: u8,
+    /// Where packets that are the tunnel's own come from; none: another stage sends them.
+    speaks: Option<PortId>,
+    /// This worker has taken its peers' records over.
+    ready: bool,
+    /// Identification of IPv4 packets that may be taken apart.
+    number: u16,
+}
+
+/// A peer that packets of a burst go to.
+struct Group<'b> {
+    slot: u32,
+    record: Record<'b>,
+    room: Room<'b>,
+    ends: Ends,
+    key: Key,
+    /// Packets, and the counter of the next.
+    count: u64,
+    next: u64,
+    data: bool,
+    bytes: u64,
+}
+
+/// A packet that is sealed.
+#[derive(Clone, Copy)]
+struct Sealing {
+    i: u8,
+    group: u8,
+    /// Where the message starts.
+    at: u16,
+    counter: u64,
+}
+
+/// A burst's work.
+#[derive(Default)]
+struct Work<'b> {
+    groups: ArrayVec<Group<'b>, BURST>,
+    sealing: ArrayVec<Sealing, BURST>,
+    mask: u64,
+    /// Identification of IPv4 packets that may be taken apart.
+    number: u16,
+}
+
+/// Why a packet is not sealed now.
+enum Not {
+    /// There is no session with its peer.
+    Session,
+    /// This is decided of it.
+    Decided(Verdict),
+}
+
+impl From<DropReason> for Not {
+    fn from(reason: DropReason) -> Self {
+        Self::Decided(Verdict::Drop(reason))
+    }
+}
+
+impl Seal {
+    /// Of this tunnel. `ahead`: the number of the stage ahead. `speaks`: this stage sends what the tunnel says of itself, as if
+    /// it came in there.
+    pub fn new(tunnel: Tunnel, ports: Vec<PortFacts>, ahead: u8, speaks: Option<PortId>) -> Self {
+        Self { tunnel, ports, worker: 0, ahead, speaks, ready: false, number: 0 }
+    }
+
+    /// The tunnel.
+    pub fn tunnel(&self) -> &Tunnel {
+        &self.tunnel
+    }
+}
+
+impl Shared {
+    /// The slot of the peer that packet `i` is for.
+    #[inline]
+    fn peer_of(&self, burst: &Burst, i: usize) -> Option<u32> {
+        let facts = burst.facts(i);
+        let packet = burst.bytes(i).get(usize::from(facts.l3)..)?;
+        match facts.version {
+            4 => packet.get(16..20)?.try_into().ok().and_then(|to| self.routing.v4(u32::from_be_bytes(to))),
+            6 => packet.get(24..)?.first_chunk().and_then(|to| self.routing.v6(to)),
+            _ => None,
+        }
+        .filter(|_| !self.own.has(burst.key(i).destination()))
+    }
+}
+
+impl Stage for Seal {
+    fn process(&mut self, burst: &mut Burst, cx: &mut Cx<'_>) {
+        let Self { tunnel: Tunnel(shared), ports, worker, ahead, ready, number, .. } = self;
+        let (now, worker) = (cx.now, *worker);
+        let mut work = Work { number: *number, ..Work::default() };
+        for i in burst.undecided() {
+            let Some(slot) = shared.peer_of(burst, i) else { continue };
+            let owner = shared.owner(slot);
+            if owner != worker {
+                burst.decide(i, Verdict::Worker(owner as u8, *ahead));
+                continue;
+            }
+            if !*ready {
+                // Where a process has left the records, this one goes on.
+                *ready = shared.office(worker, now).is_some();
+            }
+            match plan(shared, ports, burst, i, slot, &mut work, cx) {
+                Ok(()) => {}
+                Err(Not::Session) => {
+                    let verdict = keep(shared, burst, i, slot, worker, now);
+                    burst.decide(i, verdict);
+                }
+                Err(Not::Decided(verdict)) => burst.decide(i, verdict),
+            }
+        }
+        *number = work.number;
+        seal(shared, burst, &mut work, now);
+    }
+
+    fn assign(&mut self, worker: usize) {
+        (self.worker, self.ready) = (worker, false);
+    }
+
+    fn emit(&mut self, burst: &mut Burst, cx: &mut Cx<'_>) {
+        let Some(port) = self.speaks else { return };
+        let Self { tunnel: Tunnel(shared), worker, number, .. } = self;
+        let (now, unix) = (cx.now, shared.unix(cx.now));
+        let mut forwards: ArrayVec<(usize, Letter), ACTIONS> = ArrayVec::new();
+        let mut work = Work { number: *number, ..Work::default() };
+        let Some(mut office) = shared.office(*worker, now) else { return };
+        // Who waits for a session that could not be begun yet.
+        let office = &mut *office;
+        if let Some(desk) = &mut office.desk {
+            office.waiting.slots().for_each(|slot| desk.want(slot, now, unix));
+        }
+        for _ in 0..ACTIONS {
+            if burst.room() < 2 {
+                break;
+            }
+            match office.poll(now, unix) {
+                None => break,
+                Some(Action::Send(written, endpoint)) => send(shared, burst, cx, port, &written, endpoint),
+                Some(Action::Forward(to, letter)) => forwards.push((to, letter)),
+                Some(Action::GiveUp(slot)) => {
+                    office.waiting.drop_all(slot);
+                }
+                Some(Action::Keepalive(slot)) => say_nothing(shared, burst, cx, port, slot, &mut work),
+                Some(Action::Ready(slot)) => {
+                    let mut nothing = true;
+                    while let Some(waiter) = office.waiting.next(slot) {
+                        nothing = false;
+                        if let Err(waiter) = go_on(shared, burst, cx, slot, waiter, &mut work) {
+                            office.waiting.put_back(slot, waiter);
+                            break;
+                        }
+                    }
+                    if nothing {
+                        say_nothing(shared, burst, cx, port, slot, &mut work);
+                    }
+                }
+            }
+        }
+        // What could not go for want of room goes now, once there is a session.
+        let late: ArrayVec<u32, ACTIONS> = office.waiting.slots().take(ACTIONS).collect();
+        for slot in late {
+            while burst.room() > 1
+                && shared.session(slot, now).is_some()
+                && let Some(waiter) = office.waiting.next(slot)
+            {
+                if let Err(waiter) = go_on(shared, burst, cx, slot, waiter, &mut work) {
+                    office.waiting.put_back(slot, waiter);
+                    break;
+                }
+            }
+        }
+        *number = work.number;
+        seal(shared, burst, &mut work, now);
+        for (to, letter) in forwards {
+            if to != *worker
+                && let Some(mut other) = shared.office(to, now)
+            {
+                other.put(letter, now);
+            }
+        }
+    }
+
+    fn explain(&self, burst: &Burst, i: usize, now: u64, out: &mut Vec<String>) {
+        let shared = &self.tunnel.0;
+        let Some(slot) = shared.peer_of(burst, i) else {
+            out.push("its destination is no peer's: it stays as it is".to_owned());
+            return;
+        };
+        let Some(peer) = shared.peers.peer(slot) else { return };
+        out.push(format!("for the peer {}", peer.public));
+        out.push(match shared.session(slot, now) {
+            Some((_, room, endpoint)) => {
+                let age = now.saturating_sub(room.since()) / 1_000_000_000;
+                format!("sealed in a session that is {age} s old, for {}", endpoint.remote)
+            }
+            None => {
+                "there is no session: it waits for a handshake, if the peer's endpoint is known".to_owned()
+            }
+        });
+    }
+}
+
+impl Shared {
+    /// The session with the peer in `slot`, and where that is.
+    #[inline]
+    fn session(&self, slot: u32, now: u64) -> Option<(Record<'_>, Room<'_>, Endpoint)> {
+        let record = self.peers.record(&self.book, slot)?;
+        Some((record, sending(&record, now)?, record.endpoint()?))
+    }
+}
+
+impl<'b> Work<'b> {
+    /// The group of the peer in `slot`; `None`: there is no session with it.
+    #[inline]
+    fn group(&mut self, shared: &'b Shared, slot: u32, now: u64) -> Option<usize> {
+        if let Some(known) = self.groups.iter().rposition(|group| group.slot == slot) {
+            return Some(known);
+        }
+        let (record, room, endpoint) = shared.session(slot, now)?;
+        let ends = Ends::to(shared, endpoint)?;
+        let key = Key::chacha(room.sending());
+        self.groups.push(Group { slot, record, room, ends, key, count: 0, next: 0, data: false, bytes: 0 });
+        Some(self.groups.len() - 1)
+    }
+
+    /// Packet `i` is to be sealed for a group.
+    #[inline]
+    fn add(&mut self, i: usize, group: usize, at: usize) {
+        self.groups[group].count += 1;
+        self.sealing.push(Sealing { i: i as u8, group: group as u8, at: at as u16, counter: 0 });
+        self.mask |= 1 << i;
+    }
+}
+
+/// Looks at an inner packet, and makes it ready to be sealed: its message's room is there, and the outer header is written.
+#[inline]
+fn plan<'b>(
+    shared: &'b Shared,
+    ports: &[PortFacts],
+    burst: &mut Burst,
+    i: usize,
+    slot: u32,
+    work: &mut Work<'b>,
+    cx: &mut Cx<'_>,
+) -> Result<(), Not> {
+    let now = cx.now;
+    let l3 = usize::from(burst.facts(i).l3);
+    let packet = burst.bytes(i).get(l3..).unwrap_or(&[]);
+    let inner = Inner::of(packet).ok_or(DropReason::IpTruncated)?;
+    let from = ports.get(usize::from(burst.port(i).0)).ok_or(DropReason::NoSuchPort)?;
+    if inner.ttl <= 1 {
+        let verdict = answer::reply(burst, i, Answer::TimeExceeded, from, DropReason::TtlExpired, cx);
+        return Err(Not::Decided(verdict));
+    }
+    let mtu = shared.settings.mtu;
+    if inner.len > mtu && inner.whole {
+        let answer = Answer::TooBig { mtu: mtu as u32 };
+        return Err(Not::Decided(answer::reply(burst, i, answer, from, DropReason::TooBig, cx)));
+    }
+    let Some(group) = work.group(shared, slot, now) else { return Err(Not::Session) };
+    if !burst.set_len(i, l3 + inner.len) || !burst.trim_front(i, l3) {
+        return Err(DropReason::IpTruncated.into());
+    }
+    let packet = burst.bytes_mut(i);
+    clamp(packet, mtu);
+    age(packet);
+    wrap(shared, burst, i, inner, group, work)?;
+    Ok(())
+}
+
+/// Puts an inner packet, which is all that packet `i` is, into a message that is not sealed yet, and into outer headers.
+#[inline]
+fn wrap(
+    shared: &Shared,
+    burst: &mut Burst,
+    i: usize,
+    inner: Inner,
+    group: usize,
+    work: &mut Work<'_>,
+) -> Result<(), DropReason> {
+    let ends = work.groups[group].ends;
+    let flow = match ends {
+        Ends::V6(..) => {
+            FlowKey::of(burst.bytes(i)).map_or(0, |key| (key.hash(&shared.with.hash_key) >> 32) as u32)
+        }
+        Ends::V4(..) => 0,
+    };
+    let text = padded(inner.len, shared.settings.mtu);
+    if !burst.set_len(i, text + TAG_LEN) {
+        return Err(DropReason::TooBig);
+    }
+    let at = ends.len();
+    let bytes = burst.prepend(i, at + DATA_HEADER_LEN).ok_or(DropReason::NoHeadroom)?;
+    let padding = at + DATA_HEADER_LEN + inner.len..at + DATA_HEADER_LEN + text;
+    bytes.get_mut(padding).unwrap_or_default().fill(0);
+    let tos = shared.settings.dscp.map_or(inner.tos, |dscp| dscp << 2 | inner.tos & 3);
+    // A message that is longer than the tunnel's is one that may be taken apart: outside, not inside.
+    let whole = inner.len <= shared.settings.mtu;
+    work.number = work.number.wrapping_add(u16::from(!whole));
+    if !ends.write(bytes, shared.settings.port, tos, whole, flow, work.number) {
+        return Err(DropReason::TooBig);
+    }
+    work.groups[group].data = true;
+    work.add(i, group, at);
+    Ok(())
+}
+
+/// Seals all that was planned, as one batch. From here on these packets are the outer ones.
+#[inline]
+fn seal(shared: &Shared, burst: &mut Burst, work: &mut Work<'_>, now: u64) {
+    let Work { groups, sealing, mask, .. } = work;
+    if *mask == 0 {
+        return;
+    }
+    let mut failed = 0u64;
+    for group in groups.iter_mut() {
+        match group.room.take_counters(group.count, REJECT_AFTER_MESSAGES) {
+            Some(first) => group.next = first,
+            None => group.count = 0,
+        }
+    }
+    // In the order of the burst, as the jobs are.
+    sealing.sort_unstable_by_key(|sealing| sealing.i);
+    for sealing in sealing.iter_mut() {
+        let group = &mut groups[usize::from(sealing.group)];
+        sealing.counter = group.next;
+        group.next += 1;
+    }
+    let mut jobs: ArrayVec<Job<'_>, BURST> = ArrayVec::new();
+    let mut numbers: ArrayVec<u8, BURST> = ArrayVec::new();
+    for ((i, bytes), sealing) in burst.each_mut(*mask).zip(sealing.iter()) {
+        let group = &groups[usize::from(sealing.group)];
+        let message = bytes.get_mut(usize::from(sealing.at)..).unwrap_or_default();
+        let Some((header, data)) = message.split_first_chunk_mut().filter(|_| group.count > 0) else {
+            failed |= 1 << i;
+            continue;
+        };
+        *header = data_header(group.room.remote(), sealing.counter);
+        jobs.push(Job::new(&group.key, data_nonce(sealing.counter), &[], data));
+        numbers.push(i as u8);
+    }
+    shared.aead.seal(&mut jobs);
+    failed |=
+        jobs.iter().zip(&numbers).filter(|(job, _)| !job.is_done()).fold(0, |mask, (_, i)| mask | 1 << i);
+    drop(jobs);
+    for sealing in sealing.iter() {
+        let (i, group) = (usize::from(sealing.i), &mut groups[usize::from(sealing.group)]);
+        if failed >> i & 1 == 1 {
+            burst.decide(i, Verdict::Drop(DropReason::WireguardNoSession));
+            continue;
+        }
+        let bytes = burst.bytes_mut(i);
+        group.bytes += bytes.len().saturating_sub(usize::from(sealing.at)) as u64;
+        group.ends.finish(bytes);
+        group.ends.know(burst, i, shared.settings.port);
+    }
+    for group in groups.iter().filter(|group| group.bytes > 0) {
+        sent(&group.record, group.data, group.bytes, now);
+    }
+}
+
+/// Keeps a packet until there is a session with its peer.
+#[cold]
+fn keep(shared: &Shared, burst: &Burst, i: usize, slot: u32, worker: usize, now: u64) -> Verdict {
+    const NO: Verdict = Verdict::Drop(DropReason::WireguardNoSession);
+    let Some(mut office) = shared.office(worker, now) else { return NO };
+    let facts = burst.facts(i);
+    let packet = burst.bytes(i).get(usize::from(facts.l3)..).unwrap_or(&[]);
+    let Some(inner) = Inner::of(packet).and_then(|inner| packet.get(..inner.len)) else { return NO };
+    let record = shared.peers.record(&shared.book, slot);
+    let somewhere = record.and_then(|record| record.endpoint()).is_some()
+        || shared.peers.peer(slot).is_some_and(|peer| peer.endpoint.is_some());
+    let waiter = Waiter { port: burst.port(i), bytes: inner.into(), mark: facts.mark };
+    if !somewhere || !office.waiting.keep(slot, waiter) {
+        return NO;
+    }
+    let unix = shared.unix(now);
+    if let Some(desk) = &mut office.desk {
+        desk.want(slot, now, unix);
+    }
+    Verdict::Consume
+}
+
+/// Makes a packet of a handshake message.
+#[cold]
+fn send(
+    shared: &Shared,
+    burst: &mut Burst,
+    cx: &mut Cx<'_>,
+    port: PortId,
+    written: &Written,
+    endpoint: Endpoint,
+) {
+    let Some(ends) = Ends::to(shared, endpoint) else { return };
+    let message = written.bytes();
+    let made = cx.join(burst, port, ends.len() + message.len(), |bytes| {
+        ends.write(bytes, shared.settings.port, HANDSHAKE_TOS, true, 0, 0);
+        if let Some(place) = bytes.get_mut(ends.len()..) {
+            place.copy_from_slice(message);
+        }
+        ends.finish(bytes);
+    });
+    if let Some(i) = made {
+        ends.know(burst, i, shared.settings.port);
+    }
+}
+
+/// Makes an empty message for a peer.
+#[cold]
+fn say_nothing<'b>(
+    shared: &'b Shared,
+    burst: &mut Burst,
+    cx: &mut Cx<'_>,
+    port: PortId,
+    slot: u32,
+    work: &mut Work<'b>,
+) {
+    let Some(group) = work.group(shared, slot, cx.now) else { return };
+    let ends = work.groups[group].ends;
+    let made = cx.join(burst, port, ends.len() + OVERHEAD, |bytes| {
+        bytes.fill(0);
+        ends.write(bytes, shared.settings.port, 0, true, 0, 0);
+    });
+    if let Some(i) = made {
+        work.add(i, group, ends.len());
+    }
+}
+
+/// Lets a packet go that has waited. What cannot go comes back.
+#[cold]
+fn go_on<'b>(
+    shared: &'b Shared,
+    burst: &mut Burst,
+    cx: &mut Cx<'_>,
+    slot: u32,
+    waiter: Waiter,
+    work: &mut Work<'b>,
+) -> Result<(), Waiter> {
+    let Some(group) = work.group(shared, slot, cx.now) else { return Err(waiter) };
+    let Some(inner) = Inner::of(&waiter.bytes) else { return Ok(()) };
+    let made = cx.join(burst, waiter.port, waiter.bytes.len(), |bytes| bytes.copy_from_slice(&waiter.bytes));
+    let Some(i) = made else { return Err(waiter) };
+    burst.facts_mut(i).mark = waiter.mark;
+    let packet = burst.bytes_mut(i);
+    clamp(packet, shared.settings.mtu);
+    age(packet);
+    if let Err(reason) = wrap(shared, burst, i, inner, group, work) {
+        burst.decide(i, Verdict::Drop(reason));
+    }
+    Ok(())
+}
+
+/// Takes a hop off a packet that has more than one.
+#[inline]
+fn age(packet: &mut [u8]) {
+    if let Ok(mut ip) = Ipv4Mut::parse(packet) {
+        let _ = ip.decrement_ttl();
+    } else if let Ok(mut ip) = Ipv6Mut::parse(packet) {
+        let _ = ip.decrement_hop_limit();
+    }
+}
