@@ -61,7 +61,9 @@ fn every_library_seals_beside_ours_and_limits_stand_beside_their_figures() {
     let title = "crypto: ChaCha20-Poly1305, seal, 64 B, 32 at once";
     let outcome = outcomes.iter().find(|outcome| outcome.name == title).unwrap();
     let peers: Vec<&str> = outcome.peers.iter().map(|peer| peer.name.as_str()).collect();
-    assert_eq!(peers, ["ring", "aws-lc-rs", "RustCrypto", "boringtun", "ipsec-mb"]);
+    // Only x86-64 has the last one.
+    let all = ["ring", "aws-lc-rs", "RustCrypto", "boringtun", "ipsec-mb"];
+    assert_eq!(peers, all[..if cfg!(target_arch = "x86_64") { 5 } else { 4 }]);
     assert!(outcome.notes[0].contains("at least 5.50: "), "{:?}", outcome.notes);
     assert!(outcomes.iter().all(|outcome| outcome.problems().is_empty()), "{outcomes:?}");
     assert!(outcomes.iter().all(|outcome| !outcome.ratios().is_empty()), "{outcomes:?}");
