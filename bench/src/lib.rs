@@ -17,6 +17,7 @@
 //!   kernel                  the kernel as a forwarder: its rules, and a program that redirects
 //!   peers                   what zsync is compared with, and how it is installed
 //!   testpmd, hugepages      DPDK's forwarder, in the same run
+//!   crypto                  encryption and signatures, beside other libraries
 //!   fib, acl, dpdk          lookups and DPDK's programs that measure theirs, over the same files
 //!   program                 other programs, run to their end or to that of the run
 //!   watch, interrupt        how far a run is, and how it stops in order
@@ -31,6 +32,7 @@ pub mod acl;
 pub mod allocations;
 pub mod connections;
 pub mod conntrack;
+pub mod crypto;
 pub mod dpdk;
 pub mod edge;
 pub mod enclosure;

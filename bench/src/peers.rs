@@ -3,6 +3,7 @@
 //! Refuses: to install without being asked, and without root.
 
 use anyhow::{Context, Result, ensure};
+use std::path::Path;
 use std::process::Command;
 
 /// A program, or a part of the kernel, that a benchmark compares with.
@@ -19,6 +20,9 @@ pub struct Peer {
 /// The peer that is a library, built into this program.
 pub const BUILT_IN: &str = "xsk-rs";
 
+/// The peer that is a library of C's, which a program is built with when it is measured.
+const IPSEC_MB: &str = "ipsec-mb";
+
 /// All of them.
 pub const PEERS: &[Peer] = &[
     Peer {
@@ -28,6 +32,9 @@ pub const PEERS: &[Peer] = &[
     },
     Peer { name: "dpdk-test-fib", package: "dpdk-dev", benchmarks: &["fib"] },
     Peer { name: "dpdk-test-acl", package: "dpdk-dev", benchmarks: &["acl"] },
+    // Only x86-64 has it.
+    #[cfg(target_arch = "x86_64")]
+    Peer { name: IPSEC_MB, package: "libipsec-mb-dev", benchmarks: &["crypto"] },
     Peer { name: BUILT_IN, package: "", benchmarks: &["veth-route"] },
     Peer {
         name: "kernel",
@@ -57,7 +64,11 @@ impl Peer {
             let release = rustix::system::uname().release().to_string_lossy().into_owned();
             return State::Here(format!("Linux {release}"));
         }
-        if !crate::dpdk::is_installed(self.name) {
+        let is_here = match self.name {
+            IPSEC_MB => Path::new("/usr/include/intel-ipsec-mb.h").is_file(),
+            name => crate::dpdk::is_installed(name),
+        };
+        if !is_here {
             return State::Missing;
         }
         let asked = Command::new("dpkg-query").args(["-W", "-f", "${Version}", self.package]).output();

@@ -56,6 +56,29 @@ fn the_classifier_has_figures_beside_its_peer() {
 }
 
 #[test]
+fn every_library_seals_beside_ours_and_limits_stand_beside_their_figures() {
+    let Some(outcomes) = report("crypto", false) else { return };
+    let title = "crypto: ChaCha20-Poly1305, seal, 64 B, 32 at once";
+    let outcome = outcomes.iter().find(|outcome| outcome.name == title).unwrap();
+    let peers: Vec<&str> = outcome.peers.iter().map(|peer| peer.name.as_str()).collect();
+    // Only x86-64 has the last one.
+    let all = ["ring", "aws-lc-rs", "RustCrypto", "boringtun", "ipsec-mb"];
+    assert_eq!(peers, all[..if cfg!(target_arch = "x86_64") { 5 } else { 4 }]);
+    assert!(outcome.notes[0].contains("at least 5.50: "), "{:?}", outcome.notes);
+    assert!(outcomes.iter().all(|outcome| outcome.problems().is_empty()), "{outcomes:?}");
+    assert!(outcomes.iter().all(|outcome| !outcome.ratios().is_empty()), "{outcomes:?}");
+}
+
+#[test]
+fn signatures_are_verified_by_everybody_in_batches_of_each_size() {
+    let Some(outcomes) = report("ed25519", false) else { return };
+    assert_eq!(outcomes.len(), 4, "{outcomes:?}");
+    for peer in outcomes.iter().flat_map(|outcome| &outcome.peers) {
+        assert!(peer.samples.iter().all(|&rate| rate > 0.0) && !peer.samples.is_empty(), "{peer:?}");
+    }
+}
+
+#[test]
 fn the_edge_is_compared_with_the_kernel_in_each_of_its_ways() {
     if let Some(name) = common::not_built() {
         eprintln!("SKIPPED: {name} is not built");

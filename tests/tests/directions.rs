@@ -19,6 +19,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("zsync-wireguard", &["zsync-packet", "zsync-crypto"]),
     ("zsync-protocol", &["zsync-packet"]),
     ("zsync-report", &[]),
+    ("zsync-bench-crypto", &["zsync-crypto", "zsync-report"]),
     ("zsync-search", &[]),
     ("zsync-sink", &[]),
     ("zsync-ends", &["zsync-bench-xsk", "zsync-packet", "zsync-search", "zsync-sink", "zsync-traffic"]),
@@ -50,6 +51,7 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("aya", &["zsync-control", "zsync-ebpf-common", "zsync-bench", "zsync-bench-xsk", "zsync-tests"]),
     ("tokio", &["zsync-control", "zsync-bench", "zsync-tests"]),
     ("rtnetlink", &["zsync-control"]),
+    ("aws-lc-rs", &["zsync-bench-crypto"]),
     ("seccompiler", &["zsync-engine"]),
     ("landlock", &["zsync-engine"]),
 ];

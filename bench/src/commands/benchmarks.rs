@@ -5,7 +5,7 @@ use std::time::Duration;
 use zsync_bench::report::Report;
 use zsync_bench::stages::costs;
 use zsync_bench::watch::Watch;
-use zsync_bench::{acl, fib, memory, veth};
+use zsync_bench::{acl, crypto, fib, memory, veth};
 
 /// A benchmark: its name, what it measures, and how to run it for a time in so many rounds.
 pub struct Benchmark {
@@ -78,6 +78,7 @@ const BENCHMARKS: &[Benchmark] = &[
 pub fn list() {
     BENCHMARKS.iter().for_each(|b| println!("{:14}  {}", b.name, b.about));
     costs::BENCHMARKS.iter().for_each(|(name, about, _)| println!("{name:14}  {about}"));
+    crypto::BENCHMARKS.iter().for_each(|(name, about, _)| println!("{name:14}  {about}"));
 }
 
 /// The one of that name.

@@ -9,9 +9,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 use zsync_bench::hugepages::HugePages;
 use zsync_bench::peers::{self, PEERS, Peer, State};
-use zsync_bench::stages::costs;
+use zsync_bench::stages::costs::{self, Plan};
 use zsync_bench::watch::Watch;
-use zsync_bench::{enclosure, interrupt, veth};
+use zsync_bench::{crypto, enclosure, interrupt, veth};
+use zsync_report::outcome::Outcome;
 
 #[derive(Args)]
 pub struct Run {
@@ -54,6 +55,9 @@ pub struct Settings {
 
 /// Runs it beside the one peer.
 pub fn compare(what: &Compare) -> Result<ExitCode> {
+    if Alone::find(&what.name).is_some() {
+        bail!("{0} is measured beside all of its peers at once: `zsync-bench run {0}`", what.name);
+    }
     benchmarks::find(&what.name)?;
     let peer = peers::find(&what.name, &what.peer)?;
     if peer.state() == State::Missing {
@@ -68,21 +72,18 @@ pub fn run(what: &Run) -> Result<ExitCode> {
 }
 
 fn measure(names: &[String], peer: Option<&Peer>, what: &Settings) -> Result<ExitCode> {
-    let (alone, others): (Vec<_>, Vec<_>) = names.iter().partition(|name| costs::find(name).is_some());
+    let (alone, others): (Vec<_>, Vec<_>) = names.iter().partition(|name| Alone::find(name).is_some());
     let order = [&alone[..], &others[..]].concat();
     let chosen = others.into_iter().map(|name| benchmarks::find(name)).collect::<Result<Vec<_>>>()?;
     let mut shown = Vec::new();
     if !enclosure::is_inside() {
-        for (name, plan) in alone.into_iter().filter_map(|name| Some((name, costs::find(name)?))) {
-            let budget = Duration::try_from_secs_f64(what.seconds)?;
+        for (name, plan) in alone.into_iter().filter_map(|name| Some((name, Alone::find(name)?))) {
             let watch = Watch::new(name);
-            let costs = costs::run(plan, what.rounds.unwrap_or(7) as usize, budget, what.large, &watch)?;
-            watch.clear();
-            let outcomes = costs.outcomes(name, &command_line());
+            let (text, outcomes) = plan.measure(name, what, &watch)?;
             if what.json {
                 outcomes.iter().for_each(|outcome| println!("{}", outcome.to_json()));
             } else {
-                print!("{costs}");
+                print!("{text}");
             }
             shown.extend(outcomes);
             // The inner process would write it anew, without these.
@@ -146,6 +147,35 @@ fn measure(names: &[String], peer: Option<&Peer>, what: &Settings) -> Result<Exi
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What is measured in this very process, and needs neither devices nor root.
+enum Alone {
+    Costs(Plan),
+    Crypto(crypto::Subject),
+}
+
+impl Alone {
+    fn find(name: &str) -> Option<Self> {
+        costs::find(name).map(Self::Costs).or_else(|| crypto::find(name).map(Self::Crypto))
+    }
+
+    /// As it is printed, as a table and as outcomes.
+    fn measure(&self, name: &str, what: &Settings, watch: &Watch) -> Result<(String, Vec<Outcome>)> {
+        let (rounds, time) = (what.rounds.unwrap_or(7) as usize, Duration::try_from_secs_f64(what.seconds)?);
+        let shown = match self {
+            Self::Costs(plan) => {
+                let costs = costs::run(*plan, rounds, time, what.large, watch)?;
+                (costs.to_string(), costs.outcomes(name, &command_line()))
+            }
+            Self::Crypto(subject) => {
+                let measured = crypto::run(*subject, rounds, time, watch)?;
+                (measured.to_string(), measured.outcomes(name, &command_line()))
+            }
+        };
+        watch.clear();
+        Ok(shown)
+    }
 }
 
 /// Says which benchmarks come after the one that was interrupted.

@@ -1,0 +1,68 @@
+//! What encryption and signatures cost, beside other libraries in the same run.
+//!
+//! ```text
+//!   packets      what is sealed: lengths, keys, texts
+//!   contestant   who seals, and how that is timed; not before it has shown that it does as ring does
+//!   inside       zsync, ring, aws-lc-rs, RustCrypto
+//!   tunnel       boringtun's encapsulate
+//!   outside      ipsec-mb, in a process of its own
+//!   aead         all of them over all shapes of packets and sizes of bursts, in rounds
+//!   sweep        zsync beside ring at every length and burst: where is it the slowest?
+//!   signatures   Ed25519, by size of batch
+//!   limits       what zsync is to reach, and whether it does
+//!   figures      what came of it: tables, outcomes
+//! ```
+//!
+//! Keeps true: in each round every contestant has its turn at a task right after the one before it, and a ratio is of two
+//! samples of one round. Keys are made ready before anything is timed. Refuses: to look at the machine, to choose a core,
+//! and to print; the caller does.
+#![forbid(unsafe_code)]
+
+pub mod aead;
+mod contestant;
+pub mod figures;
+mod inside;
+pub mod limits;
+mod outside;
+mod packets;
+pub mod signatures;
+mod sweep;
+mod tunnel;
+
+use std::path::Path;
+use std::time::Duration;
+
+/// What ours is called among contestants.
+pub(crate) const OURS: &str = "zsync";
+
+/// How a run is to be.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings<'a> {
+    /// How often each thing is measured.
+    pub rounds: usize,
+    /// About how long all of it takes.
+    pub time: Duration,
+    /// Where programs are built that are contestants; the caller's to remove.
+    pub folder: &'a Path,
+}
+
+/// Who started a run: is told how far it is, and may stop it.
+pub trait Watch {
+    /// `done` of `total` steps are behind it, and this one is under way.
+    fn step(&self, done: usize, total: usize, what: &str);
+
+    /// Whether the run is to stop: the round under way does not count then.
+    fn is_cancelled(&self) -> bool;
+}
+
+/// Nobody who looks.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Unwatched;
+
+impl Watch for Unwatched {
+    fn step(&self, _done: usize, _total: usize, _what: &str) {}
+
+    fn is_cancelled(&self) -> bool {
+        false
+    }
+}
