@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 use zsync_pipelines::spec::parse_duration;
 
+use super::wireguard::Wireguard;
 use crate::api::{RouteFilter, SOCKET, Show, Source, What};
 
 /// Asks zsync what it does, and changes it.
@@ -68,10 +69,10 @@ pub(super) enum Command {
     /// frames or earlier configurations
     Show {
         what: What,
-        /// With `fib`: routes within a prefix, or those that cover an address
+        /// With `fib`: routes within a prefix, or those that cover an address.
         #[arg(value_name = "PREFIX", value_parser = prefix)]
         prefix: Option<String>,
-        /// With `fib`, `filters`, `flows` and `mappings`: the most rows to show [default: 1000]
+        /// With `fib`, `filters`, `flows`, `mappings`: the most rows to show [default: 1000]
         #[arg(long, value_parser = clap::value_parser!(u32).range(..=i64::from(Show::MAX_ROUTES)))]
         limit: Option<u32>,
         /// With `filters`, `flows` and `mappings`: this stage alone, like `nat.edge`
@@ -112,6 +113,11 @@ pub(super) enum Command {
         /// Let it take new flows again
         #[arg(long)]
         undo: bool,
+    },
+    /// Make keys of WireGuard, and take over files of wg-quick. Needs no daemon
+    Wireguard {
+        #[command(subcommand)]
+        what: Wireguard,
     },
     /// Print the JSON schema of configurations, for editors
     Schema,
@@ -168,6 +174,8 @@ mod tests {
             "zsyncctl --socket /s status",
             "zsyncctl rollback 7",
             "zsyncctl drain 10.0.0.1:8443 --stage balance.web --undo",
+            "zsyncctl wireguard genkey",
+            "zsyncctl wireguard import /etc/wireguard/wg0.conf --name office --keys-in /k",
             "zsyncctl explain --pcap a.pcap --input wan --config r.toml",
         ] {
             assert!(parse(line).is_ok(), "{line}");
@@ -178,6 +186,7 @@ mod tests {
             "zsyncctl apply r.toml --confirm 60",
             "zsyncctl apply r.toml --confirm 999ms",
             "zsyncctl show prots",
+            "zsyncctl wireguard",
             "zsyncctl explain",
             "zsyncctl show fib 10.0.0.0/33",
             "zsyncctl show fib --limit 100001",

@@ -13,6 +13,7 @@ mod output;
 mod show;
 mod table;
 mod text;
+mod wireguard;
 
 use std::io::{IsTerminal as _, Read as _, Write as _};
 use std::path::Path;
@@ -41,6 +42,7 @@ pub fn main() -> ExitCode {
 fn run(args: &Args) -> Result<ExitCode, Failure> {
     let request = match &args.command {
         Command::Check { files } => return check::check(files, args.json),
+        Command::Wireguard { what } => return wireguard::run(what),
         Command::Schema => return print(&pretty(&json_schema())).map(|()| ExitCode::SUCCESS),
         Command::Completions { shell } => {
             let mut script = Vec::new();
