@@ -23,7 +23,7 @@ use std::time::Duration;
 use clap::{CommandFactory as _, Parser as _};
 use zsync_pipelines::spec::{MAX_SOURCE, Style, json_schema, parse, report};
 
-use crate::api::{Answer, ApiError, Drain, Request, Rollback, Show, Source};
+use crate::api::{Answer, ApiError, Drain, Request, Rollback, Show, Source, What};
 use args::{Args, Command};
 use client::Client;
 use output::{Failure, Sent, print};
@@ -56,13 +56,11 @@ fn run(args: &Args) -> Result<ExitCode, Failure> {
         }
         Command::Status { watch } => return watched(args, &Request::Status, watch.every()),
         Command::Show { what, prefix, limit, stage, address, watch } => {
-            let show = Show {
-                what: *what,
-                prefix: prefix.clone(),
-                limit: *limit,
-                stage: stage.clone(),
-                address: address.clone(),
+            let (prefix, stage) = match (what, prefix, stage) {
+                (What::Wireguard, Some(name), None) => (None, Some(format!("wireguard.{name}"))),
+                (_, prefix, stage) => (prefix.clone(), stage.clone()),
             };
+            let show = Show { what: *what, prefix, limit: *limit, stage, address: address.clone() };
             if let Err(message) = show.check() {
                 Args::command().error(clap::error::ErrorKind::ArgumentConflict, message).exit();
             }
