@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -183,12 +184,30 @@ fn files_that_are_none_of_ours() {
 fn the_shipped_examples_are_valid() {
     let folder = Folder::new();
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../pipelines/examples");
-    let mut files: Vec<String> =
-        fs::read_dir(examples).unwrap().map(|file| file.unwrap().path().display().to_string()).collect();
-    files.retain(|file| file.ends_with(".toml"));
+    let mut files = Vec::new();
+    for file in fs::read_dir(examples).unwrap().map(|file| file.unwrap()) {
+        let name = file.file_name().into_string().unwrap();
+        if name.ends_with(".toml") {
+            folder.file(&name, fs::read(file.path()).unwrap());
+            files.push(name);
+        }
+    }
     assert!(!files.is_empty());
-    let ran = folder.run(&format!("check {}", files.join(" ")));
+    // What one of them tells its reader to make.
+    let key = folder.run("wireguard genkey");
+    assert_eq!(key.code, Some(0), "{key:?}");
+    folder.file("gateway.key", &key.out);
+    let path = folder.0.join("gateway.key");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    let check = format!("check {}", files.join(" "));
+    let ran = folder.run(&check);
     assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{ran:?}");
+
+    // A key that everybody may read is refused, and not shown.
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    let ran = folder.run(&check);
+    assert!(ran.code == Some(1) && ran.err.contains("chmod 600"), "{ran:?}");
+    assert!(!format!("{ran:?}").contains(key.out.trim()), "{ran:?}");
 }
 
 #[test]

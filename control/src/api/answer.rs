@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use zsync_pipelines::spec::{Change, Diagnostic};
 
 use super::edge::{Filters, Flows, Mappings};
+use super::wireguard::Wireguard;
 use super::word::{
     BackendState, DataplaneState, FailoverState, HistoryState, RouteTarget, SocketMode, WorkerState, XdpMode,
 };
@@ -39,6 +40,8 @@ pub enum Answer {
     Flows(Flows),
     /// To `show mappings`.
     Mappings(Mappings),
+    /// To `show wireguard`.
+    Wireguard(Wireguard),
     /// To `show history`, the newest first.
     History(Vec<HistoryRow>),
     /// To `plan`.

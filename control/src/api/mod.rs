@@ -28,6 +28,7 @@ mod server;
 mod socket;
 #[cfg(test)]
 mod tests;
+mod wireguard;
 mod word;
 
 pub use access::{Credentials, Groups, Peer, Role, group_name};
@@ -45,6 +46,7 @@ pub use reply::{Outcome, Reply};
 pub use request::{Drain, Explain, Request, Rollback, Show, Source, What};
 pub use server::{Call, Limits, Server};
 pub use socket::BindError;
+pub use wireguard::{Wireguard, WireguardEnd, WireguardPeer};
 pub use word::{
     BackendState, DataplaneState, FailoverState, HistoryState, RouteTarget, SocketMode, WorkerState, XdpMode,
 };

@@ -44,10 +44,10 @@ pub struct Show {
     /// [`RouteFilter`](super::RouteFilter).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prefix: Option<String>,
-    /// With `fib`, `filters`, `flows` and `mappings`: the most rows to answer with, 0 to [`Show::most`].
+    /// With `fib`, `filters`, `flows`, `mappings` and `wireguard`: the most rows to answer with, 0 to [`Show::most`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
-    /// With `filters`, `flows` and `mappings`: this stage alone.
+    /// With `filters`, `flows`, `mappings` and `wireguard`: this stage alone, or this end as `wireguard.NAME`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stage: Option<String>,
     /// With `flows` and `mappings`: those that have an end at this address, or within this prefix.
@@ -89,8 +89,10 @@ impl Show {
             Err(format!("`{key}` goes with {} alone", tables.join(", ")))
         };
         goes(prefix.is_some(), "prefix", &[What::Fib])?;
-        goes(limit.is_some(), "limit", &[What::Fib, What::Filters, What::Flows, What::Mappings])?;
-        goes(stage.is_some(), "stage", &[What::Filters, What::Flows, What::Mappings])?;
+        let of_stages = [What::Filters, What::Flows, What::Mappings, What::Wireguard];
+        let long = [What::Fib, What::Filters, What::Flows, What::Mappings, What::Wireguard];
+        goes(limit.is_some(), "limit", &long)?;
+        goes(stage.is_some(), "stage", &of_stages)?;
         goes(address.is_some(), "match", &[What::Flows, What::Mappings])?;
         if limit.is_some_and(|limit| limit > self.most()) {
             return Err(format!("`limit` is at most {}", self.most()));
@@ -121,6 +123,8 @@ pub enum What {
     Flows,
     /// Translations: who is seen as whom, and the use of public addresses
     Mappings,
+    /// Ends of WireGuard: peers, where they are, last handshakes, transfer
+    Wireguard,
     /// Backends of balancers: state, flows, last check
     Backends,
     /// Forwarding tables: how full, and routes
@@ -135,7 +139,17 @@ pub enum What {
 
 impl What {
     const NAMES: &[&str] = &[
-        "ports", "workers", "counters", "filters", "flows", "mappings", "backends", "fib", "xdp", "ledger",
+        "ports",
+        "workers",
+        "counters",
+        "filters",
+        "flows",
+        "mappings",
+        "wireguard",
+        "backends",
+        "fib",
+        "xdp",
+        "ledger",
         "history",
     ];
 

@@ -105,6 +105,9 @@ fn answer(request: &Request) -> Result<Answer, ApiError> {
             What::Mappings => {
                 Answer::Mappings(Mappings { mappings: vec![MappingRow::default()], ..Mappings::default() })
             }
+            What::Wireguard => {
+                Answer::Wireguard(Wireguard { peers: vec![WireguardPeer::default()], ..Wireguard::default() })
+            }
             What::History => Answer::History(vec![HistoryRow::default()]),
         },
         Request::Plan(source) => {
@@ -152,6 +155,7 @@ fn every() -> Vec<Request> {
             What::Filters,
             What::Flows,
             What::Mappings,
+            What::Wireguard,
             What::Backends,
             What::Fib,
             What::Xdp,

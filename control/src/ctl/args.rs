@@ -6,7 +6,9 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 use zsync_pipelines::spec::parse_duration;
+use zsync_pipelines::spec::wireguard::is_name;
 
+use super::wireguard::Wireguard;
 use crate::api::{RouteFilter, SOCKET, Show, Source, What};
 
 /// Asks zsync what it does, and changes it.
@@ -64,14 +66,14 @@ pub(super) enum Command {
         #[command(flatten)]
         watch: Watch,
     },
-    /// Show ports, workers, counters, rules of filters, connections, translations, backends, forwarding tables, XDP programs,
+    /// Show ports, workers, counters, rules of filters, connections, translations, ends of WireGuard, backends, forwarding tables, XDP programs,
     /// frames or earlier configurations
     Show {
         what: What,
-        /// With `fib`: routes within a prefix, or those that cover an address
-        #[arg(value_name = "PREFIX", value_parser = prefix)]
+        /// With `fib`: routes within a prefix, or those that cover an address. With `wireguard`: this end alone
+        #[arg(value_name = "PREFIX|NAME", value_parser = prefix_or_name)]
         prefix: Option<String>,
-        /// With `fib`, `filters`, `flows` and `mappings`: the most rows to show [default: 1000]
+        /// With `fib`, `filters`, `flows`, `mappings` and `wireguard`: the most rows to show [default: 1000]
         #[arg(long, value_parser = clap::value_parser!(u32).range(..=i64::from(Show::MAX_ROUTES)))]
         limit: Option<u32>,
         /// With `filters`, `flows` and `mappings`: this stage alone, like `nat.edge`
@@ -113,6 +115,11 @@ pub(super) enum Command {
         #[arg(long)]
         undo: bool,
     },
+    /// Make keys of WireGuard, and take over files of wg-quick. Needs no daemon
+    Wireguard {
+        #[command(subcommand)]
+        what: Wireguard,
+    },
     /// Print the JSON schema of configurations, for editors
     Schema,
     /// Print completions for a shell
@@ -148,6 +155,10 @@ fn prefix(text: &str) -> Result<String, &'static str> {
     RouteFilter::parse(text).map(|_| text.to_owned())
 }
 
+fn prefix_or_name(text: &str) -> Result<String, &'static str> {
+    if is_name(text) { Ok(text.to_owned()) } else { prefix(text) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -162,12 +173,15 @@ mod tests {
             "zsyncctl show fib 10.0.0.0/8 --limit 5 --json",
             "zsyncctl show flows --stage track.main --limit 20 --match 10.0.0.1",
             "zsyncctl show mappings --match 2001:db8::/32 --watch",
+            "zsyncctl show wireguard office --limit 5",
             "zsyncctl show filters --stage filter.edge",
             "zsyncctl show ports --watch",
             "zsyncctl show ports --watch 500ms",
             "zsyncctl --socket /s status",
             "zsyncctl rollback 7",
             "zsyncctl drain 10.0.0.1:8443 --stage balance.web --undo",
+            "zsyncctl wireguard genkey",
+            "zsyncctl wireguard import /etc/wireguard/wg0.conf --name office --keys-in /k",
             "zsyncctl explain --pcap a.pcap --input wan --config r.toml",
         ] {
             assert!(parse(line).is_ok(), "{line}");
@@ -178,6 +192,7 @@ mod tests {
             "zsyncctl apply r.toml --confirm 60",
             "zsyncctl apply r.toml --confirm 999ms",
             "zsyncctl show prots",
+            "zsyncctl wireguard",
             "zsyncctl explain",
             "zsyncctl show fib 10.0.0.0/33",
             "zsyncctl show fib --limit 100001",

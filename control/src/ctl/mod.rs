@@ -13,6 +13,7 @@ mod output;
 mod show;
 mod table;
 mod text;
+mod wireguard;
 
 use std::io::{IsTerminal as _, Read as _, Write as _};
 use std::path::Path;
@@ -22,7 +23,7 @@ use std::time::Duration;
 use clap::{CommandFactory as _, Parser as _};
 use zsync_pipelines::spec::{MAX_SOURCE, Style, json_schema, parse, report};
 
-use crate::api::{Answer, ApiError, Drain, Request, Rollback, Show, Source};
+use crate::api::{Answer, ApiError, Drain, Request, Rollback, Show, Source, What};
 use args::{Args, Command};
 use client::Client;
 use output::{Failure, Sent, print};
@@ -41,6 +42,7 @@ pub fn main() -> ExitCode {
 fn run(args: &Args) -> Result<ExitCode, Failure> {
     let request = match &args.command {
         Command::Check { files } => return check::check(files, args.json),
+        Command::Wireguard { what } => return wireguard::run(what),
         Command::Schema => return print(&pretty(&json_schema())).map(|()| ExitCode::SUCCESS),
         Command::Completions { shell } => {
             let mut script = Vec::new();
@@ -54,13 +56,11 @@ fn run(args: &Args) -> Result<ExitCode, Failure> {
         }
         Command::Status { watch } => return watched(args, &Request::Status, watch.every()),
         Command::Show { what, prefix, limit, stage, address, watch } => {
-            let show = Show {
-                what: *what,
-                prefix: prefix.clone(),
-                limit: *limit,
-                stage: stage.clone(),
-                address: address.clone(),
+            let (prefix, stage) = match (what, prefix, stage) {
+                (What::Wireguard, Some(name), None) => (None, Some(format!("wireguard.{name}"))),
+                (_, prefix, stage) => (prefix.clone(), stage.clone()),
             };
+            let show = Show { what: *what, prefix, limit: *limit, stage, address: address.clone() };
             if let Err(message) = show.check() {
                 Args::command().error(clap::error::ErrorKind::ArgumentConflict, message).exit();
             }

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use zsync_pipelines::spec::{Change, Effect, Mark};
 
 mod edge;
+mod wireguard;
 
 use super::table::Table;
 use super::text::{count, long, printable, separated, short, when};
@@ -40,6 +41,7 @@ pub fn render(answer: &Answer, view: View) -> String {
         Answer::Filters(filters) => view.filters(filters),
         Answer::Flows(flows) => view.flows(flows),
         Answer::Mappings(mappings) => view.mappings(mappings),
+        Answer::Wireguard(answer) => view.wireguard(answer),
         Answer::Ledger(ledger) => view.ledger(ledger),
         Answer::History(rows) => view.history(rows),
         Answer::Drained(drained) => {

@@ -34,6 +34,7 @@ mod show;
 mod sockets;
 mod states;
 mod supervisor;
+mod wireguard;
 
 pub use self::core::Daemon;
 pub(crate) use adoption::mirror;

@@ -72,6 +72,7 @@ impl Daemon {
             What::Filters => self.filters(show),
             What::Flows => return self.show_flows(show, reply),
             What::Mappings => return self.show_mappings(show, reply),
+            What::Wireguard => return self.show_wireguard(show, reply),
             What::Fib => self.fib(show),
             What::Xdp => self.xdp(),
             What::History => Ok(self.past()),

@@ -13,7 +13,7 @@ use super::nearest::nearest;
 pub(crate) const NAME_PATTERN: &str = "^[a-z][a-z0-9_-]{0,31}$";
 
 /// Whether a text can name a port, a pipeline or a stage's table.
-pub(crate) fn is_name(text: &str) -> bool {
+pub fn is_name(text: &str) -> bool {
     let mut bytes = text.bytes();
     bytes.next().is_some_and(|first| first.is_ascii_lowercase())
         && bytes.all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b'-'))

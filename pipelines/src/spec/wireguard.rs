@@ -5,6 +5,7 @@
 
 mod files;
 mod key_file;
+pub mod quick;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 use zsync_wireguard::key::PublicKey;
 
+pub use super::names::is_name;
 pub(crate) use files::replaced;
 pub use files::{KeyFault, KeyPlaces, ends, read_keys};
 pub use key_file::KeyFile;

@@ -8,7 +8,8 @@ use super::*;
 use crate::api::{
     AddressRow, ConfigInfo, DataplaneInfo, DataplaneState, FailoverState, FibTable, FilterStage, Filters,
     Flow, FlowRow, FlowTable, Flows, HistoryState, HopRow, KernelDrops, MappingRow, MappingTable, Mappings,
-    RuleRow, RxEquals, SocketMode, StageRow, Usage, WorkerState, XdpMode,
+    RuleRow, RxEquals, SocketMode, StageRow, Usage, Wireguard, WireguardEnd, WireguardPeer, WorkerState,
+    XdpMode,
 };
 
 fn plain() -> View {
@@ -433,6 +434,51 @@ nat.edge       0  tcp       [fd01::5]:40000  [2001:db8::1]:1030      1
     mappings.addresses_matched = 3;
     let text = render(&Answer::Mappings(mappings), plain());
     assert!(text.contains("\n2 of 3 addresses are shown; see --limit\n"), "{text}");
+}
+
+#[test]
+fn wireguard() {
+    let end = WireguardEnd {
+        name: "office".into(),
+        public_key: Some("hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo=".into()),
+        listen_port: 51_820,
+        peers: 3,
+        limit: 64,
+    };
+    let first = WireguardPeer {
+        name: "office".into(),
+        public_key: "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=".into(),
+        endpoint: Some("[2001:db8::2]:51820".into()),
+        allowed_ips: vec!["10.8.0.0/24".into(), "2001:db8:8::/64".into()],
+        handshake_ms: Some(1000),
+        rx_bytes: 20_000,
+        tx_bytes: 7,
+        ..WireguardPeer::default()
+    };
+    let second = WireguardPeer {
+        name: "office".into(),
+        public_key: "TrMvSoP4jYQlY6RIzBgbssQqY3vxI2Pi+y71lOWWXX0=".into(),
+        ..WireguardPeer::default()
+    };
+    let answer = Wireguard { ends: vec![end], peers: vec![first, second], matched: 3 };
+    let text = render(&Answer::Wireguard(answer), plain());
+    for line in [
+        "NAME    PUBLIC KEY                                     PORT  PEERS  LIMIT",
+        "office  hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo=  51820      3     64",
+        "2 of 3 peers are shown; see --limit, or name an end",
+    ] {
+        assert!(text.lines().any(|told| told == line), "{line}\n{text}");
+    }
+    let rows: Vec<Vec<&str>> = text
+        .lines()
+        .skip(4)
+        .take(2)
+        .map(|row| row.split("  ").filter(|cell| !cell.is_empty()).map(str::trim).collect())
+        .collect();
+    assert_eq!(rows[0][2..3], ["[2001:db8::2]:51820"], "{text}");
+    assert!(rows[0][3].starts_with("1970-01-01 00:00:01Z"), "{text}");
+    assert_eq!(rows[0][4..], ["20.0k", "7", "10.8.0.0/24, 2001:db8:8::/64"], "{text}");
+    assert_eq!(rows[1][2..], ["-", "-", "0", "0"], "{text}");
 }
 
 #[test]

@@ -136,7 +136,7 @@ fn endpoint_problem(text: &str) -> Option<String> {
 }
 
 /// Whether an address is that of one station.
-fn is_station(address: IpAddr) -> bool {
+pub(super) fn is_station(address: IpAddr) -> bool {
     let broadcast = IpAddr::from([255; 4]);
     !address.is_unspecified() && !address.is_multicast() && address != broadcast
 }

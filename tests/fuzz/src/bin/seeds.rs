@@ -12,6 +12,9 @@ mod packet_text;
 #[path = "../../entry/pipeline.rs"]
 #[allow(dead_code)]
 mod pipeline;
+#[path = "../../entry/wg_quick.rs"]
+#[allow(dead_code)]
+mod wg_quick;
 
 use lab::{A, B, C};
 use std::io::Result;
@@ -37,6 +40,7 @@ fn main() -> Result<()> {
         include_str!("../../../../pipelines/examples/load-balancer.toml"),
         include_str!("../../../../pipelines/examples/policer.toml"),
         include_str!("../../../../pipelines/examples/vxlan-gateway.toml"),
+        include_str!("../../../../pipelines/examples/wireguard-gateway.toml"),
     ]
     .iter()
     .enumerate()
@@ -54,6 +58,9 @@ fn main() -> Result<()> {
     }
     for (number, text) in packet_text::SEEDS.iter().enumerate() {
         seed("packet_text", number, text.as_bytes())?;
+    }
+    for (number, text) in wg_quick::SEEDS.iter().enumerate() {
+        seed("wg_quick", number, text.as_bytes())?;
     }
     let messages = [
         ToDataplane::Port {
