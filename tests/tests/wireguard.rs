@@ -23,7 +23,8 @@ struct Pair {
 fn pair(folder: &Path, name: &str) -> Result<Pair> {
     let file = folder.join(name);
     let script = "umask 077; wg genkey > \"$0\" && wg pubkey < \"$0\"";
-    let output = Command::new("sh").args(["-c", script]).arg(&file).output().context("package wireguard-tools")?;
+    let output =
+        Command::new("sh").args(["-c", script]).arg(&file).output().context("package wireguard-tools")?;
     ensure!(output.status.success(), "wg genkey: {output:?}");
     Ok(Pair { file, public: String::from_utf8(output.stdout)?.trim().to_owned() })
 }
@@ -118,7 +119,11 @@ struct SocketText<'a>(&'a str, u16);
 
 impl std::fmt::Display for SocketText<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if self.0.contains(':') { write!(f, "[{}]:{}", self.0, self.1) } else { write!(f, "{}:{}", self.0, self.1) }
+        if self.0.contains(':') {
+            write!(f, "[{}]:{}", self.0, self.1)
+        } else {
+            write!(f, "{}:{}", self.0, self.1)
+        }
     }
 }
 

@@ -484,14 +484,15 @@ fn open_punt() -> Result<OwnedFd> {
     Ok(tun)
 }
 
-/// Lets the kernel take punted packets that come from an address of this host, if a `nat` stage gives them one: its first packet
-/// to a neighbour that is not known yet is the kernel's to forward, which otherwise drops it as a forgery
+/// Lets the kernel take punted packets that come from an address of this host, if a `nat` stage or a tunnel of WireGuard gives
+/// them one: its first packet to a neighbour that is not known yet is the kernel's to forward, which otherwise drops it as a forgery
 /// (`fib_validate_source`, net/ipv4/fib_frontend.c; there is no such check for IPv6).
 fn admit_own_sources(spec: &Spec) {
     let stages = spec.pipelines.iter().flat_map(|pipeline| &pipeline.stages);
-    let translates = stages.into_iter().any(|stage| matches!(stage.spec, StageSpec::Nat(_)));
+    let ours = |spec: &StageSpec| matches!(spec, StageSpec::Nat(_) | StageSpec::WireguardSeal(_));
+    let own = stages.into_iter().any(|stage| ours(&stage.spec));
     let sysctl = format!("/proc/sys/net/ipv4/conf/{PUNT}/accept_local");
-    if let Err(error) = std::fs::write(&sysctl, if translates { "1" } else { "0" }) {
-        tracing::warn!(%error, "could not set {sysctl}: the kernel may drop translated packets");
+    if let Err(error) = std::fs::write(&sysctl, if own { "1" } else { "0" }) {
+        tracing::warn!(%error, "could not set {sysctl}: the kernel may drop packets of our own");
     }
 }
