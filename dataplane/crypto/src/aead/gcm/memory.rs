@@ -51,6 +51,12 @@ pub(super) fn load_up_to_16(bytes: &[u8]) -> __m128i {
 #[inline]
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq,vaes,vpclmulqdq,bmi2")]
 pub(super) fn load_up_to_64(bytes: &[u8]) -> __m512i {
+    if bytes.len() < 64 && bytes.as_ptr().addr() % 4096 > 4096 - 64 {
+        let mut own = [0; 64];
+        let len = bytes.len();
+        own[..len].copy_from_slice(bytes);
+        return load_64(&own);
+    }
     // SAFETY: the mask has a bit for each byte of the slice, 64 at most, and what has none is not touched.
     unsafe { _mm512_maskz_loadu_epi8(mask_of(bytes.len()), bytes.as_ptr().cast()) }
 }
@@ -76,6 +82,13 @@ pub(super) fn store_64(bytes: &mut [u8; 64], value: __m512i) {
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq,vaes,vpclmulqdq,bmi2")]
 pub(super) fn store_up_to_64(bytes: &mut [u8], value: __m512i) -> __m512i {
     let mask = mask_of(bytes.len());
+    if bytes.len() < 64 && bytes.as_ptr().addr() % 4096 > 4096 - 64 {
+        let mut own = [0; 64];
+        store_64(&mut own, value);
+        let len = bytes.len();
+        bytes.copy_from_slice(&own[..len]);
+        return _mm512_maskz_mov_epi8(mask, value);
+    }
     // SAFETY: the mask has a bit for each byte of the slice, 64 at most, and what has none is not touched.
     unsafe { _mm512_mask_storeu_epi8(bytes.as_mut_ptr().cast(), mask, value) };
     _mm512_maskz_mov_epi8(mask, value)
