@@ -156,7 +156,7 @@ mod tests {
             ["parse", "reassemble", "owner", "police.p", "wireguard-open.t", "owner", "track", "route"]
         );
         let all = labels("\"police.p\", \"wireguard-open.t\", \"route\"", 2);
-        assert_eq!(all, ["parse", "reassemble", "police.p", "wireguard-open.t", "route"]);
+        assert_eq!(all, ["parse", "police.p", "wireguard-open.t", "route"]);
     }
 
     #[test]

@@ -39,6 +39,8 @@ pub enum Errand {
         facts: Facts,
         /// Its flow.
         key: FlowKey,
+        /// How often it was handed over, this time too.
+        hops: u8,
     },
 }
 

@@ -27,6 +27,10 @@ use zsync_protocol::stats::{Counters, PortCounter, StageCounter, WorkerState};
 
 pub use crate::parts::{Output, Parts, Queue};
 
+/// A packet is handed over so often at most: to the owner of the tunnel that it comes out of, of its flow, and of the tunnel that it
+/// goes into. Workers that each take the other for the owner would play ball.
+const HOPS: u8 = 4;
+
 /// Nanoseconds between two rounds of housekeeping: publishing counters costs some 200 ns, so 0.2 % of the time.
 pub const HOUSEKEEPING: u64 = 100_000;
 
@@ -219,15 +223,15 @@ impl<D: Device> Worker<D> {
         self.snapshot.process(port, &mut self.burst, &mut cx, &mut self.stages);
         // What a stage had kept goes on with the burst.
         self.counters.generated += (self.burst.len() - count) as u64;
-        self.dispatch(now, false);
+        self.dispatch(now, &[0; BURST]);
         self.transmit(now);
         count
     }
 
-    /// Carries the verdicts out: every frame of the burst goes to a queue, to a worker, to the kernel, or home. `handed`: the
-    /// packets came from another worker, as their flows' owner.
+    /// Carries the verdicts out: every frame of the burst goes to a queue, to a worker, to the kernel, or home. `hops`: how often
+    /// each packet, by its place, was handed over already.
     #[inline]
-    fn dispatch(&mut self, now: u64, handed: bool) {
+    fn dispatch(&mut self, now: u64, hops: &[u8; BURST]) {
         let Self { parts, burst, extra, counters, wheel, snapshot, .. } = self;
         let epoch = snapshot.epoch;
         // Often all go the same way.
@@ -249,11 +253,13 @@ impl<D: Device> Worker<D> {
         let mut packets = 0;
         burst.drain_with_keys(|packet, verdict, facts, key| {
             match verdict {
-                Verdict::Worker(owner, stage) if !handed => {
-                    let errand = Errand::GoOn { stage, epoch, facts: *facts, key: *key };
+                // Packets that a stage has added are behind the others, and new.
+                Verdict::Worker(owner, stage) if hops.get(packets).is_none_or(|hops| *hops < HOPS) => {
+                    let hops = hops.get(packets).map_or(1, |hops| hops + 1);
+                    let errand = Errand::GoOn { stage, epoch, facts: *facts, key: *key, hops };
                     parts.hand_over(counters, owner, packet, errand);
                 }
-                // Two workers that each take the other for the owner would play ball: then it is undecided.
+                // Handed over too often, it is undecided.
                 verdict => parts.send_off(wheel, counters, packet, verdict, (facts.delay, facts.l3), now),
             }
             // Next in line is what was made for it: fragments of one packet leave together, however bursts fall.
@@ -309,7 +315,7 @@ impl<D: Device> Worker<D> {
         }
         let mut count = 0;
         let mut now_leaving = false;
-        let mut behind = [None; BURST];
+        let (mut behind, mut hops) = ([None; BURST], [0; BURST]);
         while count < BURST
             && let Some(Handover { packet, errand }) = self.parts.mailbox.handovers.pop()
         {
@@ -318,8 +324,11 @@ impl<D: Device> Worker<D> {
             self.parts.pool.adopt(&packet.frame);
             let output = match errand {
                 Errand::Leave(output) => output,
-                Errand::GoOn { stage, epoch, facts, key } => {
+                Errand::GoOn { stage, epoch, facts, key, hops: count } => {
                     let i = self.burst.len();
+                    if let Some(hops) = hops.get_mut(i) {
+                        *hops = count;
+                    }
                     if let Err(packet) = self.burst.push(packet) {
                         self.parts.pool.free(packet.frame);
                         self.counters.drops[DropReason::HandoverFull as usize] += 1;
@@ -348,7 +357,7 @@ impl<D: Device> Worker<D> {
             let mut cx = Cx::new(now, &mut self.parts.pool, &mut self.extra);
             self.snapshot.resume(&behind, &mut self.burst, &mut cx, &mut self.stages);
             self.counters.generated += (self.burst.len() - came) as u64;
-            self.dispatch(now, true);
+            self.dispatch(now, &hops);
             now_leaving = true;
         }
         if now_leaving {
@@ -392,7 +401,7 @@ impl<D: Device> Worker<D> {
         self.snapshot.emit(&mut self.burst, &mut cx, &mut self.stages);
         if !self.burst.is_empty() {
             self.counters.generated += self.burst.len() as u64;
-            self.dispatch(now, false);
+            self.dispatch(now, &[0; BURST]);
             self.transmit(now);
         }
     }

@@ -147,10 +147,7 @@ impl Tunnel {
                 && before.0.book.slots() == book.slots()
         });
         let offices = match same {
-            Some(before) => {
-                move_endpoints(&before.0, &settings, &book, &peers);
-                Arc::clone(&before.0.offices)
-            }
+            Some(before) => Arc::clone(&before.0.offices),
             None => (0..with.workers).map(|_| Mutex::default()).collect(),
         };
         let own = Own::of(with.fib.clone());
@@ -202,25 +199,6 @@ impl Tunnel {
     }
 }
 
-/// A peer whose configured endpoint has changed is there from now on.
-fn move_endpoints(before: &Shared, settings: &Settings, book: &Book, peers: &Peers) {
-    for (peer, _) in &settings.peers {
-        let was = before
-            .peers
-            .slot(&peer.public)
-            .and_then(|slot| before.peers.peer(slot))
-            .and_then(|peer| peer.endpoint);
-        if let Some(remote) = peer.endpoint.filter(|remote| was != Some(*remote))
-            && let Some(record) = peers.slot(&peer.public).and_then(|slot| peers.record(book, slot))
-        {
-            record.set_endpoint(zsync_wireguard::record::Endpoint {
-                remote,
-                local: outer::unknown(remote.ip()),
-            });
-        }
-    }
-}
-
 impl Shared {
     fn unix(&self, now: u64) -> u64 {
         match self.wall {
@@ -240,15 +218,26 @@ impl Shared {
     /// The worker's own things, with a desk.
     fn office(&self, worker: usize, now: u64) -> Option<MutexGuard<'_, Office>> {
         let mut office = self.offices.get(worker)?.lock().unwrap_or_else(PoisonError::into_inner);
-        let Office { desk, entropy, .. } = &mut *office;
+        let Office { desk, entropy, waiting } = &mut *office;
         let workers = (worker, self.offices.len());
         let make = || {
             let entropy = entropy.take().unwrap_or_else(system_entropy);
             let (book, peers) = (self.book.clone(), Arc::clone(&self.peers));
             Desk::new(self.identity.clone(), book, peers, workers, &self.with.hash_key, entropy, now)
         };
-        desk.get_or_insert_with(make).adopt(&self.peers);
+        // What waits for a peer is for nobody else who gets its slot.
+        desk.get_or_insert_with(make).adopt(&self.peers, |slot| _ = waiting.drop_all(slot));
         Some(office)
+    }
+
+    /// Puts a letter on another worker's desk, if it has one yet.
+    fn forward(&self, to: usize, letter: Letter, now: u64) {
+        if let Some(office) = self.offices.get(to) {
+            let mut office = office.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(desk) = &mut office.desk {
+                desk.put(letter, now);
+            }
+        }
     }
 
     /// Whether a datagram to this address is for us.
@@ -268,12 +257,6 @@ impl Shared {
 impl Office {
     fn poll(&mut self, now: u64, unix: u64) -> Option<Action> {
         self.desk.as_mut().and_then(|desk| desk.poll(now, unix))
-    }
-
-    fn put(&mut self, letter: Letter, now: u64) {
-        if let Some(desk) = &mut self.desk {
-            desk.put(letter, now);
-        }
     }
 }
 

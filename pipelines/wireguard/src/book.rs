@@ -1,8 +1,8 @@
 //! All peers' records, and which slot is whose.
 //!
 //! Owns: a region of memory that outlives the process: a page of counts, and a record for each slot. Refuses: memory that is too short, and more peers than
-//! there are slots. Keeps true: a peer that stays keeps its slot, and with it its sessions; a slot that a peer leaves goes to
-//! another only when a later configuration comes, for workers may still work by the one before.
+//! there are slots. Keeps true: a peer that stays keeps its slot, and with it its sessions; a record is written by the worker that owns
+//! its slot, from the moment on that it goes on with a configuration.
 
 use crate::index::{Indices, MAX_PEERS};
 use crate::key::{PublicKey, Secret};
@@ -145,10 +145,11 @@ impl Book {
         })
     }
 
-    /// Gives every peer a slot, the one that it has if it has one; takes the slots of those that are no peers any more.
+    /// Gives every peer a slot, the one that it has if it has one. Nothing is written: the workers do that, each for its own
+    /// slots, when they go on with these peers ([`Self::settle`]).
     ///
     /// # Errors
-    /// They are too many. Nothing has changed then.
+    /// They are too many.
     pub fn enrol(&self, peers: Vec<Peer>) -> Result<Peers, TooManyPeers> {
         if peers.len() > self.slots as usize {
             return Err(TooManyPeers { peers: peers.len(), slots: self.slots });
@@ -162,33 +163,39 @@ impl Book {
             match (record.tag(), wanted.remove(&record.tag())) {
                 (0, _) => free.push(slot),
                 (_, Some(n)) if peers[n].public == record.public() => places[n] = Some(slot),
-                _ => {
-                    record.take();
-                    left.push(slot);
-                }
+                _ => left.push(slot),
             }
         }
-        // Those that were free before first, from the lowest on.
+        // Those that are free first, from the lowest on.
         let mut free = free.into_iter().chain(left);
         let mut enrolled = Peers { by_slot: vec![None; self.slots as usize], by_key: HashMap::new() };
         for (peer, place) in peers.into_iter().zip(places) {
-            let tag = self.tag(&peer.public);
-            let slot = match place {
-                Some(slot) => slot,
-                None => {
-                    let Some(slot) = free.next() else { continue };
-                    if let Some(record) = self.record(slot) {
-                        record.give(tag, &peer.public);
-                    }
-                    slot
-                }
-            };
+            let Some(slot) = place.or_else(|| free.next()) else { continue };
             enrolled.by_key.insert(peer.public, slot);
             if let Some(entry) = enrolled.by_slot.get_mut(slot as usize) {
-                *entry = Some(Enrolled { tag, peer });
+                *entry = Some(Enrolled { tag: self.tag(&peer.public), peer });
             }
         }
         Ok(enrolled)
+    }
+
+    /// Makes the record in `slot` that of its peer among `peers`, or nobody's: for the worker that owns it. A record that is
+    /// another's loses all that was in it. `first`: the process has just begun. True: it was another's, or nobody's.
+    pub(crate) fn settle(&self, slot: u32, peers: &Peers, first: bool) -> bool {
+        let Some(record) = self.record(slot) else { return false };
+        match peers.by_slot.get(slot as usize).and_then(Option::as_ref) {
+            Some(enrolled) if record.tag() == enrolled.tag => false,
+            Some(enrolled) => {
+                record.give(enrolled.tag, &enrolled.peer.public);
+                true
+            }
+            // What a process did not wipe to the end has no tag either; the next one begins with that.
+            None if record.tag() == 0 && !first => false,
+            None => {
+                record.take();
+                true
+            }
+        }
     }
 }
 
@@ -251,29 +258,40 @@ mod tests {
         Book::open(region, slots, &HashKey::from_seed(1), Secret::new([99; 32]).public()).unwrap()
     }
 
+    /// As the worker that owns all slots does.
+    fn settled(book: &Book, peers: Vec<Peer>) -> Peers {
+        let peers = book.enrol(peers).unwrap();
+        (0..book.slots()).for_each(|slot| _ = book.settle(slot, &peers, true));
+        peers
+    }
+
     #[test]
     fn who_stays_keeps_the_slot_and_the_sessions() {
         let book = book(4);
-        let first = book.enrol(vec![peer(1), peer(2), peer(3)]).unwrap();
+        let first = settled(&book, vec![peer(1), peer(2), peer(3)]);
         let two = first.slot(&peer(2).public).unwrap();
         let keys = Keys { sending: Secret::new([1; 32]), receiving: Secret::new([2; 32]) };
-        first.record(&book, two).unwrap().install(&keys, 5, 6, true, 0);
+        first
+            .slots()
+            .for_each(|slot| first.record(&book, slot).unwrap().install(&keys, 5 + slot, 6, true, 0));
         let second = book.enrol(vec![peer(4), peer(2)]).unwrap();
+        assert!(first.slots().all(|slot| first.record(&book, slot).is_some()), "nothing was written yet");
+        (0..4).for_each(|slot| _ = book.settle(slot, &second, false));
         assert_eq!(second.slot(&peer(2).public), Some(two));
-        assert!(second.record(&book, two).unwrap().by_index(5).is_some());
-        // Workers may still work by the first: who left is found no more, and nobody else has the slot yet.
+        assert!(second.record(&book, two).unwrap().by_index(5 + two).is_some());
         for gone in [1, 3] {
-            let slot = first.slot(&peer(gone).public).unwrap();
-            assert!(first.record(&book, slot).is_none());
-            assert_ne!(second.slot(&peer(4).public), Some(slot));
+            assert!(first.record(&book, first.slot(&peer(gone).public).unwrap()).is_none());
         }
-        let third = book.enrol(vec![peer(4), peer(2), peer(5), peer(6)]).unwrap();
+        let third = settled(&book, vec![peer(4), peer(2), peer(5), peer(6)]);
         let mut slots: Vec<_> = third.slots().collect();
         slots.sort_unstable();
         assert_eq!(slots, [0, 1, 2, 3]);
+        for slot in third.slots().filter(|slot| *slot != two) {
+            let record = third.record(&book, slot).unwrap();
+            assert!((5..9).all(|index| record.by_index(index).is_none()), "sessions of who was there before");
+        }
         let err = book.enrol((10..15).map(peer).collect()).unwrap_err();
         assert_eq!((err.peers, err.slots), (5, 4));
-        assert!(third.slots().all(|slot| third.record(&book, slot).is_some()), "nothing has changed");
     }
 
     #[test]
@@ -281,8 +299,8 @@ mod tests {
         let region = Region::heap(Book::bytes(2));
         let secret = HashKey::from_seed(1);
         let of = |own: u8| Book::open(region.clone(), 2, &secret, Secret::new([own; 32]).public()).unwrap();
-        let before = of(1).enrol(vec![peer(5)]).unwrap();
-        let after = of(2).enrol(vec![peer(5)]).unwrap();
+        let before = settled(&of(1), vec![peer(5)]);
+        let after = settled(&of(2), vec![peer(5)]);
         let slot = after.slot(&peer(5).public).unwrap();
         assert!(after.record(&of(2), slot).is_some() && before.record(&of(1), 0).is_none());
         assert!(Book::open(Region::heap(4096), 2, &secret, peer(1).public).is_none());

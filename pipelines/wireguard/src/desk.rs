@@ -17,8 +17,9 @@ use crate::noise::{Begun, Identity, Received, stamp};
 use crate::record::{Endpoint, Fact, Role};
 use crate::timers::{self, Due, REKEY_TIMEOUT};
 use std::collections::{HashMap, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
+use zeroize::Zeroizing;
 use zsync_packet::flow::HashKey;
 
 /// Messages that wait to be looked at.
@@ -32,6 +33,10 @@ const OUTBOX: usize = 256;
 pub const PACE: u64 = 500_000;
 /// Initiations of a peer that come sooner than this after the one before are dropped: the kernel's INITIATIONS_PER_SECOND.
 const APART: u64 = 1_000_000_000 / 50;
+/// Stamps are told to so many nanoseconds, as the kernel rounds them, so that they do not tell whose clock it is.
+const STAMP_STEP: u64 = 1 << 24;
+/// Handshakes a second that are computed before there is too much to do, even if none waits.
+const MANY: u64 = 200;
 /// All peers' timers are looked at within so many nanoseconds.
 const ROUND: u64 = 200_000_000;
 /// Peers whose timers are looked at together at most.
@@ -74,8 +79,13 @@ impl Written {
 pub enum Action {
     /// Send a handshake message.
     Send(Written, Endpoint),
-    /// The peer in this slot can be sent to: what waited for that goes now, or an empty message if nothing did.
-    Ready(u32),
+    /// The peer in this slot can be sent to: what waited for that goes now; or, if it is to hear from us, an empty message.
+    Ready {
+        /// Which.
+        slot: u32,
+        /// The session is one that we began: the peer uses it once it has heard from us.
+        ours: bool,
+    },
     /// Send the peer in this slot an empty message.
     Keepalive(u32),
     /// Drop what waits for the peer in this slot.
@@ -115,7 +125,11 @@ pub struct Desk {
     worker: usize,
     workers: usize,
     gate: Gate,
+    /// The gate's secrets are secret; else nothing is taken, for lack of random bytes.
+    good: bool,
     sources: Sources,
+    /// Handshakes that were computed since, and since when.
+    computed: (u64, u64),
     trying: HashMap<u32, Trying>,
     jars: HashMap<u32, Jar>,
     inbox: VecDeque<Letter>,
@@ -147,15 +161,17 @@ impl Desk {
         mut entropy: Entropy,
         now: u64,
     ) -> Self {
+        let mut good = true;
         let mut random = || {
-            let mut bytes = [0; 32];
-            // Without it no handshake is done either.
-            let _ = entropy(&mut bytes);
-            Secret::new(bytes)
+            let mut bytes = Zeroizing::new([0; 32]);
+            good &= entropy(&mut *bytes);
+            Secret::new(*bytes)
         };
-        let gate = Gate::new(&identity.public(), now, [random(), random()]);
+        let secrets = [random(), random()];
+        let gate = Gate::new(&identity.public(), now, secrets);
         let workers = workers.max(1);
-        for slot in peers.slots().filter(|slot| *slot as usize % workers == worker) {
+        for slot in (0..book.slots()).filter(|slot| *slot as usize % workers == worker) {
+            book.settle(slot, &peers, true);
             if let Some(record) = peers.record(&book, slot) {
                 record.take_over();
             }
@@ -167,7 +183,9 @@ impl Desk {
             worker,
             workers,
             gate,
+            good,
             sources: Sources::new(secret),
+            computed: (0, now),
             trying: HashMap::new(),
             jars: HashMap::new(),
             inbox: VecDeque::with_capacity(INBOX),
@@ -180,16 +198,29 @@ impl Desk {
         }
     }
 
-    /// Goes on with the peers of another configuration.
-    pub fn adopt(&mut self, peers: &Arc<Peers>) {
+    /// Goes on with the peers of another configuration. `gone` hears of each of its slots whose peer is another now, or nobody.
+    pub fn adopt(&mut self, peers: &Arc<Peers>, mut gone: impl FnMut(u32)) {
         if Arc::ptr_eq(&self.peers, peers) {
             return;
         }
-        self.peers = Arc::clone(peers);
-        let Self { peers, book, trying, jars, .. } = self;
-        let is_there = |slot: &u32| peers.record(book, *slot).is_some();
-        trying.retain(|slot, _| is_there(slot));
-        jars.retain(|slot, _| is_there(slot));
+        let before = std::mem::replace(&mut self.peers, Arc::clone(peers));
+        for slot in (0..self.book.slots()).filter(|slot| *slot as usize % self.workers == self.worker) {
+            let (was, is) = (before.peer(slot), peers.peer(slot));
+            if self.book.settle(slot, peers, false)
+                || was.map(|peer| peer.public) != is.map(|peer| peer.public)
+            {
+                self.trying.remove(&slot);
+                self.jars.remove(&slot);
+                gone(slot);
+            }
+            // Who was configured to be somewhere else is there from now on.
+            if let Some(remote) = is.and_then(|peer| peer.endpoint)
+                && was.is_some_and(|was| was.endpoint != Some(remote))
+                && let Some(record) = peers.record(&self.book, slot)
+            {
+                record.set_endpoint(Endpoint { remote, local: unspecified(remote.ip()) });
+            }
+        }
     }
 
     /// Whether the peer of this slot is this worker's.
@@ -215,12 +246,15 @@ impl Desk {
     fn admit(&mut self, message: &[u8], endpoint: Endpoint, now: u64) -> Result<(), Rejected> {
         let letter = Letter::Message(Written::new(message), endpoint);
         let loaded = now < self.busy_until;
+        if !self.good {
+            return Err(Rejected::Overload);
+        }
         match Message::parse(message) {
             Ok(Message::Initiation(_) | Message::Response(_)) => {
                 if self.gate.is_stale(now) {
-                    let mut bytes = [0; 32];
-                    if (self.entropy)(&mut bytes) {
-                        self.gate.renew(now, Secret::new(bytes));
+                    let mut bytes = Zeroizing::new([0; 32]);
+                    if (self.entropy)(&mut *bytes) {
+                        self.gate.renew(now, Secret::new(*bytes));
                     }
                 }
                 match self.gate.check(message, endpoint.remote) {
@@ -232,8 +266,31 @@ impl Desk {
                     Pass::Known | Pass::Reachable => self.queue(letter, now),
                 }
             }
-            Ok(Message::CookieReply(_)) => self.queue(letter, now),
+            // It has no code of its own: only what answers us is looked at.
+            Ok(Message::CookieReply(reply)) if self.awaits(word(reply, 4)) => self.queue(letter, now),
+            Ok(Message::CookieReply(_)) => Err(Rejected::Forged),
             Ok(Message::Data { .. }) | Err(_) => Err(Rejected::Forged),
+        }
+    }
+
+    /// Whether a handshake message of ours had this index; of another worker's peers: whether there is such a peer.
+    fn awaits(&self, index: u32) -> bool {
+        let slot = self.book.indices().find(index).0;
+        let Some(record) = self.peers.record(&self.book, slot) else { return false };
+        !self.owns(slot)
+            || self.trying.get(&slot).is_some_and(|trying| trying.index == index)
+            || record.by_index(index).is_some()
+    }
+
+    /// Notes that a handshake is computed: none is, for a while; and many of them are too much to do.
+    fn compute(&mut self, now: u64) {
+        self.rested = now + PACE;
+        if now.saturating_sub(self.computed.1) >= BUSY_FOR {
+            self.computed = (0, now);
+        }
+        self.computed.0 += 1;
+        if self.computed.0 > MANY {
+            self.busy_until = now + BUSY_FOR;
         }
     }
 
@@ -267,10 +324,9 @@ impl Desk {
     }
 
     /// Packets wait for a session with the peer in this slot: one is made, if none is on its way.
-    pub fn want(&mut self, slot: u32, now: u64, unix: u64) {
-        if !self.trying.contains_key(&slot) {
-            self.initiate(slot, now, unix);
-        }
+    /// False: that could not be begun now.
+    pub fn want(&mut self, slot: u32, now: u64, unix: u64) -> bool {
+        self.trying.contains_key(&slot) || self.initiate(slot, now, unix)
     }
 
     /// What is to be done next, if anything. `unix`: nanoseconds since 1970. Called until there is nothing.
@@ -319,8 +375,12 @@ impl Desk {
             Due::Nothing => return,
             Due::Handshake => {
                 let late = record.session(Role::Current).is_some_and(|room| room.is_ours());
-                record.set(Fact::LastMinute, u64::from(late));
-                return self.initiate(slot, now, unix);
+                if self.initiate(slot, now, unix)
+                    && let Some(record) = self.peers.record(&self.book, slot)
+                {
+                    record.set(Fact::LastMinute, u64::from(late));
+                }
+                return;
             }
             Due::Keepalive => Action::Keepalive(slot),
             Due::GiveUp => {
@@ -336,47 +396,46 @@ impl Desk {
         }
     }
 
-    /// Sends an initiation, unless the last one was just now, or nobody knows where the peer is.
-    fn initiate(&mut self, slot: u32, now: u64, unix: u64) {
-        let Some(peer) = self.peers.peer(slot) else { return };
-        let Some(record) = self.peers.record(&self.book, slot) else { return };
-        let configured = peer.endpoint.map(|remote| Endpoint {
-            remote,
-            local: match remote.ip() {
-                IpAddr::V4(_) => IpAddr::from([0; 4]),
-                IpAddr::V6(_) => IpAddr::from([0; 16]),
-            },
-        });
-        let Some(endpoint) = record.endpoint().or(configured) else { return };
+    /// Sends an initiation, unless the last one was just now, or nobody knows where the peer is. Whether it did.
+    fn initiate(&mut self, slot: u32, now: u64, unix: u64) -> bool {
+        let Some(peer) = self.peers.peer(slot) else { return false };
+        let Some(record) = self.peers.record(&self.book, slot) else { return false };
+        let configured = peer.endpoint.map(|remote| Endpoint { remote, local: unspecified(remote.ip()) });
+        let Some(endpoint) = record.endpoint().or(configured) else { return false };
         let last = record.fact(Fact::Initiated);
-        let mut entropy = [0; 32];
+        let again = self.trying.contains_key(&slot);
+        // Where our own address has gone, a peer that does not answer is asked from another.
+        let endpoint =
+            if again { Endpoint { local: unspecified(endpoint.remote.ip()), ..endpoint } } else { endpoint };
+        let mut entropy = Zeroizing::new([0; 32]);
         if (last != 0 && now.saturating_sub(last) < REKEY_TIMEOUT)
             || now < self.rested
             || self.outbox.len() >= OUTBOX
-            || !(self.entropy)(&mut entropy)
+            || !(self.entropy)(&mut *entropy)
         {
-            return;
+            return false;
         }
-        // A clock that was put back does not make ours look old to the peer.
-        let ours = unix.max(record.fact(Fact::OurStamp).saturating_add(1));
+        // A clock that was put back does not make ours look old to the peer; and nobody is shown it exactly.
+        let ours = (unix & !(STAMP_STEP - 1)).max(record.fact(Fact::OurStamp).saturating_add(STAMP_STEP));
         record.set(Fact::OurStamp, ours);
         let index = self.book.indices().hide(slot, record.next_generation() % GENERATIONS);
         let made =
-            self.identity.begin(&peer.public, &peer.preshared, index, &stamp(ours), Secret::new(entropy));
+            self.identity.begin(&peer.public, &peer.preshared, index, &stamp(ours), Secret::new(*entropy));
         self.rested = now + PACE;
         record.set(Fact::Initiated, now);
-        if record.fact(Fact::InitiatedFirst) == 0 {
+        if !again || record.fact(Fact::InitiatedFirst) == 0 {
             record.set(Fact::InitiatedFirst, now);
         }
         let Ok((begun, mut message)) = made else {
             self.book.count(Count::NotAuthentic);
-            return;
+            return false;
         };
         self.jars.entry(slot).or_insert_with(|| Jar::new(&peer.public)).sign(&mut message, now);
         timers::sent(&record, false, message.len() as u64, now);
         self.trying.insert(slot, Trying { begun, index });
         self.book.count(Count::Initiated);
         self.outbox.push_back(Action::Send(Written::new(&message), endpoint));
+        true
     }
 
     /// Does what a letter asks for.
@@ -411,13 +470,13 @@ impl Desk {
 
     /// Opens an initiation.
     fn open(&mut self, message: &[u8; INITIATION_LEN], endpoint: Endpoint, now: u64) -> Option<Action> {
-        let mut entropy = [0; 32];
-        if !(self.entropy)(&mut entropy) {
+        let mut entropy = Zeroizing::new([0; 32]);
+        if !(self.entropy)(&mut *entropy) {
             self.book.count(Count::Overload);
             return None;
         }
-        self.rested = now + PACE;
-        let Ok(received) = self.identity.receive(message, Secret::new(entropy)) else {
+        self.compute(now);
+        let Ok(received) = self.identity.receive(message, Secret::new(*entropy)) else {
             self.book.count(Count::NotAuthentic);
             return None;
         };
@@ -445,6 +504,7 @@ impl Desk {
         }
         record.set_stamp(&received.stamp);
         record.set(Fact::WasInitiated, now);
+        self.rested = now + PACE;
         let index = self.book.indices().hide(slot, record.next_generation() % GENERATIONS);
         let remote = received.index;
         let Ok((keys, mut message)) = received.respond(&peer.preshared, index) else {
@@ -484,7 +544,7 @@ impl Desk {
         record.set_endpoint(endpoint);
         timers::came(&record, false, RESPONSE_LEN as u64, now);
         self.note_done(slot, unix);
-        Some(Action::Ready(slot))
+        Some(Action::Ready { slot, ours: true })
     }
 
     /// The peer in `slot` has used the session that it began: what waits for a session may go.
@@ -492,7 +552,7 @@ impl Desk {
         self.trying.remove(&slot);
         self.note_done(slot, unix);
         if self.outbox.len() < OUTBOX {
-            self.outbox.push_back(Action::Ready(slot));
+            self.outbox.push_back(Action::Ready { slot, ours: false });
         }
     }
 
@@ -518,14 +578,11 @@ impl Desk {
             self.book.count(Count::NotAuthentic);
         }
     }
+}
 
-    /// The configured endpoint of a peer is another: it is used from now on.
-    pub fn moved(&self, slot: u32, remote: SocketAddr) {
-        if let Some(record) = self.peers.record(&self.book, slot) {
-            let local = if remote.is_ipv4() { IpAddr::from([0; 4]) } else { IpAddr::from([0; 16]) };
-            record.set_endpoint(Endpoint { remote, local });
-        }
-    }
+/// No address, of the family of `of`.
+fn unspecified(of: IpAddr) -> IpAddr {
+    if of.is_ipv4() { IpAddr::from([0; 4]) } else { IpAddr::from([0; 16]) }
 }
 
 #[cfg(test)]

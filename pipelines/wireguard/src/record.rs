@@ -115,8 +115,15 @@ pub struct Endpoint {
 }
 
 /// A peer's record. See the module.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Record<'a>(&'a [AtomicU64; RECORD_WORDS]);
+
+/// Without its words, some of which are keys.
+impl std::fmt::Debug for Record<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Record({})", self.public())
+    }
+}
 
 impl<'a> Record<'a> {
     /// Over these words.
@@ -193,9 +200,9 @@ impl<'a> Record<'a> {
     pub(crate) fn set_stamp(&self, stamp: &Stamp) {
         let (high, low) = stamp.split_at(8);
         let number = |bytes: &[u8]| bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte));
-        // Killed in between, the record has a stamp that is too great by less than a second.
-        self.0[STAMP + 1].store(number(low), Release);
+        // Killed in between, the record has a stamp that is too great by less than a second, never one that is too small.
         self.0[STAMP].store(number(high), Release);
+        self.0[STAMP + 1].store(number(low), Release);
     }
 
     /// Where the peer is; `None`: nobody knows.
@@ -330,6 +337,8 @@ impl<'a> Record<'a> {
     /// Carries on where the process before has left it, at whichever instruction.
     pub(crate) fn take_over(&self) {
         self.clear_unused();
+        // No handshake of ours is on its way any more.
+        self.set(Fact::InitiatedFirst, 0);
         let turns = self.0[TURNS].load(Relaxed);
         if turns & 1 == 1 {
             // Half of an endpoint is none.

@@ -36,10 +36,20 @@ const BEGUN: u64 = 1 << 33;
 const LEAP: u64 = 1 << 10;
 
 /// A session's memory. See the module.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Room<'a> {
     head: &'a [AtomicU64; HEAD],
     bits: &'a [AtomicU64; WINDOW_WORDS],
+}
+
+/// Without its words, some of which are keys.
+impl std::fmt::Debug for Room<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Room")
+            .field("index", &self.index())
+            .field("next_counter", &self.next_counter())
+            .finish()
+    }
 }
 
 impl<'a> Room<'a> {
@@ -87,10 +97,15 @@ impl<'a> Room<'a> {
         self.head[NEXT].load(Relaxed)
     }
 
-    /// Takes `count` counters, none of which reaches `limit`, and gives the first. They count as used from here on.
+    /// Takes `count` counters of the session with our index `index`, none of which reaches `limit`, and gives the first. They
+    /// count as used from here on. `None`: that session is not here any more, or has come to its end.
     #[inline]
-    pub fn take_counters(&self, count: u64, limit: u64) -> Option<u64> {
-        let first = self.head[NEXT].load(Relaxed);
+    pub fn take_counters(&self, index: u32, count: u64, limit: u64) -> Option<u64> {
+        let first = self.head[NEXT].load(Acquire);
+        // Whoever ends a session says so before the counter goes: a counter that was read of a session that is still there is its own.
+        if self.index() != Some(index) {
+            return None;
+        }
         let next = first.checked_add(count).filter(|next| *next <= limit)?;
         self.head[NEXT].store(next, Release);
         Some(first)
@@ -141,7 +156,7 @@ impl<'a> Room<'a> {
     /// Moves out, and wipes the keys.
     pub(crate) fn clear(&self) {
         self.head[STATE].store(0, Release);
-        self.head[1..].iter().chain(self.bits).for_each(|word| word.store(0, Relaxed));
+        self.head[1..].iter().chain(self.bits).for_each(|word| word.store(0, Release));
     }
 
     /// After its writer has died: leaves out counters that may have been given out to nobody.

@@ -129,7 +129,15 @@ impl Stage for Open {
                 Ok(Message::Data { receiver, counter }) => {
                     let owner = shared.owner(shared.book.indices().find(receiver).0);
                     if owner != worker {
-                        burst.decide(i, Verdict::Worker(owner as u8, *ahead));
+                        // Only what has a session is worth the way.
+                        let found = Receiving::find(&shared.book, &shared.peers, receiver, now);
+                        burst.decide(
+                            i,
+                            match found.and_then(|found| found.admit(counter)) {
+                                Ok(()) => Verdict::Worker(owner as u8, *ahead),
+                                Err(refused) => Verdict::Drop(reason(refused)),
+                            },
+                        );
                         continue;
                     }
                     match admit(shared, &mut groups, burst, i, &datagram, (receiver, counter), now) {

@@ -16,11 +16,6 @@ use zsync_wireguard::record::Endpoint;
 /// Hops of outer packets.
 const HOPS: u8 = 64;
 
-/// No address, of the family of `of`.
-pub(super) fn unknown(of: IpAddr) -> IpAddr {
-    if of.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() }
-}
-
 /// Both ends of an outer packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ends {
@@ -51,17 +46,11 @@ impl Ends {
         ethernet::HEADER_LEN + ip + udp::HEADER_LEN
     }
 
-    /// Writes them at the front of `bytes`, for all that is behind. `whole`: nobody may take the packet apart. False: it is longer than IP can say.
+    /// Writes them at the front of `bytes`, for all that is behind. An IPv4 packet may be taken apart
+    /// on its way, as the kernel's may: nobody inside would hear that it was too long; `number` identifies it. False: it is longer than
+    /// IP can say.
     #[inline]
-    pub(super) fn write(
-        &self,
-        bytes: &mut [u8],
-        port: u16,
-        tos: u8,
-        whole: bool,
-        flow: u32,
-        number: u16,
-    ) -> bool {
+    pub(super) fn write(&self, bytes: &mut [u8], port: u16, tos: u8, flow: u32, number: u16) -> bool {
         let Some((link, packet)) = bytes.split_first_chunk_mut::<{ ethernet::HEADER_LEN }>() else {
             return false;
         };
@@ -75,12 +64,10 @@ impl Ends {
         let Some(payload) = packet.len().checked_sub(ip) else { return false };
         let (written, to) = match *self {
             Self::V4(from, to, at) => {
-                let identification = if whole { 0 } else { number };
                 let spec = Ipv4Spec {
                     tos,
                     ttl: HOPS,
-                    identification,
-                    dont_fragment: whole,
+                    identification: number,
                     ..Ipv4Spec::new(from, to, protocol::UDP)
                 };
                 (spec.emit(packet, payload), at)

@@ -10,7 +10,7 @@
 use super::open::clamp;
 use super::outer::Ends;
 use super::waiting::Packet as Waiter;
-use super::{Shared, Tunnel};
+use super::{Office, Shared, Tunnel};
 use crate::snapshot::PortFacts;
 use crate::stage::{Cx, Stage};
 use crate::stages::answer::{self, Answer};
@@ -33,6 +33,8 @@ use zsync_wireguard::transport::sending;
 const HANDSHAKE_TOS: u8 = 0x88;
 /// Things that a tunnel does of itself between two bursts.
 const ACTIONS: usize = 32;
+/// Peers that are looked at then because something waits for them.
+const WANTED: usize = 8;
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -55,6 +57,8 @@ struct Group<'b> {
     slot: u32,
     record: Record<'b>,
     room: Room<'b>,
+    /// Our index of the session that the key is of.
+    index: u32,
     ends: Ends,
     key: Key,
     /// Packets, and the counter of the next.
@@ -172,60 +176,43 @@ impl Stage for Seal {
         let (now, unix) = (cx.now, shared.unix(cx.now));
         let mut forwards: ArrayVec<(usize, Letter), ACTIONS> = ArrayVec::new();
         let mut work = Work { number: *number, ..Work::default() };
-        let Some(mut office) = shared.office(*worker, now) else { return };
-        // Who waits for a session that could not be begun yet.
-        let office = &mut *office;
-        if let Some(desk) = &mut office.desk {
-            office.waiting.slots().for_each(|slot| desk.want(slot, now, unix));
-        }
-        for _ in 0..ACTIONS {
-            if burst.room() < 2 {
-                break;
-            }
-            match office.poll(now, unix) {
-                None => break,
-                Some(Action::Send(written, endpoint)) => send(shared, burst, cx, port, &written, endpoint),
-                Some(Action::Forward(to, letter)) => forwards.push((to, letter)),
-                Some(Action::GiveUp(slot)) => {
-                    office.waiting.drop_all(slot);
-                }
-                Some(Action::Keepalive(slot)) => say_nothing(shared, burst, cx, port, slot, &mut work),
-                Some(Action::Ready(slot)) => {
-                    let mut nothing = true;
-                    while let Some(waiter) = office.waiting.next(slot) {
-                        nothing = false;
-                        if let Err(waiter) = go_on(shared, burst, cx, slot, waiter, &mut work) {
-                            office.waiting.put_back(slot, waiter);
-                            break;
-                        }
-                    }
-                    if nothing {
-                        say_nothing(shared, burst, cx, port, slot, &mut work);
-                    }
-                }
-            }
-        }
-        // What could not go for want of room goes now, once there is a session.
-        let late: ArrayVec<u32, ACTIONS> = office.waiting.slots().take(ACTIONS).collect();
-        for slot in late {
-            while burst.room() > 1
-                && shared.session(slot, now).is_some()
-                && let Some(waiter) = office.waiting.next(slot)
-            {
-                if let Err(waiter) = go_on(shared, burst, cx, slot, waiter, &mut work) {
-                    office.waiting.put_back(slot, waiter);
+        {
+            let Some(mut office) = shared.office(*worker, now) else { return };
+            let office = &mut *office;
+            for _ in 0..ACTIONS {
+                if burst.room() < 2 {
                     break;
                 }
+                match office.poll(now, unix) {
+                    None => break,
+                    Some(Action::Send(written, endpoint)) => {
+                        send(shared, burst, cx, port, &written, endpoint)
+                    }
+                    Some(Action::Forward(to, letter)) => forwards.push((to, letter)),
+                    Some(Action::GiveUp(slot)) => _ = office.waiting.drop_all(slot),
+                    Some(Action::Keepalive(slot)) => say_nothing(shared, burst, cx, port, slot, &mut work),
+                    Some(Action::Ready { slot, ours }) => {
+                        if !office.go_on(shared, burst, cx, slot, &mut work) && ours {
+                            say_nothing(shared, burst, cx, port, slot, &mut work);
+                        }
+                    }
+                }
             }
+            // Who waits for a session that could not be begun yet, or for room in this burst.
+            for _ in 0..WANTED {
+                let Some(slot) = office.waiting.next_wanted() else { break };
+                if shared.session(slot, now).is_some() {
+                    office.go_on(shared, burst, cx, slot, &mut work);
+                } else if !office.desk.as_mut().is_some_and(|desk| desk.want(slot, now, unix)) {
+                    office.waiting.want_later(slot);
+                }
+            }
+            *number = work.number;
+            seal(shared, burst, &mut work, now);
         }
-        *number = work.number;
-        seal(shared, burst, &mut work, now);
+        // Nobody holds two of these locks.
         for (to, letter) in forwards {
-            if to != *worker
-                && let Some(mut other) = shared.office(to, now)
-            {
-                other.put(letter, now);
-            }
+            shared.forward(to, letter, now);
         }
     }
 
@@ -249,6 +236,31 @@ impl Stage for Seal {
     }
 }
 
+impl Office {
+    /// Lets all go that waits for the peer in `slot`, as far as there is room in the burst. False: nothing waits.
+    fn go_on<'b>(
+        &mut self,
+        shared: &'b Shared,
+        burst: &mut Burst,
+        cx: &mut Cx<'_>,
+        slot: u32,
+        work: &mut Work<'b>,
+    ) -> bool {
+        let mut any = false;
+        while let Some(waiter) = self.waiting.next(slot) {
+            any = true;
+            let gone =
+                if burst.room() > 1 { go_on(shared, burst, cx, slot, waiter, work) } else { Err(waiter) };
+            if let Err(waiter) = gone {
+                self.waiting.put_back(slot, waiter);
+                self.waiting.want_later(slot);
+                break;
+            }
+        }
+        any
+    }
+}
+
 impl Shared {
     /// The session with the peer in `slot`, and where that is.
     #[inline]
@@ -259,17 +271,19 @@ impl Shared {
 }
 
 impl<'b> Work<'b> {
-    /// The group of the peer in `slot`; `None`: there is no session with it.
+    /// The group of the peer in `slot`.
     #[inline]
-    fn group(&mut self, shared: &'b Shared, slot: u32, now: u64) -> Option<usize> {
+    fn group(&mut self, shared: &'b Shared, slot: u32, now: u64) -> Result<usize, Not> {
         if let Some(known) = self.groups.iter().rposition(|group| group.slot == slot) {
-            return Some(known);
+            return Ok(known);
         }
-        let (record, room, endpoint) = shared.session(slot, now)?;
-        let ends = Ends::to(shared, endpoint)?;
+        let (record, room, endpoint) = shared.session(slot, now).ok_or(Not::Session)?;
+        let index = room.index().ok_or(Not::Session)?;
+        let ends = Ends::to(shared, endpoint).ok_or(DropReason::NoRoute)?;
         let key = Key::chacha(room.sending());
-        self.groups.push(Group { slot, record, room, ends, key, count: 0, next: 0, data: false, bytes: 0 });
-        Some(self.groups.len() - 1)
+        let group = Group { slot, record, room, index, ends, key, count: 0, next: 0, data: false, bytes: 0 };
+        self.groups.push(group);
+        Ok(self.groups.len() - 1)
     }
 
     /// Packet `i` is to be sealed for a group.
@@ -306,7 +320,7 @@ fn plan<'b>(
         let answer = Answer::TooBig { mtu: mtu as u32 };
         return Err(Not::Decided(answer::reply(burst, i, answer, from, DropReason::TooBig, cx)));
     }
-    let Some(group) = work.group(shared, slot, now) else { return Err(Not::Session) };
+    let group = work.group(shared, slot, now)?;
     if !burst.set_len(i, l3 + inner.len) || !burst.trim_front(i, l3) {
         return Err(DropReason::IpTruncated.into());
     }
@@ -343,10 +357,8 @@ fn wrap(
     let padding = at + DATA_HEADER_LEN + inner.len..at + DATA_HEADER_LEN + text;
     bytes.get_mut(padding).unwrap_or_default().fill(0);
     let tos = shared.settings.dscp.map_or(inner.tos, |dscp| dscp << 2 | inner.tos & 3);
-    // A message that is longer than the tunnel's is one that may be taken apart: outside, not inside.
-    let whole = inner.len <= shared.settings.mtu;
-    work.number = work.number.wrapping_add(u16::from(!whole));
-    if !ends.write(bytes, shared.settings.port, tos, whole, flow, work.number) {
+    work.number = work.number.wrapping_add(1);
+    if !ends.write(bytes, shared.settings.port, tos, flow, work.number) {
         return Err(DropReason::TooBig);
     }
     work.groups[group].data = true;
@@ -363,7 +375,7 @@ fn seal(shared: &Shared, burst: &mut Burst, work: &mut Work<'_>, now: u64) {
     }
     let mut failed = 0u64;
     for group in groups.iter_mut() {
-        match group.room.take_counters(group.count, REJECT_AFTER_MESSAGES) {
+        match group.room.take_counters(group.index, group.count, REJECT_AFTER_MESSAGES) {
             Some(first) => group.next = first,
             None => group.count = 0,
         }
@@ -413,6 +425,9 @@ fn seal(shared: &Shared, burst: &mut Burst, work: &mut Work<'_>, now: u64) {
 fn keep(shared: &Shared, burst: &Burst, i: usize, slot: u32, worker: usize, now: u64) -> Verdict {
     const NO: Verdict = Verdict::Drop(DropReason::WireguardNoSession);
     let Some(mut office) = shared.office(worker, now) else { return NO };
+    if !office.waiting.has_room(slot) {
+        return NO;
+    }
     let facts = burst.facts(i);
     let packet = burst.bytes(i).get(usize::from(facts.l3)..).unwrap_or(&[]);
     let Some(inner) = Inner::of(packet).and_then(|inner| packet.get(..inner.len)) else { return NO };
@@ -422,10 +437,6 @@ fn keep(shared: &Shared, burst: &Burst, i: usize, slot: u32, worker: usize, now:
     let waiter = Waiter { port: burst.port(i), bytes: inner.into(), mark: facts.mark };
     if !somewhere || !office.waiting.keep(slot, waiter) {
         return NO;
-    }
-    let unix = shared.unix(now);
-    if let Some(desk) = &mut office.desk {
-        desk.want(slot, now, unix);
     }
     Verdict::Consume
 }
@@ -443,7 +454,7 @@ fn send(
     let Some(ends) = Ends::to(shared, endpoint) else { return };
     let message = written.bytes();
     let made = cx.join(burst, port, ends.len() + message.len(), |bytes| {
-        ends.write(bytes, shared.settings.port, HANDSHAKE_TOS, true, 0, 0);
+        ends.write(bytes, shared.settings.port, HANDSHAKE_TOS, 0, 0);
         if let Some(place) = bytes.get_mut(ends.len()..) {
             place.copy_from_slice(message);
         }
@@ -464,11 +475,11 @@ fn say_nothing<'b>(
     slot: u32,
     work: &mut Work<'b>,
 ) {
-    let Some(group) = work.group(shared, slot, cx.now) else { return };
+    let Ok(group) = work.group(shared, slot, cx.now) else { return };
     let ends = work.groups[group].ends;
     let made = cx.join(burst, port, ends.len() + OVERHEAD, |bytes| {
         bytes.fill(0);
-        ends.write(bytes, shared.settings.port, 0, true, 0, 0);
+        ends.write(bytes, shared.settings.port, 0, 0, 0);
     });
     if let Some(i) = made {
         work.add(i, group, ends.len());
@@ -485,7 +496,12 @@ fn go_on<'b>(
     waiter: Waiter,
     work: &mut Work<'b>,
 ) -> Result<(), Waiter> {
-    let Some(group) = work.group(shared, slot, cx.now) else { return Err(waiter) };
+    let group = match work.group(shared, slot, cx.now) {
+        Ok(group) => group,
+        Err(Not::Session) => return Err(waiter),
+        // There is no way there.
+        Err(Not::Decided(_)) => return Ok(()),
+    };
     let Some(inner) = Inner::of(&waiter.bytes) else { return Ok(()) };
     let made = cx.join(burst, waiter.port, waiter.bytes.len(), |bytes| bytes.copy_from_slice(&waiter.bytes));
     let Some(i) = made else { return Err(waiter) };

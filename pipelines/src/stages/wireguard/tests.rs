@@ -426,6 +426,7 @@ fn a_reload_and_a_crash_keep_sessions() {
 fn a_handshake_goes_on_over_a_reload() {
     let (mut a, mut b) = (End::new(1, &[2], false, true), End::new(2, &[1], false, false));
     a.inside(&[inner(1, 2, false, b"first")], SECOND);
+    a.tick(SECOND);
     let initiation = a.tick(SECOND + PACE);
     b.outside(&initiation, SECOND + PACE);
     let response = b.tick(SECOND + PACE);
@@ -433,6 +434,14 @@ fn a_handshake_goes_on_over_a_reload() {
     a.outside(&response, SECOND + 2 * PACE);
     let waited = a.tick(SECOND + 3 * PACE);
     assert_eq!(b.outside(&waited, SECOND + 3 * PACE).len(), 1);
+    // Who gets the slot of a peer that leaves gets nothing of what waited for it.
+    let mut c = End::new(1, &[3], false, true);
+    c.inside(&[inner(1, 3, false, b"for 3")], SECOND);
+    c.tick(SECOND);
+    c.reload(&[2], true, false);
+    let mut b = End::new(2, &[1], false, false);
+    let (_, came) = settle(&mut c, &mut b, 2 * SECOND, Vec::new());
+    assert!(!came.iter().any(|frame| frame.ends_with(b"for 3")), "{came:?}");
 }
 
 #[test]

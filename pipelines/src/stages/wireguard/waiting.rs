@@ -16,6 +16,8 @@ const ALL: usize = 4096;
 pub(super) struct Waiting {
     of: HashMap<u32, VecDeque<Packet>>,
     len: usize,
+    /// Peers for which something began to wait, and whose handshake could not be begun yet.
+    wanted: VecDeque<u32>,
 }
 
 /// An inner packet.
@@ -30,6 +32,28 @@ pub(super) struct Packet {
 }
 
 impl Waiting {
+    /// Whether there is room for a packet for the peer in `slot`.
+    pub(super) fn has_room(&self, slot: u32) -> bool {
+        self.len < ALL && self.of.get(&slot).is_none_or(|queue| queue.len() < EACH)
+    }
+
+    /// The next peer that a handshake is to be begun with.
+    pub(super) fn next_wanted(&mut self) -> Option<u32> {
+        while let Some(slot) = self.wanted.pop_front() {
+            if self.of.contains_key(&slot) {
+                return Some(slot);
+            }
+        }
+        None
+    }
+
+    /// A handshake could not be begun: later.
+    pub(super) fn want_later(&mut self, slot: u32) {
+        if self.wanted.len() < ALL {
+            self.wanted.push_back(slot);
+        }
+    }
+
     /// Keeps a packet for the peer in `slot`. False: there is no room.
     pub(super) fn keep(&mut self, slot: u32, packet: Packet) -> bool {
         if self.len >= ALL {
@@ -38,6 +62,9 @@ impl Waiting {
         let queue = self.of.entry(slot).or_default();
         if queue.len() >= EACH {
             return false;
+        }
+        if queue.is_empty() && self.wanted.len() < ALL {
+            self.wanted.push_back(slot);
         }
         queue.push_back(packet);
         self.len += 1;
@@ -67,11 +94,6 @@ impl Waiting {
         self.len -= dropped;
         dropped
     }
-
-    /// For whom something waits.
-    pub(super) fn slots(&self) -> impl Iterator<Item = u32> + '_ {
-        self.of.keys().copied()
-    }
 }
 
 #[cfg(test)]
@@ -98,6 +120,8 @@ mod tests {
         let all =
             (0..1000).map(|slot| (0..50).filter(|n| waiting.keep(slot, packet(*n))).count()).sum::<usize>();
         assert_eq!(all, ALL);
-        assert_eq!(waiting.slots().count(), ALL / EACH);
+        assert!(!waiting.has_room(5000) && !waiting.has_room(0));
+        let wanted: std::collections::BTreeSet<u32> = (0..).map_while(|_| waiting.next_wanted()).collect();
+        assert_eq!(wanted.len(), ALL / EACH);
     }
 }

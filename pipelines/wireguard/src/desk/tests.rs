@@ -2,6 +2,7 @@ use super::*;
 use crate::book::{Count, Peer};
 use crate::key::PublicKey;
 use crate::transport::{Receiving, Refused, sending};
+use std::net::SocketAddr;
 use zsync_packet::region::Region;
 
 const SECOND: u64 = 1_000_000_000;
@@ -122,7 +123,11 @@ fn shake(a: &mut End, b: &mut End, now: u64) {
     // Each computes one handshake at a time.
     let later = now + PACE;
     a.hear(&response, b.at, later);
-    assert!(a.polled(later).iter().any(|action| matches!(action, Action::Ready(ready) if *ready == slot)));
+    assert!(
+        a.polled(later)
+            .iter()
+            .any(|action| matches!(action, Action::Ready { slot: ready, .. } if *ready == slot))
+    );
 }
 
 #[test]
@@ -135,7 +140,7 @@ fn a_handshake_leads_to_the_same_session_on_both_sides() {
     );
     b.use_next(1);
     assert!(b.has_session(1, SECOND));
-    assert!(b.polled(SECOND).iter().any(|action| matches!(action, Action::Ready(_))));
+    assert!(b.polled(SECOND).iter().any(|action| matches!(action, Action::Ready { .. })));
     let (ours, theirs) =
         (a.desk.peers.record(&a.desk.book, 0).unwrap(), b.desk.peers.record(&b.desk.book, 0).unwrap());
     let (ours, theirs) = (ours.session(Role::Current).unwrap(), theirs.session(Role::Current).unwrap());
@@ -309,7 +314,7 @@ fn sessions_outlive_the_process() {
     let before = {
         let record = b.desk.peers.record(&b.desk.book, 0).unwrap();
         let room = sending(&record, SECOND).unwrap();
-        room.take_counters(64, 1 << 60).unwrap() + 64
+        room.take_counters(room.index().unwrap(), 64, 1 << 60).unwrap() + 64
     };
     b.restart(2 * SECOND);
     let record = b.desk.peers.record(&b.desk.book, 0).unwrap();
@@ -345,7 +350,7 @@ fn what_is_for_another_worker_is_forwarded() {
         desks[owner].put(letter, now);
         let Some(Action::Send(response, _)) = desks[owner].poll(now, EPOCH) else { panic!("not answered") };
         them.hear(&response, a.at, now + PACE);
-        assert!(them.polled(now + PACE).iter().any(|action| matches!(action, Action::Ready(_))));
+        assert!(them.polled(now + PACE).iter().any(|action| matches!(action, Action::Ready { .. })));
     }
     a.polled(0);
 }
@@ -357,7 +362,9 @@ fn a_peer_that_leaves_is_forgotten() {
     let index =
         a.desk.peers.record(&a.desk.book, 0).unwrap().session(Role::Current).unwrap().index().unwrap();
     let peers = Arc::new(a.desk.book.enrol(Vec::new()).unwrap());
-    a.desk.adopt(&peers);
+    let mut gone = Vec::new();
+    a.desk.adopt(&peers, |slot| gone.push(slot));
+    assert_eq!(gone, [0]);
     assert!(matches!(Receiving::find(&a.desk.book, &peers, index, SECOND), Err(Refused::Unknown)));
     b.desk.want(0, 10 * SECOND, EPOCH + SECOND);
     let initiation = b.sent(10 * SECOND).pop().unwrap();

@@ -64,12 +64,12 @@ fn counters_go_on_behind_all_that_were_given_out() {
     let record = Record::over(region.u64s(0, RECORD_WORDS).unwrap()).unwrap();
     record.install(&keys(1), 1, 2, true, 0);
     let room = record.session(Role::Current).unwrap();
-    assert_eq!(room.take_counters(64, 1 << 60), Some(0));
-    assert_eq!(room.take_counters(1, 1 << 60), Some(64));
+    assert_eq!(room.take_counters(1, 64, 1 << 60), Some(0));
+    assert_eq!(room.take_counters(1, 1, 1 << 60), Some(64));
     record.take_over();
-    assert!(room.take_counters(1, 1 << 60).unwrap() > 64);
-    assert_eq!(room.take_counters(2, room.next_counter() + 1), None);
-    assert!(room.take_counters(1, room.next_counter() + 1).is_some());
+    assert!(room.take_counters(1, 1, 1 << 60).unwrap() > 64);
+    assert_eq!(room.take_counters(1, 2, room.next_counter() + 1), None);
+    assert!(room.take_counters(1, 1, room.next_counter() + 1).is_some());
 }
 
 #[test]
