@@ -51,6 +51,13 @@ pub(super) fn store_part(bytes: &mut [u8], vector: V) {
     unsafe { _mm512_mask_storeu_epi8(bytes.as_mut_ptr().cast(), mask, vector) }
 }
 
+/// The first `count` bytes of `vector`, zeros behind them.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,bmi2")]
+pub(super) fn first_bytes(vector: V, count: usize) -> V {
+    _mm512_maskz_mov_epi8(_bzhi_u64(u64::MAX, count.min(64) as u32), vector)
+}
+
 /// Sixty-four bytes of `bytes` from `at`, which may be ahead of its start; zeros where there are none.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,bmi2")]
