@@ -100,15 +100,15 @@ fn narrow<const OPEN: bool>(group: &mut Group<'_>, mut walk: Walk) {
 fn abreast<const OPEN: bool>(group: &mut Group<'_>, mut walk: Walk, blocks: u32, bench: &mut Bench) {
     let Bench { columns, rows } = bench;
     let whole = group.lens().last().map_or(0, |shortest| (shortest / 64) as u32);
-    let mut words = [[_mm512_setzero_si512(); GROUP]; 2];
-    columns.same_two(0, &mut words);
+    let Some(words) = rows.as_chunks_mut::<GROUP>().0.first_chunk_mut::<2>() else { unreachable!() };
+    columns.same_two(0, words);
     let mut tags = Tags::of_words(&words[0], 0, group.count());
     tags.start::<OPEN>(group);
     turn::<OPEN>(group, &mut tags, 0, whole, &words[1]);
     let mut block = 1;
     while block + 1 < blocks {
-        columns.same_two(block + 1, &mut words);
-        for words in &words {
+        columns.same_two(block + 1, words);
+        for words in &*words {
             turn::<OPEN>(group, &mut tags, block, whole, words);
             block += 1;
         }
@@ -117,7 +117,6 @@ fn abreast<const OPEN: bool>(group: &mut Group<'_>, mut walk: Walk, blocks: u32,
         words[0] = columns.same(block + 1);
         turn::<OPEN>(group, &mut tags, block, whole, &words[0]);
     }
-    wipe(words.as_flattened_mut());
     if walk.left() > 0 {
         let mut passes = [Lanes::none(), Lanes::none()];
         let [lanes, next] = passes.each_mut();
