@@ -1,9 +1,11 @@
 //! ChaCha20-Poly1305 of up to sixteen packets at once, on AVX-512.
 //!
-//! Owns: a group from keys to tags. ChaCha20 and Poly1305 go their own ways through it: the blocks of ChaCha20 fill the
-//! lanes one after the other, whatever packets they are of ([`lanes`], [`keystream`]); Poly1305 takes packets of about one
-//! length eight abreast, and those that are far longer, or too few, alone ([`tags`]). When opening, Poly1305 is ahead of the
-//! XOR, when sealing behind it, by no more than [`WINDOW`], so that long packets are still in the first-level cache.
+//! Owns: a group from keys to tags, by two ways. As long as most packets go on, each has a lane of its own, and its
+//! ciphertext goes from the XOR to Poly1305 in registers ([`turn`]). What is left, and smaller groups, is done apart: blocks of
+//! ChaCha20 fill the lanes one after the other, whatever packets they are of ([`lanes`], [`keystream`]); Poly1305 takes packets
+//! of about one length eight abreast, and those that are far longer, or too few, alone ([`tags`]). There Poly1305 is ahead of
+//! the XOR when opening, and behind it when sealing, by no more than [`WINDOW`], so that long packets are still in the
+//! first-level cache.
 //!
 //! Keeps true: what comes of keys and lies in arrays (states, key stream, keys of Poly1305) is wiped at the end. Not wiped:
 //! the registers, and what the compiler spilled of them.
