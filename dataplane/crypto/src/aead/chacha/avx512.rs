@@ -1,9 +1,11 @@
 //! ChaCha20-Poly1305 of up to sixteen packets at once, on AVX-512.
 //!
-//! Owns: a group from keys to tags. ChaCha20 and Poly1305 go their own ways through it: the blocks of ChaCha20 fill the
-//! lanes one after the other, whatever packets they are of ([`lanes`], [`keystream`]); Poly1305 takes packets of about one
-//! length eight abreast, and those that are far longer, or too few, alone ([`tags`]). When opening, Poly1305 is ahead of the
-//! XOR, when sealing behind it, by no more than [`WINDOW`], so that long packets are still in the first-level cache.
+//! Owns: a group from keys to tags, by two ways. As long as most packets go on, each has a lane of its own, and its
+//! ciphertext goes from the XOR to Poly1305 in registers ([`turn`]). What is left, and smaller groups, is done apart: blocks of
+//! ChaCha20 fill the lanes one after the other, whatever packets they are of ([`lanes`], [`keystream`]); Poly1305 takes packets
+//! of about one length eight abreast, and those that are far longer, or too few, alone ([`tags`]). There Poly1305 is ahead of
+//! the XOR when opening, and behind it when sealing, by no more than [`WINDOW`], so that long packets are still in the
+//! first-level cache.
 //!
 //! Keeps true: what comes of keys and lies in arrays (states, key stream, keys of Poly1305) is wiped at the end. Not wiped:
 //! the registers, and what the compiler spilled of them.
@@ -40,6 +42,9 @@ pub(super) fn is_available() -> bool {
         && is_x86_feature_detected!("avx512vbmi2")
         && is_x86_feature_detected!("bmi2")
 }
+
+/// As long as so many packets go on, each has a lane of its own.
+const MOST: usize = 12;
 
 /// What groups work with, one after the other.
 struct Bench {
@@ -91,16 +96,80 @@ fn narrow<const OPEN: bool>(group: &mut Group<'_>, mut walk: Walk) {
     wipe(&mut rows[..lanes.count]);
 }
 
+/// A group whose first `blocks` 64-byte blocks of text go lane = packet, from the key stream to Poly1305 in registers; `walk`
+/// has the others.
+#[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512ifma,avx512vbmi2,bmi2")]
+fn abreast<const OPEN: bool>(group: &mut Group<'_>, mut walk: Walk, blocks: u32, bench: &mut Bench) {
+    let Bench { columns, rows } = bench;
+    let whole = group.lens().last().map_or(0, |shortest| (shortest / 64) as u32);
+    let Some(words) = rows.as_chunks_mut::<GROUP>().0.first_chunk_mut::<2>() else { unreachable!() };
+    columns.same_two(0, words);
+    let mut tags = Tags::of_words(&words[0], 0, group.count());
+    tags.start::<OPEN>(group);
+    turn::<OPEN>(group, &mut tags, 0, whole, &words[1]);
+    let mut block = 1;
+    while block + 1 < blocks {
+        columns.same_two(block + 1, words);
+        for words in &*words {
+            turn::<OPEN>(group, &mut tags, block, whole, words);
+            block += 1;
+        }
+    }
+    if block < blocks {
+        words[0] = columns.same(block + 1);
+        turn::<OPEN>(group, &mut tags, block, whole, &words[0]);
+    }
+    if walk.left() > 0 {
+        let mut passes = [Lanes::none(), Lanes::none()];
+        let [lanes, next] = passes.each_mut();
+        walk.pass(lanes);
+        key_stream(group, columns, lanes, rows);
+        rest::<OPEN>(group, walk, [lanes, next], &mut tags, columns, rows);
+    }
+    tags.finish::<OPEN>(group);
+}
+
+/// Block `block` of the texts; its key stream is in `words`, by columns. All texts have `whole` blocks.
+#[inline(never)]
+#[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512ifma,avx512vbmi2,bmi2")]
+fn turn<const OPEN: bool>(
+    group: &mut Group<'_>,
+    tags: &mut Tags,
+    block: u32,
+    whole: u32,
+    words: &[V; GROUP],
+) {
+    let at = block as usize;
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = transpose16(words);
+    let (first, second) = ([a, b, c, d, e, f, g, h], [i, j, k, l, m, n, o, p]);
+    if block < whole {
+        let sealed = group.turn::<OPEN, true>(0, at, first);
+        tags.take::<true>(group, 0, block, &sealed);
+        let sealed = group.turn::<OPEN, true>(8, at, second);
+        tags.take::<true>(group, 1, block, &sealed);
+    } else {
+        let sealed = group.turn::<OPEN, false>(0, at, first);
+        tags.take::<false>(group, 0, block, &sealed);
+        let sealed = group.turn::<OPEN, false>(8, at, second);
+        tags.take::<false>(group, 1, block, &sealed);
+    }
+}
+
 /// A group of any size.
 #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512ifma,avx512vbmi2,bmi2")]
 fn wide<const OPEN: bool>(group: &mut Group<'_>, mut walk: Walk, bench: &mut Bench) {
-    let (alone, count) = (alone_of(group.lens()), group.count());
-    let Bench { columns, rows } = bench;
-    *columns = Columns::of(&group.states);
+    bench.columns = Columns::of(&group.states);
 
-    // The first pass has the keys of Poly1305 in its first lanes, in the order of the packets.
+    let (alone, count) = (alone_of(group.lens()), group.count());
+    let common = walk.common(MOST);
+    if common > 0 && alone == 0 {
+        walk.skip(common);
+        return abreast::<OPEN>(group, walk, common, bench);
+    }
+    let Bench { columns, rows } = bench;
     let mut passes = [Lanes::none(), Lanes::none()];
-    let [mut lanes, mut next] = passes.each_mut();
+    let [lanes, next] = passes.each_mut();
+    // The first pass has the keys of Poly1305 in its first lanes, in the order of the packets.
     walk.pass(lanes);
     let words = if lanes.count > GROUP {
         let [words, more] = columns.two(lanes);
@@ -115,6 +184,20 @@ fn wide<const OPEN: bool>(group: &mut Group<'_>, mut walk: Walk, bench: &mut Ben
         tags.keep(rows);
     }
     tags.start::<OPEN>(group);
+    rest::<OPEN>(group, walk, [lanes, next], &mut tags, columns, rows);
+    tags.finish::<OPEN>(group);
+}
+
+/// What is left of a group from the blocks `lanes` on, whose key stream is in `rows`.
+#[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512ifma,avx512vbmi2,bmi2")]
+fn rest<const OPEN: bool>(
+    group: &mut Group<'_>,
+    mut walk: Walk,
+    [mut lanes, mut next]: [&mut Lanes; 2],
+    tags: &mut Tags,
+    columns: &Columns,
+    rows: &mut [V; LANES],
+) {
     loop {
         // What is in the lanes is written a pass ahead: vectors are slow to load what was just stored word by word.
         walk.pass(next);
@@ -126,11 +209,20 @@ fn wide<const OPEN: bool>(group: &mut Group<'_>, mut walk: Walk, bench: &mut Ben
             tags.absorb(group, lanes.complete);
         }
         std::mem::swap(&mut lanes, &mut next);
-        match lanes.count {
-            0 => break,
-            1..=FEW => few(&group.states, lanes, rows),
-            _ => columns.rows(lanes, rows),
+        if lanes.count == 0 {
+            break;
         }
+        key_stream(group, columns, lanes, rows);
     }
-    tags.finish::<OPEN>(group);
+}
+
+/// The key stream of the blocks `lanes`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512ifma,avx512vbmi2,bmi2")]
+fn key_stream(group: &Group<'_>, columns: &Columns, lanes: &Lanes, rows: &mut [V; LANES]) {
+    if lanes.count <= FEW {
+        few(&group.states, lanes, rows);
+    } else {
+        columns.rows(lanes, rows);
+    }
 }

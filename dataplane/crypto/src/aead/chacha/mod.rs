@@ -10,12 +10,16 @@
 //! |---|---|---|---|
 //! | 1 | 64 | 165 | 288 |
 //! | 1 | 1420 | 727 | 816 |
+//! | 4 | 64 | 165 | 98 |
+//! | 4 | 1420 | 727 | 591 |
 //! | 8 | 64 | 165 | 72 |
-//! | 16 | 64 | 165 | 54 |
-//! | 32 | 64 | 165 | 50 |
-//! | 32 | 512 | 348 | 179 |
-//! | 32 | 1420 | 727 | 448 |
-//! | 32 | 8192 | 3151 | 2432 |
+//! | 16 | 64 | 165 | 49 |
+//! | 32 | 64 | 165 | 46 |
+//! | 32 | 512 | 349 | 157 |
+//! | 32 | 1420 | 727 | 385 |
+//! | 32 | 8192 | 3152 | 2011 |
+//! | 32 | IMIX | 304 | 163 |
+//! | 32 | 64 to 1500 | 456 | 273 |
 
 #[cfg(target_arch = "x86_64")]
 #[allow(unsafe_code)]
@@ -91,7 +95,7 @@ fn run_avx512(jobs: &mut [Job<'_>], picks: &[u8], way: Way) -> bool {
 
 /// Packets from which on AVX-512 is chosen for them. Fewer are done on AVX2 where that pays, or one by one by
 /// `ring`: its single packet has less to set up.
-const LEAST: usize = 8;
+const LEAST: usize = 4;
 
 /// `picks` by length, and how many they are.
 #[cfg(target_arch = "x86_64")]

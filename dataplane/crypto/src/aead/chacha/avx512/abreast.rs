@@ -39,8 +39,6 @@ impl Abreast {
             longest = longest.max(text.len());
         }
         let whole = (shortest / 64).min(to);
-        let mark = mark();
-        let mut hash = self.hash;
         let mut rows = [_mm512_setzero_si512(); ABREAST];
         for block in from..whole {
             for (row, text) in rows.iter_mut().zip(texts) {
@@ -48,35 +46,52 @@ impl Abreast {
                     *row = load(bytes);
                 }
             }
-            let [a, b, c, d, e, f, g, h] = transpose8(&rows);
-            let sum = Sum::of(message(c, d, mark)).plus(&message(a, b, mark), &self.r);
-            hash = sum.plus(&hash, &self.r2).carry();
-            let sum = Sum::of(message(g, h, mark)).plus(&message(e, f, mark), &self.r);
-            hash = sum.plus(&hash, &self.r2).carry();
+            self.whole(&rows);
         }
-        let lens = from_words(lens);
         for block in from.max(whole)..to.min(longest.div_ceil(64)) {
             for (row, text) in rows.iter_mut().zip(texts) {
                 *row = load_part(text.get(block * 64..).unwrap_or_default());
             }
-            let columns = transpose8(&rows);
-            for (step, four) in columns.as_chunks::<4>().0.iter().enumerate() {
-                let at = (block * 64 + step * 32) as i64;
-                let some = _mm512_cmpgt_epu64_mask(lens, _mm512_set1_epi64(at));
-                let both = _mm512_cmpgt_epu64_mask(lens, _mm512_set1_epi64(at + 16));
-                let (one, two) = (message(four[0], four[1], mark), message(four[2], four[3], mark));
-                let sum = Sum::of(two).plus(&one, &self.r);
-                let next = choose(both, &sum.plus(&hash, &self.r2).carry(), &hash);
-                // Once in a packet at most.
-                hash = if some == both {
-                    next
-                } else {
-                    let single = Sum::of(one).plus(&hash, &self.r).carry();
-                    choose(some & !both, &single, &next)
-                };
-            }
+            self.part(&rows, block, lens);
         }
-        self.hash = hash;
+    }
+
+    /// Takes a 64-byte block of each packet.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512ifma,avx512vbmi2")]
+    pub(super) fn whole(&mut self, rows: &[V; ABREAST]) {
+        let mark = mark();
+        let [a, b, c, d, e, f, g, h] = transpose8(rows);
+        let sum = Sum::of(message(c, d, mark)).plus(&message(a, b, mark), &self.r);
+        let hash = sum.plus(&self.hash, &self.r2).carry();
+        let sum = Sum::of(message(g, h, mark)).plus(&message(e, f, mark), &self.r);
+        self.hash = sum.plus(&hash, &self.r2).carry();
+    }
+
+    /// Takes what 64-byte block `block` has of packets of these lengths; zeros behind their ends.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512ifma,avx512vbmi2")]
+    pub(super) fn part(&mut self, rows: &[V; ABREAST], block: usize, lens: &[u64; ABREAST]) {
+        let (mark, lens) = (mark(), from_words(lens));
+        let columns = transpose8(rows);
+        for (step, four) in columns.as_chunks::<4>().0.iter().enumerate() {
+            let at = (block * 64 + step * 32) as i64;
+            let some = _mm512_cmpgt_epu64_mask(lens, _mm512_set1_epi64(at));
+            if some == 0 {
+                break;
+            }
+            let both = _mm512_cmpgt_epu64_mask(lens, _mm512_set1_epi64(at + 16));
+            let (one, two) = (message(four[0], four[1], mark), message(four[2], four[3], mark));
+            let sum = Sum::of(two).plus(&one, &self.r);
+            let next = choose(both, &sum.plus(&self.hash, &self.r2).carry(), &self.hash);
+            // Once in a packet at most.
+            self.hash = if some == both {
+                next
+            } else {
+                let single = Sum::of(one).plus(&self.hash, &self.r).carry();
+                choose(some & !both, &single, &next)
+            };
+        }
     }
 
     /// The tags' low and high halves, of texts and additional data of these lengths.

@@ -5,7 +5,7 @@
 
 use super::super::super::{Job, TAG_LEN};
 use super::lanes::Lanes;
-use super::vector::{V, load, load_part, prefetch, state, store, store_part, wipe};
+use super::vector::{V, first_bytes, load, load_part, prefetch, state, store, store_part, wipe};
 use super::{GROUP, abreast::ABREAST};
 use std::arch::x86_64::*;
 use std::mem::take;
@@ -104,6 +104,50 @@ impl<'a> Group<'a> {
             } else {
                 store_part(text, _mm512_xor_si512(load_part(text), *row));
             }
+        }
+    }
+
+    /// Text XOR key stream of 64-byte block `block` of eight packets from `first` on. Returns the ciphertext, with zeros behind
+    /// the end of a text. `WHOLE`: all texts have the whole block.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,bmi2")]
+    pub(super) fn turn<const OPEN: bool, const WHOLE: bool>(
+        &mut self,
+        first: usize,
+        block: usize,
+        rows: [V; ABREAST],
+    ) -> [V; ABREAST] {
+        // Written out, so that all is in registers.
+        let [a, b, c, d, e, f, g, h] = rows;
+        [
+            self.turn_one::<OPEN, WHOLE>(first, block, a),
+            self.turn_one::<OPEN, WHOLE>(first + 1, block, b),
+            self.turn_one::<OPEN, WHOLE>(first + 2, block, c),
+            self.turn_one::<OPEN, WHOLE>(first + 3, block, d),
+            self.turn_one::<OPEN, WHOLE>(first + 4, block, e),
+            self.turn_one::<OPEN, WHOLE>(first + 5, block, f),
+            self.turn_one::<OPEN, WHOLE>(first + 6, block, g),
+            self.turn_one::<OPEN, WHOLE>(first + 7, block, h),
+        ]
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,bmi2")]
+    fn turn_one<const OPEN: bool, const WHOLE: bool>(&mut self, n: usize, block: usize, row: V) -> V {
+        let (data, at) = (&mut self.data[n], block * 64);
+        if WHOLE {
+            let Some(text) = data.get_mut(at..).and_then(|text| text.first_chunk_mut()) else { return row };
+            prefetch(text, AHEAD);
+            let old = load(text);
+            let new = _mm512_xor_si512(old, row);
+            store(text, new);
+            if OPEN { old } else { new }
+        } else {
+            let text = data.get_mut(at..self.lens[n] as usize).unwrap_or_default();
+            let old = load_part(text);
+            let new = _mm512_xor_si512(old, row);
+            store_part(text, new);
+            if OPEN { old } else { first_bytes(new, text.len()) }
         }
     }
 

@@ -35,7 +35,7 @@ macro_rules! quarters {
     };
 }
 
-/// The states of sixteen packets by columns; the constants and the counter are not used.
+/// The states of sixteen packets by columns; the counter is not used.
 pub(super) struct Columns(pub(super) [V; 16]);
 
 impl Columns {
@@ -66,13 +66,39 @@ impl Columns {
     #[inline]
     #[target_feature(enable = "avx512f")]
     pub(super) fn one(&self, lanes: &Lanes) -> [V; 16] {
-        let first = self.states(lanes, 0);
-        let mut x = first;
+        blocks(self.states(lanes, 0))
+    }
+
+    /// Blocks `block` and `block + 1` of all packets, by columns, into `words`: large arrays that are returned are copied.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub(super) fn same_two(&self, block: u32, words: &mut [[V; 16]; 2]) {
+        let counters = [block, block.wrapping_add(1)].map(|block| block as i32);
+        let (mut x, mut y) = (self.0, self.0);
+        x[12] = _mm512_set1_epi32(counters[0]);
+        y[12] = _mm512_set1_epi32(counters[1]);
         for _ in 0..10 {
-            quarters!(x, (0, 4, 8, 12), (1, 5, 9, 13), (2, 6, 10, 14), (3, 7, 11, 15));
-            quarters!(x, (0, 5, 10, 15), (1, 6, 11, 12), (2, 7, 8, 13), (3, 4, 9, 14));
+            quarters!(x, y, (0, 4, 8, 12), (1, 5, 9, 13), (2, 6, 10, 14), (3, 7, 11, 15));
+            quarters!(x, y, (0, 5, 10, 15), (1, 6, 11, 12), (2, 7, 8, 13), (3, 4, 9, 14));
         }
-        added(x, first)
+        for n in 0..16 {
+            let [a, b] = if n == 12 {
+                [_mm512_set1_epi32(counters[0]), _mm512_set1_epi32(counters[1])]
+            } else {
+                [self.0[n], self.0[n]]
+            };
+            words[0][n] = _mm512_add_epi32(x[n], a);
+            words[1][n] = _mm512_add_epi32(y[n], b);
+        }
+    }
+
+    /// Block `block` of all packets, by columns.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub(super) fn same(&self, block: u32) -> [V; 16] {
+        let mut states = self.0;
+        states[12] = _mm512_set1_epi32(block as i32);
+        blocks(states)
     }
 
     /// All 32 blocks `lanes`.
@@ -100,6 +126,18 @@ impl Columns {
             rows[..16].copy_from_slice(&transpose16(&self.one(lanes)));
         }
     }
+}
+
+/// The blocks of sixteen states.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn blocks(first: [V; 16]) -> [V; 16] {
+    let mut x = first;
+    for _ in 0..10 {
+        quarters!(x, (0, 4, 8, 12), (1, 5, 9, 13), (2, 6, 10, 14), (3, 7, 11, 15));
+        quarters!(x, (0, 5, 10, 15), (1, 6, 11, 12), (2, 7, 8, 13), (3, 4, 9, 14));
+    }
+    added(x, first)
 }
 
 /// The last step of a block.

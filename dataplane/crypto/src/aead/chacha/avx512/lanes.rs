@@ -68,6 +68,20 @@ impl Walk {
         self.left
     }
 
+    /// How many blocks of text at least `least` packets have.
+    #[inline]
+    pub(super) fn common(&self, least: usize) -> u32 {
+        if self.active < least { 0 } else { self.blocks[least.clamp(1, GROUP) - 1] }
+    }
+
+    /// Goes past the keys of Poly1305 and the first `blocks` blocks of text.
+    #[inline]
+    pub(super) fn skip(&mut self, blocks: u32) {
+        (self.block, self.packet) = (blocks, 0);
+        self.left = self.blocks.iter().map(|own| u64::from(own.saturating_sub(blocks))).sum();
+        self.next_block();
+    }
+
     /// Fills `lanes` with the next: 32 if there are as many or nearly, 16, or a few. None if all have been in a lane.
     #[inline]
     pub(super) fn pass(&mut self, lanes: &mut Lanes) {

@@ -162,6 +162,26 @@ impl Tags {
         self.absorbed = to;
     }
 
+    /// Takes 64-byte block `block` of the texts, which is the next: that of set `n` is in `rows`. None is alone.
+    /// `WHOLE`: all texts have all of it.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512ifma,avx512vbmi2,bmi2")]
+    pub(super) fn take<const WHOLE: bool>(
+        &mut self,
+        group: &Group<'_>,
+        n: usize,
+        block: u32,
+        rows: &[V; ABREAST],
+    ) {
+        self.absorbed = block + 1;
+        let Some(set) = &mut self.sets[n] else { return };
+        if WHOLE {
+            set.whole(rows);
+        } else {
+            set.part(rows, block as usize, group.set_lens(n * ABREAST)[1]);
+        }
+    }
+
     /// Takes the rest, and writes or compares the tags.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512ifma,avx512vbmi2,bmi2")]

@@ -38,6 +38,10 @@ pub(super) fn prefetch(bytes: &[u8], at: usize) {
 #[target_feature(enable = "avx512f,avx512bw,bmi2")]
 pub(super) fn load_part(bytes: &[u8]) -> V {
     let mask = _bzhi_u64(u64::MAX, bytes.len().min(64) as u32);
+    if mask == 0 {
+        // An empty slice may point anywhere, and a masked load from what is not mapped costs hundreds of clocks.
+        return _mm512_setzero_si512();
+    }
     // SAFETY: bytes that are masked out are not read, and those that are not are in the slice.
     unsafe { _mm512_maskz_loadu_epi8(mask, bytes.as_ptr().cast()) }
 }
@@ -47,8 +51,18 @@ pub(super) fn load_part(bytes: &[u8]) -> V {
 #[target_feature(enable = "avx512f,avx512bw,bmi2")]
 pub(super) fn store_part(bytes: &mut [u8], vector: V) {
     let mask = _bzhi_u64(u64::MAX, bytes.len().min(64) as u32);
+    if mask == 0 {
+        return;
+    }
     // SAFETY: bytes that are masked out are not written, and those that are not are in the slice.
     unsafe { _mm512_mask_storeu_epi8(bytes.as_mut_ptr().cast(), mask, vector) }
+}
+
+/// The first `count` bytes of `vector`, zeros behind them.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,bmi2")]
+pub(super) fn first_bytes(vector: V, count: usize) -> V {
+    _mm512_maskz_mov_epi8(_bzhi_u64(u64::MAX, count.min(64) as u32), vector)
 }
 
 /// Sixty-four bytes of `bytes` from `at`, which may be ahead of its start; zeros where there are none.
@@ -58,6 +72,9 @@ pub(super) fn load_around(bytes: &[u8], at: isize) -> V {
     let from = (-at).clamp(0, 64) as u32;
     let to = (bytes.len() as isize - at).clamp(0, 64) as u32;
     let mask = _bzhi_u64(u64::MAX, to) & !_bzhi_u64(u64::MAX, from);
+    if mask == 0 {
+        return _mm512_setzero_si512();
+    }
     // SAFETY: bytes that are masked out are not read, and those that are not are in the slice; the address is only reckoned.
     unsafe { _mm512_maskz_loadu_epi8(mask, bytes.as_ptr().wrapping_offset(at).cast()) }
 }
