@@ -146,7 +146,7 @@ impl Book {
     }
 
     /// Gives every peer a slot, the one that it has if it has one. Nothing is written: the workers do that, each for its own
-    /// slots, when they go on with these peers ([`Self::settle`]).
+    /// slots, when they go on with these peers.
     ///
     /// # Errors
     /// They are too many.
