@@ -181,7 +181,7 @@ impl Book {
 
     /// Makes the record in `slot` that of its peer among `peers`, or nobody's: for the worker that owns it. A record that is
     /// another's loses all that was in it. `first`: the process has just begun. True: it was another's, or nobody's.
-    pub(crate) fn settle(&self, slot: u32, peers: &Peers, first: bool) -> bool {
+    pub fn settle(&self, slot: u32, peers: &Peers, first: bool) -> bool {
         let Some(record) = self.record(slot) else { return false };
         match peers.by_slot.get(slot as usize).and_then(Option::as_ref) {
             Some(enrolled) if record.tag() == enrolled.tag => false,
