@@ -2,6 +2,7 @@
 //! peer each, and saying all of it anew gives the same tunnel.
 
 use std::collections::BTreeSet;
+use std::sync::LazyLock;
 use zsync_pipelines::spec::parse;
 use zsync_pipelines::spec::wireguard::uapi::{Change, LINE, Reader, Request, Seen, show_end, show_peer};
 use zsync_pipelines::spec::wireguard::{WireguardSpec, ends};
@@ -13,8 +14,11 @@ const CONFIG: &str = "[port.a]\nnetdev = \"a\"\n[pipeline.p]\ninput = [\"a\"]\ns
 
 /// Runs one input.
 pub(crate) fn run(input: &[u8]) {
-    let parsed = parse(CONFIG, "w.toml").unwrap_or_else(|errors| panic!("{errors:?}"));
-    let mut end = ends(&parsed.spec)["w"].clone();
+    static END: LazyLock<WireguardSpec> = LazyLock::new(|| {
+        let parsed = parse(CONFIG, "w.toml").unwrap_or_else(|errors| panic!("{errors:?}"));
+        ends(&parsed.spec)["w"].clone()
+    });
+    let mut end = END.clone();
     let mut reader = Reader::default();
     let mut lines = 0;
     for line in input.split(|byte| *byte == b'\n') {
