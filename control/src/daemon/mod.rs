@@ -35,6 +35,7 @@ mod show;
 mod sockets;
 mod states;
 mod supervisor;
+mod tun;
 mod wireguard;
 
 pub use self::core::Daemon;

@@ -119,6 +119,7 @@ impl Daemon {
             let sockets = self.installation.queues.iter().filter(|queue| usize::from(queue.port) == number);
             let failover = match (gone, phase.fallen.contains(&port.spec.id.0), port.spec.failover) {
                 (false, ..) => FailoverState::Serving,
+                _ if port.ingress.is_none() => FailoverState::Waiting,
                 (true, false, _) => FailoverState::Waiting,
                 (true, true, Failover::Open) => FailoverState::Open,
                 (true, true, Failover::Closed) => FailoverState::Closed,
@@ -134,10 +135,12 @@ impl Daemon {
                 driver: None,
                 kind: port.kind.clone(),
                 mode: match port.copying {
+                    _ if port.ingress.is_none() => SocketMode::Tun,
                     Copying::ZeroCopy => SocketMode::ZeroCopy,
                     Copying::Copy => SocketMode::Copy,
                 },
                 xdp: match port.xdp {
+                    _ if port.ingress.is_none() => XdpMode::None,
                     xdp::Mode::Generic => XdpMode::Generic,
                     xdp::Mode::Native | xdp::Mode::Offloaded => XdpMode::Native,
                 },
@@ -330,9 +333,10 @@ impl Daemon {
         let mut rows = Vec::new();
         for port in &self.installation.ports {
             let failed = |error: xdp::XdpError| ApiError::new(Code::Internal, error.to_string());
-            let counts = port.ingress.chain_counts().map_err(failed)?;
+            let Some(ingress) = &port.ingress else { continue };
+            let counts = ingress.chain_counts().map_err(failed)?;
             let images = self.config.programs.on(&port.spec);
-            for (slot, (fingerprint, counts)) in (1..).zip(port.ingress.chain().into_iter().zip(counts)) {
+            for (slot, (fingerprint, counts)) in (1..).zip(ingress.chain().into_iter().zip(counts)) {
                 let known = images.iter().zip(&port.spec.xdp).find(|(i, _)| i.fingerprint() == fingerprint);
                 let of = |verdict| counts.of(verdict);
                 rows.push(XdpRow {
@@ -404,7 +408,9 @@ fn kernel_drops<'a>(sockets: impl Iterator<Item = &'a rustix::fd::OwnedFd>) -> K
 }
 
 fn xdp_counters(port: &mut OpenPort) -> BTreeMap<String, Flow> {
-    let Ok(counters) = port.ingress.counters() else { return BTreeMap::new() };
+    let Some(Ok(counters)) = port.ingress.as_mut().map(|ingress| ingress.counters()) else {
+        return BTreeMap::new();
+    };
     counters
         .iter()
         .map(|(reason, count)| {

@@ -148,6 +148,7 @@ impl Lab {
                         mac: port_mac(port),
                         mtu: mtu(port),
                         complete_checksums: port == B,
+                        of_host: false,
                         ..PortFacts::default()
                     }
                 })

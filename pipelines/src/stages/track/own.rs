@@ -24,6 +24,6 @@ impl Own {
             IpAddr::V4(address) => fib.route4(address.to_bits()),
             IpAddr::V6(address) => fib.route6(&address.octets()),
         };
-        matches!(fib.adjacency(route, 0), Adjacency::Local)
+        matches!(fib.adjacency(route, 0), Adjacency::Local | Adjacency::Deliver { .. })
     }
 }
