@@ -148,7 +148,6 @@ impl Lab {
                         mac: port_mac(port),
                         mtu: mtu(port),
                         complete_checksums: port == B,
-                        of_host: false,
                         ..PortFacts::default()
                     }
                 })
