@@ -1,19 +1,22 @@
 //! Files of secret keys that a configuration names: read anew for each change, and kept nowhere but in the memory of the two
-//! processes.
+//! processes. And files for keys that came by a socket.
 //!
 //! Relative paths are seen from the folder of the configuration's file. Refuses a file that is none, that others than its owner may
 //! read or write, whose owner is neither root nor whoever runs this, that is longer than [`LARGEST`], or that holds no key. Keeps true: what
 //! is in such a file enters no log, no history and no message; its text is wiped once it was read.
 
-use std::io::Read as _;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::fs::{DirBuilder, File};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 use rustix::process::geteuid;
+use rustix::rand::{GetRandomFlags, getrandom};
 use zeroize::Zeroizing;
-use zsync_pipelines::spec::wireguard::{KeyFault, read_keys};
-use zsync_pipelines::spec::{Diagnostic, Parsed};
+use zsync_pipelines::spec::wireguard::{KeyFault, ends, read_keys};
+use zsync_pipelines::spec::{Diagnostic, Parsed, Spec};
 use zsync_wireguard::key::Secret;
 
 use crate::lists::Lists;
@@ -31,11 +34,64 @@ pub fn parse(
     file: &str,
     kept: impl Fn(&str) -> Option<Vec<u8>>,
 ) -> Result<(Parsed, Lists), Vec<Diagnostic>> {
+    parse_knowing(source, file, kept, &BTreeMap::new())
+}
+
+/// As [`parse`]; files whose keys are `known`, by the path that the configuration has, are not read anew.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_knowing(
+    source: &str,
+    file: &str,
+    kept: impl Fn(&str) -> Option<Vec<u8>>,
+    known: &BTreeMap<String, Secret>,
+) -> Result<(Parsed, Lists), Vec<Diagnostic>> {
     let (mut parsed, lists) = Lists::parse(source, file, kept)?;
-    read_keys(&mut parsed, source, file, &mut |path| {
-        at(path, file).map_err(|fault| KeyFault { unseen: false, ..fault })
+    read_keys(&mut parsed, source, file, &mut |path| match known.get(path) {
+        Some(secret) => Ok(secret.clone()),
+        None => at(path, file).map_err(|fault| KeyFault { unseen: false, ..fault }),
     })?;
     Ok((parsed, lists))
+}
+
+/// The keys that a configuration in force has, by their paths.
+#[must_use]
+pub fn of(spec: &Spec) -> BTreeMap<String, Secret> {
+    let files = ends(spec).into_values().flat_map(|end| {
+        let preshared = end.peers.iter().filter_map(|peer| peer.preshared.as_ref());
+        preshared.chain([&end.private_key])
+    });
+    files.filter_map(|file| Some((file.path.clone(), file.secret.clone()?))).collect()
+}
+
+/// Writes a key that came by a socket into a file of its own in `folder`, which nobody else may enter, and gives its path. `what` says
+/// what for, in small letters.
+///
+/// # Errors
+/// The file system's.
+pub fn write(folder: &Path, what: &str, secret: &Secret) -> io::Result<PathBuf> {
+    match DirBuilder::new().mode(0o700).create(folder) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    let mut text = secret.expose_text();
+    text.push('\n');
+    loop {
+        let mut random = [0; 8];
+        getrandom(&mut random[..], GetRandomFlags::empty())?;
+        let path = folder.join(format!("{what}-{:016x}.key", u64::from_ne_bytes(random)));
+        let mut file = match File::options().write(true).create_new(true).mode(0o600).open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+            file => file?,
+        };
+        let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
+        if let Err(error) = written.and_then(|()| File::open(folder)?.sync_all()) {
+            let _ = std::fs::remove_file(&path);
+            return Err(error);
+        }
+        return Ok(path);
+    }
 }
 
 /// As [`parse`], for who only wants to know: files that this user may not read are warned of, and not refused.
@@ -70,14 +126,14 @@ fn fault(what: String, remedy: Option<String>) -> KeyFault {
 /// What is wrong with it. `unseen` is set when this user may not open it.
 pub fn read(path: &Path) -> Result<Secret, KeyFault> {
     let shown = path.display();
-    let failed = |error: std::io::Error| KeyFault {
+    let failed = |error: io::Error| KeyFault {
         what: format!("{shown}: {error}"),
-        remedy: (error.kind() == std::io::ErrorKind::NotFound)
+        remedy: (error.kind() == io::ErrorKind::NotFound)
             .then(|| format!("umask 077 && zsyncctl wireguard genkey > {shown}")),
-        unseen: error.kind() == std::io::ErrorKind::PermissionDenied,
+        unseen: error.kind() == io::ErrorKind::PermissionDenied,
     };
     // A FIFO would keep its reader waiting.
-    let file = std::fs::OpenOptions::new()
+    let file = File::options()
         .read(true)
         .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
         .open(path)
@@ -124,7 +180,7 @@ mod tests {
                           stages = [\"wireguard-open.gw\", \"wireguard-seal.gw\", \"route\"]\n\
                           [wireguard.gw]\nprivate-key-file = \"gw.key\"\n";
 
-    struct Folder(std::path::PathBuf);
+    struct Folder(PathBuf);
 
     impl Folder {
         fn new(name: &str) -> Self {
@@ -133,7 +189,7 @@ mod tests {
             Self(path)
         }
 
-        fn write(&self, name: &str, mode: u32, bytes: &[u8]) -> std::path::PathBuf {
+        fn write(&self, name: &str, mode: u32, bytes: &[u8]) -> PathBuf {
             let path = self.0.join(name);
             std::fs::write(&path, bytes).unwrap();
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
@@ -164,6 +220,31 @@ mod tests {
         }
         assert_eq!(lists.contents().count(), 0);
         assert!(!format!("{parsed:?}").contains(&text[..10]));
+    }
+
+    #[test]
+    fn a_key_that_came_by_a_socket_is_kept_where_nobody_else_reads_it() {
+        let folder = Folder::new("kept");
+        let keys = folder.0.join("keys");
+        let secrets = [Secret::new([7; 32]), Secret::new([8; 32])];
+        let paths = secrets.each_ref().map(|secret| write(&keys, "gw", secret).unwrap());
+        assert_eq!(std::fs::metadata(&keys).unwrap().mode() & 0o7777, 0o700);
+        for (path, secret) in paths.iter().zip(&secrets) {
+            assert_eq!(std::fs::metadata(path).unwrap().mode() & 0o7777, 0o600);
+            assert_eq!(read(path).unwrap(), *secret);
+            assert!(path.file_name().unwrap().to_str().unwrap().starts_with("gw-"), "{path:?}");
+        }
+        assert!(write(&folder.0.join("no/such"), "gw", &secrets[0]).is_err());
+
+        // What is known is not read anew, and what is not known is.
+        let path = folder.write("gw.key", 0o600, secrets[0].expose_text().as_bytes());
+        let config = folder.0.join("zsync.toml").display().to_string();
+        let known = of(&parse(SOURCE, &config, |_| None).unwrap().0.spec);
+        assert_eq!(known, BTreeMap::from([("gw.key".to_owned(), secrets[0].clone())]));
+        std::fs::remove_file(path).unwrap();
+        let again = parse_knowing(SOURCE, &config, |_| None, &known).unwrap().0;
+        assert_eq!(of(&again.spec), known);
+        assert!(parse(SOURCE, &config, |_| None).is_err());
     }
 
     #[test]

@@ -11,4 +11,5 @@ pub mod lists;
 pub mod netlink;
 pub mod programs;
 pub mod raw;
+pub mod uapi;
 pub mod xdp;

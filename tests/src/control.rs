@@ -67,7 +67,7 @@ impl<'lab> Control<'lab> {
     fn spawned(lab: &'lab Lab, config: &str, options: &[&str]) -> Result<Self> {
         fs::write(config_file(lab), config)?;
         let options: Vec<_> = options.iter().map(|option| (*option).to_owned()).collect();
-        let process = spawn(lab, &options)?;
+        let process = spawn(lab, &options, true)?;
         Ok(Self { lab, process, options })
     }
 
@@ -79,7 +79,7 @@ impl<'lab> Control<'lab> {
         fs::write(config_file(lab), config)?;
         let log = lab.folder().join("refused.log");
         let _ = fs::remove_file(&log);
-        let mut process = Process::start(&lab.router, &mut command(lab, wrapper, &[])?, &log)?;
+        let mut process = Process::start(&lab.router, &mut command(lab, wrapper, &[], true)?, &log)?;
         let status = process.wait(COME_UP).context("control was to refuse")?;
         Ok(Refusal { status, said: process.log() })
     }
@@ -129,8 +129,30 @@ impl<'lab> Control<'lab> {
     /// # Errors
     /// It cannot be started.
     pub fn revive(&mut self) -> Result<()> {
-        self.process = spawn(self.lab, &self.options)?;
+        self.process = spawn(self.lab, &self.options, true)?;
         Ok(())
+    }
+
+    /// As [`Control::revive`], with what was accepted last, whatever the first configuration was.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn revive_from_history(&mut self) -> Result<()> {
+        self.process = spawn(self.lab, &self.options, false)?;
+        Ok(())
+    }
+
+    /// What `wg WORDS` says of our tunnels, which it finds where it looks for them.
+    ///
+    /// # Errors
+    /// What it said, when it failed.
+    pub fn wg(&self, words: &[&str]) -> Result<String> {
+        // Its folder cannot be chosen, so it sees another one there.
+        let script =
+            "mkdir -p /var/run/wireguard && mount --bind \"$0\" /var/run/wireguard && exec wg \"$@\"";
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", script]).arg(wireguard_dir(self.lab)).args(words);
+        execute(&mut command)
     }
 
     /// Kills the data plane, as a crash would; the process that was killed.
@@ -278,6 +300,18 @@ pub fn run_dir(lab: &Lab) -> PathBuf {
     lab.folder().join("run")
 }
 
+/// Where this lab's control has its sockets for `wg`.
+#[must_use]
+pub fn wireguard_dir(lab: &Lab) -> PathBuf {
+    run_dir(lab).join("wireguard")
+}
+
+/// Where this lab's control keeps the history.
+#[must_use]
+pub fn state_dir(lab: &Lab) -> PathBuf {
+    lab.folder().join("state")
+}
+
 /// Where this lab's control mounts its BPF file system.
 #[must_use]
 pub fn bpffs(lab: &Lab) -> PathBuf {
@@ -307,8 +341,8 @@ fn config_file(lab: &Lab) -> PathBuf {
     lab.folder().join("zsync.toml")
 }
 
-fn spawn(lab: &Lab, options: &[String]) -> Result<Process> {
-    let process = Process::start(&lab.router, &mut command(lab, &[], options)?, &log_file(lab))?;
+fn spawn(lab: &Lab, options: &[String], config: bool) -> Result<Process> {
+    let process = Process::start(&lab.router, &mut command(lab, &[], options, config)?, &log_file(lab))?;
     // What it starts inherits it.
     hurry(process.pid());
     Ok(process)
@@ -318,7 +352,7 @@ fn log_file(lab: &Lab) -> PathBuf {
     lab.folder().join("control.log")
 }
 
-fn command(lab: &Lab, wrapper: &[&str], options: &[String]) -> Result<Command> {
+fn command(lab: &Lab, wrapper: &[&str], options: &[String], config: bool) -> Result<Command> {
     let control = binary("zsync-control")?;
     let mut command = match wrapper {
         [] => Command::new(control),
@@ -331,9 +365,12 @@ fn command(lab: &Lab, wrapper: &[&str], options: &[String]) -> Result<Command> {
     let option = |command: &mut Command, name: &str, path: &Path| {
         command.arg(name).arg(path);
     };
-    option(&mut command, "--config", &config_file(lab));
+    if config {
+        option(&mut command, "--config", &config_file(lab));
+    }
     option(&mut command, "--run-dir", &run_dir(lab));
-    option(&mut command, "--state-dir", &lab.folder().join("state"));
+    option(&mut command, "--wireguard-dir", &wireguard_dir(lab));
+    option(&mut command, "--state-dir", &state_dir(lab));
     option(&mut command, "--bpffs", &bpffs(lab));
     if !options.iter().any(|option| option == "--dataplane") {
         option(&mut command, "--dataplane", &binary("zsync-dataplane")?);

@@ -46,6 +46,7 @@ pub use reply::{Outcome, Reply};
 pub use request::{Drain, Explain, Request, Rollback, Show, Source, What};
 pub use server::{Call, Limits, Server};
 pub use socket::BindError;
+pub(crate) use socket::Bound;
 pub use wireguard::{Wireguard, WireguardEnd, WireguardPeer};
 pub use word::{
     BackendState, DataplaneState, FailoverState, HistoryState, RouteTarget, SocketMode, WorkerState, XdpMode,

@@ -18,7 +18,7 @@ use super::access::Groups;
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// Its folder.
-    #[error("API socket {}: cannot use its folder: {error}", path.display())]
+    #[error("socket {}: cannot use its folder: {error}", path.display())]
     Folder {
         /// The socket.
         path: PathBuf,
@@ -27,7 +27,7 @@ pub enum BindError {
     },
     /// Somebody listens there.
     #[error(
-        "API socket {}: another zsync-control listens on it (process {}); stop it, or use another path",
+        "socket {}: another process listens on it ({}); stop it, or use another path",
         path.display(),
         pid.map_or_else(|| "unknown".to_owned(), |pid| pid.to_string())
     )]
@@ -38,13 +38,13 @@ pub enum BindError {
         pid: Option<i32>,
     },
     /// Something else is there.
-    #[error("API socket {}: there is a file of another kind; remove it, or use another path", path.display())]
+    #[error("socket {}: there is a file of another kind; remove it, or use another path", path.display())]
     NotASocket {
         /// The file.
         path: PathBuf,
     },
     /// The kernel refuses.
-    #[error("API socket {}: cannot {what}: {error}", path.display())]
+    #[error("socket {}: cannot {what}: {error}", path.display())]
     Refused {
         /// The socket.
         path: PathBuf,
@@ -57,24 +57,38 @@ pub enum BindError {
 
 /// A socket that listens, and its file, which goes with it.
 #[derive(Debug)]
-pub(super) struct Bound {
+pub(crate) struct Bound {
     pub(super) path: PathBuf,
     identity: (u64, u64),
 }
 
 impl Bound {
-    /// Listens at `path`; the folder is made if it is missing (one level, mode 0755).
+    /// Listens at `path`, for root and the members of `groups`; the folder is made if it is missing (one level, mode 0755).
     pub(super) fn new(path: &Path, groups: &Groups) -> Result<(Self, UnixListener), BindError> {
+        Self::listen(path, 0o755, |bound| bound.permit(groups))
+    }
+
+    /// Listens at `path`, for whoever runs this alone; the folder is made if it is missing (one level, mode 0700).
+    pub(crate) fn private(path: &Path) -> Result<(Self, UnixListener), BindError> {
+        Self::listen(path, 0o700, |bound| fs::set_permissions(&bound.path, Permissions::from_mode(0o600)))
+    }
+
+    fn listen(
+        path: &Path,
+        folder_mode: u32,
+        permit: impl FnOnce(&Self) -> io::Result<()>,
+    ) -> Result<(Self, UnixListener), BindError> {
         let refused = |what| move |error| BindError::Refused { path: path.to_owned(), what, error };
         let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         // Two processes that both found nobody there would remove each other's sockets: one at a time.
-        let _alone = alone_in(folder).map_err(|error| BindError::Folder { path: path.to_owned(), error })?;
+        let _alone = alone_in(folder, folder_mode)
+            .map_err(|error| BindError::Folder { path: path.to_owned(), error })?;
         remove_stale(path)?;
         let listener = UnixListener::bind(path).map_err(refused("bind it"))?;
         let file = fs::symlink_metadata(path).map_err(refused("look at it"))?;
         let bound = Self { path: path.to_owned(), identity: (file.dev(), file.ino()) };
         listener.set_nonblocking(true).map_err(refused("make it non-blocking"))?;
-        bound.permit(groups).map_err(refused("set who may use it"))?;
+        permit(&bound).map_err(refused("set who may use it"))?;
         Ok((bound, listener))
     }
 
@@ -130,8 +144,8 @@ fn acl(group: u32) -> Vec<u8> {
 }
 
 /// The folder, made if need be, and a lock on it that ends with the value. Held for some system calls alone.
-fn alone_in(folder: &Path) -> io::Result<File> {
-    match DirBuilder::new().mode(0o755).create(folder) {
+fn alone_in(folder: &Path, mode: u32) -> io::Result<File> {
+    match DirBuilder::new().mode(mode).create(folder) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         _ => {}
     }

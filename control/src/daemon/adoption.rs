@@ -17,7 +17,8 @@ use rustix::fd::{AsFd, OwnedFd};
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
-use zsync_pipelines::spec::{Spec, diff};
+use zsync_pipelines::spec::wireguard::keep_room;
+use zsync_pipelines::spec::{Parsed, Spec, diff};
 use zsync_protocol::message::{FromDataplane, ToDataplane};
 use zsync_protocol::shm::read_sealed;
 
@@ -32,7 +33,7 @@ const FIRST_SYNC: Duration = Duration::from_secs(30);
 pub(super) async fn begin(
     options: Options,
     mut history: History,
-    (wanted, programs, lists): (Spec, Programs, Lists),
+    (mut parsed, programs, lists): (Parsed, Programs, Lists),
     text: String,
     file: String,
     calls: mpsc::Receiver<Call>,
@@ -66,6 +67,8 @@ pub(super) async fn begin(
             daemon.send_fibs();
             daemon.follow_ports();
             daemon.follow_backends();
+            keep_room(&mut parsed, &daemon.config.spec);
+            let wanted = parsed.spec;
             let same_programs = daemon.config.programs.fingerprint() == programs.fingerprint();
             if daemon.config.spec != wanted || !same_programs {
                 let mut objects = programs.contents(&wanted);
@@ -89,6 +92,7 @@ pub(super) async fn begin(
         Ok(None) => {}
         Err(error) => tracing::warn!("the running data plane cannot be adopted, and is replaced: {error:#}"),
     }
+    let wanted = parsed.spec;
     // Before anything is attached.
     programs.verify(&Programs::default(), &paths.scratch())?;
     let identity = identity(&wanted.engine.user)?;

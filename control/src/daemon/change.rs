@@ -10,8 +10,19 @@ use crate::keys;
 use crate::programs::Programs;
 use crate::xdp::Ingress;
 use anyhow::{Context as _, Result};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
+use zsync_pipelines::spec::wireguard::keep_room;
 use zsync_pipelines::spec::{self, Change, Diagnostic, Effect, Parsed, Spec};
+use zsync_wireguard::key::Secret;
+
+/// What a configuration comes of that is not read from files.
+pub(super) struct Past {
+    /// It has the programs and lists that this one had.
+    pub entry: Entry,
+    /// Keys that are not read anew, by path.
+    pub keys: BTreeMap<String, Secret>,
+}
 
 impl Daemon {
     /// Deals with a request.
@@ -44,8 +55,10 @@ impl Daemon {
     }
 
     fn plan(&self, source: &Source, uid: u32) -> Result<Answer, ApiError> {
-        let (Parsed { spec, warnings, .. }, _) = keys::parse(&source.config, &source.file, |_| None)
+        let (mut parsed, _) = keys::parse(&source.config, &source.file, |_| None)
             .map_err(|errors| ApiError::invalid_config(for_eyes_of(uid, errors)))?;
+        keep_room(&mut parsed, &self.config.spec);
+        let Parsed { spec, warnings, .. } = parsed;
         let refused = |error| ApiError::new(Code::Refused, error);
         let programs = Programs::read(&spec, &source.file).map_err(|error| refused(format!("{error:#}")))?;
         let checked = programs.verify(&self.config.programs, &self.paths.scratch());
@@ -60,16 +73,19 @@ impl Daemon {
         self.apply_with(source, None, uid, reply).await;
     }
 
-    /// Puts a configuration in force; with the programs that an entry of the history had, when it is one.
-    async fn apply_with(&mut self, source: Source, past: Option<Entry>, uid: u32, reply: ReplyTo) {
+    /// Puts a configuration in force; with what an entry of the history had in its files, when it comes of one.
+    pub(super) async fn apply_with(&mut self, source: Source, past: Option<Past>, uid: u32, reply: ReplyTo) {
+        let (past, known) = past.map(|Past { entry, keys }| (entry, keys)).unzip();
         let kept = |path: &str| past.as_ref().and_then(|entry| self.history.object(entry, path));
-        let (parsed, lists) = match keys::parse(&source.config, &source.file, kept) {
+        let known = known.unwrap_or_default();
+        let (mut parsed, lists) = match keys::parse_knowing(&source.config, &source.file, kept, &known) {
             Ok(read) => read,
             Err(errors) => {
                 let _ = reply.send(Err(ApiError::invalid_config(for_eyes_of(uid, errors))));
                 return;
             }
         };
+        keep_room(&mut parsed, &self.config.spec);
         let programs = match &past {
             Some(entry) => self.programs_of(&parsed.spec, entry),
             None => Programs::read(&parsed.spec, &source.file),
@@ -135,7 +151,8 @@ impl Daemon {
             file: format!("{} (number {})", entry.file, entry.number),
             confirm_ms: None,
         };
-        self.apply_with(source, Some(entry), uid, reply).await;
+        let past = Past { entry, keys: BTreeMap::new() };
+        self.apply_with(source, Some(past), uid, reply).await;
     }
 
     fn confirm(&mut self) -> Result<Answer, ApiError> {
@@ -154,9 +171,10 @@ impl Daemon {
             let entry =
                 self.history.find(Some(previous)).context("the one before is not in the history")?.clone();
             let text = self.history.text(&entry)?;
-            let (parsed, lists) =
+            let (mut parsed, lists) =
                 keys::parse(&text, &entry.file, |path| self.history.object(&entry, path))
                     .map_err(|_| anyhow::anyhow!("configuration {previous} is not valid any more"))?;
+            keep_room(&mut parsed, &self.config.spec);
             // Newest again, so that a restart finds it.
             let programs = self.programs_of(&parsed.spec, &entry)?;
             let mut objects = programs.contents(&parsed.spec);

@@ -17,6 +17,7 @@ use crate::keys;
 use crate::lists::Lists;
 use crate::netlink::{Changes, NetlinkError};
 use crate::programs::Programs;
+use crate::uapi::{self, Sockets};
 use crate::xdp::mount_bpffs_if_missing;
 use anyhow::{Context as _, Result, bail};
 use futures_util::future::{pending, select_all};
@@ -26,7 +27,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
-use zsync_pipelines::spec::{self, Diagnostic, Spec, Style};
+use zsync_pipelines::spec::{self, Diagnostic, Parsed, Spec, Style};
 use zsync_protocol::message::ToDataplane;
 
 /// Where an answer goes.
@@ -76,6 +77,8 @@ pub struct Daemon {
     pub(super) captures: Captures,
     pub(super) blocks: Blocks,
     pub(super) looks: Looks,
+    /// The sockets for `wg`.
+    pub(super) wg: Sockets,
     pub(super) checks: Checks,
     pub(super) dataplane: Option<Dataplane>,
     pub(super) phase: Phase,
@@ -101,12 +104,14 @@ pub struct Daemon {
     /// Nothing is in force any more: the process ends, and the next one begins anew.
     pub(super) fatal: Option<anyhow::Error>,
     calls: mpsc::Receiver<Call>,
+    wg_calls: mpsc::Receiver<uapi::Call>,
 }
 
 /// Whatever happens next.
 #[derive(Debug)]
 enum Event {
     Call(Call),
+    Wg(uapi::Call),
     Dataplane(dataplane::Event),
     Kernel(Result<Changes, NetlinkError>),
     Checked(Outcome),
@@ -132,16 +137,17 @@ impl Daemon {
 
         let history = History::open(&options.state_dir)?;
         let (text, file) = initial_config(&options, &history)?;
-        let (spec, lists) = check(&text, &file, &options, &history)?;
-        let programs = initial_programs(&spec, &text, &file, &options, &history)?;
-        let groups = Groups::new(&spec.control.admin_group, &spec.control.read_group);
+        let (parsed, lists) = check(&text, &file, &options, &history)?;
+        let programs = initial_programs(&parsed.spec, &text, &file, &options, &history)?;
+        let groups = Groups::new(&parsed.spec.control.admin_group, &parsed.spec.control.read_group);
         let server = bind(&options.run_dir.join("api.sock"), &groups).await?;
         // The data plane's user may pass through, to no file: it has nothing to open there.
         std::fs::set_permissions(&options.run_dir, std::fs::Permissions::from_mode(0o755))?;
 
         let (calls_to, calls) = mpsc::channel(64);
         let mut daemon =
-            adoption::begin(options, history, (spec, programs, lists), text, file, calls).await?;
+            adoption::begin(options, history, (parsed, programs, lists), text, file, calls).await?;
+        daemon.serve_wg();
         let role = move |peer| groups.role(peer);
         let serving = server.serve(calls_to, role);
         tokio::pin!(serving);
@@ -160,7 +166,11 @@ impl Daemon {
                 event = daemon.next(&mut signals) => event,
             };
             match event {
-                Event::Call(call) => daemon.answer(call).await,
+                Event::Call(call) => {
+                    daemon.answer(call).await;
+                    daemon.serve_wg();
+                }
+                Event::Wg(call) => daemon.answer_wg(call).await,
                 Event::Dataplane(event) => daemon.on_dataplane(event),
                 Event::Checked(outcome) => daemon.on_check(outcome),
                 Event::Kernel(Ok(changes)) => daemon.on_kernel(changes),
@@ -168,7 +178,10 @@ impl Daemon {
                     // A control process without netlink would let the FIB go stale: the next one adopts and resyncs.
                     return Err(error).context("the kernel's routes cannot be followed any more");
                 }
-                Event::Time => daemon.on_time().await,
+                Event::Time => {
+                    daemon.on_time().await;
+                    daemon.serve_wg();
+                }
                 Event::Stop => {
                     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
                     daemon.stop().await;
@@ -187,7 +200,7 @@ impl Daemon {
 
     async fn next(&mut self, signals: &mut Signals) -> Event {
         let deadline = self.deadline().min(self.next_tick);
-        let Self { calls, dataplane, routes, checks, .. } = self;
+        let Self { calls, wg_calls, dataplane, routes, checks, .. } = self;
         let said = async {
             match dataplane {
                 Some(dataplane) => dataplane.next().await,
@@ -209,6 +222,7 @@ impl Daemon {
             _ = signals.leave.recv() => Event::Leave,
             event = said => Event::Dataplane(event),
             Some(call) = calls.recv() => Event::Call(call),
+            Some(call) = wg_calls.recv() => Event::Wg(call),
             outcome = checks.next() => Event::Checked(outcome),
             result = kernel => Event::Kernel(result),
         }
@@ -225,6 +239,8 @@ impl Daemon {
         epoch: u64,
         calls: mpsc::Receiver<Call>,
     ) -> Self {
+        let (wg_to, wg_calls) = mpsc::channel(16);
+        let wg = Sockets::new(options.wireguard_dir(), wg_to);
         Self {
             options,
             paths,
@@ -236,6 +252,7 @@ impl Daemon {
             captures: Captures::default(),
             blocks: Blocks::default(),
             looks: Looks::default(),
+            wg,
             checks: Checks::default(),
             dataplane: None,
             phase: Phase::starting(),
@@ -255,6 +272,7 @@ impl Daemon {
             next_tick: Instant::now() + TICK,
             fatal: None,
             calls,
+            wg_calls,
         }
     }
 
@@ -381,7 +399,7 @@ fn initial_programs(
 }
 
 /// Reads a configuration; what is wrong with it becomes the error, as a whole. Its files are as [`initial_programs`] says.
-fn check(text: &str, file: &str, options: &Options, history: &History) -> Result<(Spec, Lists)> {
+fn check(text: &str, file: &str, options: &Options, history: &History) -> Result<(Parsed, Lists)> {
     let show = |findings: &[Diagnostic]| spec::report(findings, text, Style::Plain);
     let newest = history.newest().filter(|entry| history.text(entry).is_ok_and(|kept| kept == text));
     let kept = |path: &str| newest.and_then(|entry| history.object(entry, path));
@@ -399,7 +417,7 @@ fn check(text: &str, file: &str, options: &Options, history: &History) -> Result
             if !parsed.warnings.is_empty() {
                 eprintln!("{}", show(&parsed.warnings));
             }
-            Ok((parsed.spec, lists))
+            Ok((parsed, lists))
         }
         Err(errors) => bail!("{}", show(&errors)),
     }

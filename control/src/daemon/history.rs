@@ -1,12 +1,12 @@
 //! The configurations that were accepted: each kept, with a number, a time and who gave it.
 //!
-//! Owns: a folder of files `000001.toml`, `history.json`, which says of each what it is, and in `objects` what was in the object
-//! files that they name. Keeps true: a configuration is in the history before it is in force, and each file is whole (written
+//! Owns: a folder of files `000001.toml`, `history.json`, which says of each what it is, in `objects` what was in the object
+//! files that they name, and in `keys` the secret keys that came by a socket, as long as one of them names their files. Keeps true: a configuration is in the history before it is in force, and each file is whole (written
 //! aside, then renamed).
 
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -31,6 +31,9 @@ pub struct Entry {
     /// What was in the object files that it names: their fingerprints, by the path that it has.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub objects: BTreeMap<String, String>,
+    /// Files in [`History::keys`] that it names.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub keys: BTreeSet<String>,
 }
 
 /// Contents of object files, by the path that a configuration has.
@@ -49,6 +52,8 @@ impl History {
     /// # Errors
     /// The folder cannot be made or read, or `history.json` is no history.
     pub fn open(folder: &Path) -> Result<Self> {
+        // Configurations name keys in it, wherever they are read.
+        let folder = std::path::absolute(folder).with_context(|| format!("finding {}", folder.display()))?;
         let objects = folder.join("objects");
         fs::create_dir_all(&objects).with_context(|| format!("making {}", objects.display()))?;
         let list = folder.join("history.json");
@@ -58,7 +63,7 @@ impl History {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
             Err(error) => return Err(error).with_context(|| format!("reading {}", list.display())),
         };
-        Ok(Self { folder: folder.to_owned(), entries })
+        Ok(Self { folder, entries })
     }
 
     /// The newest entry.
@@ -122,7 +127,8 @@ impl History {
                 write_whole(&kept, bytes)?;
             }
         }
-        let entry = Entry { number, time, hash, file: file.to_owned(), uid, objects: contents };
+        let keys = self.keys_in(text);
+        let entry = Entry { number, time, hash, file: file.to_owned(), uid, objects: contents, keys };
         write_whole(&self.file(number), text.as_bytes())?;
         let mut entries = self.entries.clone();
         entries.push(entry.clone());
@@ -134,8 +140,39 @@ impl History {
         self.entries = entries;
         if surplus > 0 {
             self.forget_objects();
+            self.forget_keys();
         }
         Ok(entry)
+    }
+
+    /// The folder for keys that came by a socket: see [`crate::keys::write`].
+    pub fn keys(&self) -> PathBuf {
+        self.folder.join("keys")
+    }
+
+    /// The files in [`Self::keys`] that a configuration names.
+    fn keys_in(&self, text: &str) -> BTreeSet<String> {
+        let before = format!("{}/", self.keys().display());
+        let name = |(at, _): (usize, &str)| {
+            let rest = &text[at + before.len()..];
+            rest.split(['"', '\'', '\n']).next().unwrap_or_default().to_owned()
+        };
+        text.match_indices(&before).map(name).collect()
+    }
+
+    /// Whether an entry names this file of [`Self::keys`].
+    pub fn names_key(&self, path: &Path) -> bool {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        self.entries.iter().any(|entry| entry.keys.contains(name))
+    }
+
+    /// Removes the keys that no entry names any more.
+    fn forget_keys(&self) {
+        for file in fs::read_dir(self.keys()).into_iter().flatten().flatten() {
+            if !self.names_key(&file.path()) {
+                let _ = fs::remove_file(file.path());
+            }
+        }
     }
 
     /// Removes the contents that no entry names any more.
@@ -172,6 +209,7 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use zsync_wireguard::key::Secret;
 
     #[test]
     fn keeps_what_was_accepted_and_finds_it_again() {
@@ -203,6 +241,21 @@ mod tests {
         assert_eq!(history.object(&second, "y.o"), None);
         fs::write(history.object_file(&second.objects["x.o"]), "other").unwrap();
         assert_eq!(history.object(&second, "x.o"), None, "it is not what was kept");
+
+        // A key goes with the last configuration that names it.
+        let mut history = history;
+        let [first, second] =
+            [1, 2].map(|n| crate::keys::write(&history.keys(), "w", &Secret::new([n; 32])).unwrap());
+        let text = |path: &Path| format!("private-key-file = \"{}\"\n", path.display());
+        let entry = history.add(&text(&first), "a.toml", 0, &none).unwrap();
+        assert_eq!(entry.keys.len(), 1);
+        assert!(history.names_key(&first) && !history.names_key(&second));
+        for n in 0..KEPT {
+            assert!(history.names_key(&first) && first.exists(), "{n}");
+            history.add(&format!("b = {n}\n{}", text(&second)), "a.toml", 0, &none).unwrap();
+        }
+        assert!(!first.exists() && second.exists() && !history.names_key(&first));
+        assert!(History::open(&folder).unwrap().names_key(&second));
         fs::write(folder.join("history.json"), "{").unwrap();
         assert!(History::open(&folder).unwrap_err().to_string().contains("damaged"));
         fs::remove_dir_all(&folder).unwrap();

@@ -8,7 +8,7 @@ use crate::api::Answer;
 use std::future::Future;
 use std::ops::Range;
 use std::sync::Arc;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::task::yield_now;
 
 /// Entries of a slice: a millisecond's work when each becomes a row of an answer, else much less.
@@ -26,7 +26,16 @@ impl Default for Looks {
 
 impl Looks {
     /// Answers with what `look` comes to, when it is its turn. Within a tokio runtime.
-    pub fn answer(&self, mut reply: ReplyTo, look: impl Future<Output = Answer> + Send + 'static) {
+    pub fn answer(&self, reply: ReplyTo, look: impl Future<Output = Answer> + Send + 'static) {
+        self.send(reply, async { Ok(look.await) });
+    }
+
+    /// The same, for who expects something else.
+    pub fn send<T: Send + 'static>(
+        &self,
+        mut reply: oneshot::Sender<T>,
+        look: impl Future<Output = T> + Send + 'static,
+    ) {
         let turns = Arc::clone(&self.0);
         tokio::spawn(async move {
             let looked = async {
@@ -38,7 +47,7 @@ impl Looks {
                 () = reply.closed() => return,
                 answer = looked => answer,
             };
-            let _ = reply.send(Ok(answer));
+            let _ = reply.send(answer);
         });
     }
 }

@@ -5,7 +5,7 @@
 //!                 │                                                                      ▲   │
 //!   kernel ──▶ routes ──▶ FIB in shared memory ──────────────────────────────────────────┘   │
 //!                                                             supervisor ◀──pidfd, channel───┘
-//!   zsyncctl ──API──▶ change, show
+//!   zsyncctl ──API──▶ change, show ◀──UAPI── wg
 //! ```
 //!
 //! One thread, one loop ([`Daemon::run`]): whatever happens next is an event, and each is dealt with to its end
@@ -36,6 +36,7 @@ mod sockets;
 mod states;
 mod supervisor;
 mod tun;
+mod uapi;
 mod wireguard;
 
 pub use self::core::Daemon;

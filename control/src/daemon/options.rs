@@ -16,7 +16,11 @@ pub struct Options {
     /// For sockets: gone with the machine's boot.
     #[arg(long, value_name = "DIR", default_value = "/run/zsync")]
     pub run_dir: PathBuf,
-    /// For the history of configurations.
+    /// For the sockets by which `wg` sees and changes the tunnels, one for each; "off": none. `wg` itself looks in
+    /// /var/run/wireguard alone.
+    #[arg(long, value_name = "DIR", default_value = "/var/run/wireguard")]
+    pub wireguard_dir: PathBuf,
+    /// For the history of configurations, and for keys that came by `wg`.
     #[arg(long, value_name = "DIR", default_value = "/var/lib/zsync")]
     pub state_dir: PathBuf,
     /// For pinned programs and links, on a BPF file system, which is mounted when it is not there.
@@ -31,6 +35,11 @@ pub struct Options {
 }
 
 impl Options {
+    /// Where the sockets for `wg` are; none: nowhere.
+    pub fn wireguard_dir(&self) -> Option<&Path> {
+        Some(self.wireguard_dir.as_path()).filter(|folder| *folder != Path::new("off"))
+    }
+
     /// The data plane's program.
     pub fn dataplane(&self) -> PathBuf {
         let beside = || {

@@ -8,8 +8,8 @@ use super::flows::{is_asked, known};
 use super::looks::slices;
 use crate::api::{Answer, Show, Wireguard, WireguardEnd, WireguardPeer};
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use zsync_packet::flow::HashKey;
+use zsync_pipelines::spec::wireguard::uapi::Seen;
 use zsync_pipelines::spec::wireguard::{WireguardSpec, ends};
 use zsync_pipelines::state::State;
 use zsync_wireguard::book::Book;
@@ -22,15 +22,6 @@ struct End {
     row: WireguardEnd,
     peers: Vec<(PublicKey, WireguardPeer)>,
     book: Option<Book>,
-}
-
-/// What a record says of its peer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Seen {
-    endpoint: Option<SocketAddr>,
-    handshake_ns: u64,
-    rx: u64,
-    tx: u64,
 }
 
 impl Daemon {
@@ -51,10 +42,7 @@ impl Daemon {
 impl End {
     fn new(spec: &WireguardSpec, state: Option<&State>) -> Self {
         let public = spec.private_key.secret.as_ref().map(Secret::public);
-        let book = state.and_then(State::shared).and_then(|region| {
-            // To read, nobody needs the boot's secret: records say themselves whose they are.
-            Book::open(region, spec.max_peers, &HashKey::from_seed(0), public.unwrap_or(PublicKey([0; 32])))
-        });
+        let book = book(spec, state);
         let peers = spec.peers.iter().map(|peer| {
             let row = WireguardPeer {
                 name: spec.name.clone(),
@@ -102,8 +90,15 @@ async fn gather(ends: Vec<End>, rows: usize) -> Answer {
     Answer::Wireguard(answer)
 }
 
+/// The records of an end's peers, to read.
+pub(super) fn book(spec: &WireguardSpec, state: Option<&State>) -> Option<Book> {
+    let region = state.and_then(State::shared)?;
+    // To read, nobody needs our key or the boot's secret: records say themselves whose they are.
+    Book::open(region, spec.max_peers, &HashKey::from_seed(0), PublicKey([0; 32]))
+}
+
 /// The peer in a slot, and what is known of it; nothing of one that changes hands meanwhile.
-fn look(book: &Book, slot: u32) -> Option<(PublicKey, Seen)> {
+pub(super) fn look(book: &Book, slot: u32) -> Option<(PublicKey, Seen)> {
     let record = book.record(slot)?;
     let tag = record.tag();
     let public = record.public();

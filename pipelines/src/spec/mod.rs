@@ -83,7 +83,7 @@ pub use tun::{TunAddress, TunSpec};
 pub use unmet::unmet;
 
 use findings::Findings;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -98,6 +98,8 @@ pub struct Parsed {
     pub rules: BTreeMap<String, Vec<Range<usize>>>,
     /// Where the keys of the ends of WireGuard stand, by name.
     pub keys: BTreeMap<String, wireguard::KeyPlaces>,
+    /// The ends of WireGuard that have as much memory for peers as these take: see [`wireguard::keep_room`].
+    pub roomy: BTreeSet<String>,
 }
 
 /// The largest source that is read, in bytes: 100,000 rules of 300 bytes and a few files' worth of the rest. While it is read
@@ -148,5 +150,7 @@ pub fn parse_with(source: &str, file: &str, read: &mut Reader<'_>) -> Result<Par
     let rules = rules.collect();
     let ends = document.entries("wireguard");
     let keys = ends.map(|end| (end.name.value.clone(), wireguard::KeyPlaces::of(&end.fields))).collect();
-    Ok(Parsed { spec, warnings: out.finish()?, rules, keys })
+    let roomy = document.entries("wireguard").filter(|end| end.fields.amount("max-peers") == Amount::Auto);
+    let roomy = roomy.map(|end| end.name.value.clone()).collect();
+    Ok(Parsed { spec, warnings: out.finish()?, rules, keys, roomy })
 }

@@ -6,9 +6,11 @@
 mod files;
 mod key_file;
 pub mod quick;
+mod room;
 mod table;
 #[cfg(test)]
 mod tests;
+pub mod uapi;
 
 use super::address::Prefix;
 use super::canonical::{Rows, Text as Written, many, one, quoted, word};
@@ -20,6 +22,7 @@ pub use super::names::is_name;
 pub(crate) use files::replaced;
 pub use files::{KeyFault, KeyPlaces, ends, read_keys};
 pub use key_file::KeyFile;
+pub use room::keep_room;
 pub(crate) use table::{KEYS, build, check};
 
 /// The UDP port that WireGuard has where nothing is said.

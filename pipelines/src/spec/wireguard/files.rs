@@ -103,7 +103,7 @@ pub fn read_keys(
     Ok(())
 }
 
-fn ends_mut(spec: &mut Spec) -> impl Iterator<Item = &mut WireguardSpec> {
+pub(super) fn ends_mut(spec: &mut Spec) -> impl Iterator<Item = &mut WireguardSpec> {
     spec.pipelines.iter_mut().flat_map(|pipeline| &mut pipeline.stages).filter_map(|stage| {
         match &mut stage.spec {
             StageSpec::WireguardOpen(end) | StageSpec::WireguardSeal(end) => Some(end),

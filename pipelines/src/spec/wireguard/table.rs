@@ -95,8 +95,8 @@ pub(crate) const KEYS: &[Key] = &[
         "max-peers",
         Kind::Either(&[Kind::Word(&["auto"]), Kind::Whole { min: 1, max: MAX_PEERS as u64 }]),
         Some("\"auto\""),
-        "Peers that there is memory for. \"auto\": the next power of two of twice the peers, at least 64. A change ends all \
-         sessions.",
+        "Peers that there is memory for. \"auto\": the next power of two of twice the peers, at least 64; a running end keeps what \
+         it has while its peers fit. A change ends all sessions.",
     ),
     key(
         "dscp",
@@ -112,7 +112,7 @@ pub(crate) const KEYS: &[Key] = &[
     ),
 ];
 
-fn endpoint_problem(text: &str) -> Option<String> {
+pub(super) fn endpoint_problem(text: &str) -> Option<String> {
     match text.parse::<SocketAddr>() {
         Ok(socket) if socket.port() == 0 => Some("has no port".to_owned()),
         Ok(socket) if !is_station(socket.ip()) => Some("is the address of no station".to_owned()),

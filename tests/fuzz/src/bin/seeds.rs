@@ -12,6 +12,9 @@ mod packet_text;
 #[path = "../../entry/pipeline.rs"]
 #[allow(dead_code)]
 mod pipeline;
+#[path = "../../entry/uapi.rs"]
+#[allow(dead_code)]
+mod uapi;
 #[path = "../../entry/wg_quick.rs"]
 #[allow(dead_code)]
 mod wg_quick;
@@ -58,6 +61,9 @@ fn main() -> Result<()> {
     }
     for (number, text) in packet_text::SEEDS.iter().enumerate() {
         seed("packet_text", number, text.as_bytes())?;
+    }
+    for (number, text) in uapi::SEEDS.iter().enumerate() {
+        seed("uapi", number, text.as_bytes())?;
     }
     for (number, text) in wg_quick::SEEDS.iter().enumerate() {
         seed("wg_quick", number, text.as_bytes())?;

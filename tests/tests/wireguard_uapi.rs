@@ -1,0 +1,405 @@
+//! `wg` at a running tunnel of zsync, wireguard-go at the other end.
+
+use anyhow::{Context, Result, ensure};
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+use zsync_tests::config::router;
+use zsync_tests::control::{state_dir, wireguard_dir};
+use zsync_tests::process::Process;
+use zsync_tests::{Control, Lab, Shape, in_lab, ping, wait_for};
+
+/// Addresses inside of the tunnel, at the other end; the client is behind ours.
+const INNER: [&str; 2] = ["10.8.0.2", "fd08::2"];
+/// What is behind the other end.
+const BEHIND: &str = "10.8.0.0/24,fd08::/64";
+/// Where the other end is.
+const ENDPOINT: &str = "10.2.0.2:51821";
+
+/// A key as a file and as text, and its public one.
+struct Pair {
+    file: PathBuf,
+    private: String,
+    public: String,
+}
+
+impl Pair {
+    fn generate(lab: &Lab, name: &str) -> Result<Self> {
+        let file = lab.folder().join(name);
+        let script = "umask 077; wg genkey > \"$0\" && wg pubkey < \"$0\"";
+        let output = Command::new("sh").args(["-c", script]).arg(&file).output()?;
+        ensure!(output.status.success(), "wg genkey (package wireguard-tools): {output:?}");
+        let private = fs::read_to_string(&file)?.trim().to_owned();
+        Ok(Self { file, private, public: String::from_utf8(output.stdout)?.trim().to_owned() })
+    }
+
+    fn path(&self) -> Result<&str> {
+        self.file.to_str().context("a path that is no text")
+    }
+}
+
+/// wireguard-go in the server's namespace.
+struct Peer<'lab> {
+    lab: &'lab Lab,
+    _process: Process,
+    keys: Pair,
+}
+
+impl<'lab> Peer<'lab> {
+    fn start(lab: &'lab Lab) -> Result<Self> {
+        let keys = Pair::generate(lab, "peer.key")?;
+        let mut command = Command::new("wireguard-go");
+        command.args(["--foreground", "wg0"]).env("WG_PROCESS_FOREGROUND", "1");
+        let process = Process::start(&lab.server, &mut command, &lab.folder().join("wireguard-go.log"))?;
+        let peer = Self { lab, _process: process, keys };
+        wait_for("wireguard-go's device", Duration::from_secs(10), || peer.wg("show wg0").ok())?;
+        peer.wg(&format!("set wg0 listen-port 51821 private-key {}", peer.keys.path()?))?;
+        lab.server.ip(&format!("addr add {}/24 dev wg0", INNER[0]))?;
+        lab.server.ip(&format!("addr add {}/64 dev wg0 nodad", INNER[1]))?;
+        lab.server.ip("link set wg0 mtu 1420 up")?;
+        lab.server.ip("route replace 10.1.0.0/24 dev wg0")?;
+        lab.server.ip("-6 route replace fd01::/64 dev wg0")?;
+        Ok(peer)
+    }
+
+    fn wg(&self, words: &str) -> Result<String> {
+        self.lab.server.output(Command::new("wg").args(words.split_whitespace()))
+    }
+
+    /// It knows us by this key, and by no other. It does not know where we are.
+    fn knows(&self, ours: &Pair, preshared: &Pair) -> Result<()> {
+        for other in self.wg("show wg0 peers")?.lines() {
+            self.wg(&format!("set wg0 peer {other} remove"))?;
+        }
+        let (ours, preshared) = (&ours.public, preshared.path()?);
+        self.wg(&format!("set wg0 peer {ours} preshared-key {preshared} allowed-ips 10.1.0.0/24,fd01::/64"))
+            .map(drop)
+    }
+
+    /// When the last handshake was done, as it says.
+    fn handshake(&self) -> Result<String> {
+        self.wg("show wg0 latest-handshakes")
+    }
+}
+
+/// Our side, which knows nobody.
+fn config(ours: &Pair) -> Result<String> {
+    let stages = router("")
+        .replace("[\"route.main\"]", "[\"wireguard-open.site\", \"wireguard-seal.site\", \"route.main\"]");
+    Ok(format!("{stages}\n[wireguard.site]\nprivate-key-file = \"{}\"\n", ours.path()?))
+}
+
+fn talk(lab: &Lab) -> Result<()> {
+    for inner in INNER {
+        let outcome = ping(&lab.client, inner.parse()?, 10)?;
+        ensure!(outcome.all(), "{inner}: {outcome:?}");
+    }
+    Ok(())
+}
+
+fn reached(lab: &Lab, inner: &str) -> Result<bool> {
+    Ok(ping(&lab.client, inner.parse()?, 3)?.received > 0)
+}
+
+/// `wg show site dump` without its times and counts: the tunnel, then a line a peer.
+fn dump(control: &Control) -> Result<Vec<String>> {
+    let lines = control.wg(&["show", "site", "dump"])?;
+    let line = |line: &str| {
+        let fields: Vec<&str> = line.split('\t').collect();
+        match fields.as_slice() {
+            [public, preshared, endpoint, allowed, _, _, _, keepalive] => {
+                [*public, preshared, endpoint, allowed, keepalive].join(" ")
+            }
+            fields => fields.join(" "),
+        }
+    };
+    Ok(lines.lines().map(line).collect())
+}
+
+/// The numbers and names of all configurations, the newest first.
+fn history(control: &Control) -> Result<Vec<(u64, String)>> {
+    let rows = control.ctl(&["show", "history"])?;
+    let row = |row: &serde_json::Value| Some((row["number"].as_u64()?, row["file"].as_str()?.to_owned()));
+    rows.as_array().into_iter().flatten().map(|found| row(found).context("a row of the history")).collect()
+}
+
+/// Sends bytes to the tunnel's socket, and gives all that comes back.
+fn raw(lab: &Lab, request: &str) -> Result<String> {
+    let mut stream = UnixStream::connect(wireguard_dir(lab).join("site.sock"))?;
+    stream.write_all(request.as_bytes())?;
+    stream.shutdown(std::net::Shutdown::Write)?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+/// Files below a folder that have this text in them.
+fn files_with(folder: &Path, text: &str) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            found.extend(files_with(&path, text)?);
+        } else if fs::read(&path)?.windows(text.len()).any(|part| part == text.as_bytes()) {
+            found.push(path);
+        }
+    }
+    Ok(found)
+}
+
+fn mode(path: &Path) -> Result<u32> {
+    Ok(fs::metadata(path)?.permissions().mode() & 0o7777)
+}
+
+#[test]
+fn wg_sees_a_tunnel_and_changes_it_while_sessions_go_on() {
+    in_lab(Shape::router(), |lab| {
+        let (ours, shared) = (Pair::generate(lab, "ours.key")?, Pair::generate(lab, "shared.key")?);
+        let other = Pair::generate(lab, "other.key")?;
+        let peer = Peer::start(lab)?;
+        peer.knows(&ours, &shared)?;
+        let control = Control::start(lab, &config(&ours)?)?;
+        let tunnel = format!("{} {} 51820 off", ours.private, ours.public);
+        ensure!(dump(&control)? == [tunnel.as_str()], "{:?}", dump(&control)?);
+        ensure!(control.wg(&["show", "interfaces"])? == "site");
+        ensure!(mode(&wireguard_dir(lab))? == 0o700 && mode(&wireguard_dir(lab).join("site.sock"))? == 0o600);
+
+        // A peer that the configuration does not have, and traffic with it.
+        let set =
+            |key: &Pair, words: &[&str]| control.wg(&[&["set", "site", "peer", &key.public], words].concat());
+        let whole = ["preshared-key", shared.path()?, "endpoint", ENDPOINT, "allowed-ips", BEHIND];
+        set(&peer.keys, &whole)?;
+        talk(lab)?;
+        let first = format!("{} {} {ENDPOINT} {BEHIND} off", peer.keys.public, shared.private);
+        ensure!(dump(&control)? == [tunnel.as_str(), &first], "{:?}", dump(&control)?);
+        let (handshake, shown) = (peer.handshake()?, control.wg(&["show", "site", "latest-handshakes"])?);
+        ensure!(!handshake.ends_with("\t0") && !shown.ends_with("\t0"), "{handshake} {shown}");
+        let transfer = control.wg(&["show", "site", "transfer"])?;
+        ensure!(transfer.split('\t').skip(1).all(|bytes| bytes != "0"), "{transfer}");
+        ensure!(control.wg(&["show", "all", "dump"])?.starts_with("site\t"));
+
+        // The same once more is no change.
+        let file = lab.folder().join("site.conf");
+        let path = file.to_str().context("a path that is no text")?;
+        let conf = control.wg(&["showconf", "site"])?;
+        fs::write(&file, &conf)?;
+        let before = history(&control)?;
+        control.wg(&["syncconf", "site", path])?;
+        control.wg(&["setconf", "site", path])?;
+        ensure!(history(&control)? == before, "{:?}", history(&control)?);
+
+        // One more peer: who was there goes on in its session.
+        let more = format!("{conf}\n\n[Peer]\nPublicKey = {}\nAllowedIPs = 10.9.0.0/24\n", other.public);
+        fs::write(&file, &more)?;
+        control.wg(&["syncconf", "site", path])?;
+        let second = format!("{} (none) (none) 10.9.0.0/24 off", other.public);
+        ensure!(dump(&control)? == [tunnel.as_str(), &first, &second], "{:?}", dump(&control)?);
+        let after = history(&control)?;
+        ensure!(
+            after[0].0 == before[0].0 + 1 && after[0].1.ends_with("zsync.toml (changed by wg)"),
+            "{after:?}"
+        );
+        talk(lab)?;
+
+        // An allowed IP moves, and comes back.
+        set(&other, &["allowed-ips", "10.9.0.0/24,10.8.0.0/24", "persistent-keepalive", "25"])?;
+        ensure!(dump(&control)?[1].contains(" fd08::/64 off"), "{:?}", dump(&control)?);
+        ensure!(!reached(lab, INNER[0])? && reached(lab, INNER[1])?);
+        set(&peer.keys, &["allowed-ips", BEHIND])?;
+        ensure!(dump(&control)?[2] == format!("{} (none) (none) 10.9.0.0/24 25", other.public));
+        talk(lab)?;
+
+        // The other end moves without a word, and is found where `wg` says.
+        peer.wg("set wg0 listen-port 51831")?;
+        set(&peer.keys, &["endpoint", "10.2.0.2:51831"])?;
+        talk(lab)?;
+        ensure!(control.wg(&["show", "site", "endpoints"])?.contains("10.2.0.2:51831"));
+        ensure!(peer.handshake()? == handshake, "there was another handshake");
+
+        // Who is removed is gone at once, and the one who stays, stays.
+        set(&peer.keys, &["remove"])?;
+        ensure!(dump(&control)?.len() == 2 && !reached(lab, INNER[0])?);
+        // As a new peer it needs a new handshake, which wireguard-go answers no sooner than it takes another one.
+        set(&peer.keys, &[&whole[..3], &["10.2.0.2:51831"], &whole[4..]].concat())?;
+        talk(lab)?;
+
+        // The tunnel gets another key and another port.
+        let turned = Pair::generate(lab, "turned.key")?;
+        control.wg(&["set", "site", "private-key", turned.path()?, "listen-port", "51822"])?;
+        peer.knows(&turned, &shared)?;
+        talk(lab)?;
+        ensure!(dump(&control)?[0] == format!("{} {} 51822 off", turned.private, turned.public));
+
+        // `addconf` adds, `setconf` leaves nothing else.
+        fs::write(&file, format!("[Peer]\nPublicKey = {}\nAllowedIPs = 10.9.1.0/24\n", other.public))?;
+        control.wg(&["addconf", "site", path])?;
+        ensure!(dump(&control)?.len() == 3);
+        fs::write(
+            &file,
+            format!("[Interface]\nPrivateKey = {}\n[Peer]\nPublicKey = {}\n", ours.private, other.public),
+        )?;
+        control.wg(&["setconf", "site", path])?;
+        let expected = [
+            format!("{} {} 51822 off", ours.private, ours.public),
+            format!("{} (none) (none) (none) off", other.public),
+        ];
+        ensure!(dump(&control)? == expected, "{:?}", dump(&control)?);
+
+        // Secrets are where nobody else reads them, and not in the log.
+        for secret in [&turned.private, &shared.private] {
+            let files = files_with(&state_dir(lab), secret)?;
+            ensure!(!files.is_empty(), "it is not kept");
+            for file in files {
+                let folder = file.parent().context("a file is in a folder")?;
+                ensure!(mode(&file)? == 0o600 && mode(folder)? == 0o700, "{}", file.display());
+            }
+            ensure!(!control.log().contains(secret.as_str()));
+        }
+        control.balanced()?;
+        Ok(())
+    });
+}
+
+#[test]
+fn what_wg_changed_survives_every_kill_and_goes_with_the_next_apply() {
+    in_lab(Shape::router(), |lab| {
+        let (ours, shared) = (Pair::generate(lab, "ours.key")?, Pair::generate(lab, "shared.key")?);
+        let turned = Pair::generate(lab, "turned.key")?;
+        let peer = Peer::start(lab)?;
+        peer.knows(&turned, &shared)?;
+        let text = config(&ours)?;
+        let mut control = Control::start(lab, &text)?;
+        control.wg(&[
+            "set",
+            "site",
+            "private-key",
+            turned.path()?,
+            "peer",
+            &peer.keys.public,
+            "preshared-key",
+            shared.path()?,
+            "endpoint",
+            ENDPOINT,
+            "allowed-ips",
+            BEHIND,
+        ])?;
+        talk(lab)?;
+        let (handshake, shown) = (peer.handshake()?, dump(&control)?);
+
+        let old = control.kill9_dataplane()?;
+        control.wait_successor(old)?;
+        talk(lab)?;
+        // Control's socket stays behind, and its successor takes the path.
+        control.kill9()?;
+        ensure!(wireguard_dir(lab).join("site.sock").exists());
+        talk(lab)?;
+        control.revive_from_history()?;
+        control.wait_ready()?;
+        ensure!(dump(&control)? == shown, "{:?}", dump(&control)?);
+        talk(lab)?;
+        // So does what `wg` changes then; and a file of keys that goes missing keeps nobody from changing what it does not hold.
+        fs::rename(&ours.file, lab.folder().join("away"))?;
+        control.wg(&["set", "site", "peer", &ours.public, "allowed-ips", "10.9.0.0/24"])?;
+        let old = control.kill9_dataplane()?;
+        control.wait_successor(old)?;
+        ensure!(dump(&control)?.len() == shown.len() + 1);
+        talk(lab)?;
+        ensure!(peer.handshake()? == handshake, "there was another handshake");
+
+        // The whole once more from nothing: what `wg` said is the configuration.
+        control.stop()?;
+        ensure!(!wireguard_dir(lab).join("site.sock").exists(), "an orderly end leaves nothing behind");
+        control.revive_from_history()?;
+        control.wait_ready()?;
+        ensure!(dump(&control)?.len() == shown.len() + 1 && dump(&control)?[..2] == shown);
+        talk(lab)?;
+
+        // The file knows nothing of it.
+        fs::rename(lab.folder().join("away"), &ours.file)?;
+        control.apply(&text, &[])?;
+        ensure!(dump(&control)? == [format!("{} {} 51820 off", ours.private, ours.public)]);
+        ensure!(!reached(lab, INNER[0])?);
+        control.ctl(&["rollback"])?;
+        ensure!(dump(&control)?.len() == shown.len() + 1);
+        talk(lab)?;
+        control.balanced()?;
+        Ok(())
+    });
+}
+
+#[test]
+fn bad_requests_change_nothing_and_sockets_follow_the_tunnels() {
+    in_lab(Shape::router(), |lab| {
+        let ours = Pair::generate(lab, "ours.key")?;
+        let text = config(&ours)?;
+        // Somebody else has the path.
+        fs::create_dir_all(wireguard_dir(lab))?;
+        let socket = wireguard_dir(lab).join("site.sock");
+        let other = std::os::unix::net::UnixListener::bind(&socket)?;
+        let mut control = Control::start(lab, &text)?;
+        ensure!(control.log().contains("another process listens on it"), "{}", control.log());
+        drop(other);
+        wait_for("the socket", Duration::from_secs(5), || raw(lab, "get=1\n\n").ok())?;
+
+        let before = (dump(&control)?, history(&control)?);
+        for (request, errno) in [
+            ("get=1\nlisten_port=1\n\n", -22),
+            ("help\n\n", -71),
+            ("set=1\nlisten_port=70000\n\n", -22),
+            ("set=1\nlisten_port=51899\nfwmark=1\n\n", -95),
+            ("set=1\nlisten_port=51899\npublic_key=00\n\n", -22),
+            ("set=1\nlisten_port=51899\nmtu=1400\n\n", -22),
+            ("set=1\nlisten_port\n\n", -71),
+            (&format!("set=1\nlisten_port=51899\nx={}\n\n", "a".repeat(300)), -90),
+        ] {
+            let answer = raw(lab, request)?;
+            ensure!(answer == format!("errno={errno}\n\n"), "{request}: {answer}");
+        }
+        ensure!(raw(lab, "set=1\nlisten_port=51899\n")?.is_empty(), "half a request");
+        let refused = control.wg(&["set", "site", "fwmark", "7"]).unwrap_err().to_string();
+        ensure!(refused.contains("Operation not supported"), "{refused}");
+        control.wg(&["set", "site", "fwmark", "0", "peer", &ours.public, "allowed-ips", "::/0"])?;
+        ensure!((dump(&control)?, history(&control)?) == before, "our own key is passed over");
+        ensure!(control.log().contains("`fwmark` means nothing here"), "{}", control.log());
+
+        // A change that waits to be confirmed is not confirmed by the way.
+        control.apply(
+            &text.replace("[wireguard.site]", "[wireguard.site]\nmtu = 1400"),
+            &["--confirm", "60s"],
+        )?;
+        let refused = control.wg(&["set", "site", "listen-port", "51899"]).unwrap_err().to_string();
+        ensure!(refused.contains("busy"), "{refused}");
+        control.ctl(&["confirm"])?;
+
+        // Two tunnels cannot have one port; each has its socket, as long as it is there.
+        let two = text
+            .replace("\"route.main\"]", "\"wireguard-open.two\", \"wireguard-seal.two\", \"route.main\"]")
+            + &format!(
+                "[wireguard.two]\nlisten-port = 51899\nmax-peers = 1\nprivate-key-file = \"{}\"\n",
+                ours.path()?
+            );
+        control.apply(&two, &[])?;
+        let mut interfaces: Vec<String> =
+            control.wg(&["show", "interfaces"])?.split_whitespace().map(str::to_owned).collect();
+        interfaces.sort();
+        ensure!(interfaces == ["site", "two"], "{interfaces:?}");
+        let refused = control.wg(&["set", "site", "listen-port", "51899"]).unwrap_err().to_string();
+        ensure!(refused.contains("Address already in use"), "{refused}");
+        let keys = [Pair::generate(lab, "a.key")?, Pair::generate(lab, "b.key")?];
+        let peers = ["set", "two", "peer", &keys[0].public, "peer", &keys[1].public];
+        let refused = control.wg(&peers).unwrap_err().to_string();
+        ensure!(refused.contains("No space left"), "{refused}");
+        control.wg(&peers[..4])?;
+        control.apply(&text, &[])?;
+        wait_for("the socket to go", Duration::from_secs(5), || {
+            (!wireguard_dir(lab).join("two.sock").exists()).then_some(())
+        })?;
+        control.stop()?;
+        ensure!(fs::read_dir(wireguard_dir(lab))?.next().is_none(), "a socket was left behind");
+        Ok(())
+    });
+}
