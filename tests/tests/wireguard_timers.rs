@@ -40,7 +40,7 @@ fn who_is_configured_to_be_heard_of_is_heard_of() {
         println!("{:?}", first.iter().map(|seen| (seen.ends.1.port(), seen.kind())).collect::<Vec<_>>());
         let ours = to(&watch.all(Duration::from_millis(4500))?, 51821, Kind::Data(0));
         println!("ours: {:?}", gaps(&ours));
-        ensure!(ours.len() >= 3, "{} in 4.5 s", ours.len());
+        ensure!(ours.len() >= 2, "{} in 4.5 s", ours.len());
         let wrong = gaps(&ours).into_iter().find(|gap| *gap < EVERY - LATE || *gap > EVERY + LATE);
         ensure!(wrong.is_none(), "{wrong:?}");
         // Now the peer, and we need not.
