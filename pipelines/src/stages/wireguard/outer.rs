@@ -24,14 +24,12 @@ pub(super) enum Ends {
 }
 
 impl Ends {
-    /// From us to where a peer is; `None`: we have no address to send from.
+    /// From us to where a peer is; `None`: we have no address to send from. Where it reached us is what it hears from, as long as that
+    /// address is ours.
     pub(super) fn to(shared: &Shared, endpoint: Endpoint) -> Option<Self> {
         let Endpoint { remote, local } = endpoint;
-        let local = if local.is_unspecified() || local.is_ipv4() != remote.is_ipv4() {
-            own(shared, remote)?
-        } else {
-            local
-        };
+        let strange = local.is_unspecified() || local.is_ipv4() != remote.is_ipv4();
+        let local = if strange || !shared.is_local(local) { own(shared, remote)? } else { local };
         match (local, remote) {
             (IpAddr::V4(local), SocketAddr::V4(remote)) => Some(Self::V4(local, *remote.ip(), remote.port())),
             (IpAddr::V6(local), SocketAddr::V6(remote)) => Some(Self::V6(local, *remote.ip(), remote.port())),
