@@ -24,6 +24,7 @@ mod filters;
 mod flows;
 mod history;
 mod installation;
+mod ledger;
 mod looks;
 mod mappings;
 mod placement;
