@@ -11,6 +11,7 @@ use crate::snapshot::PortFacts;
 use crate::stage::{Cx, Stage};
 use crate::stages::parse::Parse;
 use crate::stages::tunnel::{Inner, ecn_out, set_ecn};
+use crate::tables::cryptokey::Routes;
 use arrayvec::ArrayVec;
 use std::net::{IpAddr, SocketAddr};
 use zsync_crypto::aead::{Job, Key};
@@ -158,14 +159,14 @@ impl Stage for Open {
             return;
         }
         let authentic = open(shared, burst, mask, &openings, &groups);
-        let mut opened = false;
+        let (mut opened, routes) = (false, shared.routing.routes());
         for (i, opening) in zsync_packet::burst::Bits(mask).zip(&openings) {
             let group = &mut groups[usize::from(opening.group)];
             let verdict = if authentic >> i & 1 == 0 {
                 Verdict::Drop(DropReason::WireguardForged)
             } else {
                 take(shared, group, opening, worker, now)
-                    .and_then(|()| unwrap(shared, burst, i, opening, group, ports))
+                    .and_then(|()| unwrap(shared, burst, i, opening, group, ports, &routes))
                     .unwrap_or_else(Verdict::Drop)
             };
             match verdict {
@@ -341,6 +342,7 @@ fn unwrap(
     opening: &Opening,
     group: &mut Group<'_>,
     ports: &[PortFacts],
+    routes: &Routes<'_>,
 ) -> Result<Verdict, DropReason> {
     const MALFORMED: DropReason = DropReason::TunnelMalformed;
     if usize::from(opening.len) == OVERHEAD {
@@ -360,7 +362,7 @@ fn unwrap(
     } else {
         (Ipv6::parse(packet).map(|ip| IpAddr::V6(ip.source())), ether_type::IPV6)
     };
-    if shared.routing.of(source.map_err(|_| MALFORMED)?) != Some(group.receiving.slot) {
+    if routes.of(source.map_err(|_| MALFORMED)?) != Some(group.receiving.slot) {
         return Err(DropReason::WireguardSource);
     }
     if ecn != inner.tos & 3 {
