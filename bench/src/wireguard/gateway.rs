@@ -80,7 +80,7 @@ pub fn program(name: &str) -> Result<PathBuf> {
     folders
         .map(|folder| folder.join(name))
         .find(|file| file.is_file())
-        .with_context(|| format!("there is no {name}: `scripts/setup --bench` installs it"))
+        .with_context(|| format!("there is no {name}: `scripts/setup` installs it"))
 }
 
 /// Both ends' keys.
