@@ -167,7 +167,7 @@ impl Gateway {
     pub fn bytes(&self, way: &str) -> Result<u64> {
         let Self::Zsync(zsync) = self else { bail!("only zsync is asked") };
         let shown = zsync.ask(&["show", "wireguard"])?;
-        find(&shown, &format!("{way}_bytes")).with_context(|| format!("no {way} bytes in {shown}"))
+        find(&shown, &format!("{way}-bytes")).with_context(|| format!("no {way} bytes in {shown}"))
     }
 
     /// Tells a device what its tunnel is, once it is there.

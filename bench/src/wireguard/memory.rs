@@ -182,11 +182,11 @@ impl Gateway {
     /// Begins a session with each peer, as handshakes would, with these keys.
     fn connect(&self, end: u8, peers: u32, remote: impl Fn(u32) -> u32, keys: &[Keys]) -> Result<Vec<u32>> {
         let stages = self.snapshot.pipelines.iter().flat_map(|pipeline| &pipeline.stages);
-        let tunnel = stages.filter_map(|placed| match &placed.stage {
+        let mut tunnels = stages.filter_map(|placed| match &placed.stage {
             AnyStage::WireguardSeal(stage) => Some(stage.tunnel()),
             _ => None,
         });
-        let tunnel = tunnel.last().context("no tunnel")?;
+        let tunnel = tunnels.next().context("no tunnel")?;
         let (book, known) = (tunnel.book(), tunnel.peers());
         let (us, them) = (outside(end), outside(3 - end));
         let endpoint = Endpoint { remote: SocketAddr::from((them, PORT)), local: us.into() };
