@@ -1,7 +1,7 @@
 //! ChaCha20-Poly1305 of up to sixteen packets at once, on AVX-512.
 //!
 //! Owns: a group from keys to tags, by two ways. As long as most packets go on, each has a lane of its own, and its
-//! ciphertext goes from the XOR to Poly1305 in registers ([`turn`]). What is left, and smaller groups, is done apart: blocks of
+//! ciphertext goes from the XOR to Poly1305 in registers ([`rank`]). What is left, and smaller groups, is done apart: blocks of
 //! ChaCha20 fill the lanes one after the other, whatever packets they are of ([`lanes`], [`keystream`]); Poly1305 takes packets
 //! of about one length eight abreast, and those that are far longer, or too few, alone ([`tags`]). There Poly1305 is ahead of
 //! the XOR when opening, and behind it when sealing, by no more than [`WINDOW`], so that long packets are still in the

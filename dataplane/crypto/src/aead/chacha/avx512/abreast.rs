@@ -1,7 +1,8 @@
 //! Poly1305 of eight packets abreast: one lane a packet (RFC 8439 §2.8).
 //!
 //! Owns: the numbers of up to eight packets, of any lengths: a lane whose packet has ended keeps its number. While all have 64
-//! bytes, two blocks are one step, h r^2 + m r + n, carried once; later the same goes by masks, with r and 0 for r^2 and m in the lane of a last odd block.
+//! bytes, two blocks are one step, h r^2 + m r + n, carried once; later the same goes by masks, with r and 0 for r^2 and m in
+//! the lane of a last odd block.
 
 use super::limbs::{Factor, Limbs, Sum, choose, mark, message, tags};
 use super::vector::{V, from_words, load, load_part, transpose8, wipe};
