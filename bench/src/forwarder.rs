@@ -9,7 +9,7 @@ use crate::testpmd::Testpmd;
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -179,16 +179,24 @@ fn wait_until_free() -> Result<()> {
 /// A running zsync.
 pub struct Zsync {
     control: Child,
+    folder: PathBuf,
 }
 
 impl Zsync {
     fn start(way: Option<Way>) -> Result<Self> {
+        Self::start_in(Part::Router, Path::new(FOLDER), &configuration(measured_core(), way))
+    }
+
+    /// One in that namespace, with this configuration; its files are in `folder`, which is its own.
+    ///
+    /// # Errors
+    /// It is not built, or does not come to forward.
+    pub fn start_in(part: Part, folder: &Path, configuration: &str) -> Result<Self> {
         let (control, dataplane) = (beside("zsync-control")?, beside("zsync-dataplane")?);
-        let folder = Path::new(FOLDER);
         let _ = fs::remove_dir_all(folder);
         fs::create_dir_all(folder)?;
         let config = folder.join("config.toml");
-        fs::write(&config, configuration(measured_core(), way))?;
+        fs::write(&config, configuration)?;
         let log = fs::File::create(folder.join("log"))?;
         let mut command = Command::new(control);
         command
@@ -205,8 +213,8 @@ impl Zsync {
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log);
-        let control = Part::Router.run(|| command.spawn().context("zsync-control cannot be started"))?;
-        let mut zsync = Self { control };
+        let control = part.run(|| command.spawn().context("zsync-control cannot be started"))?;
+        let mut zsync = Self { control, folder: folder.to_owned() };
         zsync.wait_until_running()?;
         Ok(zsync)
     }
@@ -216,14 +224,42 @@ impl Zsync {
         let start = Instant::now();
         loop {
             if let Some(status) = self.control.try_wait()? {
-                bail!("zsync-control ended with {status}: {}", said());
+                bail!("zsync-control ended with {status}: {}", self.said());
             }
-            if is_running().unwrap_or(false) {
+            if self.is_running().unwrap_or(false) {
                 return Ok(());
             }
-            ensure!(start.elapsed() < PATIENCE, "zsync does not forward after {PATIENCE:?}: {}", said());
+            ensure!(start.elapsed() < PATIENCE, "zsync does not forward after {PATIENCE:?}: {}", self.said());
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// Whether the data plane is running, as `zsyncctl` hears it.
+    fn is_running(&self) -> Result<bool> {
+        let status = self.ask(&["status"])?;
+        let dataplane = &status["status"]["dataplane"];
+        Ok(dataplane["state"] == "running" && dataplane["pid"].is_u64())
+    }
+
+    /// What `zsyncctl` answers to these words.
+    ///
+    /// # Errors
+    /// It is not built, or does not answer.
+    pub fn ask(&self, words: &[&str]) -> Result<serde_json::Value> {
+        let output = Command::new(beside("zsyncctl")?)
+            .arg("--socket")
+            .arg(self.folder.join("run/api.sock"))
+            .args(words)
+            .arg("--json")
+            .output()?;
+        Ok(serde_json::from_slice(&output.stdout)?)
+    }
+
+    /// The end of its log.
+    fn said(&self) -> String {
+        let log = fs::read_to_string(self.folder.join("log")).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(8)..].join(" / ")
     }
 }
 
@@ -233,19 +269,19 @@ impl Drop for Zsync {
         let start = Instant::now();
         while let Ok(None) = self.control.try_wait() {
             if start.elapsed() > PATIENCE {
-                eprintln!("zsync-control did not heed SIGTERM, and is killed: {}", said());
+                eprintln!("zsync-control did not heed SIGTERM, and is killed: {}", self.said());
                 let _ = self.control.kill();
                 let _ = self.control.wait();
             }
             std::thread::sleep(Duration::from_millis(20));
         }
         // Whatever is still pinned goes with its file system.
-        let _ = Command::new("umount").arg("--lazy").arg(Path::new(FOLDER).join("bpffs")).output();
+        let _ = Command::new("umount").arg("--lazy").arg(self.folder.join("bpffs")).output();
     }
 }
 
 /// Where a program of zsync is: beside this one.
-fn beside(name: &str) -> Result<std::path::PathBuf> {
+fn beside(name: &str) -> Result<PathBuf> {
     let path = std::env::current_exe()?.with_file_name(name);
     ensure!(
         path.is_file(),
@@ -253,25 +289,6 @@ fn beside(name: &str) -> Result<std::path::PathBuf> {
         path.display()
     );
     Ok(path)
-}
-
-/// Whether the data plane is running, as `zsyncctl` hears it.
-fn is_running() -> Result<bool> {
-    let output = Command::new(beside("zsyncctl")?)
-        .arg("--socket")
-        .arg(Path::new(FOLDER).join("run/api.sock"))
-        .args(["status", "--json"])
-        .output()?;
-    let status: serde_json::Value = serde_json::from_slice(&output.stdout)?;
-    let dataplane = &status["status"]["dataplane"];
-    Ok(dataplane["state"] == "running" && dataplane["pid"].is_u64())
-}
-
-/// The end of zsync's log.
-fn said() -> String {
-    let log = fs::read_to_string(Path::new(FOLDER).join("log")).unwrap_or_default();
-    let lines: Vec<&str> = log.lines().collect();
-    lines[lines.len().saturating_sub(8)..].join(" / ")
 }
 
 /// A router between the two devices, with one worker on `core`, and what nftables has in its way.

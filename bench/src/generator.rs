@@ -95,7 +95,38 @@ impl Generator {
     /// Impossible traffic; the kernel refuses the program (which takes CAP_BPF and CAP_NET_ADMIN).
     pub fn load(traffic: &Traffic) -> Result<Self> {
         let (template, frame) = template(traffic)?;
-        let (flows, numbers) = (traffic.flows.max(1), template.payload_at != 0);
+        Self::load_template(&template, frame)
+    }
+
+    /// Loads the program to send this frame, of UDP over IPv4 without a checksum, by the device with that number; `flows` source
+    /// ports from the frame's on.
+    ///
+    /// # Errors
+    /// Too short a frame; the kernel refuses the program.
+    pub fn of_frame(ifindex: u32, frame: &[u8], flows: u32) -> Result<Self> {
+        let l4 = ETHERNET + 20;
+        let length = (l4 + 8).next_multiple_of(8);
+        let mut bytes = [0; TEMPLATE_BYTES];
+        let head = frame.get(..length).with_context(|| format!("a frame of {} bytes", frame.len()))?;
+        bytes[..length].copy_from_slice(head);
+        let template = Template {
+            ifindex,
+            length: length as u32,
+            flows,
+            destinations: 1,
+            source_port_at: l4 as u32,
+            destination_at: 0,
+            ip_checksum_at: 0,
+            l4_checksum_at: 0,
+            payload_at: 0,
+            payload_bytes: 0,
+            bytes,
+        };
+        Self::load_template(&template, frame.to_vec())
+    }
+
+    fn load_template(template: &Template, frame: Vec<u8>) -> Result<Self> {
+        let (flows, numbers) = (template.flows.max(1), template.payload_at != 0);
         let mut program =
             EbpfLoader::new().btf(None).load(GENERATOR_OBJECT).context("loading the generator")?;
         let map = program.map_mut(map::TEMPLATE).context("the generator has no template")?;

@@ -17,6 +17,7 @@
 //!   kernel                  the kernel as a forwarder: its rules, and a program that redirects
 //!   peers                   what zsync is compared with, and how it is installed
 //!   testpmd, hugepages      DPDK's forwarder, in the same run
+//!   wireguard               tunnels: in memory, whole ones beside others', and under a flood of handshakes
 //!   crypto                  encryption and signatures, beside other libraries
 //!   fib, acl, dpdk          lookups and DPDK's programs that measure theirs, over the same files
 //!   program                 other programs, run to their end or to that of the run
@@ -61,3 +62,4 @@ pub mod traffic;
 pub mod tsc;
 pub mod veth;
 pub mod watch;
+pub mod wireguard;

@@ -42,6 +42,7 @@ pub const PEERS: &[Peer] = &[
         benchmarks: &["veth-route", "veth-track", "veth-nat", "veth-filter"],
     },
     Peer { name: "kernel-xdp", package: "", benchmarks: &["veth-route"] },
+    Peer { name: "wireguard-go", package: "wireguard-go", benchmarks: &["veth-wireguard"] },
     Peer { name: "nft", package: "nftables", benchmarks: &["veth-track", "veth-nat", "veth-filter"] },
 ];
 

@@ -77,6 +77,8 @@ pub enum Part {
     Router,
     /// Where they go to.
     Sink,
+    /// One of another place, of this name.
+    Named(&'static str),
 }
 
 impl Part {
@@ -85,6 +87,7 @@ impl Part {
             Self::Source => "source",
             Self::Router => "router",
             Self::Sink => "sink",
+            Self::Named(name) => name,
         }
     }
 

@@ -73,29 +73,35 @@ fn search(arguments: &[&str]) -> Output {
     Command::new(program).args(["search", "--json"]).args(arguments).output().unwrap()
 }
 
+/// What a search for the table's capacity printed: rate and capacity.
+fn capacity(through: &str) -> [Outcome; 2] {
+    let limits = ["--connections", "500", "--max-rate", "10000"];
+    let output = search(&[&["--through", through, "--measure", "table-capacity"], &limits[..]].concat());
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{through}: {said}");
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    let outcomes: Vec<Outcome> = printed.lines().map(|line| Outcome::from_json(line).unwrap()).collect();
+    outcomes.try_into().unwrap_or_else(|_| panic!("{through}: {printed}"))
+}
+
+/// A host that has no time for the two ends loses packets that the table had room for, so it gets three searches to find the
+/// limit; none may find more.
 #[test]
 fn the_kernels_table_is_found_to_hold_as_many_connections_as_it_may() {
     let Some(_limit) = Limit::set() else { return };
     for through in ["kernel-track", "kernel-nat"] {
-        let output = search(&[
-            "--through",
-            through,
-            "--measure",
-            "table-capacity",
-            "--connections",
-            "500",
-            "--max-rate",
-            "10000",
-        ]);
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{through}: {said}");
-        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
-        let outcomes: Vec<Outcome> = printed.lines().map(|line| Outcome::from_json(line).unwrap()).collect();
-        let [rate, capacity] = &outcomes[..] else { panic!("{through}: {printed}") };
-        assert_eq!((rate.unit.as_str(), capacity.unit.as_str()), ("connections/s", "connections"));
-        assert_eq!(capacity.ours.samples, [LIMIT as f64], "{through}: {capacity:?}");
-        assert!(capacity.ours.name.starts_with("kernel, "), "{}", capacity.ours.name);
-        assert_eq!(capacity.problems(), [""; 0], "{through}");
+        let found = (1..=3).any(|attempt| {
+            let [rate, capacity] = capacity(through);
+            assert_eq!((rate.unit.as_str(), capacity.unit.as_str()), ("connections/s", "connections"));
+            assert!(
+                capacity.ours.samples.iter().all(|held| *held <= LIMIT as f64),
+                "{through}: {capacity:?}"
+            );
+            assert!(capacity.ours.name.starts_with("kernel, "), "{}", capacity.ours.name);
+            eprintln!("{through}, search {attempt}: {rate:?} {capacity:?}");
+            capacity.ours.samples == [LIMIT as f64] && capacity.problems() == [""; 0]
+        });
+        assert!(found, "{through}: no search has found that the table holds {LIMIT}");
     }
 }
 

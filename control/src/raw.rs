@@ -56,10 +56,23 @@ pub fn prefer_busy_poll(socket: impl AsFd, microseconds: u32, budget: u32) -> Re
 /// # Errors
 /// No `/dev/net/tun`, no CAP_NET_ADMIN, or the name is taken.
 pub fn open_tun(name: &str) -> Result<OwnedFd, Errno> {
+    open_tun_with(name, 0)
+}
+
+/// Opens one more queue of a TUN device that may have several. The device goes when its last descriptor is closed, unless somebody
+/// has made it to stay.
+///
+/// # Errors
+/// As [`open_tun`]; `EINVAL` where there is a device of that name that has but one queue, or is no TUN device.
+pub fn open_tun_queue(name: &str) -> Result<OwnedFd, Errno> {
+    open_tun_with(name, libc::IFF_MULTI_QUEUE)
+}
+
+fn open_tun_with(name: &str, more: c_int) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let tun = rustix::fs::open("/dev/net/tun", flags, Mode::empty())?;
     let mut request = request_for(name);
-    request.ifr_ifru.ifru_flags = (libc::IFF_TUN | libc::IFF_NO_PI) as libc::c_short;
+    request.ifr_ifru.ifru_flags = (libc::IFF_TUN | libc::IFF_NO_PI | more) as libc::c_short;
     // SAFETY: TUNSETIFF reads and writes one `ifreq`, which lives until the call returns.
     let result = unsafe { libc::ioctl(tun.as_raw_fd(), libc::TUNSETIFF, &raw mut request) };
     if result < 0 { Err(last()) } else { Ok(tun) }

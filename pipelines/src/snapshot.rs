@@ -47,6 +47,8 @@ pub struct PortFacts {
     pub v6: Option<Ipv6Addr>,
     /// Its peer is a local stack, which leaves checksums unfinished: see [`crate::stages::partial`].
     pub complete_checksums: bool,
+    /// What comes by it, the host itself has sent, perhaps from the port's own address: a TUN device.
+    pub of_host: bool,
 }
 
 /// Any stage: closed, so that a call is one branch per burst.

@@ -46,8 +46,17 @@ peers = [
     # vpn.example.com was 192.0.2.7 when this was imported; names are not resolved again.
     { public-key = "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=", preshared-key-file = "/k/w-1.psk", endpoint = "192.0.2.7:51820", allowed-ips = ["0.0.0.0/0", "::/0"], keepalive = "25s" },
 ]
+
+[port.w]
+device = "tun"
+netdev = "w"
+addresses = ["10.0.0.1/24", "fd00::1/64"]
+mtu = 1380
+
+[pipeline.w]   # what the host has for the peers: `ip route add … dev w`
+input = ["w"]
+stages = ["wireguard-seal.w", "route"]
 # What has no meaning here:
-#   line 3, ADDRESS = 10.0.0.1/24, fd00::1/64: there is no device for the tunnel: the host's addresses stay on its devices
 #   line 4, DNS = 1.1.1.1: the host resolves names as it does
 #   line 5, Table = off: routes are the kernel's, and `route` forwards by them: say there which ports lead to the peers' networks
 #   line 7, FwMark = 0x10: outer packets leave by a port, and by the routes of the stage `route`

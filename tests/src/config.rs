@@ -5,6 +5,9 @@ pub const ROUTER: &str = include_str!("../../pipelines/examples/router.toml");
 /// The example of a wire, as it is shipped.
 pub const WIRE: &str = include_str!("../../pipelines/examples/patch.toml");
 
+/// The example of a WireGuard gateway, as it is shipped.
+pub const WIREGUARD: &str = include_str!("../../pipelines/examples/wireguard-gateway.toml");
+
 /// A router whose ports both have these lines (`grace = "100ms"`).
 #[must_use]
 pub fn router(lines: &str) -> String {

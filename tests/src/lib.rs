@@ -32,6 +32,7 @@ pub mod process;
 pub mod raw;
 mod reaper;
 pub mod report;
+pub mod wireguard;
 
 pub use control::Control;
 pub use flow::{Flow, FlowPlan};

@@ -17,7 +17,7 @@ pub struct Row {
     pub group: String,
     /// What is its own: "64 B". Empty: nothing but how many are handed over at once.
     pub name: String,
-    /// Packets or signatures handed over at once.
+    /// Packets or signatures handed over at once; 0: they are not.
     pub burst: usize,
     /// Ours first, if there is one, and the one that ratios are to second.
     pub series: Vec<Series>,
@@ -27,16 +27,19 @@ impl Row {
     /// All of it in words.
     pub fn title(&self) -> String {
         let name = if self.name.is_empty() { String::new() } else { format!(", {}", self.name) };
-        format!("{}{name}, {} at once", self.group, self.burst)
+        format!("{}{name}{}", self.group, self.at_once())
+    }
+
+    fn at_once(&self) -> String {
+        if self.burst == 0 { String::new() } else { format!(", {} at once", self.burst) }
     }
 
     /// What its table is called, and what it is called in it.
     fn labels(&self) -> (String, String) {
-        let (group, at_once) = (self.group.clone(), format!("{} at once", self.burst));
         if self.name.is_empty() {
-            (group, at_once)
+            (self.group.clone(), format!("{} at once", self.burst))
         } else {
-            (format!("{group}, {at_once}"), self.name.clone())
+            (format!("{}{}", self.group, self.at_once()), self.name.clone())
         }
     }
 

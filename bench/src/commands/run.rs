@@ -11,7 +11,7 @@ use zsync_bench::hugepages::HugePages;
 use zsync_bench::peers::{self, PEERS, Peer, State};
 use zsync_bench::stages::costs::{self, Plan};
 use zsync_bench::watch::Watch;
-use zsync_bench::{crypto, enclosure, interrupt, veth};
+use zsync_bench::{crypto, enclosure, interrupt, veth, wireguard};
 use zsync_report::outcome::Outcome;
 
 #[derive(Args)]
@@ -55,7 +55,7 @@ pub struct Settings {
 
 /// Runs it beside the one peer.
 pub fn compare(what: &Compare) -> Result<ExitCode> {
-    if Alone::find(&what.name).is_some() {
+    if Alone::find(&what.name).is_some() || wireguard::find(&what.name).is_some() {
         bail!("{0} is measured beside all of its peers at once: `zsync-bench run {0}`", what.name);
     }
     benchmarks::find(&what.name)?;
@@ -73,7 +73,9 @@ pub fn run(what: &Run) -> Result<ExitCode> {
 
 fn measure(names: &[String], peer: Option<&Peer>, what: &Settings) -> Result<ExitCode> {
     let (alone, others): (Vec<_>, Vec<_>) = names.iter().partition(|name| Alone::find(name).is_some());
-    let order = [&alone[..], &others[..]].concat();
+    let (tunnels, others): (Vec<_>, Vec<_>) =
+        others.into_iter().partition(|name| wireguard::find(name).is_some());
+    let order = [&alone[..], &tunnels[..], &others[..]].concat();
     let chosen = others.into_iter().map(|name| benchmarks::find(name)).collect::<Result<Vec<_>>>()?;
     let mut shown = Vec::new();
     if !enclosure::is_inside() {
@@ -87,18 +89,18 @@ fn measure(names: &[String], peer: Option<&Peer>, what: &Settings) -> Result<Exi
             }
             shown.extend(outcomes);
             // The inner process would write it anew, without these.
-            if let Some(path) = what.html.as_ref().filter(|_| chosen.is_empty()) {
+            if let Some(path) = what.html.as_ref().filter(|_| chosen.is_empty() && tunnels.is_empty()) {
                 write_page(path, &shown)?;
             }
             if watch.is_cancelled() {
                 return Ok(interrupted(&order, name));
             }
         }
-        if what.html.is_some() && !chosen.is_empty() && !shown.is_empty() {
+        if what.html.is_some() && !(chosen.is_empty() && tunnels.is_empty()) && !shown.is_empty() {
             eprintln!("zsync-bench: the page has the comparisons; run the others by themselves for theirs");
         }
     }
-    if chosen.is_empty() {
+    if chosen.is_empty() && tunnels.is_empty() {
         return Ok(ExitCode::SUCCESS);
     }
     if enclosure::is_inside() {
@@ -109,6 +111,25 @@ fn measure(names: &[String], peer: Option<&Peer>, what: &Settings) -> Result<Exi
         // Out here, where they can be given back whatever becomes of the inner process. The peer says if there are none.
         let _pages = HugePages::reserve().inspect_err(|error| eprintln!("zsync-bench: {error:#}"));
         return enclosure::run();
+    }
+    for (name, subject) in tunnels.into_iter().filter_map(|name| Some((name, wireguard::find(name)?))) {
+        let watch = Watch::new(name);
+        let (rounds, time) = (what.rounds.unwrap_or(5) as usize, Duration::try_from_secs_f64(what.seconds)?);
+        let measured = wireguard::run(subject, rounds, time, &watch)?;
+        watch.clear();
+        let outcomes = measured.outcomes(name, &command_line());
+        if what.json {
+            outcomes.iter().for_each(|outcome| println!("{}", outcome.to_json()));
+        } else {
+            print!("{measured}");
+        }
+        shown.extend(outcomes);
+        if let Some(path) = &what.html {
+            write_page(path, &shown)?;
+        }
+        if watch.is_cancelled() {
+            return Ok(interrupted(&order, name));
+        }
     }
     for benchmark in chosen {
         let rounds = what.rounds.unwrap_or(benchmark.rounds);

@@ -12,7 +12,7 @@ use crate::stages::work::{COLD_ROUND, HOT_ROUND, Work};
 use crate::traffic::Family::{self, V4, V6};
 use crate::traffic::{Seeded, Table};
 use crate::watch::{Rounds, Watch};
-use crate::{edge, tools, tsc};
+use crate::{edge, tools, tsc, wireguard};
 use anyhow::{Context, Result};
 use std::fmt;
 use std::fs;
@@ -39,10 +39,12 @@ pub enum Plan {
     Edge,
     /// The generator and the sink themselves.
     Tools,
+    /// WireGuard's stages, beside the batch of crypto alone.
+    Wireguard,
 }
 
 /// Benchmarks: name, what it measures, its plan.
-pub const BENCHMARKS: [(&str, &str, Plan); 4] = [
+pub const BENCHMARKS: [(&str, &str, Plan); 5] = [
     (
         "stages",
         "clocks per packet of each stage, by burst and by table, with warm and cold caches",
@@ -59,6 +61,11 @@ pub const BENCHMARKS: [(&str, &str, Plan); 4] = [
         Plan::Edge,
     ),
     ("tools", "clocks per packet of the generator and the sink themselves", Plan::Tools),
+    (
+        "wireguard",
+        "clocks per packet of WireGuard and routing over the seal alone, with 1 to 100,000 peers, and memory of a peer",
+        Plan::Wireguard,
+    ),
 ];
 
 /// The plan of the benchmark of that name.
@@ -142,6 +149,7 @@ pub fn run(plan: Plan, rounds: usize, time: Duration, large: bool, watch: &Watch
         Plan::Stages(plan) => stages(plan, rounds, time, large, watch, &mut costs)?,
         Plan::Edge => edge::costs::run(rounds, time, watch, &mut costs)?,
         Plan::Tools => tools::run(rounds, time, watch, &mut costs)?,
+        Plan::Wireguard => wireguard::costs::run(rounds, time, watch, &mut costs)?,
     }
     Ok(costs)
 }

@@ -77,7 +77,7 @@ fn family(command: &Command) -> Family {
         "search" => Family::Search,
         "run" | "compare" => match command.names().first().copied().unwrap_or_default() {
             name if name.starts_with("memory-") => Family::Memory,
-            "stages" | "lookups" | "tools" | "crypto" | "ed25519" => Family::Stages,
+            "stages" | "lookups" | "tools" | "wireguard" | "crypto" | "ed25519" => Family::Stages,
             "fib" | "acl" => Family::Lookups,
             _ => Family::Veth,
         },
@@ -130,7 +130,8 @@ fn obstacle(command: &Command) -> Option<String> {
         ["--netdev", "--from", "--to", "--through"].iter().any(|name| command.option(name).is_some());
     let names = if matches!(command.action(), "run" | "compare") { command.names() } else { Vec::new() };
     let veth = names.iter().any(|name| name.starts_with("veth-"));
-    let ours = names.contains(&"veth-route") || command.option("--through") == Some("zsync");
+    let whole = ["veth-route", "veth-wireguard", "veth-flood"];
+    let ours = names.iter().any(|name| whole.contains(name)) || command.option("--through") == Some("zsync");
     let of_each = names.iter().find_map(|name| common::obstacle(name, veth));
     of_each
         .or_else(|| common::obstacle("", on_devices || veth))

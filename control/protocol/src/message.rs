@@ -4,7 +4,7 @@
 //! followed by more bytes, of another version, with the wrong number of descriptors, or with a field out of its range.
 //! Keeps true: a decoded message is within every limit below.
 //!
-//! Order, from control: `Hello`, then `Port`s, `Queue`s, `Punt`, `Fib`s and a `Snapshot`, then `Start`; later more of
+//! Order, from control: `Hello`, then `Port`s, `Queue`s, `Tun`s, `Punt`, `Fib`s and a `Snapshot`, then `Start`; later more of
 //! those, and `Audit`, `Replay` or `Stop` at any time. From the data plane: `Ready` once it is sandboxed, `Started`, and
 //! answers. [`VERSION`] changes with any change to a type here; the tag and the version of `Hello` stay where they are, so
 //! that any two versions can at least tell each other apart.
@@ -20,7 +20,7 @@ use codec::{tag_of, within};
 pub use crate::fd::MAX_FDS;
 
 /// Version of the messages.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// Longest message, bytes. The longest real one is an audit of [`MAX_WORKERS`] workers, under 8 KiB.
 pub const MAX_MESSAGE: usize = 16 << 10;
 /// Most workers of one data plane.
@@ -84,6 +84,15 @@ pub enum ToDataplane {
         zero_copy: bool,
         /// The socket has preferred busy polling on.
         busy_poll: bool,
+    },
+    /// A queue of a port that is a TUN device, and who serves it. Descriptor: the queue, non-blocking, of bare IP packets.
+    Tun {
+        /// Number of the port.
+        port: u16,
+        /// Number of the queue.
+        queue: u16,
+        /// Worker that serves it.
+        worker: u8,
     },
     /// Where packets for the kernel go. Descriptor: a TUN device's queue.
     Punt,
@@ -258,14 +267,17 @@ impl FromDataplane {
 }
 
 impl Message for ToDataplane {
-    const KINDS: &'static [&'static str] =
-        &["Hello", "Port", "Queue", "Punt", "Fib", "State", "Snapshot", "Start", "Audit", "Replay", "Stop"];
+    const KINDS: &'static [&'static str] = &[
+        "Hello", "Port", "Queue", "Tun", "Punt", "Fib", "State", "Snapshot", "Start", "Audit", "Replay",
+        "Stop",
+    ];
 
     fn kind(&self) -> &'static str {
         match self {
             Self::Hello { .. } => "Hello",
             Self::Port { .. } => "Port",
             Self::Queue { .. } => "Queue",
+            Self::Tun { .. } => "Tun",
             Self::Punt => "Punt",
             Self::Fib { .. } => "Fib",
             Self::State { .. } => "State",
@@ -281,6 +293,7 @@ impl Message for ToDataplane {
         match self {
             Self::Hello { .. } => 4,
             Self::Queue { .. }
+            | Self::Tun { .. }
             | Self::Punt
             | Self::Fib { .. }
             | Self::State { .. }
@@ -333,6 +346,10 @@ impl Message for ToDataplane {
                     within(kind, field, size, fits, "a power of two of at most 32768")?;
                 }
                 Ok(())
+            }
+            Self::Tun { port: id, worker, .. } => {
+                port(*id)?;
+                within(kind, "worker", worker, usize::from(*worker) < MAX_WORKERS, "below 128")
             }
             Self::State { label, shared, each, len } => {
                 let fits = (1..=MAX_LABEL).contains(&label.len());

@@ -40,6 +40,8 @@ word! {
         Copy = "copy",
         /// The NIC reads and writes packet memory.
         ZeroCopy = "zero-copy",
+        /// There is none: packets are read from a TUN device, and written to it.
+        Tun = "tun",
     }
     /// Where the XDP program runs.
     XdpMode {
@@ -48,6 +50,8 @@ word! {
         Native = "native",
         /// In the kernel's stack, after the skb was made.
         Generic = "generic",
+        /// There is none.
+        None = "none",
     }
     /// Who has a port's packets.
     FailoverState {

@@ -293,7 +293,10 @@ mod tests {
             Err(errors) => report(&errors, &source, Style::Plain),
         };
         assert_eq!(told, "", "{source}");
-        assert!(section.contains("# localhost was ") && section.contains("line 3, Address"), "{section}");
+        assert!(
+            section.contains("# localhost was ") && section.contains("addresses = [\"10.0.0.1/24\"]"),
+            "{section}"
+        );
 
         std::fs::rename(&file, folder.0.join("WG 0.conf")).unwrap();
         let Err(Failure::File(told)) = import(&folder.0.join("WG 0.conf"), None, &folder.0) else { panic!() };

@@ -8,6 +8,7 @@ use super::supervisor::{Kind, Phase};
 use crate::api::{Answer, ApiError, Applied, Call, Code, Confirmed, Plan, Request, Rollback, Source};
 use crate::keys;
 use crate::programs::Programs;
+use crate::xdp::Ingress;
 use anyhow::{Context as _, Result};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -303,7 +304,7 @@ impl Daemon {
         Installation::check(config.wanted(), &self.config.programs, &self.paths)?;
         identity(&config.spec.engine.user)?;
         for port in &mut self.installation.ports {
-            port.ingress.clear_sockets()?;
+            port.ingress.as_mut().map_or(Ok(()), Ingress::clear_sockets)?;
         }
         self.stop_dataplane().await;
         self.blocks.finish(&self.config.spec, &self.states);
@@ -341,10 +342,10 @@ impl Daemon {
     async fn reopen(&mut self, wanted: Wanted<'_>) -> Result<()> {
         let spec = wanted.spec;
         let identity = identity(&spec.engine.user)?;
-        let punt = self.installation.release(spec)?;
+        let kept = self.installation.release(spec)?;
         // What stages keep is found by hashes under the old secret.
         let secret = self.installation.layout.secret;
-        self.installation = Installation::open(wanted, &self.paths, identity, secret, Some(punt))?;
+        self.installation = Installation::open(wanted, &self.paths, identity, secret, Some(kept))?;
         let ports = port_numbers(&self.installation, spec);
         self.routes = mirror(spec, &ports).await?;
         Ok(())

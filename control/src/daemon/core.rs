@@ -296,7 +296,9 @@ impl Daemon {
             routes.local_addresses().into_iter().collect()
         };
         for port in &mut self.installation.ports {
-            if let Err(error) = port.ingress.set_local(&addresses) {
+            if let Some(ingress) = &mut port.ingress
+                && let Err(error) = ingress.set_local(&addresses)
+            {
                 tracing::error!(port = port.spec.name, %error, "its local addresses are out of date");
             }
         }

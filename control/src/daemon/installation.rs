@@ -7,6 +7,7 @@
 use super::placement;
 use super::ports::{check_ports, frames_for, open_port, plan_queues, served_queues, steering};
 use super::sockets::{Copying, SharedMemory};
+use super::tun::{self, Tuns};
 use crate::netlink::check_port;
 use crate::programs::Programs;
 use crate::raw;
@@ -72,8 +73,8 @@ pub struct OpenPort {
     pub v6: Option<Ipv6Addr>,
     /// Its driver's kind: "veth", …
     pub kind: Option<String>,
-    /// The program.
-    pub ingress: Ingress,
+    /// The program; a TUN device has none.
+    pub ingress: Option<Ingress>,
     /// Its program was attached before this installation: if that cannot be opened, the program stays.
     pub(super) inherited: bool,
     /// Where the program runs.
@@ -108,6 +109,13 @@ pub struct Wanted<'c> {
     pub programs: &'c Programs,
 }
 
+/// What stays open while the rest is opened anew: the kernel's routes go by it.
+#[derive(Debug)]
+pub struct Kept {
+    punt: OwnedFd,
+    tuns: Tuns,
+}
+
 /// Everything that is opened for the data plane. See the module.
 #[derive(Debug)]
 pub struct Installation {
@@ -123,6 +131,8 @@ pub struct Installation {
     pub queues: Vec<OpenQueue>,
     /// The TUN device for punted packets.
     pub punt: OwnedFd,
+    /// The TUN devices that are ports.
+    tuns: Tuns,
     /// What packet memory lies on.
     pub pages: String,
 }
@@ -144,7 +154,7 @@ impl Installation {
         Ok(programs.verify(running, &paths.scratch())?)
     }
 
-    /// Opens everything that `spec` asks for. On error everything is as it was before. `punt` is the punt device, if it is
+    /// Opens everything that `spec` asks for. On error everything is as it was before. `kept` is what is
     /// open already.
     ///
     /// # Errors
@@ -154,7 +164,7 @@ impl Installation {
         paths: &Paths,
         identity: (u32, u32),
         secret: [[u8; 32]; 2],
-        punt: Option<OwnedFd>,
+        kept: Option<Kept>,
     ) -> Result<Self> {
         let spec = wanted.spec;
         let size = FrameSize::from_bytes(spec.engine.frame_size)
@@ -188,12 +198,22 @@ impl Installation {
             frames,
         };
 
+        let (punt, mut open_tuns) = kept.map_or_else(Default::default, |kept| (Some(kept.punt), kept.tuns));
+        let mut tuns = Tuns::new();
         let mut ports = Vec::new();
         let mut open_queues = Vec::new();
         let mut free: Vec<u32> = (0..workers).map(|w| home_slice(frames, workers, w).start).collect();
         for ((port, check), plans) in in_order(spec).zip(&checked).zip(&plans) {
-            let opened = open_port(wanted, port, check, plans, paths, &shared, &mut free)
-                .with_context(|| format!("port {}", port.name));
+            let opened = match &port.tun {
+                Some(spec) => {
+                    tun::open(port, spec, plans, open_tuns.remove(&port.netdev)).map(|(open, queues, fds)| {
+                        tuns.insert(port.netdev.clone(), fds);
+                        (open, queues)
+                    })
+                }
+                None => open_port(wanted, port, check, plans, paths, &shared, &mut free),
+            };
+            let opened = opened.with_context(|| format!("port {}", port.name));
             let (open, queues) = match opened {
                 Ok(opened) => opened,
                 Err(error) => {
@@ -239,6 +259,7 @@ impl Installation {
             ports,
             queues: open_queues,
             punt,
+            tuns,
         })
     }
 
@@ -248,7 +269,7 @@ impl Installation {
     /// Something is missing or does not fit; the data plane then goes on, and somebody has to look.
     pub fn adopt(spec: &Spec, paths: &Paths, given: Vec<(ToDataplane, Vec<OwnedFd>)>) -> Result<Self> {
         let (mut layout, mut memory, mut punt) = (None, None, None);
-        let (mut facts, mut queues) = (Vec::new(), Vec::new());
+        let (mut facts, mut queues, mut tuns) = (Vec::new(), Vec::new(), Tuns::new());
         for (message, mut fds) in given {
             match message {
                 ToDataplane::Hello { layout: had, .. } => {
@@ -263,6 +284,14 @@ impl Installation {
                     let socket = fds.pop().ok_or_else(|| anyhow!("a queue came without its socket"))?;
                     let queue = u32::from(queue);
                     queues.push(OpenQueue { message, port, queue, worker, socket });
+                }
+                ToDataplane::Tun { port, queue, worker } => {
+                    let socket = fds.pop().ok_or_else(|| anyhow!("a TUN device came without its queue"))?;
+                    let own = in_order(spec).find(|of| of.id.0 == port && of.tun.is_some());
+                    let netdev = own.map(|port| port.netdev.clone());
+                    let netdev = netdev.ok_or_else(|| anyhow!("port {port} is no TUN device"))?;
+                    tuns.entry(netdev).or_default().push(socket.try_clone()?);
+                    queues.push(OpenQueue { message, port, queue: queue.into(), worker, socket });
                 }
                 ToDataplane::Punt => punt = fds.pop(),
                 _ => {}
@@ -280,6 +309,10 @@ impl Installation {
                 .iter()
                 .find(|(id, ..)| *id == port.id.0)
                 .ok_or_else(|| anyhow!("the data plane has no port {}", port.name))?;
+            if port.tun.is_some() {
+                ports.push(OpenPort { v4: *v4, v6: *v6, ..tun::opened(port, *ifindex, *mtu) });
+                continue;
+            }
             let mut ingress = Ingress::adopt(&paths.pins(&port.name), *ifindex)?;
             if let Err(error) = ingress.upgrade() {
                 tracing::warn!(port = port.name, %error, "the running XDP program stays: this build's was refused");
@@ -298,14 +331,14 @@ impl Installation {
                 v4: *v4,
                 v6: *v6,
                 kind,
-                ingress,
+                ingress: Some(ingress),
                 inherited: true,
                 xdp,
                 copying,
                 warnings: Vec::new(),
             });
         }
-        Ok(Self { layout, memory, stats, ports, queues, punt, pages: "as before".to_owned() })
+        Ok(Self { layout, memory, stats, ports, queues, punt, tuns, pages: "as before".to_owned() })
     }
 
     /// Everything that a data plane is told before its workers start, except what changes later (FIBs, snapshot).
@@ -325,8 +358,9 @@ impl Installation {
     /// The kernel refused an entry.
     pub fn steer_to_sockets(&mut self) -> Result<()> {
         for queue in &self.queues {
-            if let Some(port) = self.ports.get_mut(usize::from(queue.port)) {
-                port.ingress.set_socket(queue.queue, &queue.socket)?;
+            let port = self.ports.get_mut(usize::from(queue.port));
+            if let Some(ingress) = port.and_then(|port| port.ingress.as_mut()) {
+                ingress.set_socket(queue.queue, &queue.socket)?;
             }
         }
         Ok(())
@@ -340,11 +374,14 @@ impl Installation {
         let Wanted { spec, programs } = wanted;
         for port in in_order(spec) {
             if let Some(open) = self.ports.iter_mut().find(|open| open.spec.id == port.id) {
-                set_chain(&mut open.ingress, port, programs)
-                    .with_context(|| format!("port {}", port.name))?;
-                open.ingress
-                    .apply_steering(&steering(spec, port))
-                    .with_context(|| format!("port {}", port.name))?;
+                let of_port = || format!("port {}", port.name);
+                if let Some(ingress) = &mut open.ingress {
+                    set_chain(ingress, port, programs).with_context(of_port)?;
+                    ingress.apply_steering(&steering(spec, port)).with_context(of_port)?;
+                }
+                if let Some(new) = &port.tun {
+                    tun::address(open.ifindex, open.spec.tun.as_ref(), new).with_context(of_port)?;
+                }
                 open.spec = port.clone();
             }
         }
@@ -355,25 +392,32 @@ impl Installation {
     /// Finishes what a control process that died may have left half done: the programs of the configuration in force.
     pub fn finish_chains(&mut self, programs: &Programs) {
         for port in &mut self.ports {
-            if let Err(error) = set_chain(&mut port.ingress, &port.spec, programs) {
+            if let Some(ingress) = &mut port.ingress
+                && let Err(error) = set_chain(ingress, &port.spec, programs)
+            {
                 tracing::error!(port = port.spec.name, "its XDP programs stay as they are: {error:#}");
             }
         }
     }
 
     /// Makes room for an installation of `spec`: closes the sockets, and detaches the programs of ports that `spec` does not
-    /// have. The others stay attached, by their pins, without sockets. Returns the punt device.
+    /// have. The others stay attached, by their pins, without sockets. Returns what stays open.
     ///
     /// # Errors
     /// No descriptors left.
-    pub fn release(&mut self, spec: &Spec) -> Result<OwnedFd> {
+    pub fn release(&mut self, spec: &Spec) -> Result<Kept> {
         self.queues.clear();
         let stays = |open: &OpenPort| {
-            spec.ports.iter().any(|port| (&port.name, &port.netdev) == (&open.spec.name, &open.spec.netdev))
+            let same = |port: &Port| (&port.name, &port.netdev) == (&open.spec.name, &open.spec.netdev);
+            spec.ports.iter().any(|port| same(port) && port.tun.is_some() == open.spec.tun.is_some())
         };
         let (_kept, gone): (Vec<_>, Vec<_>) = self.ports.drain(..).partition(stays);
         drop_programs(gone);
-        Ok(self.punt.try_clone()?)
+        let mut tuns = Tuns::new();
+        for (netdev, queues) in &self.tuns {
+            tuns.insert(netdev.clone(), queues.iter().map(OwnedFd::try_clone).collect::<Result<_, _>>()?);
+        }
+        Ok(Kept { punt: self.punt.try_clone()?, tuns })
     }
 
     /// Closes everything: programs detached, pins removed, sockets closed.
@@ -391,6 +435,7 @@ impl OpenPort {
             v4: self.v4,
             v6: self.v6,
             complete_checksums: self.kind.as_deref() == Some("veth"),
+            of_host: self.spec.tun.is_some(),
         }
     }
 
@@ -439,7 +484,9 @@ fn drop_new_programs(ports: Vec<OpenPort>) {
 
 fn drop_programs(ports: Vec<OpenPort>) {
     for port in ports {
-        if let Err(error) = port.ingress.detach() {
+        if let Some(ingress) = port.ingress
+            && let Err(error) = ingress.detach()
+        {
             tracing::error!(port = port.spec.name, %error, "its XDP program could not be detached");
         }
     }
@@ -485,12 +532,13 @@ fn open_punt() -> Result<OwnedFd> {
 }
 
 /// Lets the kernel take punted packets that come from an address of this host, if a `nat` stage or a tunnel of WireGuard gives
-/// them one: its first packet to a neighbour that is not known yet is the kernel's to forward, which otherwise drops it as a forgery
+/// them one, or the host itself sends by a port: its first packet to a neighbour that is not known yet is the kernel's to forward, which otherwise drops it as a forgery
 /// (`fib_validate_source`, net/ipv4/fib_frontend.c; there is no such check for IPv6).
 fn admit_own_sources(spec: &Spec) {
     let stages = spec.pipelines.iter().flat_map(|pipeline| &pipeline.stages);
     let ours = |spec: &StageSpec| matches!(spec, StageSpec::Nat(_) | StageSpec::WireguardSeal(_));
-    let own = stages.into_iter().any(|stage| ours(&stage.spec));
+    let own =
+        stages.into_iter().any(|stage| ours(&stage.spec)) || spec.ports.iter().any(|port| port.tun.is_some());
     let sysctl = format!("/proc/sys/net/ipv4/conf/{PUNT}/accept_local");
     if let Err(error) = std::fs::write(&sysctl, if own { "1" } else { "0" }) {
         tracing::warn!(%error, "could not set {sysctl}: the kernel may drop packets of our own");

@@ -24,6 +24,7 @@ mod filters;
 mod flows;
 mod history;
 mod installation;
+mod ledger;
 mod looks;
 mod mappings;
 mod placement;
@@ -34,6 +35,7 @@ mod show;
 mod sockets;
 mod states;
 mod supervisor;
+mod tun;
 mod uapi;
 mod wireguard;
 

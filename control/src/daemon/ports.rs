@@ -6,6 +6,7 @@
 
 use super::installation::{OpenPort, OpenQueue, Paths, Wanted, in_order, set_chain};
 use super::sockets::{self, Copying, SharedMemory, SocketPlan};
+use super::tun;
 use crate::netlink::{PortCheck, check_peer, check_port};
 use crate::raw;
 use crate::xdp::{self, Ingress, IpPrefix, Mode as XdpMode, PortSteering, attached_program};
@@ -23,7 +24,11 @@ pub(super) fn check_ports(spec: &Spec, paths: &Paths, mtu_limit: u32) -> Result<
     let mut wrong = Vec::new();
     for port in in_order(spec) {
         let ours = |_| port.replace || paths.pins(&port.name).exists();
-        match check_port(&port.netdev, Some(mtu_limit), ours) {
+        let check = match &port.tun {
+            Some(spec) => tun::check(port, spec, mtu_limit),
+            None => check_port(&port.netdev, Some(mtu_limit), ours),
+        };
+        match check {
             Ok(check) => checked.push(check),
             Err(error) => wrong.push(format!("port {}: {error}", port.name)),
         }
@@ -32,6 +37,9 @@ pub(super) fn check_ports(spec: &Spec, paths: &Paths, mtu_limit: u32) -> Result<
 }
 
 pub(super) fn served_queues(port: &Port) -> Result<u32> {
+    if port.tun.is_some() {
+        return Ok(if let Amount::Exact(queues) = port.queues { queues } else { 1 });
+    }
     let there = raw::rx_queues(&port.netdev).unwrap_or(1);
     match port.queues {
         Amount::Auto => Ok(there.min(64)),
@@ -51,15 +59,21 @@ pub(super) fn served_queues(port: &Port) -> Result<u32> {
 
 /// A queue before it is opened.
 pub(super) struct QueuePlan {
-    queue: u32,
-    worker: u8,
+    pub(super) queue: u32,
+    pub(super) worker: u8,
     fill: u32,
 }
 
 pub(super) fn plan_queues(spec: &Spec, queues: &[u32], workers: usize) -> Vec<Vec<QueuePlan>> {
     let plan = |port: &Port, queues: u32| {
         // What the kernel can have at once: the RX ring full, and as much in the NIC when it takes frames itself.
-        let fill = if may_zero_copy(port) { (port.ring_size * 2).min(1 << 16) } else { port.ring_size };
+        let fill = if port.tun.is_some() {
+            0
+        } else if may_zero_copy(port) {
+            (port.ring_size * 2).min(1 << 16)
+        } else {
+            port.ring_size
+        };
         (0..queues).map(|queue| QueuePlan { queue, worker: (queue as usize % workers) as u8, fill }).collect()
     };
     in_order(spec).zip(queues).map(|(port, queues)| plan(port, *queues)).collect()
@@ -75,7 +89,8 @@ pub(super) fn frames_for(spec: &Spec, plans: &[Vec<QueuePlan>], workers: usize) 
     for (port, plans) in in_order(spec).zip(plans) {
         for plan in plans {
             // Filled once, and room for the TX ring; a worker may also send what another one received.
-            per_worker[usize::from(plan.worker)] += plan.fill + port.ring_size;
+            let sent = if port.tun.is_some() { 0 } else { port.ring_size };
+            per_worker[usize::from(plan.worker)] += plan.fill + sent;
         }
     }
     // Every worker has an equal slice, and huge pages hold a whole number of frames.
@@ -126,7 +141,7 @@ pub(super) fn open_port(
         v4: None,
         v6: None,
         kind: link.kind.clone(),
-        ingress,
+        ingress: Some(ingress),
         inherited,
         xdp,
         copying,

@@ -2,13 +2,14 @@
 
 use super::core::{Daemon, ReplyTo};
 use super::installation::OpenPort;
+use super::ledger::clamp;
 use super::sockets::Copying;
 use super::supervisor::Kind;
 use crate::api::{
     Answer, ApiError, Code, ConfigInfo, Counters, DataplaneInfo, DataplaneState, Explain, FailoverState, Fib,
-    FibTable, Flow, HistoryRow, HistoryState, HopRow, KernelDrops, Ledger, LedgerRow, PortRow, RouteFilter,
-    RouteRow, RouteTarget, RxEquals, Show, SocketMode, StageRow, Status, Usage, What, WorkerCounters,
-    WorkerRow, WorkerState, XdpMode, XdpRow,
+    FibTable, Flow, HistoryRow, HistoryState, HopRow, KernelDrops, PortRow, RouteFilter, RouteRow,
+    RouteTarget, Show, SocketMode, StageRow, Status, Usage, What, WorkerCounters, WorkerRow, WorkerState,
+    XdpMode, XdpRow,
 };
 use crate::netlink::NOBODY;
 use crate::xdp::{self, ChainVerdict};
@@ -22,7 +23,6 @@ use zsync_pipelines::compile::Resources;
 use zsync_pipelines::plan::{Place, plan};
 use zsync_pipelines::spec::Failover;
 use zsync_pipelines::tables::fib::{self, FibWriter};
-use zsync_protocol::message::{ToDataplane, WorkerAudit};
 use zsync_protocol::stats::{self, PortCounter, StageCounter};
 
 impl Daemon {
@@ -119,6 +119,7 @@ impl Daemon {
             let sockets = self.installation.queues.iter().filter(|queue| usize::from(queue.port) == number);
             let failover = match (gone, phase.fallen.contains(&port.spec.id.0), port.spec.failover) {
                 (false, ..) => FailoverState::Serving,
+                _ if port.ingress.is_none() => FailoverState::Waiting,
                 (true, false, _) => FailoverState::Waiting,
                 (true, true, Failover::Open) => FailoverState::Open,
                 (true, true, Failover::Closed) => FailoverState::Closed,
@@ -134,10 +135,12 @@ impl Daemon {
                 driver: None,
                 kind: port.kind.clone(),
                 mode: match port.copying {
+                    _ if port.ingress.is_none() => SocketMode::Tun,
                     Copying::ZeroCopy => SocketMode::ZeroCopy,
                     Copying::Copy => SocketMode::Copy,
                 },
                 xdp: match port.xdp {
+                    _ if port.ingress.is_none() => XdpMode::None,
                     xdp::Mode::Generic => XdpMode::Generic,
                     xdp::Mode::Native | xdp::Mode::Offloaded => XdpMode::Native,
                 },
@@ -330,9 +333,10 @@ impl Daemon {
         let mut rows = Vec::new();
         for port in &self.installation.ports {
             let failed = |error: xdp::XdpError| ApiError::new(Code::Internal, error.to_string());
-            let counts = port.ingress.chain_counts().map_err(failed)?;
+            let Some(ingress) = &port.ingress else { continue };
+            let counts = ingress.chain_counts().map_err(failed)?;
             let images = self.config.programs.on(&port.spec);
-            for (slot, (fingerprint, counts)) in (1..).zip(port.ingress.chain().into_iter().zip(counts)) {
+            for (slot, (fingerprint, counts)) in (1..).zip(ingress.chain().into_iter().zip(counts)) {
                 let known = images.iter().zip(&port.spec.xdp).find(|(i, _)| i.fingerprint() == fingerprint);
                 let of = |verdict| counts.of(verdict);
                 rows.push(XdpRow {
@@ -375,78 +379,6 @@ impl Daemon {
         };
         Answer::History(self.history.entries().iter().rev().map(row).collect())
     }
-
-    /// The workers count their frames themselves, at a pass boundary.
-    fn ask_ledger(&mut self, reply: ReplyTo) {
-        if !self.phase.is_running() {
-            let error =
-                ApiError::new(Code::Unavailable, "no data plane is running that could count its frames");
-            let _ = reply.send(Err(error));
-            return;
-        }
-        let id = self.next_audit;
-        self.next_audit = self.next_audit.wrapping_add(1);
-        self.audits.insert(id, reply);
-        self.tell(&ToDataplane::Audit { id }, &[]);
-    }
-
-    /// The answer to `show ledger`, from what the workers counted.
-    pub(super) fn ledger(&self, audits: &[WorkerAudit]) -> Answer {
-        let workers: Vec<LedgerRow> = audits.iter().map(ledger_row).collect();
-        let mut total = LedgerRow::default();
-        for row in &workers {
-            total.pool += row.pool;
-            total.fill += row.fill;
-            total.rx += row.rx;
-            total.burst += row.burst;
-            total.tx += row.tx;
-            total.completion += row.completion;
-            total.held += row.held;
-            total.remote += row.remote;
-            total.misplaced += row.misplaced;
-            total.leaked += row.leaked;
-        }
-        let frames = u64::from(self.installation.layout.frames);
-        let owned = total.pool
-            + total.fill
-            + total.rx
-            + total.burst
-            + total.tx
-            + total.completion
-            + total.held
-            + total.remote;
-        let published = self.published();
-        let sum = |of: fn(&stats::Counters) -> u64| published.iter().map(of).sum::<u64>();
-        let rx_equals = RxEquals {
-            rx: sum(|c| c.rx_packets),
-            generated: sum(|c| c.generated),
-            tx: sum(|c| c.tx_packets),
-            drops: sum(stats::Counters::dropped),
-            punted: sum(|c| c.punted),
-            consumed: sum(|c| c.consumed),
-            lost_in_crash: sum(|c| c.lost_in_crash),
-            // Those that have come and not gone wait for their time.
-            exact: published.iter().map(stats::Counters::balance).sum::<i128>() == i128::from(total.held),
-        };
-        let exact = owned == frames && total.leaked == 0 && total.misplaced == 0;
-        Answer::Ledger(Ledger { frames, workers, total, exact, rx_equals })
-    }
-}
-
-fn ledger_row(audit: &WorkerAudit) -> LedgerRow {
-    LedgerRow {
-        worker: Some(audit.worker.into()),
-        pool: audit.pool.into(),
-        fill: audit.fill.into(),
-        rx: audit.rx.into(),
-        burst: audit.burst.into(),
-        tx: audit.tx.into(),
-        completion: audit.completion.into(),
-        held: audit.held.into(),
-        remote: audit.remote.into(),
-        misplaced: audit.misplaced,
-        leaked: audit.leaked.into(),
-    }
 }
 
 fn totals(counters: &stats::Counters) -> BTreeMap<String, u64> {
@@ -460,10 +392,6 @@ fn drops(counters: &stats::Counters) -> BTreeMap<String, u64> {
         .map(|reason| (reason.label().to_owned(), counters.drops[*reason as usize]))
         .filter(|(_, count)| *count > 0)
         .collect()
-}
-
-fn clamp(value: i128) -> i64 {
-    i64::try_from(value).unwrap_or(if value < 0 { i64::MIN } else { i64::MAX })
 }
 
 fn kernel_drops<'a>(sockets: impl Iterator<Item = &'a rustix::fd::OwnedFd>) -> KernelDrops {
@@ -480,7 +408,9 @@ fn kernel_drops<'a>(sockets: impl Iterator<Item = &'a rustix::fd::OwnedFd>) -> K
 }
 
 fn xdp_counters(port: &mut OpenPort) -> BTreeMap<String, Flow> {
-    let Ok(counters) = port.ingress.counters() else { return BTreeMap::new() };
+    let Some(Ok(counters)) = port.ingress.as_mut().map(|ingress| ingress.counters()) else {
+        return BTreeMap::new();
+    };
     counters
         .iter()
         .map(|(reason, count)| {

@@ -6,6 +6,7 @@
 use super::core::Daemon;
 use super::dataplane::{Dataplane, Event};
 use crate::api::{Answer, ApiError, Code, Restarted};
+use crate::xdp::Ingress;
 use anyhow::Result;
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::time::{ClockId, clock_gettime};
@@ -293,7 +294,12 @@ impl Daemon {
             if self.phase.fallen.contains(&number) || now < since + port.spec.grace {
                 continue;
             }
-            match port.ingress.clear_sockets() {
+            let Some(ingress) = &mut port.ingress else {
+                // Its packets wait in the kernel, which drops what is too much.
+                self.phase.fallen.push(number);
+                continue;
+            };
+            match ingress.clear_sockets() {
                 Ok(()) => tracing::warn!(
                     port = port.spec.name,
                     failover = if port.spec.failover == zsync_pipelines::spec::Failover::Open {
@@ -368,7 +374,7 @@ impl Daemon {
     /// Ends everything: the kernel has its ports back, and nothing of ours is left.
     pub(super) async fn stop(mut self) {
         for port in &mut self.installation.ports {
-            let _ = port.ingress.clear_sockets();
+            let _ = port.ingress.as_mut().map(Ingress::clear_sockets);
         }
         self.stop_dataplane().await;
         self.blocks.finish(&self.config.spec, &self.states);

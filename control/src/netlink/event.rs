@@ -67,12 +67,18 @@ pub struct Link {
 }
 
 const IFF_UP: u32 = 1;
+const IFF_NOARP: u32 = 1 << 7;
 const IFF_LOWER_UP: u32 = 1 << 16;
 
 impl Link {
     /// Whether the administrator wants it up.
     pub fn is_up(&self) -> bool {
         self.flags & IFF_UP != 0
+    }
+
+    /// Whether its packets have no link layer, and so no neighbours to tell apart: a TUN device.
+    pub fn is_bare(&self) -> bool {
+        self.mac.is_none() && self.flags & IFF_NOARP != 0
     }
 
     /// Whether it is up and has a carrier.

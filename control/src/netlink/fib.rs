@@ -3,13 +3,16 @@
 //! Invariant: each adjacency that the mirror has named and not released is held in the FIB exactly once.
 
 use super::Prefix;
-use super::sink::{Adjacency, FibSink, Target};
+use super::sink::{Adjacency, FibSink, NO_STATION, Target};
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 use zsync_pipelines::tables::fib::{self, AdjacencyId, FibError, FibWriter};
 
 /// The gateway of an adjacency that stands for all hosts of a link.
 pub(crate) const NOBODY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+
+/// The gateway of an adjacency that stands for the host itself.
+const ITSELF: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// A [`FibWriter`] and the adjacencies that the mirror holds in it.
 #[derive(Debug)]
@@ -18,12 +21,14 @@ pub struct MirroredFib {
     held: HashMap<Adjacency, AdjacencyId>,
     /// For each port with a link's prefix, one that nobody ever resolves.
     links: HashMap<u16, AdjacencyId>,
+    /// For each port that the host takes its own packets by.
+    deliveries: HashMap<u16, AdjacencyId>,
 }
 
 impl MirroredFib {
     /// Puts the mirror in charge of `writer`'s routes and adjacencies; it is empty.
     pub fn new(writer: FibWriter) -> Self {
-        Self { writer, held: HashMap::new(), links: HashMap::new() }
+        Self { writer, held: HashMap::new(), links: HashMap::new(), deliveries: HashMap::new() }
     }
 
     /// The FIB.
@@ -58,12 +63,30 @@ impl MirroredFib {
     }
 }
 
+impl MirroredFib {
+    /// To the host by this port; punted, where there is no room to say so.
+    fn delivery(&mut self, port: u16) -> fib::Target {
+        let made = match self.deliveries.get(&port) {
+            Some(id) => Some(*id),
+            None => self.writer.adjacency(port, ITSELF).ok().inspect(|id| _ = self.writer.deliver(*id)),
+        };
+        made.map_or(fib::Target::Local, |id| {
+            self.deliveries.insert(port, id);
+            fib::Target::Hops(vec![(id, 1)])
+        })
+    }
+}
+
 impl FibSink for MirroredFib {
     type Error = FibError;
 
     fn resolve(&mut self, adjacency: Adjacency, mac: [u8; 6]) -> Result<(), FibError> {
         let id = self.hold(adjacency)?;
-        self.writer.resolve(id, mac);
+        if mac == NO_STATION {
+            self.writer.link(id);
+        } else {
+            self.writer.resolve(id, mac);
+        }
         Ok(())
     }
 
@@ -88,6 +111,7 @@ impl FibSink for MirroredFib {
             Target::Kernel => fib::Target::Kernel,
             Target::OnLink(port) => self.link(*port),
             Target::Local => fib::Target::Local,
+            Target::Deliver(port) => self.delivery(*port),
             Target::Blackhole => fib::Target::Blackhole,
             Target::Unreachable => fib::Target::Unreachable,
             Target::Prohibit => fib::Target::Prohibit,

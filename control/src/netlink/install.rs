@@ -6,7 +6,7 @@
 use super::Prefix;
 use super::event::Neighbour;
 use super::model::Mirror;
-use super::sink::{Adjacency, FibSink, Target};
+use super::sink::{Adjacency, FibSink, NO_STATION, Target};
 use std::collections::BTreeMap;
 
 /// What a [`Mirror::sync`] did.
@@ -133,7 +133,8 @@ impl Mirror {
     }
 
     fn mac(&self, adjacency: Adjacency) -> Option<[u8; 6]> {
-        self.neighbour_of(adjacency)?.usable()
+        let bare = self.indices.get(&adjacency.port).is_some_and(|ifindex| self.bare(*ifindex));
+        if bare { Some(NO_STATION) } else { self.neighbour_of(adjacency)?.usable() }
     }
 
     fn neighbour_of(&self, adjacency: Adjacency) -> Option<&Neighbour> {
@@ -141,11 +142,12 @@ impl Mirror {
         self.neighbour(adjacency.gateway, ifindex)
     }
 
-    /// The adjacencies that the FIB has, the link of each if that is up, and what the kernel knows of the neighbour.
+    /// The adjacencies that the FIB has on links that are up and have neighbours, and what the kernel knows of each.
     pub fn adjacencies(&self) -> impl Iterator<Item = (Adjacency, u32, Option<&Neighbour>)> {
         self.adjacencies.keys().filter_map(|adjacency| {
             let ifindex = *self.indices.get(&adjacency.port)?;
-            self.link(ifindex)?.is_running().then(|| (*adjacency, ifindex, self.neighbour_of(*adjacency)))
+            let asks = self.link(ifindex).is_some_and(|link| link.is_running() && !link.is_bare());
+            asks.then(|| (*adjacency, ifindex, self.neighbour_of(*adjacency)))
         })
     }
 

@@ -21,6 +21,7 @@
 #![forbid(unsafe_code)]
 
 mod decode;
+mod device;
 mod event;
 mod fib;
 mod install;
@@ -38,6 +39,7 @@ mod target;
 mod watch;
 mod wire;
 
+pub use device::{add_address, bring_up, remove_address};
 pub use event::{Address, Event, Link, Neighbour, NextHop, NextHopGroup, Origin, Standing};
 pub use fib::MirroredFib;
 pub(crate) use fib::NOBODY;

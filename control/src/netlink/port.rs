@@ -64,6 +64,14 @@ pub enum PortError {
         /// Its kind, as the kernel names it.
         kind: String,
     },
+    /// A device of that name is there, and is no TUN device.
+    #[error("netdev `{name}` ({kind}) is there and is no TUN device: give the port's device another name")]
+    NotTun {
+        /// The netdev.
+        name: String,
+        /// Its kind, as the kernel names it.
+        kind: String,
+    },
     /// The kernel could not be asked.
     #[error(transparent)]
     Socket(#[from] SocketError),

@@ -18,6 +18,9 @@ pub struct Adjacency {
     pub gateway: IpAddr,
 }
 
+/// The address of the other end of a link that has no link layer.
+pub const NO_STATION: [u8; 6] = [0; 6];
+
 /// What the FIB says of a prefix.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Target {
@@ -29,6 +32,8 @@ pub enum Target {
     OnLink(PortId),
     /// An address of this host.
     Local,
+    /// An address of this host, whose packets it takes by this port.
+    Deliver(PortId),
     /// Drop without a word.
     Blackhole,
     /// Drop, and tell the sender that the host is unreachable.
@@ -53,7 +58,7 @@ pub trait FibSink {
     /// Why an entry or an adjacency was refused (a full table).
     type Error: std::error::Error;
 
-    /// Packets over this adjacency go to `mac`.
+    /// Packets over this adjacency go to `mac`; where that is [`NO_STATION`], to whoever is at the other end of a bare link.
     fn resolve(&mut self, adjacency: Adjacency, mac: [u8; 6]) -> Result<(), Self::Error>;
 
     /// Nobody answers for this adjacency (yet): its packets are punted.

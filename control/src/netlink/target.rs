@@ -3,7 +3,7 @@
 //! Invariant: an answer other than [`Target::Kernel`] and [`Target::OnLink`] is what the kernel itself would do with every packet
 //! to that prefix.
 
-use super::event::NextHopGroup;
+use super::event::{Link, NextHopGroup};
 use super::model::Mirror;
 use super::route::{PrefixRoutes, Via};
 use super::sink::{Adjacency, Target};
@@ -100,7 +100,10 @@ impl Mirror {
 
     fn decide_one(&self, route: &Route) -> Target {
         match route.kind {
-            RouteKind::Local | RouteKind::Anycast => Target::Local,
+            RouteKind::Local | RouteKind::Anycast => {
+                let bare = self.way_in(route).filter(|ifindex| self.bare(*ifindex));
+                bare.and_then(|ifindex| self.port(ifindex)).map_or(Target::Local, Target::Deliver)
+            }
             RouteKind::Blackhole => Target::Blackhole,
             RouteKind::Unreachable => Target::Unreachable,
             RouteKind::Prohibit => Target::Prohibit,
@@ -117,6 +120,17 @@ impl Mirror {
         }
     }
 
+    /// The device of a local address.
+    fn way_in(&self, route: &Route) -> Option<u32> {
+        let Via::Hops(hops) = &route.via else { return None };
+        hops.first().map(|hop| hop.ifindex)
+    }
+
+    /// Whether a link has no neighbours to tell apart.
+    pub(super) fn bare(&self, ifindex: u32) -> bool {
+        self.link(ifindex).is_some_and(Link::is_bare)
+    }
+
     fn ways(&self, route: &Route) -> Ways {
         let mut hops = match &route.via {
             Via::Hops(hops) => hops.clone(),
@@ -131,6 +145,12 @@ impl Mirror {
                 Some(NextHopGroup::Single(Via::NextHop(_))) | None => return Ways::Foreign,
             },
         };
+        // Whoever is at the other end of a bare link gets all its packets, also those for hosts on it.
+        for hop in hops.iter_mut().filter(|hop| hop.gateway.is_none() && self.bare(hop.ifindex)) {
+            let v4 = route.prefix.address().is_ipv4();
+            let nobody = if v4 { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+            hop.gateway = Some(nobody);
+        }
         if let [Hop { gateway: None, encapsulates: false, ifindex, .. }] = hops.as_slice()
             && route.kind == RouteKind::Unicast
             && self.port(*ifindex).is_some()

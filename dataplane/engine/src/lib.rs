@@ -16,6 +16,7 @@ macro_rules! log {
     }};
 }
 
+pub mod endpoint;
 pub mod exchange;
 pub mod idle;
 pub mod manager;

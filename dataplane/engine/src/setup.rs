@@ -4,6 +4,7 @@
 //! out of order, workers or ports that do not exist, memory that does not fit. Keeps true: after a predecessor's death,
 //! every frame is found again before the first packet is read.
 
+use crate::endpoint::Endpoint;
 use crate::exchange::Mailbox;
 use crate::idle::Parker;
 use crate::punt::Punt;
@@ -14,6 +15,7 @@ use rustix::thread::{CpuSet, sched_getaffinity};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use zsync_io::device::Device;
+use zsync_io::tun::Tun;
 use zsync_io::xsk::{Xsk, XskConfig, XskError};
 use zsync_packet::flow::HashKey;
 use zsync_packet::frame::{ArenaError, FrameSize};
@@ -168,7 +170,7 @@ impl Given {
             ToDataplane::Port { id, .. } => {
                 self.ports.insert(*id, message);
             }
-            ToDataplane::Queue { .. } => {
+            ToDataplane::Queue { .. } | ToDataplane::Tun { .. } => {
                 only_before("a queue")?;
                 self.queues.extend(fds.pop().map(|fd| (message, fd)));
             }
@@ -252,6 +254,11 @@ impl Given {
     pub fn compile(&self, epoch: u64, before: Option<&Snapshot>) -> Result<Snapshot, SetupError> {
         let Some((_, _, spec)) = &self.snapshot else { return Ok(Snapshot::empty()) };
         let mut ports = vec![PortFacts::default(); spec.ports.len()];
+        let of_host = |port| {
+            self.queues
+                .iter()
+                .any(|(message, _)| matches!(message, ToDataplane::Tun { port: of, .. } if *of == port))
+        };
         for message in self.ports.values() {
             if let ToDataplane::Port { id, mac, mtu, partial_checksums, v4, v6, .. } = message
                 && let Some(port) = ports.get_mut(usize::from(*id))
@@ -262,6 +269,7 @@ impl Given {
                     v4: *v4,
                     v6: *v6,
                     complete_checksums: *partial_checksums,
+                    of_host: of_host(*id),
                 };
             }
         }
@@ -300,7 +308,7 @@ impl Given {
 /// A worker, and what its thread needs besides.
 pub struct Ready {
     /// The worker.
-    pub worker: Worker<Xsk>,
+    pub worker: Worker<Endpoint>,
     /// Blocks it.
     pub parker: Parker,
     /// The CPU to pin it to.
@@ -408,7 +416,7 @@ fn spare_cores(layout: &Layout) -> Option<CpuSet> {
 }
 
 /// The first worker that has a queue of the port.
-fn owner_of(queues: &[Vec<Queue<Xsk>>], port: PortId) -> Option<u8> {
+fn owner_of(queues: &[Vec<Queue<Endpoint>>], port: PortId) -> Option<u8> {
     queues.iter().position(|own| own.iter().any(|queue| queue.port == port)).map(|worker| worker as u8)
 }
 
@@ -417,23 +425,35 @@ fn open_queues(
     given: &Given,
     pools: &mut [Pool],
     takeover: bool,
-) -> Result<Vec<Vec<Queue<Xsk>>>, SetupError> {
-    let mut queues: Vec<Vec<Queue<Xsk>>> = pools.iter().map(|_| Vec::new()).collect();
-    for (number, (message, socket)) in given.queues.iter().enumerate() {
-        let &ToDataplane::Queue { port, queue, worker, rx, tx, fill, completion, busy_poll, .. } = message
+) -> Result<Vec<Vec<Queue<Endpoint>>>, SetupError> {
+    let mut queues: Vec<Vec<Queue<Endpoint>>> = pools.iter().map(|_| Vec::new()).collect();
+    for (number, (message, fd)) in given.queues.iter().enumerate() {
+        let (ToDataplane::Queue { port, queue, worker, .. } | ToDataplane::Tun { port, queue, worker }) =
+            *message
         else {
             continue;
         };
-        let (Some(pool), true) = (pools.get_mut(usize::from(worker)), given.ports.contains_key(&port)) else {
+        let (Some(pool), Some(facts)) = (pools.get_mut(usize::from(worker)), given.ports.get(&port)) else {
             return Err(SetupError::Queue { port, queue, worker });
         };
-        let socket = rustix::io::fcntl_dupfd_cloexec(socket, 3)
-            .map_err(|errno| SetupError::System { what: "duplicating an AF_XDP socket", errno })?;
-        let config = XskConfig { port: PortId(port), rx, tx, fill, completion, mark: number * 2, busy_poll };
-        let mut device = Xsk::open(socket, config)?;
-        if takeover {
-            device.recover(pool)?;
-        }
+        let fd = rustix::io::fcntl_dupfd_cloexec(fd, 3)
+            .map_err(|errno| SetupError::System { what: "duplicating a port's descriptor", errno })?;
+        let device = match (message, facts) {
+            (&ToDataplane::Queue { rx, tx, fill, completion, busy_poll, .. }, _) => {
+                let mark = number * 2;
+                let config = XskConfig { port: PortId(port), rx, tx, fill, completion, mark, busy_poll };
+                let mut device = Xsk::open(fd, config)?;
+                if takeover {
+                    device.recover(pool)?;
+                }
+                Endpoint::Xsk(device)
+            }
+            (_, ToDataplane::Port { mac, mtu, .. }) => {
+                let mtu = u16::try_from(*mtu).unwrap_or(u16::MAX);
+                Endpoint::Tun(Tun::new(fd, PortId(port), *mac, mtu))
+            }
+            _ => return Err(SetupError::Queue { port, queue, worker }),
+        };
         queues[usize::from(worker)].push(Queue::new(device, PortId(port)));
     }
     Ok(queues)

@@ -6,4 +6,5 @@ pub mod device;
 pub mod memory;
 pub mod pcap;
 pub mod ring;
+pub mod tun;
 pub mod xsk;

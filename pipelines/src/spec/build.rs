@@ -18,6 +18,7 @@ use super::model::{
 use super::names::{Names, PortNames, check_name};
 use super::nearest::nearest;
 use super::stage::{STAGES, StageKind, kinds_of, patched, stage_kind};
+use super::tun::{no_frames, tun};
 use super::vlan::{VlanPort, vlan_ports};
 
 /// Prefixes in the sets of all filters together: what a data plane is told at once has an end.
@@ -46,6 +47,7 @@ pub(crate) fn build(document: &Document, read: &mut Reader<'_>, out: &mut Findin
     pipelines.warn_of_unused(document, out);
     let spec = Spec { engine, control, ports, vlans, pipelines: built };
     one_layer(&spec, document, out);
+    no_frames(&spec, document, out);
     let stages = spec.pipelines.iter().flat_map(|pipeline| &pipeline.stages);
     let prefixes: usize = stages
         .filter_map(|stage| match &stage.spec {
@@ -121,6 +123,7 @@ fn ports(document: &Document, names: &PortNames, out: &mut Findings<'_>) -> Vec<
             busy_poll: fields.switch("busy-poll"),
             replace: fields.switch("replace"),
             promiscuous: fields.switch("promiscuous"),
+            tun: tun(&entry.name.value, fields, out),
         });
     }
     ports

@@ -122,6 +122,9 @@ fn port(port: &Port) -> Rows {
     };
     vec![
         ("netdev", word(&port.netdev)),
+        ("device", word(if port.tun.is_some() { "tun" } else { "xdp" })),
+        ("mtu", port.tun.as_ref().map_or_else(|| word("auto"), |tun| one(tun.mtu))),
+        ("addresses", many(port.tun.iter().flat_map(|tun| &tun.addresses).map(quoted).collect())),
         ("queues", amount(port.queues)),
         ("steer", steer),
         ("block", many(port.block.iter().map(quoted).collect())),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::kind::{Kind, Text};
 use super::model::{Failover, HugePages, Idle, Mode};
 use super::stage::{MAX_TABLES, STAGES, Tables};
-use super::vlan;
+use super::{tun, vlan};
 
 /// One key of a section.
 #[derive(Debug)]
@@ -216,6 +216,9 @@ const PORT: &[Key] = &[
         reach: Reach::Sockets,
         about: "The kernel's name of the network device.",
     },
+    tun::DEVICE,
+    tun::MTU_KEY,
+    tun::ADDRESSES,
     Key {
         name: "queues",
         kind: Kind::Either(&[Kind::Word(&["auto"]), Kind::Whole { min: 1, max: 64 }]),

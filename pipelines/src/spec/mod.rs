@@ -52,6 +52,7 @@ mod schema;
 mod shape;
 pub(crate) mod stage;
 mod track;
+mod tun;
 pub mod tunnel;
 mod unmet;
 pub mod vlan;
@@ -78,6 +79,7 @@ pub use schema::json_schema;
 pub use shape::ShapeSpec;
 pub use stage::bare;
 pub use track::TrackSpec;
+pub use tun::{TunAddress, TunSpec};
 pub use unmet::unmet;
 
 use findings::Findings;

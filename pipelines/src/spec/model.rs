@@ -19,6 +19,7 @@ use super::nat::NatSpec;
 use super::police::PoliceSpec;
 use super::reassemble::ReassembleSpec;
 use super::shape::ShapeSpec;
+use super::tun::TunSpec;
 use super::tunnel::{DecapSpec, EncapSpec};
 use super::vlan::{VlanPort, VlanSpec};
 use super::wireguard::WireguardSpec;
@@ -181,6 +182,8 @@ pub struct Port {
     pub replace: bool,
     /// Whether the device takes packets for any MAC address.
     pub promiscuous: bool,
+    /// It is a TUN device that is made for it, like this; else a device of the kernel's whose packets XDP takes.
+    pub tun: Option<TunSpec>,
 }
 
 /// An XDP program of the operator's.

@@ -27,6 +27,9 @@ use rewrite::{Fit, Refusal};
 /// no more than 1,000 a second by default (`icmp_msgs_per_sec`), so more would only cost the slow path.
 pub const ANSWERS: u32 = 1000;
 
+/// The address of whoever takes a packet where no link layer says who.
+const NO_STATION: [u8; 6] = [0; 6];
+
 /// See the module.
 #[derive(Clone, Debug)]
 pub struct Route {
@@ -119,12 +122,14 @@ impl Stage for Route {
             }
             Adjacency::Kernel => "the kernel, which knows more of it or of the neighbour".to_owned(),
             Adjacency::Local => "an address of this host".to_owned(),
+            Adjacency::Deliver { port } => format!("an address of this host, by port {port}"),
+            Adjacency::Link { port } => format!("port {port}, a link without neighbours"),
             Adjacency::Blackhole => "blackhole".to_owned(),
             Adjacency::Unreachable => "unreachable".to_owned(),
             Adjacency::Prohibit => "prohibit".to_owned(),
         };
         out.push(format!("{}: {way}", prefix(address, len)));
-        if let Adjacency::Forward { port, .. } = tables.adjacency(route, hash)
+        if let Adjacency::Forward { port, .. } | Adjacency::Link { port } = tables.adjacency(route, hash)
             && let Some(mtu) = self.ports.get(usize::from(port)).map(|port| port.mtu as usize)
             && let Some(len) = Inner::of(packet).map(|ip| ip.len).filter(|len| *len > mtu)
         {
@@ -236,6 +241,15 @@ impl Pass<'_> {
                 Some(facts) => self.send(burst, i, PortId(port), facts, mac, cx),
                 None => Err(Refusal::Silent(DropReason::NoSuchPort)),
             },
+            // RFC 4443 §3.1: never back by a link that has two ends.
+            Adjacency::Link { port } if burst.port(i) == PortId(port) => {
+                Err(Refusal::unreachable(burst.facts(i).version))
+            }
+            Adjacency::Link { port } => match self.ports.get(usize::from(port)) {
+                Some(facts) => self.send(burst, i, PortId(port), facts, NO_STATION, cx),
+                None => Err(Refusal::Silent(DropReason::NoSuchPort)),
+            },
+            Adjacency::Deliver { port } => Ok(Verdict::Transmit(PortId(port))),
             Adjacency::Kernel | Adjacency::Local => Ok(Verdict::Punt),
             Adjacency::NoRoute => Err(Refusal::Icmp(DropReason::NoRoute, Answer::NoRoute)),
             Adjacency::Unreachable => Err(Refusal::unreachable(burst.facts(i).version)),

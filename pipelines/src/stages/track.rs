@@ -41,7 +41,7 @@ pub mod view;
 pub mod window;
 
 use judge::{Judge, Packet, Told};
-pub use own::Own;
+pub use own::{Own, is_local};
 pub use rules::Rules;
 
 /// Records that one slice of the expiry sweep looks at: with a slice every 100 µs, a table of a million is through in three

@@ -5,7 +5,7 @@
 //! configuration sees to that.
 
 use crate::spec::Prefix;
-use crate::tables::fib::{Fib, FibError, FibLayout, FibWriter, Target};
+use crate::tables::fib::{Fib, FibError, FibLayout, FibTables, FibWriter, Target};
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr};
 use zsync_packet::region::Region;
@@ -43,18 +43,34 @@ impl Cryptokey {
         Ok(Self(fib.reader()))
     }
 
+    /// To look up in: taken once a burst.
+    #[inline]
+    pub fn routes(&self) -> Routes<'_> {
+        Routes(self.0.tables())
+    }
+
+    /// The peer of an address.
+    #[inline]
+    pub fn of(&self, address: IpAddr) -> Option<u32> {
+        self.routes().of(address)
+    }
+}
+
+/// The prefixes, as slices.
+#[derive(Clone, Copy)]
+pub struct Routes<'a>(FibTables<'a>);
+
+impl Routes<'_> {
     /// The peer of an IPv4 address (as a number: 10.0.0.1 is `0x0a00_0001`).
     #[inline]
     pub fn v4(&self, address: u32) -> Option<u32> {
-        let tables = self.0.tables();
-        tables.neighbour(tables.route4(address), 0).map(|(_, peer)| number(peer))
+        self.0.neighbour(self.0.route4(address), 0).map(|(_, peer)| number(peer))
     }
 
     /// The peer of an IPv6 address (network byte order).
     #[inline]
     pub fn v6(&self, address: &[u8; 16]) -> Option<u32> {
-        let tables = self.0.tables();
-        tables.neighbour(tables.route6(address), 0).map(|(_, peer)| number(peer))
+        self.0.neighbour(self.0.route6(address), 0).map(|(_, peer)| number(peer))
     }
 
     /// The peer of an address.
@@ -114,6 +130,6 @@ mod tests {
         for (prefix, peer) in &prefixes {
             assert_eq!(table.of(prefix.addr()), Some(*peer));
         }
-        assert_eq!(table.v4(0x0a00_0001), None);
+        assert_eq!(table.routes().v4(0x0a00_0001), None);
     }
 }

@@ -289,7 +289,7 @@ impl<'a> Record<'a> {
 
     /// A handshake is done: its session takes its place, as the kernel's does (noise.c, add_new_keypair). One that we began is
     /// in use at once; another one waits until the peer uses it, which shows that it has our answer.
-    pub(crate) fn install(&self, keys: &Keys, index: u32, remote: u32, ours: bool, now: u64) {
+    pub fn install(&self, keys: &Keys, index: u32, remote: u32, ours: bool, now: u64) {
         let was = self.roles();
         // Whoever loses its place loses it first, so that there is a room.
         let kept = if ours {

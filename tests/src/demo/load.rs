@@ -1,7 +1,7 @@
 //! Traffic at full rate: the kernel itself sends (`zsync-bench generate`), and what arrives is counted at the far end.
 
 use std::fs;
-use std::net::UdpSocket;
+use std::net::{IpAddr, UdpSocket};
 use std::path::Path;
 use std::process::Command;
 use std::thread;
@@ -29,26 +29,21 @@ pub struct Rates {
     pub received: f64,
 }
 
-/// UDP in frames of 60 bytes and 64 flows, as fast as one core can make them, for that long.
+/// UDP to `target`, an address of the server's, in frames of 60 bytes and 64 flows, as fast as one core can make them, for that long.
 /// `cpu` is the core, which should not be a worker's.
 ///
 /// # Errors
 /// The generator cannot run, or a device not be read.
-pub fn full_rate(lab: &Lab, cpu: u64, time: Duration) -> Result<Rates> {
+pub fn full_rate(lab: &Lab, target: IpAddr, cpu: u64, time: Duration) -> Result<Rates> {
     // Somebody must listen, or the server would answer with errors; nobody needs to read.
-    let _listener = lab.server.run(|| UdpSocket::bind(lab.service(PORT)).context("the listener"))?;
+    let _listener = lab.server.run(|| UdpSocket::bind((target, PORT)).context("the listener"))?;
     let mac = lab.router.mac("eth1")?.map(|byte| format!("{byte:02x}")).join(":");
     let source = lab.client_addresses[0];
     let mut command = Command::new(binary("zsync-bench")?);
-    let service = lab.service(PORT);
     command.args(["generate", "--engine", "live", "--full", "--netdev", "eth0", "--json"]);
     command.args(["--seconds", &time.as_secs_f64().to_string(), "--cores", &cpu.to_string()]);
     command.args(["size=64", "flows=64", "sport=1024..1087", &format!("dst-mac={mac}")]);
-    command.args([
-        format!("src={source}"),
-        format!("dst={}", service.ip()),
-        format!("dport={}", service.port()),
-    ]);
+    command.args([format!("src={source}"), format!("dst={target}"), format!("dport={PORT}")]);
     let mut generator = Process::start(&lab.client, &mut command, &lab.folder().join("generator.log"))?;
 
     thread::sleep(WARM_UP);

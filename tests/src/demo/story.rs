@@ -10,7 +10,7 @@ use rustix::process::{Signal, set_parent_process_death_signal};
 use serde_json::Value;
 
 use super::account::{Account, Outcome, grouped, listed};
-use super::load;
+use super::{load, wireguard};
 use crate::config::ROUTER;
 use crate::control::dataplanes;
 use crate::iperf::Iperf;
@@ -106,6 +106,8 @@ fn tell(lab: &Lab, account: &mut Account) -> Result<()> {
     account.row("ledger", ledger(&control));
     account.now("stop zsync-control (SIGTERM)");
     account.row("stop", stop(lab, &mut control));
+    drop(control);
+    wireguard::rows(lab, account);
     Ok(())
 }
 
@@ -179,7 +181,7 @@ fn full_rate(lab: &Lab, control: &Control<'_>) -> Result<Outcome> {
     let before = control.dataplane()?;
     // Not on the worker's core: one of the first two is free.
     let worker = control.ctl(&["show", "workers"])?[0]["core"].as_u64();
-    let rates = load::full_rate(lab, u64::from(worker == Some(0)), time)?;
+    let rates = load::full_rate(lab, lab.server_addresses[0], u64::from(worker == Some(0)), time)?;
     Ok(Outcome {
         result: format!("{:.2} M packets/s arrive, of {:.2} M sent", rates.received / 1e6, rates.sent / 1e6),
         held: rates.received >= at_least && control.dataplane()? == before,

@@ -250,6 +250,7 @@ impl Inside {
             v4: Some(Ipv4Addr::new(10, port as u8 + 1, 0, 1)),
             v6: Some(Ipv6Addr::new(0xfd01 + port as u16, 0, 0, 0, 0, 0, 0, 1)),
             complete_checksums: true,
+            of_host: false,
         };
         let with = Resources {
             ports: vec![facts(0), facts(1)],

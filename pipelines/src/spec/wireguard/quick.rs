@@ -7,6 +7,7 @@ use super::{KeyFile, PeerSpec};
 use crate::spec::address::{Prefix, PrefixError};
 use crate::spec::canonical::quoted;
 use crate::spec::nearest;
+use crate::spec::tun::{self, TunAddress};
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
@@ -24,6 +25,8 @@ pub struct Quick {
     pub listen_port: Option<u16>,
     /// Longest packet inside, bytes.
     pub mtu: Option<u16>,
+    /// Addresses of the host inside.
+    pub addresses: Vec<TunAddress>,
     /// The peers, in the order of the file.
     pub peers: Vec<QuickPeer>,
     /// What has no meaning here.
@@ -79,7 +82,6 @@ pub struct Mistake {
 
 /// Keys of `[Interface]` that mean nothing here, and why.
 const UNUSED: &[(&str, &str)] = &[
-    ("Address", "there is no device for the tunnel: the host's addresses stay on its devices"),
     ("DNS", "the host resolves names as it does"),
     (
         "Table",
@@ -92,7 +94,7 @@ const UNUSED: &[(&str, &str)] = &[
     ("PostDown", "no commands are run"),
     ("SaveConfig", "what is applied is what the configuration says"),
 ];
-const INTERFACE: [&str; 3] = ["PrivateKey", "ListenPort", "MTU"];
+const INTERFACE: [&str; 4] = ["PrivateKey", "ListenPort", "MTU", "Address"];
 const PEER: [&str; 5] = ["PublicKey", "PresharedKey", "AllowedIPs", "Endpoint", "PersistentKeepalive"];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -129,6 +131,7 @@ pub fn read(text: &str) -> Result<Quick, Vec<Mistake>> {
     }
     let mut place = In::Nothing;
     let (mut private_key, mut listen_port, mut mtu) = (None, None, None);
+    let mut addresses = Vec::new();
     let (mut interface, mut has_key) = (None, false);
     let mut drafts: Vec<Draft> = Vec::new();
     let mut unused = Vec::new();
@@ -184,6 +187,15 @@ pub fn read(text: &str) -> Result<Quick, Vec<Mistake>> {
                 Ok(bytes) if (576..=9000).contains(&bytes) => mtu = Some(bytes),
                 _ => wrong(format!("`MTU`: \"{}\" is no number from 576 to 9000", shown(value))),
             },
+            In::Interface if is("Address") => {
+                for item in value.split(',').map(str::trim).filter(|item| !item.is_empty()) {
+                    match TunAddress::parse(item) {
+                        Some(address) if addresses.contains(&address) => {}
+                        Some(address) => addresses.push(address),
+                        None => wrong(format!("`Address`: \"{}\" is no address of a host", shown(item))),
+                    }
+                }
+            }
             In::Interface => match UNUSED.iter().find(|(name, _)| is(name)) {
                 Some((_, why)) => unused.push(Unused { line, text: shown(said), why }),
                 None => {
@@ -212,7 +224,7 @@ pub fn read(text: &str) -> Result<Quick, Vec<Mistake>> {
     match private_key {
         Some(private_key) if mistakes.is_empty() => {
             let peers = drafts.into_iter().filter_map(Draft::done).collect();
-            Ok(Quick { private_key, listen_port, mtu, peers, unused })
+            Ok(Quick { private_key, listen_port, mtu, addresses, peers, unused })
         }
         _ => Err(mistakes),
     }
@@ -415,6 +427,7 @@ impl Quick {
         if !self.peers.is_empty() {
             out.push_str("]\n");
         }
+        self.write_device(name, &mut out);
         if !self.unused.is_empty() {
             out.push_str("# What has no meaning here:\n");
         }
@@ -422,5 +435,27 @@ impl Quick {
             let _ = writeln!(out, "#   line {line}, {text}: {why}");
         }
         if mistakes.is_empty() { Ok(out) } else { Err(mistakes) }
+    }
+
+    /// The device by which the host itself is inside, if it has addresses there.
+    fn write_device(&self, name: &str, out: &mut String) {
+        /// Bytes of the name of a device of the kernel's (IFNAMSIZ, with a NUL).
+        const NETDEV: usize = 15;
+        if self.addresses.is_empty() {
+            return;
+        }
+        let netdev = name.get(..NETDEV).unwrap_or(name);
+        let addresses: Vec<String> = self.addresses.iter().map(quoted).collect();
+        let _ = writeln!(out, "\n[port.{name}]\ndevice = \"tun\"\nnetdev = {}", quoted(netdev));
+        let _ = writeln!(out, "addresses = [{}]", addresses.join(", "));
+        if let Some(mtu) = self.mtu.filter(|mtu| *mtu >= tun::LEAST) {
+            let _ = writeln!(out, "mtu = {mtu}");
+        }
+        let _ = writeln!(
+            out,
+            "\n[pipeline.{name}]   # what the host has for the peers: `ip route add … dev {netdev}`\ninput = [{}]\nstages = [{}, \"route\"]",
+            quoted(name),
+            quoted(format!("wireguard-seal.{name}"))
+        );
     }
 }

@@ -79,7 +79,9 @@ fn error_v4(
     const HEAD: usize = 28;
     // No link that carries IPv4 takes less than 68 bytes (RFC 791 §3.2).
     let longest = LONGEST_V4.min(from.mtu.max(68) as usize);
-    let source = from.v4.unwrap_or(ip.destination());
+    // The host is not told by itself: whom it wanted to reach says it.
+    let own = from.v4.filter(|own| !from.of_host || *own != ip.source());
+    let source = own.unwrap_or(ip.destination());
     if source == ip.source() {
         return None;
     }
@@ -100,7 +102,9 @@ fn error_v6(
     from: &PortFacts,
 ) -> Option<Draft> {
     const HEAD: usize = 48;
-    let source = from.v6.unwrap_or(ip.destination());
+    // The host is not told by itself: whom it wanted to reach says it.
+    let own = from.v6.filter(|own| !from.of_host || *own != ip.source());
+    let source = own.unwrap_or(ip.destination());
     if source == ip.source() {
         return None;
     }

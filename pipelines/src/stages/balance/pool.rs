@@ -308,7 +308,11 @@ impl Template {
                 Some(facts) => Way::Out { port: PortId(port), mac, mtu: facts.mtu },
                 None => Way::None,
             },
-            Adjacency::Kernel | Adjacency::Local => Way::Kernel,
+            Adjacency::Link { port } => match self.ports.get(usize::from(port)) {
+                Some(facts) => Way::Out { port: PortId(port), mac: [0; 6], mtu: facts.mtu },
+                None => Way::None,
+            },
+            Adjacency::Kernel | Adjacency::Local | Adjacency::Deliver { .. } => Way::Kernel,
             _ => Way::None,
         }
     }

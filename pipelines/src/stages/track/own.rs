@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::tables::fib::{Adjacency, Fib};
+use crate::tables::fib::{Adjacency, Fib, FibTables};
 
 /// The addresses that the kernel takes packets for itself at, as its routes have them; none, when there are no routes.
 #[derive(Clone, Debug, Default)]
@@ -16,14 +16,25 @@ impl Own {
         Self { fib }
     }
 
+    /// The routes that say so, to look up in: taken once a burst.
+    #[inline]
+    pub fn tables(&self) -> Option<FibTables<'_>> {
+        self.fib.as_ref().map(Fib::tables)
+    }
+
     /// Whether an address is one of them.
     #[cold]
     pub fn has(&self, address: IpAddr) -> bool {
-        let Some(fib) = &self.fib else { return false };
-        let route = match address {
-            IpAddr::V4(address) => fib.route4(address.to_bits()),
-            IpAddr::V6(address) => fib.route6(&address.octets()),
-        };
-        matches!(fib.adjacency(route, 0), Adjacency::Local)
+        self.tables().is_some_and(|tables| is_local(&tables, address))
     }
+}
+
+/// Whether an address is the host's own, by these routes.
+#[inline]
+pub fn is_local(tables: &FibTables<'_>, address: IpAddr) -> bool {
+    let route = match address {
+        IpAddr::V4(address) => tables.route4(address.to_bits()),
+        IpAddr::V6(address) => tables.route6(&address.octets()),
+    };
+    matches!(tables.adjacency(route, 0), Adjacency::Local | Adjacency::Deliver { .. })
 }

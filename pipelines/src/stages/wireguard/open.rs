@@ -11,6 +11,7 @@ use crate::snapshot::PortFacts;
 use crate::stage::{Cx, Stage};
 use crate::stages::parse::Parse;
 use crate::stages::tunnel::{Inner, ecn_out, set_ecn};
+use crate::tables::cryptokey::Routes;
 use arrayvec::ArrayVec;
 use std::net::{IpAddr, SocketAddr};
 use zsync_crypto::aead::{Job, Key};
@@ -34,6 +35,24 @@ pub struct Open {
     ahead: u8,
     /// This worker has taken its peers' records over.
     ready: bool,
+    /// When the allowance for handshake messages will be used up.
+    used_up: u64,
+}
+
+/// Nanoseconds of allowance that a look at a handshake message takes: 100,000 a second, which is some twentieth of a core. A
+/// flood beyond that costs no more than its packets' way here, and data messages do not wait for it.
+const PRICE: u64 = 10_000;
+/// How many may come at once.
+const AT_ONCE: u64 = 256;
+
+/// Whether one more handshake message is looked at.
+#[cold]
+fn is_allowed(used_up: &mut u64, now: u64) -> bool {
+    if *used_up > now + PRICE * (AT_ONCE - 1) {
+        return false;
+    }
+    *used_up = (*used_up).max(now) + PRICE;
+    true
 }
 
 /// A session that messages of a burst came in.
@@ -62,7 +81,15 @@ struct Opening {
 impl Open {
     /// Of this tunnel. `ahead`: the number of the stage ahead.
     pub fn new(tunnel: Tunnel, ports: Vec<PortFacts>, ahead: u8) -> Self {
-        Self { parse: Parse::new(ports.clone(), true), tunnel, ports, worker: 0, ahead, ready: false }
+        Self {
+            parse: Parse::new(ports.clone(), true),
+            tunnel,
+            ports,
+            worker: 0,
+            ahead,
+            ready: false,
+            used_up: 0,
+        }
     }
 
     /// The tunnel.
@@ -113,7 +140,7 @@ impl Shared {
 
 impl Stage for Open {
     fn process(&mut self, burst: &mut Burst, cx: &mut Cx<'_>) {
-        let Self { tunnel: Tunnel(shared), ports, parse, worker, ahead, ready } = self;
+        let Self { tunnel: Tunnel(shared), ports, parse, worker, ahead, ready, used_up } = self;
         let (now, worker) = (cx.now, *worker);
         let mut groups: ArrayVec<Group<'_>, BURST> = ArrayVec::new();
         let mut openings: ArrayVec<Opening, BURST> = ArrayVec::new();
@@ -148,6 +175,9 @@ impl Stage for Open {
                         Err(reason) => burst.decide(i, Verdict::Drop(reason)),
                     }
                 }
+                _ if !is_allowed(used_up, now) => {
+                    burst.decide(i, Verdict::Drop(DropReason::WireguardOverload));
+                }
                 _ => {
                     let verdict = handshake(shared, burst, i, &datagram, worker, now);
                     burst.decide(i, verdict);
@@ -158,14 +188,14 @@ impl Stage for Open {
             return;
         }
         let authentic = open(shared, burst, mask, &openings, &groups);
-        let mut opened = false;
+        let (mut opened, routes) = (false, shared.routing.routes());
         for (i, opening) in zsync_packet::burst::Bits(mask).zip(&openings) {
             let group = &mut groups[usize::from(opening.group)];
             let verdict = if authentic >> i & 1 == 0 {
                 Verdict::Drop(DropReason::WireguardForged)
             } else {
                 take(shared, group, opening, worker, now)
-                    .and_then(|()| unwrap(shared, burst, i, opening, group, ports))
+                    .and_then(|()| unwrap(shared, burst, i, opening, group, ports, &routes))
                     .unwrap_or_else(Verdict::Drop)
             };
             match verdict {
@@ -341,6 +371,7 @@ fn unwrap(
     opening: &Opening,
     group: &mut Group<'_>,
     ports: &[PortFacts],
+    routes: &Routes<'_>,
 ) -> Result<Verdict, DropReason> {
     const MALFORMED: DropReason = DropReason::TunnelMalformed;
     if usize::from(opening.len) == OVERHEAD {
@@ -360,7 +391,7 @@ fn unwrap(
     } else {
         (Ipv6::parse(packet).map(|ip| IpAddr::V6(ip.source())), ether_type::IPV6)
     };
-    if shared.routing.of(source.map_err(|_| MALFORMED)?) != Some(group.receiving.slot) {
+    if routes.of(source.map_err(|_| MALFORMED)?) != Some(group.receiving.slot) {
         return Err(DropReason::WireguardSource);
     }
     if ecn != inner.tos & 3 {
@@ -398,5 +429,20 @@ pub(super) fn clamp(packet: &mut [u8], mtu: usize) {
     let headers = if packet[0] >> 4 == 4 { 40 } else { 60 };
     if let Some(Ok(mut segment)) = packet.get_mut(at..).map(TcpMut::parse) {
         segment.clamp_max_segment_size((mtu.saturating_sub(headers)) as u16);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hundred_thousand_handshake_messages_a_second_are_looked_at_and_256_at_once() {
+        let (mut used_up, now) = (0, 1_000_000_000);
+        assert_eq!((0..1000).filter(|_| is_allowed(&mut used_up, now)).count(), 256);
+        // A million in the next second.
+        let taken = (1..=1_000_000).filter(|n| is_allowed(&mut used_up, now + 1_000 * n)).count();
+        assert_eq!(taken, 100_000);
+        assert!(is_allowed(&mut used_up, now + 5_000_000_000));
     }
 }

@@ -15,6 +15,8 @@ use zsync_wireguard::record::Endpoint;
 
 /// Hops of outer packets.
 const HOPS: u8 = 64;
+/// Bytes of the headers over IPv6.
+const LONGEST: usize = ethernet::HEADER_LEN + ipv6::HEADER_LEN + udp::HEADER_LEN;
 
 /// Both ends of an outer packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,14 +26,12 @@ pub(super) enum Ends {
 }
 
 impl Ends {
-    /// From us to where a peer is; `None`: we have no address to send from.
+    /// From us to where a peer is; `None`: we have no address to send from. Where it reached us is what it hears from, as long as that
+    /// address is ours.
     pub(super) fn to(shared: &Shared, endpoint: Endpoint) -> Option<Self> {
         let Endpoint { remote, local } = endpoint;
-        let local = if local.is_unspecified() || local.is_ipv4() != remote.is_ipv4() {
-            own(shared, remote)?
-        } else {
-            local
-        };
+        let strange = local.is_unspecified() || local.is_ipv4() != remote.is_ipv4();
+        let local = if strange || !shared.is_local(local) { own(shared, remote)? } else { local };
         match (local, remote) {
             (IpAddr::V4(local), SocketAddr::V4(remote)) => Some(Self::V4(local, *remote.ip(), remote.port())),
             (IpAddr::V6(local), SocketAddr::V6(remote)) => Some(Self::V6(local, *remote.ip(), remote.port())),
@@ -46,53 +46,9 @@ impl Ends {
         ethernet::HEADER_LEN + ip + udp::HEADER_LEN
     }
 
-    /// Writes them at the front of `bytes`, for all that is behind. An IPv4 packet may be taken apart
-    /// on its way, as the kernel's may: nobody inside would hear that it was too long; `number` identifies it. False: it is longer than
-    /// IP can say.
-    #[inline]
+    /// Writes them at the front of `bytes`: see [`Outer::write`].
     pub(super) fn write(&self, bytes: &mut [u8], port: u16, tos: u8, flow: u32, number: u16) -> bool {
-        let Some((link, packet)) = bytes.split_first_chunk_mut::<{ ethernet::HEADER_LEN }>() else {
-            return false;
-        };
-        let (ether, ip) = match self {
-            Self::V4(..) => (ether_type::IPV4, ipv4::HEADER_LEN),
-            Self::V6(..) => (ether_type::IPV6, ipv6::HEADER_LEN),
-        };
-        // Whoever sends it on writes the stations.
-        link[..12].fill(0);
-        link[12..].copy_from_slice(&ether.to_be_bytes());
-        let Some(payload) = packet.len().checked_sub(ip) else { return false };
-        let (written, to) = match *self {
-            Self::V4(from, to, at) => {
-                let spec = Ipv4Spec {
-                    tos,
-                    ttl: HOPS,
-                    identification: number,
-                    ..Ipv4Spec::new(from, to, protocol::UDP)
-                };
-                (spec.emit(packet, payload), at)
-            }
-            Self::V6(from, to, at) => {
-                let (traffic_class, hop_limit, flow_label) = (tos, HOPS, flow & 0x000f_ffff);
-                let spec = Ipv6Spec {
-                    traffic_class,
-                    hop_limit,
-                    flow_label,
-                    ..Ipv6Spec::new(from, to, protocol::UDP)
-                };
-                (spec.emit(packet, payload), at)
-            }
-        };
-        let (Ok(_), Ok(len)) = (written, u16::try_from(payload)) else { return false };
-        let Some(header) = packet.get_mut(ip..).and_then(<[u8]>::first_chunk_mut::<{ udp::HEADER_LEN }>)
-        else {
-            return false;
-        };
-        header[..2].copy_from_slice(&port.to_be_bytes());
-        header[2..4].copy_from_slice(&to.to_be_bytes());
-        header[4..6].copy_from_slice(&len.to_be_bytes());
-        header[6..].fill(0);
-        true
+        Outer::new(*self, port).write(bytes, tos, flow, number)
     }
 
     /// Writes the UDP checksum where there must be one (RFC 8200 §8.1), once all is sealed.
@@ -124,6 +80,86 @@ impl Ends {
             ..Facts::default()
         };
         burst.set_key(i, key);
+    }
+}
+
+/// The headers of all packets to a peer, but for what is a packet's own: made once a burst.
+#[derive(Clone, Copy)]
+pub(super) struct Outer {
+    bytes: [u8; LONGEST],
+    v6: bool,
+    /// Of the IPv4 header, without what is a packet's own.
+    sum: u32,
+}
+
+impl Outer {
+    /// From our `port`.
+    pub(super) fn new(ends: Ends, port: u16) -> Self {
+        let mut bytes = [0; LONGEST];
+        let (ether, ip) = match ends {
+            Ends::V4(..) => (ether_type::IPV4, ipv4::HEADER_LEN),
+            Ends::V6(..) => (ether_type::IPV6, ipv6::HEADER_LEN),
+        };
+        // Whoever sends it on writes the stations.
+        bytes[12..14].copy_from_slice(&ether.to_be_bytes());
+        let packet = &mut bytes[ethernet::HEADER_LEN..];
+        // There is room for either; lengths and checksum come with the packet.
+        let to = match ends {
+            Ends::V4(from, to, at) => {
+                let spec = Ipv4Spec { ttl: HOPS, ..Ipv4Spec::new(from, to, protocol::UDP) };
+                let _ = spec.emit(packet, 0);
+                packet[2..4].fill(0);
+                packet[10..12].fill(0);
+                at
+            }
+            Ends::V6(from, to, at) => {
+                let spec = Ipv6Spec { hop_limit: HOPS, ..Ipv6Spec::new(from, to, protocol::UDP) };
+                let _ = spec.emit(packet, 0);
+                at
+            }
+        };
+        let words = packet[..ipv4::HEADER_LEN].as_chunks::<2>().0;
+        let sum = words.iter().map(|word| u32::from(u16::from_be_bytes(*word))).sum();
+        packet[ip..ip + 2].copy_from_slice(&port.to_be_bytes());
+        packet[ip + 2..ip + 4].copy_from_slice(&to.to_be_bytes());
+        Self { bytes, v6: matches!(ends, Ends::V6(..)), sum }
+    }
+
+    /// Writes them at the front of `bytes`, for all that is behind. An IPv4 packet may be taken apart
+    /// on its way, as the kernel's may: nobody inside would hear that it was too long; `number` identifies it. False: it is longer than
+    /// IP can say.
+    #[inline]
+    pub(super) fn write(&self, bytes: &mut [u8], tos: u8, flow: u32, number: u16) -> bool {
+        let Some(len) = bytes.len().checked_sub(ethernet::HEADER_LEN).and_then(|len| u16::try_from(len).ok())
+        else {
+            return false;
+        };
+        if self.v6 {
+            let Some(header) = bytes.first_chunk_mut::<LONGEST>() else { return false };
+            *header = self.bytes;
+            let class = 6 << 28 | u32::from(tos) << 20 | flow & 0x000f_ffff;
+            header[14..18].copy_from_slice(&class.to_be_bytes());
+            let payload = (len - ipv6::HEADER_LEN as u16).to_be_bytes();
+            header[18..20].copy_from_slice(&payload);
+            header[58..60].copy_from_slice(&payload);
+        } else {
+            const V4: usize = ethernet::HEADER_LEN + ipv4::HEADER_LEN + udp::HEADER_LEN;
+            let (Some(header), Some(known)) = (bytes.first_chunk_mut::<V4>(), self.bytes.first_chunk::<V4>())
+            else {
+                return false;
+            };
+            *header = *known;
+            header[15] = tos;
+            header[16..18].copy_from_slice(&len.to_be_bytes());
+            header[18..20].copy_from_slice(&number.to_be_bytes());
+            header[38..40].copy_from_slice(&(len - ipv4::HEADER_LEN as u16).to_be_bytes());
+            // At most 13 words of 16 bits: two folds are enough (RFC 1071).
+            let sum = self.sum + u32::from(tos) + u32::from(len) + u32::from(number);
+            let sum = (sum & 0xffff) + (sum >> 16);
+            let sum = (sum & 0xffff) + (sum >> 16);
+            header[24..26].copy_from_slice(&(!(sum as u16)).to_be_bytes());
+        }
+        true
     }
 }
 

@@ -8,13 +8,16 @@
 //! sealed with it; the packets of a peer have counters in their order; an inner packet is never fragmented.
 
 use super::open::clamp;
-use super::outer::Ends;
+use super::outer::{Ends, Outer};
 use super::waiting::Packet as Waiter;
 use super::{Office, Shared, Tunnel};
 use crate::snapshot::PortFacts;
 use crate::stage::{Cx, Stage};
 use crate::stages::answer::{self, Answer};
+use crate::stages::track::is_local;
 use crate::stages::tunnel::Inner;
+use crate::tables::cryptokey::Routes;
+use crate::tables::fib::FibTables;
 use arrayvec::ArrayVec;
 use std::net::IpAddr;
 use zsync_crypto::aead::{Job, Key, TAG_LEN};
@@ -54,12 +57,13 @@ pub struct Seal {
 
 /// A peer that packets of a burst go to.
 struct Group<'b> {
-    slot: u32,
     record: Record<'b>,
     room: Room<'b>,
     /// Our index of the session that the key is of.
     index: u32,
     ends: Ends,
+    /// Their headers.
+    outer: Outer,
     key: Key,
     /// Packets, and the counter of the next.
     count: u64,
@@ -79,8 +83,9 @@ struct Sealing {
 }
 
 /// A burst's work.
-#[derive(Default)]
 struct Work<'b> {
+    /// Slots of the groups, in their order.
+    slots: ArrayVec<u32, BURST>,
     groups: ArrayVec<Group<'b>, BURST>,
     sealing: ArrayVec<Sealing, BURST>,
     mask: u64,
@@ -116,6 +121,20 @@ impl Seal {
 }
 
 impl Shared {
+    /// What says whose packets are; taken once a burst.
+    #[inline]
+    fn ways(&self) -> Ways<'_> {
+        Ways { peers: self.routing.routes(), own: self.own.tables() }
+    }
+}
+
+/// See [`Shared::ways`].
+struct Ways<'b> {
+    peers: Routes<'b>,
+    own: Option<FibTables<'b>>,
+}
+
+impl Ways<'_> {
     /// The slot of the peer that packet `i` is for.
     #[inline]
     fn peer_of(&self, burst: &Burst, i: usize) -> Option<u32> {
@@ -124,16 +143,16 @@ impl Shared {
         let (slot, to) = match facts.version {
             4 => {
                 let to = *packet.get(16..)?.first_chunk::<4>()?;
-                (self.routing.v4(u32::from_be_bytes(to))?, IpAddr::from(to))
+                (self.peers.v4(u32::from_be_bytes(to))?, IpAddr::from(to))
             }
             6 => {
                 let to = packet.get(24..)?.first_chunk::<16>()?;
-                (self.routing.v6(to)?, IpAddr::from(*to))
+                (self.peers.v6(to)?, IpAddr::from(*to))
             }
             _ => return None,
         };
         // What is for the host itself is not for a peer that all else goes to.
-        (!self.own.has(to)).then_some(slot)
+        (!self.own.as_ref().is_some_and(|own| is_local(own, to))).then_some(slot)
     }
 }
 
@@ -141,9 +160,10 @@ impl Stage for Seal {
     fn process(&mut self, burst: &mut Burst, cx: &mut Cx<'_>) {
         let Self { tunnel: Tunnel(shared), ports, worker, ahead, ready, number, .. } = self;
         let (now, worker) = (cx.now, *worker);
-        let mut work = Work { number: *number, ..Work::default() };
+        let mut work = Work::new(*number);
+        let ways = shared.ways();
         for i in burst.undecided() {
-            let Some(slot) = shared.peer_of(burst, i) else { continue };
+            let Some(slot) = ways.peer_of(burst, i) else { continue };
             let owner = shared.owner(slot);
             if owner != worker {
                 burst.decide(i, Verdict::Worker(owner as u8, *ahead));
@@ -175,7 +195,7 @@ impl Stage for Seal {
         let Self { tunnel: Tunnel(shared), worker, number, .. } = self;
         let (now, unix) = (cx.now, shared.unix(cx.now));
         let mut forwards: ArrayVec<(usize, Letter), ACTIONS> = ArrayVec::new();
-        let mut work = Work { number: *number, ..Work::default() };
+        let mut work = Work::new(*number);
         {
             let Some(mut office) = shared.office(*worker, now) else { return };
             let office = &mut *office;
@@ -218,7 +238,7 @@ impl Stage for Seal {
 
     fn explain(&self, burst: &Burst, i: usize, now: u64, out: &mut Vec<String>) {
         let shared = &self.tunnel.0;
-        let Some(slot) = shared.peer_of(burst, i) else {
+        let Some(slot) = shared.ways().peer_of(burst, i) else {
             out.push("its destination is no peer's: it stays as it is".to_owned());
             return;
         };
@@ -271,18 +291,36 @@ impl Shared {
 }
 
 impl<'b> Work<'b> {
+    /// None yet. Made in its place: it is long.
+    #[inline(always)]
+    fn new(number: u16) -> Self {
+        Self { slots: ArrayVec::new(), groups: ArrayVec::new(), sealing: ArrayVec::new(), mask: 0, number }
+    }
+
     /// The group of the peer in `slot`.
     #[inline]
     fn group(&mut self, shared: &'b Shared, slot: u32, now: u64) -> Result<usize, Not> {
-        if let Some(known) = self.groups.iter().rposition(|group| group.slot == slot) {
+        if let Some(known) = self.slots.iter().rposition(|known| *known == slot) {
             return Ok(known);
         }
         let (record, room, endpoint) = shared.session(slot, now).ok_or(Not::Session)?;
         let index = room.index().ok_or(Not::Session)?;
         let ends = Ends::to(shared, endpoint).ok_or(DropReason::NoRoute)?;
         let key = Key::chacha(room.sending());
-        let group = Group { slot, record, room, index, ends, key, count: 0, next: 0, data: false, bytes: 0 };
-        self.groups.push(group);
+        let outer = Outer::new(ends, shared.settings.port);
+        self.groups.push(Group {
+            record,
+            room,
+            index,
+            ends,
+            outer,
+            key,
+            count: 0,
+            next: 0,
+            data: false,
+            bytes: 0,
+        });
+        self.slots.push(slot);
         Ok(self.groups.len() - 1)
     }
 
@@ -358,7 +396,7 @@ fn wrap(
     bytes.get_mut(padding).unwrap_or_default().fill(0);
     let tos = shared.settings.dscp.map_or(inner.tos, |dscp| dscp << 2 | inner.tos & 3);
     work.number = work.number.wrapping_add(1);
-    if !ends.write(bytes, shared.settings.port, tos, flow, work.number) {
+    if !work.groups[group].outer.write(bytes, tos, flow, work.number) {
         return Err(DropReason::TooBig);
     }
     work.groups[group].data = true;
@@ -381,7 +419,9 @@ fn seal(shared: &Shared, burst: &mut Burst, work: &mut Work<'_>, now: u64) {
         }
     }
     // In the order of the burst, as the jobs are.
-    sealing.sort_unstable_by_key(|sealing| sealing.i);
+    if !sealing.is_sorted_by_key(|sealing| sealing.i) {
+        sealing.sort_unstable_by_key(|sealing| sealing.i);
+    }
     for sealing in sealing.iter_mut() {
         let group = &mut groups[usize::from(sealing.group)];
         sealing.counter = group.next;

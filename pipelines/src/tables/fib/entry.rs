@@ -219,6 +219,16 @@ pub enum Adjacency {
     Kernel,
     /// Punt: one of our own addresses.
     Local,
+    /// As it is out of `port`, by which the host takes it: one of our own addresses.
+    Deliver {
+        /// The output port, below [`PORT_LIMIT`].
+        port: u16,
+    },
+    /// Out of `port`, on whose link there are no neighbours to tell apart.
+    Link {
+        /// The output port, below [`PORT_LIMIT`].
+        port: u16,
+    },
     /// Drop without a word.
     Blackhole,
     /// Drop; ICMP host unreachable.
@@ -242,6 +252,8 @@ impl Adjacency {
             Self::Blackhole => 4 << 60,
             Self::Unreachable => 5 << 60,
             Self::Prohibit => 6 << 60,
+            Self::Deliver { port } => (7 << 60) | (u64::from(port % PORT_LIMIT) << 48),
+            Self::Link { port } => (8 << 60) | (u64::from(port % PORT_LIMIT) << 48),
         }
     }
 
@@ -253,7 +265,8 @@ impl Adjacency {
     /// The port that a word leads out of, if it is known: of a neighbour, resolved or not.
     #[inline]
     pub(super) fn output_of_word(word: u64) -> Option<u16> {
-        (word >> 60 == 1 || (word >> 60 == 2 && word & 1 == 1)).then_some((word >> 48) as u16 % PORT_LIMIT)
+        let known = matches!(word >> 60, 1 | 7 | 8) || (word >> 60 == 2 && word & 1 == 1);
+        known.then_some((word >> 48) as u16 % PORT_LIMIT)
     }
 
     /// The port and the address of [`Self::Forward`].
@@ -276,6 +289,8 @@ impl Adjacency {
             4 => Self::Blackhole,
             5 => Self::Unreachable,
             6 => Self::Prohibit,
+            7 => Self::Deliver { port: (word >> 48) as u16 % PORT_LIMIT },
+            8 => Self::Link { port: (word >> 48) as u16 % PORT_LIMIT },
             _ => Self::NoRoute,
         }
     }
@@ -296,6 +311,8 @@ mod tests {
             Adjacency::Blackhole,
             Adjacency::Unreachable,
             Adjacency::Prohibit,
+            Adjacency::Deliver { port: 4095 },
+            Adjacency::Link { port: 7 },
         ];
         for adjacency in all {
             assert_eq!(Adjacency::of_word(adjacency.word()), adjacency);

@@ -158,14 +158,10 @@ impl Hops {
         true
     }
 
-    /// Sets the neighbour's address, or forgets it; false if there is no such adjacency.
-    pub(super) fn resolve(&self, tables: &FibTables<'_>, id: AdjacencyId, mac: Option<[u8; 6]>) -> bool {
+    /// Says what becomes of the packets of an adjacency, by its port's number; false if there is no such one.
+    pub(super) fn set(&self, tables: &FibTables<'_>, id: AdjacencyId, word: impl FnOnce(u16) -> u64) -> bool {
         let Some(Neighbour { port, .. }) = self.neighbours.get(&id.0) else { return false };
-        let word = match mac {
-            Some(mac) => Adjacency::Forward { port: *port, mac }.word(),
-            None => Adjacency::unresolved(*port),
-        };
-        store(tables, id, word);
+        store(tables, id, word(*port));
         true
     }
 

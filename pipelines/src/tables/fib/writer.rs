@@ -120,12 +120,22 @@ impl FibWriter {
 
     /// The neighbour has this address, from now on, for all routes through it; false if there is no such adjacency.
     pub fn resolve(&mut self, id: AdjacencyId, mac: [u8; 6]) -> bool {
-        self.hops.resolve(&self.fib.tables(), id, Some(mac))
+        self.hops.set(&self.fib.tables(), id, |port| Adjacency::Forward { port, mac }.word())
     }
 
     /// The neighbour's address is not known any more: packets are punted. False if there is no such adjacency.
     pub fn unresolve(&mut self, id: AdjacencyId) -> bool {
-        self.hops.resolve(&self.fib.tables(), id, None)
+        self.hops.set(&self.fib.tables(), id, Adjacency::unresolved)
+    }
+
+    /// The port's link has no neighbours: packets leave by it as they are. False if there is no such adjacency.
+    pub fn link(&mut self, id: AdjacencyId) -> bool {
+        self.hops.set(&self.fib.tables(), id, |port| Adjacency::Link { port }.word())
+    }
+
+    /// The host takes its own packets by the port. False if there is no such adjacency.
+    pub fn deliver(&mut self, id: AdjacencyId) -> bool {
+        self.hops.set(&self.fib.tables(), id, |port| Adjacency::Deliver { port }.word())
     }
 
     /// All adjacencies with port, gateway and what becomes of their packets; in no order.

@@ -18,6 +18,9 @@ mod uapi;
 #[path = "../../entry/wg_quick.rs"]
 #[allow(dead_code)]
 mod wg_quick;
+#[path = "../../entry/wireguard.rs"]
+#[allow(dead_code)]
+mod wireguard;
 
 use lab::{A, B, C};
 use std::io::Result;
@@ -56,6 +59,13 @@ fn main() -> Result<()> {
         (edge::Scene::Flows, "flows"),
     ] {
         for (number, input) in edge::seeds(scene).iter().enumerate() {
+            seed(target, number, input)?;
+        }
+    }
+    for (direction, target) in
+        [(wireguard::Direction::Open, "wireguard_open"), (wireguard::Direction::Seal, "wireguard_seal")]
+    {
+        for (number, input) in wireguard::seeds(direction).iter().enumerate() {
             seed(target, number, input)?;
         }
     }

@@ -132,22 +132,20 @@ fn pass(lanes: &mut [Lane<'_>; 8], sums: &mut Sums<'_>) {
     let turns = turns();
     for _ in 0..10 {
         let ready = sums.is_ready();
-        quarters!(turns: a e i m, b f j n);
-        if ready {
-            sums.first();
+        macro_rules! round {
+            ($($a:ident $b:ident $c:ident $d:ident),+; $($e:ident $f:ident $g:ident $h:ident),+) => {
+                quarters!(turns: $($a $b $c $d),+);
+                if ready {
+                    sums.first();
+                }
+                quarters!(turns: $($e $f $g $h),+);
+                if ready {
+                    sums.second();
+                }
+            };
         }
-        quarters!(turns: c g k o, d h l p);
-        if ready {
-            sums.second();
-        }
-        quarters!(turns: a f k p, b g l m);
-        if ready {
-            sums.first();
-        }
-        quarters!(turns: c h i n, d e j o);
-        if ready {
-            sums.second();
-        }
+        round!(a e i m, b f j n; c g k o, d h l p);
+        round!(a f k p, b g l m; c h i n, d e j o);
     }
     let sum = |x: __m256i, y: __m256i| _mm256_add_epi32(x, y);
     let first =

@@ -45,7 +45,7 @@ impl Counters {
 #[inline]
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq,vaes,vpclmulqdq,bmi2")]
 pub(super) fn nonce_of(nonce: &[u8; NONCE_LEN]) -> __m128i {
-    super::memory::load_up_to_16(nonce)
+    super::memory::load_12(nonce)
 }
 
 /// The block that covers the tag: its counter is 1.

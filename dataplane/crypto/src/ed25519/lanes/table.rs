@@ -31,6 +31,24 @@ fn group<const LEN: usize>(rows: [&[u8; LEN]; 8], n: usize) -> [__m512i; 4] {
     columns(rows.map(|row| &row.as_chunks().0[n]))
 }
 
+/// How three numbers and one limb more lie in an entry.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512ifma")]
+#[inline]
+fn groups([Fe(a), Fe(b), Fe(c)]: [&Fe; 3], more: __m512i) -> [[__m512i; 4]; 4] {
+    [[a[0], a[1], a[2], a[3]], [a[4], b[0], b[1], b[2]], [b[3], b[4], c[0], c[1]], [c[2], c[3], c[4], more]]
+}
+
+/// The other way round, of an entry for each lane.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512ifma")]
+#[inline]
+fn numbers<const LEN: usize>(rows: [&[u8; LEN]; 8]) -> ([Fe; 3], __m512i) {
+    let [a0, a1, a2, a3] = group(rows, 0);
+    let [a4, b0, b1, b2] = group(rows, 1);
+    let [b3, b4, c0, c1] = group(rows, 2);
+    let [c2, c3, c4, more] = group(rows, 3);
+    ([Fe([a0, a1, a2, a3, a4]), Fe([b0, b1, b2, b3, b4]), Fe([c0, c1, c2, c3, c4])], more)
+}
+
 impl Table {
     /// With nothing in it.
     pub(super) fn empty() -> Self {
@@ -64,15 +82,9 @@ impl Table {
 
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512ifma")]
     fn put(&mut self, n: usize, entry: &Cached) {
-        let (a, b, c, d) = (&entry.sum.0, &entry.difference.0, &entry.t.0, &entry.z.0);
-        let groups = [
-            [a[0], a[1], a[2], a[3]],
-            [a[4], b[0], b[1], b[2]],
-            [b[3], b[4], c[0], c[1]],
-            [c[2], c[3], c[4], d[0]],
-            [d[1], d[2], d[3], d[4]],
-        ];
-        for (at, group) in groups.into_iter().enumerate() {
+        let Fe([first, last @ ..]) = entry.z;
+        let groups = groups([&entry.sum, &entry.difference, &entry.t], first);
+        for (at, group) in groups.into_iter().chain([last]).enumerate() {
             put_rows(group, self.0[n].each_mut().map(|row| &mut row.as_chunks_mut().0[at]));
         }
     }
@@ -85,17 +97,9 @@ impl Table {
         for (lane, row) in rows.iter_mut().enumerate() {
             *row = &self.0[multiples[lane] as usize][lane];
         }
-        let [a0, a1, a2, a3] = group(rows, 0);
-        let [a4, b0, b1, b2] = group(rows, 1);
-        let [b3, b4, c0, c1] = group(rows, 2);
-        let [c2, c3, c4, d0] = group(rows, 3);
+        let ([sum, difference, t], d0) = numbers(rows);
         let [d1, d2, d3, d4] = group(rows, 4);
-        Cached {
-            sum: Fe([a0, a1, a2, a3, a4]),
-            difference: Fe([b0, b1, b2, b3, b4]),
-            t: Fe([c0, c1, c2, c3, c4]),
-            z: Fe([d0, d1, d2, d3, d4]),
-        }
+        Cached { sum, difference, t, z: Fe([d0, d1, d2, d3, d4]) }
     }
 }
 
@@ -116,14 +120,8 @@ impl Base {
                 *bytes = (point * Scalar::from(8 * n as u64 + lane)).compress().to_bytes();
             }
             let words = columns(bytes.each_ref());
-            let Fixed { sum: Fe(a), difference: Fe(b), t: Fe(c) } =
-                curve.fixed(&curve.decode([&words; 2])[0].0);
-            let groups = [
-                [a[0], a[1], a[2], a[3]],
-                [a[4], b[0], b[1], b[2]],
-                [b[3], b[4], c[0], c[1]],
-                [c[2], c[3], c[4], c[4]],
-            ];
+            let Fixed { sum, difference, t } = curve.fixed(&curve.decode([&words; 2])[0].0);
+            let groups = groups([&sum, &difference, &t], t.0[4]);
             let mut turned = [[0; 128]; 8];
             for (at, group) in groups.into_iter().enumerate() {
                 put_rows(group, turned.each_mut().map(|row| &mut row.as_chunks_mut().0[at]));
@@ -138,14 +136,7 @@ impl Base {
     #[inline]
     pub(super) fn pick(&self, multiples: &[u64; 8]) -> Fixed {
         let rows = multiples.each_ref().map(|multiple| &self.0[*multiple as usize]);
-        let [a0, a1, a2, a3] = group(rows, 0);
-        let [a4, b0, b1, b2] = group(rows, 1);
-        let [b3, b4, c0, c1] = group(rows, 2);
-        let [c2, c3, c4, _] = group(rows, 3);
-        Fixed {
-            sum: Fe([a0, a1, a2, a3, a4]),
-            difference: Fe([b0, b1, b2, b3, b4]),
-            t: Fe([c0, c1, c2, c3, c4]),
-        }
+        let ([sum, difference, t], _) = numbers(rows);
+        Fixed { sum, difference, t }
     }
 }

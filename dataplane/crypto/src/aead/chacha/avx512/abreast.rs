@@ -1,7 +1,8 @@
 //! Poly1305 of eight packets abreast: one lane a packet (RFC 8439 §2.8).
 //!
 //! Owns: the numbers of up to eight packets, of any lengths: a lane whose packet has ended keeps its number. While all have 64
-//! bytes, two blocks are one step, h r^2 + m r + n, carried once; later the same goes by masks, and a lane's last odd block alone.
+//! bytes, two blocks are one step, h r^2 + m r + n, carried once; later the same goes by masks, with r and 0 for r^2 and m in
+//! the lane of a last odd block.
 
 use super::limbs::{Factor, Limbs, Sum, choose, mark, message, tags};
 use super::vector::{V, from_words, load, load_part, transpose8, wipe};
@@ -12,8 +13,8 @@ pub(super) const ABREAST: usize = 8;
 
 /// The numbers of up to eight packets.
 pub(super) struct Abreast {
-    hash: Limbs,
-    r: Factor,
+    pub(super) hash: Limbs,
+    pub(super) r: Factor,
     r2: Factor,
     /// The keys' second halves.
     last: [V; 2],
@@ -82,15 +83,15 @@ impl Abreast {
             }
             let both = _mm512_cmpgt_epu64_mask(lens, _mm512_set1_epi64(at + 16));
             let (one, two) = (message(four[0], four[1], mark), message(four[2], four[3], mark));
-            let sum = Sum::of(two).plus(&one, &self.r);
-            let next = choose(both, &sum.plus(&self.hash, &self.r2).carry(), &self.hash);
-            // Once in a packet at most.
-            self.hash = if some == both {
-                next
+            let next = if some == both {
+                Sum::of(two).plus(&one, &self.r).plus(&self.hash, &self.r2)
             } else {
-                let single = Sum::of(one).plus(&self.hash, &self.r).carry();
-                choose(some & !both, &single, &next)
+                // A lane's last odd block takes the place of the second one, and nothing that of the first.
+                let nothing = [_mm512_setzero_si512(); 3];
+                let sum = Sum::of(choose(both, &two, &one)).plus(&choose(both, &one, &nothing), &self.r);
+                sum.plus(&self.hash, &self.r2.or(both, &self.r))
             };
+            self.hash = choose(some, &next.carry(), &self.hash);
         }
     }
 

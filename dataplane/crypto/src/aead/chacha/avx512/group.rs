@@ -4,9 +4,11 @@
 //! back, and is done or wiped.
 
 use super::super::super::{Job, TAG_LEN};
+use super::GROUP;
+use super::abreast::{ABREAST, Abreast};
+use super::beside::STRIDE;
 use super::lanes::Lanes;
-use super::vector::{V, first_bytes, load, load_part, prefetch, state, store, store_part, wipe};
-use super::{GROUP, abreast::ABREAST};
+use super::vector::{V, first_bytes, load, load_part, prefetch, store, store_part};
 use std::arch::x86_64::*;
 use std::mem::take;
 
@@ -15,37 +17,35 @@ const AHEAD: usize = 256;
 
 /// Up to sixteen packets.
 pub(super) struct Group<'a> {
-    /// ChaCha20's states.
-    pub(super) states: [V; GROUP],
     data: [&'a mut [u8]; GROUP],
     aads: [&'a [u8]; GROUP],
     /// Of the texts and of the additional data, with room for a set that begins with the last packet.
     lens: [u64; GROUP + ABREAST],
     aad_lens: [u64; GROUP + ABREAST],
     count: usize,
+    has_aad: bool,
     /// Whether a packet's tag was right, by bits.
     authentic: u32,
 }
 
 impl<'a> Group<'a> {
     /// Of the jobs `picks`, the longest first, at most [`GROUP`]; their lengths were checked.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512dq")]
+    #[inline(always)]
     pub(super) fn of(jobs: &mut [Job<'a>], picks: &[u8]) -> Self {
         let mut group = Self {
-            states: [_mm512_setzero_si512(); GROUP],
-            data: Default::default(),
-            aads: Default::default(),
+            data: std::array::from_fn(|_| &mut [][..]),
+            aads: [&[]; GROUP],
             lens: [0; GROUP + ABREAST],
             aad_lens: [0; GROUP + ABREAST],
             count: picks.len().min(GROUP),
+            has_aad: false,
             authentic: 0,
         };
         for (n, pick) in picks.iter().enumerate().take(GROUP) {
             let job = &mut jobs[usize::from(*pick)];
-            group.states[n] = state(job.key.array(), &job.nonce);
             group.lens[n] = (job.data.len() - TAG_LEN) as u64;
             group.aad_lens[n] = job.aad.len() as u64;
+            group.has_aad |= !job.aad.is_empty();
             group.aads[n] = job.aad;
             group.data[n] = take(&mut job.data);
         }
@@ -67,7 +67,7 @@ impl<'a> Group<'a> {
     /// Whether any has additional data.
     #[inline]
     pub(super) fn has_aad(&self) -> bool {
-        self.aad_lens.iter().fold(0, |all, len| all | len) != 0
+        self.has_aad
     }
 
     /// A packet's text.
@@ -80,6 +80,16 @@ impl<'a> Group<'a> {
     #[inline]
     pub(super) fn aad(&self, n: usize) -> &[u8] {
         self.aads[n % GROUP]
+    }
+
+    /// The additional data of the set that begins with packet `from`.
+    #[inline]
+    pub(super) fn set_aads(&self, from: usize) -> [&'a [u8]; ABREAST] {
+        let mut aads = [&[][..]; ABREAST];
+        for (own, aad) in aads.iter_mut().zip(&self.aads[from..self.count]) {
+            *own = aad;
+        }
+        aads
     }
 
     /// Lengths of the additional data and of the texts, of the set that begins with packet `from`.
@@ -151,6 +161,26 @@ impl<'a> Group<'a> {
         }
     }
 
+    /// The bytes of the first packets from 64-byte block `block` on, which they have.
+    #[inline]
+    pub(super) fn strides(&self, block: usize) -> [&[u8; STRIDE]; ABREAST] {
+        std::array::from_fn(|n| {
+            self.text(n).get(block * 64..).and_then(|text| text.first_chunk()).unwrap_or(&[0; STRIDE])
+        })
+    }
+
+    /// Writes or compares the tags of the set that begins with packet `from`, and forgets the set.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512vbmi2")]
+    pub(super) fn finish<const OPEN: bool>(&mut self, from: usize, set: &mut Abreast) {
+        let [aads, texts] = self.set_lens(from);
+        let (low, high) = set.finish(aads, texts);
+        for (n, (low, high)) in low.iter().zip(high).enumerate().take(self.count - from) {
+            self.tag::<OPEN>(from + n, u128::from(*low) | u128::from(high) << 64);
+        }
+        set.wipe();
+    }
+
     /// Writes the tag of a packet, or compares it.
     #[inline]
     pub(super) fn tag<const OPEN: bool>(&mut self, n: usize, tag: u128) {
@@ -167,13 +197,11 @@ impl<'a> Group<'a> {
 
     /// Gives the jobs their data back, and ends them.
     #[inline]
-    #[target_feature(enable = "avx512f")]
-    pub(super) fn end(mut self, jobs: &mut [Job<'a>], picks: &[u8]) {
+    pub(super) fn end(&mut self, jobs: &mut [Job<'a>], picks: &[u8]) {
         for (n, pick) in picks.iter().enumerate().take(GROUP) {
             let job = &mut jobs[usize::from(*pick)];
             job.data = take(&mut self.data[n]);
             job.end(self.authentic >> n & 1 != 0);
         }
-        wipe(&mut self.states[..self.count]);
     }
 }

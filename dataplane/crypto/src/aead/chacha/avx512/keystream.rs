@@ -4,8 +4,9 @@
 //! interleaved where there are as many blocks, because Zen 4 does not fill its pipes with one (150 ns for sixteen blocks, and
 //! 175 with one). Up to twelve: two blocks a vector of 256 bits, whose latency is half of that of a whole one.
 
+use super::super::super::Job;
 use super::lanes::Lanes;
-use super::vector::{CONSTANTS, V, from_halves, transpose16};
+use super::vector::{CONSTANTS, V, from_halves, load_16, nonce, quads, transpose16};
 use std::arch::x86_64::*;
 
 /// More blocks than this are done one lane a block.
@@ -39,17 +40,58 @@ macro_rules! quarters {
 pub(super) struct Columns(pub(super) [V; 16]);
 
 impl Columns {
-    /// Of packets' states.
+    /// Of the jobs `picks`, at most sixteen and at least one; lanes without a job do as the last.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512dq")]
+    pub(super) fn of(jobs: &[Job<'_>], picks: &[u8]) -> Self {
+        let mut own = [&jobs[usize::from(picks[0])]; 16];
+        for n in 1..16 {
+            own[n] = picks.get(n).map_or(own[n - 1], |pick| &jobs[usize::from(*pick)]);
+        }
+        let zero = _mm512_setzero_si512();
+        let mut columns = [zero; 16];
+        for (column, word) in columns.iter_mut().zip(CONSTANTS) {
+            *column = _mm512_set1_epi32(word);
+        }
+        // Neighbours most often have one key.
+        let first = own[0].key;
+        if own.iter().all(|job| std::ptr::eq(job.key, first)) {
+            for (column, word) in columns[4..12].iter_mut().zip(first.array().as_chunks().0) {
+                *column = _mm512_set1_epi32(i32::from_le_bytes(*word));
+            }
+        } else {
+            for half in 0..2 {
+                let mut rows = [_mm_setzero_si128(); 16];
+                for (row, job) in rows.iter_mut().zip(own) {
+                    *row = load_16(&job.key.array().as_chunks().0[half]);
+                }
+                [
+                    columns[4 + 4 * half],
+                    columns[5 + 4 * half],
+                    columns[6 + 4 * half],
+                    columns[7 + 4 * half],
+                ] = quads(&rows);
+            }
+        }
+        let mut rows = [_mm_setzero_si128(); 16];
+        for (row, job) in rows.iter_mut().zip(own) {
+            *row = nonce(&job.nonce);
+        }
+        [columns[13], columns[14], columns[15], _] = quads(&rows);
+        Self(columns)
+    }
+
+    /// The states by rows.
     #[inline]
     #[target_feature(enable = "avx512f")]
-    pub(super) fn of(states: &[V; 16]) -> Self {
-        Self(transpose16(states))
+    pub(super) fn states(&self) -> [V; 16] {
+        transpose16(&self.0)
     }
 
     /// The states of the lanes from `from`.
     #[inline]
     #[target_feature(enable = "avx512f")]
-    fn states(&self, lanes: &Lanes, from: usize) -> [V; 16] {
+    fn states_of(&self, lanes: &Lanes, from: usize) -> [V; 16] {
         let packet = from_halves(lanes.packet[from..].first_chunk().unwrap_or(&[0; 16]));
         let mut states = self.0;
         for (word, constant) in states.iter_mut().zip(CONSTANTS) {
@@ -66,7 +108,7 @@ impl Columns {
     #[inline]
     #[target_feature(enable = "avx512f")]
     pub(super) fn one(&self, lanes: &Lanes) -> [V; 16] {
-        blocks(self.states(lanes, 0))
+        blocks(self.states_of(lanes, 0))
     }
 
     /// Blocks `block` and `block + 1` of all packets, by columns, into `words`: large arrays that are returned are copied.
@@ -95,17 +137,17 @@ impl Columns {
     /// Block `block` of all packets, by columns.
     #[inline]
     #[target_feature(enable = "avx512f")]
-    pub(super) fn same(&self, block: u32) -> [V; 16] {
+    pub(super) fn same(&self, block: u32, words: &mut [V; 16]) {
         let mut states = self.0;
         states[12] = _mm512_set1_epi32(block as i32);
-        blocks(states)
+        *words = blocks(states);
     }
 
     /// All 32 blocks `lanes`.
     #[inline]
     #[target_feature(enable = "avx512f")]
     pub(super) fn two(&self, lanes: &Lanes) -> [[V; 16]; 2] {
-        let first = [self.states(lanes, 0), self.states(lanes, 16)];
+        let first = [self.states_of(lanes, 0), self.states_of(lanes, 16)];
         let [mut x, mut y] = first;
         for _ in 0..10 {
             quarters!(x, y, (0, 4, 8, 12), (1, 5, 9, 13), (2, 6, 10, 14), (3, 7, 11, 15));

@@ -69,6 +69,12 @@ impl Tags {
         Self { alone, keys: None, sets, tags: None, absorbed: 0 }
     }
 
+    /// With sets that have had `absorbed` 64-byte blocks of the texts; none is alone.
+    #[inline]
+    pub(super) fn of_sets([first, second]: [Abreast; 2], absorbed: u32) -> Self {
+        Self { alone: 0, keys: None, sets: [Some(first), Some(second)], tags: None, absorbed }
+    }
+
     /// With the keys of Poly1305 in rows.
     #[inline]
     #[target_feature(enable = "avx512f,avx512ifma,avx512vbmi2")]
@@ -162,26 +168,6 @@ impl Tags {
         self.absorbed = to;
     }
 
-    /// Takes 64-byte block `block` of the texts, which is the next: that of set `n` is in `rows`. None is alone.
-    /// `WHOLE`: all texts have all of it.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512ifma,avx512vbmi2,bmi2")]
-    pub(super) fn take<const WHOLE: bool>(
-        &mut self,
-        group: &Group<'_>,
-        n: usize,
-        block: u32,
-        rows: &[V; ABREAST],
-    ) {
-        self.absorbed = block + 1;
-        let Some(set) = &mut self.sets[n] else { return };
-        if WHOLE {
-            set.whole(rows);
-        } else {
-            set.part(rows, block as usize, group.set_lens(n * ABREAST)[1]);
-        }
-    }
-
     /// Takes the rest, and writes or compares the tags.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512ifma,avx512vbmi2,bmi2")]
@@ -196,12 +182,7 @@ impl Tags {
         for (n, set) in self.sets.iter_mut().enumerate() {
             if let Some(set) = set {
                 let from = self.alone + n * ABREAST;
-                let [aads, texts] = group.set_lens(from);
-                let (low, high) = set.finish(aads, texts);
-                for (n, (low, high)) in low.iter().zip(high).enumerate().take(group.count() - from) {
-                    group.tag::<OPEN>(from + n, u128::from(*low) | u128::from(high) << 64);
-                }
-                set.wipe();
+                group.finish::<OPEN>(from, set);
             }
         }
     }

@@ -105,12 +105,41 @@ pub(super) fn from_halves(words: &[u32; 16]) -> V {
     unsafe { _mm512_loadu_si512(words.as_ptr().cast()) }
 }
 
+/// Sixteen bytes.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn load_16(bytes: &[u8; 16]) -> __m128i {
+    // SAFETY: 16 bytes are there, and an unaligned load asks for no more.
+    unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) }
+}
+
+/// A nonce, and zeros behind it.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn nonce([a, b, c, d, e, f, g, h, i, j, k, l]: &[u8; 12]) -> __m128i {
+    let first = i64::from_le_bytes([*a, *b, *c, *d, *e, *f, *g, *h]);
+    _mm_insert_epi32::<2>(_mm_cvtsi64_si128(first), i32::from_le_bytes([*i, *j, *k, *l]))
+}
+
+/// Sixteen rows of four 32-bit words to columns.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq")]
+pub(super) fn quads(rows: &[__m128i; 16]) -> [V; 4] {
+    let mut own = [_mm512_setzero_si512(); 4];
+    for (n, own) in own.iter_mut().enumerate() {
+        let row = _mm512_castsi128_si512(rows[n]);
+        let row = _mm512_inserti64x2::<1>(row, rows[n + 4]);
+        let row = _mm512_inserti64x2::<2>(row, rows[n + 8]);
+        *own = _mm512_inserti64x2::<3>(row, rows[n + 12]);
+    }
+    transpose_words(own)
+}
+
 /// RFC 8439's state of block 0 as a row: constants, key, counter, nonce.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq")]
-pub(super) fn state(key: &[u8; 32], nonce: &[u8; 12]) -> V {
-    let [a, b, c] = *nonce.as_chunks::<4>().0 else { unreachable!() };
-    let last = _mm_setr_epi32(0, i32::from_le_bytes(a), i32::from_le_bytes(b), i32::from_le_bytes(c));
+pub(super) fn state(key: &[u8; 32], bytes: &[u8; 12]) -> V {
+    let last = _mm_bslli_si128::<4>(nonce(bytes));
     let first = _mm_setr_epi32(CONSTANTS[0], CONSTANTS[1], CONSTANTS[2], CONSTANTS[3]);
     // SAFETY: 32 bytes are there, and an unaligned load asks for no more.
     let key = unsafe { _mm256_loadu_si256(key.as_ptr().cast()) };
@@ -135,14 +164,8 @@ pub(super) fn wipe(vectors: &mut [V]) {
 #[target_feature(enable = "avx512f")]
 pub(super) fn transpose16(rows: &[V; 16]) -> [V; 16] {
     let mut quads = *rows;
-    for at in [0, 4, 8, 12] {
-        let [a, b, c, d] = [rows[at], rows[at + 1], rows[at + 2], rows[at + 3]];
-        let (ab, ab_high) = (_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
-        let (cd, cd_high) = (_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
-        quads[at] = _mm512_unpacklo_epi64(ab, cd);
-        quads[at + 1] = _mm512_unpackhi_epi64(ab, cd);
-        quads[at + 2] = _mm512_unpacklo_epi64(ab_high, cd_high);
-        quads[at + 3] = _mm512_unpackhi_epi64(ab_high, cd_high);
+    for quad in quads.as_chunks_mut().0 {
+        *quad = transpose_words(*quad);
     }
     let mut columns = quads;
     for at in 0..4 {
@@ -153,6 +176,20 @@ pub(super) fn transpose16(rows: &[V; 16]) -> [V; 16] {
         columns[at + 12] = four[3];
     }
     columns
+}
+
+/// Rows of four 32-bit words to columns, in each 128 bits.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn transpose_words([a, b, c, d]: [V; 4]) -> [V; 4] {
+    let (ab, ab_high) = (_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+    let (cd, cd_high) = (_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
+    [
+        _mm512_unpacklo_epi64(ab, cd),
+        _mm512_unpackhi_epi64(ab, cd),
+        _mm512_unpacklo_epi64(ab_high, cd_high),
+        _mm512_unpackhi_epi64(ab_high, cd_high),
+    ]
 }
 
 /// Rows of four 128-bit words to columns.

@@ -1,0 +1,118 @@
+//! Ports that are TUN devices: made, given their addresses, their queues opened for the data plane.
+//!
+//! Owns nothing: the descriptors go to the [installation](super::installation), which keeps them while others are opened anew, so that
+//! the kernel's routes by the device stay. Refuses: a name that another kind of device has, an MTU that no frame holds.
+
+use super::installation::{OpenPort, OpenQueue};
+use super::ports::QueuePlan;
+use super::sockets::Copying;
+use crate::netlink::{Link, PortCheck, PortError, add_address, bring_up, links_now, remove_address};
+use crate::raw;
+use crate::xdp::Mode as XdpMode;
+use anyhow::{Context as _, Result, anyhow};
+use rustix::fd::OwnedFd;
+use rustix::io::Errno;
+use std::collections::BTreeMap;
+use zsync_pipelines::spec::{Port, TunSpec};
+use zsync_protocol::message::ToDataplane;
+
+/// The address that packets of such a port seem to be sent to. It is nobody's: the header that it stands in never leaves the host.
+const MAC: [u8; 6] = [2, 0, 0, 0, 0, 0];
+
+/// The queues of TUN devices that are open, by the device's name.
+pub(super) type Tuns = BTreeMap<String, Vec<OwnedFd>>;
+
+/// Whether the port's device can be made, or is there and can be taken; as what it will be.
+///
+/// # Errors
+/// It cannot.
+pub(super) fn check(port: &Port, tun: &TunSpec, mtu_limit: u32) -> Result<PortCheck, PortError> {
+    let name = port.netdev.clone();
+    if tun.mtu > mtu_limit {
+        return Err(PortError::Mtu { name, mtu: tun.mtu, limit: mtu_limit });
+    }
+    let link = links_now()?.into_iter().find(|link| link.name == name);
+    if let Some(Link { kind, .. }) = link.as_ref().filter(|link| link.kind.as_deref() != Some("tun")) {
+        let kind = kind.clone().unwrap_or_else(|| "no kind".to_owned());
+        return Err(PortError::NotTun { name, kind });
+    }
+    let link = link.unwrap_or_else(|| Link { name, mtu: tun.mtu, ..Link::default() });
+    Ok(PortCheck { link, warnings: Vec::new() })
+}
+
+/// Opens a port by the queues that are open already, or else anew.
+///
+/// # Errors
+/// What the kernel refused.
+pub(super) fn open(
+    port: &Port,
+    tun: &TunSpec,
+    plans: &[QueuePlan],
+    open: Option<Vec<OwnedFd>>,
+) -> Result<(OpenPort, Vec<OpenQueue>, Vec<OwnedFd>)> {
+    let name = &port.netdev;
+    let fds = match open.filter(|fds| fds.len() == plans.len()) {
+        Some(fds) => fds,
+        None => {
+            let opened: Result<Vec<_>, Errno> = plans.iter().map(|_| open_queue(name, plans.len())).collect();
+            opened.map_err(|errno| {
+                anyhow!("opening the TUN device {name}: {errno} (is /dev/net/tun there, and the name nobody else's?)")
+            })?
+        }
+    };
+    // The kernel makes up an address of its own for IPv6 otherwise, and asks for routers.
+    let _ = std::fs::write(format!("/proc/sys/net/ipv6/conf/{name}/addr_gen_mode"), "1");
+    let link = links_now()?.into_iter().find(|link| link.name == *name);
+    let link = link.with_context(|| format!("the TUN device {name} is gone"))?;
+    bring_up(link.ifindex, tun.mtu)
+        .with_context(|| format!("bringing {name} up with an MTU of {}", tun.mtu))?;
+    address(link.ifindex, None, tun)?;
+    let queues = plans.iter().zip(&fds).map(|(plan, fd)| {
+        let message = ToDataplane::Tun { port: port.id.0, queue: plan.queue as u16, worker: plan.worker };
+        let (queue, worker) = (plan.queue, plan.worker);
+        Ok(OpenQueue { message, port: port.id.0, queue, worker, socket: fd.try_clone()? })
+    });
+    let queues = queues.collect::<Result<_>>()?;
+    Ok((opened(port, link.ifindex, tun.mtu), queues, fds))
+}
+
+/// Devices that somebody has made to stay have one queue, or may have several.
+fn open_queue(name: &str, count: usize) -> Result<OwnedFd, Errno> {
+    match raw::open_tun_queue(name) {
+        Err(Errno::INVAL) if count == 1 => raw::open_tun(name),
+        opened => opened,
+    }
+}
+
+/// The port of a device that is open.
+pub(super) fn opened(port: &Port, ifindex: u32, mtu: u32) -> OpenPort {
+    OpenPort {
+        spec: port.clone(),
+        ifindex,
+        mac: MAC,
+        mtu,
+        v4: None,
+        v6: None,
+        kind: Some("tun".to_owned()),
+        ingress: None,
+        inherited: false,
+        xdp: XdpMode::Generic,
+        copying: Copying::Copy,
+        warnings: Vec::new(),
+    }
+}
+
+/// Gives the host the addresses of `new` on the device, and takes away those that only `old` has.
+///
+/// # Errors
+/// The first that the kernel refuses.
+pub(super) fn address(ifindex: u32, old: Option<&TunSpec>, new: &TunSpec) -> Result<()> {
+    for gone in old.iter().flat_map(|old| &old.addresses).filter(|gone| !new.addresses.contains(gone)) {
+        // The operator may have taken it away already.
+        let _ = remove_address(ifindex, gone.address, gone.length);
+    }
+    for wanted in &new.addresses {
+        add_address(ifindex, wanted.address, wanted.length).with_context(|| format!("adding {wanted}"))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,131 @@
+//! The device over a pair of sockets that keep messages apart, as a TUN device does.
+
+use super::*;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use zsync_packet::burst::BURST;
+use zsync_packet::frame::FrameSize;
+use zsync_packet::verdict::Verdict;
+
+const MAC: [u8; 6] = [2, 0, 0, 0, 0, 0];
+
+struct Bench {
+    tun: Tun,
+    /// What the kernel's side is.
+    host: OwnedFd,
+    pool: Pool,
+    burst: Burst,
+}
+
+fn bench() -> Bench {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let (ours, host) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
+    let pool = Pool::heap(FrameSize::K2, 256, 1).unwrap().remove(0);
+    let burst = Burst::new(pool.arena().clone());
+    Bench { tun: Tun::new(ours, PortId(3), MAC, 1500), host, pool, burst }
+}
+
+/// An IP packet of this version, as far as a device looks at it.
+fn packet(version: u8, len: usize) -> Vec<u8> {
+    let mut bytes: Vec<u8> = (0..len).map(|n| n as u8).collect();
+    bytes[0] = version << 4;
+    bytes
+}
+
+impl Bench {
+    fn receive(&mut self) -> usize {
+        // An empty device rests for a few passes.
+        (0..=REST).map(|_| self.tun.rx_burst(&mut self.pool, &mut self.burst)).sum()
+    }
+
+    fn taken(&mut self) -> Vec<Packet> {
+        let mut packets = Vec::new();
+        (0..self.burst.len()).for_each(|i| self.burst.decide(i, Verdict::Transmit(PortId(3))));
+        self.burst.drain_into(&mut packets);
+        packets
+    }
+}
+
+#[test]
+fn packets_come_as_frames_and_go_as_packets() {
+    let mut bench = bench();
+    for (version, len) in [(4, 20), (6, 40), (4, 1500)] {
+        rustix::io::write(&bench.host, &packet(version, len)).unwrap();
+    }
+    assert_eq!(bench.receive(), 3);
+    for (i, (kind, len)) in [([8, 0], 20), ([0x86, 0xdd], 40), ([8, 0], 1500)].into_iter().enumerate() {
+        let bytes = bench.burst.bytes(i);
+        assert_eq!((&bytes[..6], &bytes[12..14], bytes.len()), (&MAC[..], &kind[..], 14 + len));
+        assert_eq!(bytes[6] & 1, 0, "a station's address");
+        assert_eq!(bench.burst.port(i), PortId(3));
+    }
+    let mut packets = bench.taken();
+    assert_eq!(bench.tun.tx_burst(&mut bench.pool, &mut packets), 3);
+    assert!(packets.is_empty());
+    assert_eq!(bench.pool.available(), 256, "every frame is back");
+    let mut read = [0; 2000];
+    for (version, len) in [(4, 20), (6, 40), (4, 1500)] {
+        assert_eq!(rustix::io::read(&bench.host, &mut read).unwrap(), len);
+        assert_eq!(read[..len], packet(version, len));
+    }
+}
+
+#[test]
+fn an_empty_device_rests_and_is_asked_again() {
+    let mut bench = bench();
+    assert_eq!(bench.tun.rx_burst(&mut bench.pool, &mut bench.burst), 0);
+    rustix::io::write(&bench.host, &packet(4, 20)).unwrap();
+    let passes = (1..).find(|_| bench.tun.rx_burst(&mut bench.pool, &mut bench.burst) == 1).unwrap();
+    assert_eq!(passes, REST + 1);
+}
+
+#[test]
+fn what_is_no_ip_is_counted_and_its_frame_comes_back() {
+    let mut bench = bench();
+    for bytes in [&[0x00_u8, 1, 2][..], &[0xf5; 60]] {
+        rustix::io::write(&bench.host, bytes).unwrap();
+    }
+    assert_eq!(bench.receive(), 0);
+    assert_eq!((bench.tun.counters().rx_refused, bench.pool.available()), (2, 256));
+}
+
+#[test]
+fn a_burst_takes_what_it_has_room_for_and_the_rest_waits() {
+    let mut bench = bench();
+    for n in 0..BURST + 5 {
+        rustix::io::write(&bench.host, &packet(4, 20 + n)).unwrap();
+    }
+    assert_eq!(bench.tun.rx_burst(&mut bench.pool, &mut bench.burst), BURST);
+    bench.burst.free_into(&mut bench.pool);
+    assert_eq!(bench.tun.rx_burst(&mut bench.pool, &mut bench.burst), 5);
+    assert_eq!(bench.burst.bytes(4).len(), 14 + 20 + BURST + 4);
+    bench.burst.free_into(&mut bench.pool);
+    assert_eq!(bench.pool.available(), 256);
+}
+
+#[test]
+fn frames_of_something_else_stay_and_hold_nobody_up() {
+    let mut bench = bench();
+    for _ in 0..3 {
+        rustix::io::write(&bench.host, &packet(4, 60)).unwrap();
+    }
+    assert_eq!(bench.receive(), 3);
+    bench.burst.bytes_mut(1)[12..14].copy_from_slice(&[8, 6]);
+    let mut packets = bench.taken();
+    assert_eq!(bench.tun.tx_burst(&mut bench.pool, &mut packets), 2);
+    assert_eq!((packets.len(), bench.pool.available()), (1, 255));
+    let bytes = bench.pool.arena().bytes(&packets[0].frame, packets[0].start, packets[0].len);
+    assert_eq!(bytes[12..14], [8, 6], "the one that is no IP");
+    bench.pool.free(packets.remove(0).frame);
+}
+
+#[test]
+fn without_frames_nothing_is_read() {
+    let mut bench = bench();
+    let held: Vec<_> = std::iter::from_fn(|| bench.pool.alloc()).collect();
+    rustix::io::write(&bench.host, &packet(4, 20)).unwrap();
+    assert_eq!(bench.receive(), 0);
+    assert!(bench.tun.counters().fill_starved > 0);
+    held.into_iter().for_each(|frame| bench.pool.free(frame));
+    assert_eq!(bench.receive(), 1, "the packet has waited");
+    bench.burst.free_into(&mut bench.pool);
+}

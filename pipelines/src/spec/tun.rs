@@ -1,0 +1,171 @@
+//! A port that is a TUN device: the kernel's own packets come by it, and what is for the kernel goes by it.
+//!
+//! Owns: its settings, and what a port of this kind cannot have. Refuses: what belongs to a NIC or to Ethernet (XDP programs,
+//! VLANs, patches, …), with the key at fault.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::datum::{Datum, Fields};
+use super::decode::{Document, defaults};
+use super::findings::Findings;
+use super::keys::{Key, Reach};
+use super::kind::{Kind, Text};
+use super::mirror::{MirrorSpec, MirrorTo};
+use super::model::{Layer, Spec, StageSpec};
+
+/// MTU of a TUN device where none is told: what fits a tunnel of WireGuard over IPv6 on Ethernet.
+pub const MTU: u32 = 1420;
+
+/// Least MTU: what IPv6 asks of any link (RFC 8200 §5).
+pub(crate) const LEAST: u16 = 1280;
+
+/// The settings of a TUN device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TunSpec {
+    /// Longest IP packet, in bytes: 1280..=9000.
+    pub mtu: u32,
+    /// Addresses of the host on it, with the network that is reached by it.
+    pub addresses: Vec<TunAddress>,
+}
+
+/// An address of the host, and how many of its leading bits name the network that it is in: `10.9.0.1/24`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct TunAddress {
+    /// The address.
+    pub address: IpAddr,
+    /// Bits of the network: up to 32 or 128.
+    pub length: u8,
+}
+
+impl fmt::Display for TunAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.length)
+    }
+}
+
+impl TunAddress {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let (address, length) = match text.split_once('/') {
+            Some((address, length)) => (address.parse::<IpAddr>().ok()?, Some(length.parse::<u8>().ok()?)),
+            None => (text.parse().ok()?, None),
+        };
+        let most = if address.is_ipv4() { 32 } else { 128 };
+        let length = length.unwrap_or(most);
+        let usable = !address.is_unspecified() && !address.is_multicast();
+        (length <= most && usable).then_some(Self { address, length })
+    }
+}
+
+fn wrong(text: &str) -> Option<String> {
+    TunAddress::parse(text)
+        .is_none()
+        .then(|| "that is no address of a host with the length of its network".to_owned())
+}
+
+/// The keys of a port that tell of its kind of device.
+pub(crate) const DEVICE: Key = Key {
+    name: "device",
+    kind: Kind::Word(&["xdp", "tun"]),
+    default: Some("\"xdp\""),
+    reach: Reach::Sockets,
+    about: "What the port is: a network device whose packets XDP takes, or a TUN device that is made for it, by which the host's own \
+            packets come and go.",
+};
+
+pub(crate) const MTU_KEY: Key = Key {
+    name: "mtu",
+    kind: Kind::Either(&[Kind::Word(&["auto"]), Kind::Whole { min: LEAST as u64, max: 9000 }]),
+    default: Some("\"auto\""),
+    reach: Reach::Sockets,
+    about: "Longest IP packet of a TUN device, in bytes. \"auto\": 1420; that of another device is the kernel's.",
+};
+
+pub(crate) const ADDRESSES: Key = Key {
+    name: "addresses",
+    kind: Kind::List {
+        of: &Kind::Text(Text::Checked {
+            expected: "an address and the length of its network, like \"10.9.0.1/24\"",
+            wrong,
+        }),
+        min: 0,
+        max: 64,
+    },
+    default: Some("[]"),
+    reach: Reach::Live,
+    about: "Addresses that the host gets on a TUN device; those of another device are the kernel's.",
+};
+
+/// Keys that say something of a NIC or of Ethernet.
+const FOREIGN: [&str; 10] = [
+    "steer",
+    "block",
+    "xdp",
+    "failover",
+    "mode",
+    "ring-size",
+    "busy-poll",
+    "replace",
+    "promiscuous",
+    "vlans",
+];
+
+/// The TUN device of a port's section, if it has one.
+pub(crate) fn tun(name: &str, fields: &Fields, out: &mut Findings<'_>) -> Option<TunSpec> {
+    let is_tun = fields.text("device") == "tun";
+    let plain = defaults("port");
+    let strange: &[&str] = if is_tun { &FOREIGN } else { &["mtu", "addresses"] };
+    for key in strange {
+        let default = plain.at(key).map(|default| &default.value);
+        let Some(given) = fields.at(key).filter(|given| default != Some(&given.value)) else { continue };
+        let message = match is_tun {
+            true => format!("port \"{name}\" is a TUN device, which has no `{key}`"),
+            false => format!("port \"{name}\" is a device of the kernel's, whose `{key}` it has itself"),
+        };
+        let help = match (is_tun, *key) {
+            (true, _) => "leave it out".to_owned(),
+            (false, "mtu") => format!("`ip link set {} mtu …`, or device = \"tun\"", fields.text("netdev")),
+            (false, _) => format!("`ip address add … dev {}`, or device = \"tun\"", fields.text("netdev")),
+        };
+        out.error(&given.span, message).help(help);
+    }
+    let address = |datum: &Datum| TunAddress::parse(datum.text());
+    is_tun.then(|| TunSpec {
+        mtu: fields.at("mtu").and_then(|mtu| mtu.value.number()).unwrap_or(MTU),
+        addresses: fields.items("addresses").iter().filter_map(|item| address(&item.value)).collect(),
+    })
+}
+
+/// Refuses frames on ports that have none.
+pub(crate) fn no_frames(spec: &Spec, document: &Document, out: &mut Findings<'_>) {
+    let is_tun = |name: &str| spec.port(name).is_some_and(|port| port.tun.is_some());
+    for entry in document.entries("pipeline") {
+        let Some(this) = spec.pipelines.iter().find(|pipeline| pipeline.name == entry.name.value) else {
+            continue;
+        };
+        for input in entry.fields.items("input").iter().filter(|input| is_tun(input.value.text())) {
+            if this.layer() == Layer::L2 {
+                let message = format!(
+                    "pipeline \"{}\" takes frames, and \"{}\" has none",
+                    this.name,
+                    input.value.text()
+                );
+                out.error(&input.span, message).help("a TUN device carries IP packets: route them");
+            }
+        }
+        for (stage, placed) in this.stages.iter().zip(entry.fields.items("stages")) {
+            let outputs: Vec<_> = match &stage.spec {
+                StageSpec::Patch { map } => map.iter().flatten().copied().collect(),
+                StageSpec::Mirror(MirrorSpec { to: MirrorTo::Port(to), .. }) => vec![*to],
+                _ => Vec::new(),
+            };
+            for output in outputs.into_iter().map(|id| spec.port_name(id)).filter(|name| is_tun(name)) {
+                let message =
+                    format!("[{}] sends frames to \"{output}\", a TUN device, which has none", stage.label);
+                out.error(&placed.span, message).help("a TUN device carries IP packets");
+            }
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! A port that is a TUN device: the host's own packets, between it and hosts behind the other ports.
+
+use anyhow::{Context, Result, ensure};
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
+use zsync_tests::config::router;
+use zsync_tests::{Control, Lab, Shape, in_lab, ping};
+
+/// Addresses that the host has on the device.
+const OWN: [&str; 2] = ["10.9.0.1", "fd09::1"];
+/// Bytes of a stream.
+const STREAM: usize = 3_000_000;
+
+/// A router with a third port, which is a device of the host's own.
+fn config(device: &str) -> String {
+    // Tracked, for else XDP leaves to the kernel at once what is for its own addresses.
+    let text = router("")
+        .replace("input = [\"wan\", \"lan\"]", "input = [\"wan\", \"lan\", \"host\"]")
+        .replace("[\"route.main\"]", "[\"track\", \"route.main\"]");
+    format!(
+        "{text}\n[port.host]\ndevice = \"tun\"\nnetdev = \"{device}\"\naddresses = [\"{}/24\", \"{}/64\"]\n",
+        OWN[0], OWN[1]
+    )
+}
+
+/// What the host sends itself to the client and the server leaves by the device.
+fn by_device(lab: &Lab, device: &str) -> Result<()> {
+    for (family, networks, source) in
+        [("", ["10.1.0.0/24", "10.2.0.0/24"], OWN[0]), ("-6 ", ["fd01::/64", "fd02::/64"], OWN[1])]
+    {
+        for network in networks {
+            let route = format!("{family}route replace {network} dev {device} src {source} table 100");
+            lab.router.ip(&route).with_context(|| route.clone())?;
+        }
+        lab.router.ip(&format!("{family}rule add iif lo lookup 100 pref 10"))?;
+    }
+    Ok(())
+}
+
+/// Bytes that anybody can tell from others.
+fn stream() -> Vec<u8> {
+    let mut state = 0x9e37_79b9_u32;
+    let next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    };
+    std::iter::repeat_with(next).take(STREAM).collect()
+}
+
+/// One stream from the client to the host, and back; what comes is what was sent.
+fn streams(lab: &Lab, to: IpAddr) -> Result<()> {
+    let listener = lab.router.run(move || Ok(TcpListener::bind(SocketAddr::new(to, 0))?))?;
+    let target = listener.local_addr()?;
+    let echo = std::thread::spawn(move || -> Result<()> {
+        let (mut connection, _) = listener.accept()?;
+        connection.set_read_timeout(Some(Duration::from_secs(20)))?;
+        let mut bytes = vec![0; STREAM];
+        connection.read_exact(&mut bytes)?;
+        connection.write_all(&bytes)?;
+        Ok(())
+    });
+    let back = lab.client.run(move || -> Result<Vec<u8>> {
+        let mut connection = TcpStream::connect_timeout(&target, Duration::from_secs(5))?;
+        connection.set_read_timeout(Some(Duration::from_secs(20)))?;
+        connection.write_all(&stream())?;
+        let mut bytes = vec![0; STREAM];
+        connection.read_exact(&mut bytes)?;
+        Ok(bytes)
+    })?;
+    ensure!(back == stream(), "{to}: the bytes that came back are others");
+    echo.join().map_err(|_| anyhow::anyhow!("the echo has panicked"))?
+}
+
+#[test]
+fn the_host_talks_by_a_device_of_ours_and_its_routes_outlive_everything() {
+    in_lab(Shape::router(), |lab| {
+        // The client and the server reach the addresses of the device by us.
+        for (from, gateway) in
+            [(&lab.client, ["10.1.0.1", "fd01::1"]), (&lab.server, ["10.2.0.1", "fd02::1"])]
+        {
+            from.ip(&format!("route replace 10.9.0.0/24 via {}", gateway[0]))?;
+            from.ip(&format!("-6 route replace fd09::/64 via {}", gateway[1]))?;
+        }
+        let text = config("host0");
+        let mut control = Control::start(lab, &text)?;
+        by_device(lab, "host0")?;
+        let talk = || -> Result<()> {
+            for own in OWN {
+                let outcome = ping(&lab.client, own.parse()?, 5)?;
+                ensure!(outcome.all(), "{own}: {outcome:?}");
+            }
+            for target in ["10.1.0.2", "10.2.0.2", "fd01::2", "fd02::2"] {
+                let outcome = ping(&lab.router, target.parse()?, 5)?;
+                ensure!(outcome.all(), "{target}: {outcome:?}");
+            }
+            Ok(())
+        };
+        talk()?;
+        for own in OWN {
+            streams(lab, own.parse()?)?;
+        }
+        let of_port = |control: &Control<'_>| -> Result<[u64; 2]> {
+            let ports = control.ctl(&["show", "ports"])?;
+            let port = ports["ports"]
+                .as_array()
+                .or(ports.as_array())
+                .and_then(|rows| rows.iter().find(|row| row["name"] == "host"));
+            let port = port.with_context(|| format!("{ports}"))?;
+            ensure!(port["mode"] == "tun" && port["xdp"] == "none", "{port}");
+            Ok(["rx", "tx"].map(|way| port[way]["packets"].as_u64().unwrap_or(0)))
+        };
+        let [rx, tx] = of_port(&control)?;
+        ensure!(rx > 1000 && tx > 1000, "{rx} came and {tx} went by the device");
+        control.balanced()?;
+
+        // A data plane that dies, a control process that does, sockets that are opened anew: the device and its routes stay.
+        let old = control.kill9_dataplane()?;
+        control.wait_successor(old)?;
+        talk()?;
+        control.kill9()?;
+        talk()?;
+        control.revive()?;
+        control.wait_ready()?;
+        talk()?;
+        let smaller = text.replace("netdev = \"eth1\"\n", "netdev = \"eth1\"\nring-size = 1024\n");
+        ensure!(smaller != text, "{text}");
+        control.apply(&smaller, &[])?;
+        talk()?;
+        // An address that is taken away is gone, and another one is there.
+        control.apply(&smaller.replace("10.9.0.1/24", "10.9.0.7/24"), &[])?;
+        let outcome = ping(&lab.client, "10.9.0.7".parse()?, 5)?;
+        ensure!(outcome.all(), "{outcome:?}");
+        ensure!(ping(&lab.client, OWN[0].parse()?, 2)?.received == 0, "the old address answers");
+        control.balanced()?;
+        control.stop()?;
+        ensure!(lab.router.ip("link show host0").is_err(), "the device is left behind");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_packet_is_not_sent_back_into_the_device_that_it_came_from() {
+    in_lab(Shape::router(), |lab| {
+        let control = Control::start(lab, &config("host0"))?;
+        // Both the host and we send there by the device.
+        lab.router.ip("route add 10.77.0.0/24 dev host0")?;
+        let outcome = ping(&lab.router, "10.77.0.1".parse()?, 3)?;
+        let counters = control.ctl(&["show", "counters"])?;
+        ensure!(outcome.received == 0 && outcome.text.contains("Unreachable"), "{outcome:?}: {counters}");
+        control.balanced()?;
+        Ok(())
+    });
+}
