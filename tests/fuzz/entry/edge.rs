@@ -99,7 +99,6 @@ fn resources(spec: &Spec) -> Resources {
         v6: v6.parse().ok(),
         complete_checksums: n == LAN.0,
         of_host: false,
-        of_host: false,
     };
     let states = needs(spec, 1).into_iter().map(|(label, size)| (label, State::heap(size, 1)));
     Resources {
