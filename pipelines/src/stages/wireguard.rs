@@ -7,6 +7,7 @@
 
 pub mod open;
 mod outer;
+mod screen;
 pub mod seal;
 mod waiting;
 

@@ -192,11 +192,11 @@ fn what_is_wrong_is_named() {
     let error = |bytes: &[u8], fds| decode::<ToDataplane>(bytes, fds).unwrap_err();
     assert_eq!(error(&[], 0), MessageError::NoTag);
     assert_eq!(error(&[0x80], 0), MessageError::NoTag);
-    assert_eq!(error(&[99], 0), MessageError::Unknown { tag: 99, last: 10 });
+    assert_eq!(error(&[99], 0), MessageError::Unknown { tag: 99, last: 11 });
     assert_eq!(error(&vec![0; MAX_MESSAGE + 1], 0), MessageError::Oversize { len: MAX_MESSAGE + 1 });
-    assert_eq!(error(&[8], 0), MessageError::Truncated { kind: "Audit" });
+    assert_eq!(error(&[9], 0), MessageError::Truncated { kind: "Audit" });
     let unknown_replay = decode::<FromDataplane>(&[4, 99], 0).unwrap_err();
-    assert_eq!(unknown_replay, MessageError::Unknown { tag: 99, last: 10 });
+    assert_eq!(unknown_replay, MessageError::Unknown { tag: 99, last: 11 });
 
     // Another version may lay out everything after its number differently.
     let theirs = MessageError::Version { theirs: VERSION + 1 };

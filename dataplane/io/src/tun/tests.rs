@@ -76,6 +76,7 @@ fn an_empty_device_rests_and_is_asked_again() {
     rustix::io::write(&bench.host, &packet(4, 20)).unwrap();
     let passes = (1..).find(|_| bench.tun.rx_burst(&mut bench.pool, &mut bench.burst) == 1).unwrap();
     assert_eq!(passes, REST + 1);
+    bench.burst.free_into(&mut bench.pool);
 }
 
 #[test]

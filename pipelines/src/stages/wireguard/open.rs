@@ -6,6 +6,7 @@
 //! or are over; counters that came before; what does not authenticate, which is wiped; inner packets that are none, or whose
 //! source is not the peer's. Keeps true: nothing of a packet is believed before it was authentic, its outer addresses neither.
 
+use super::screen::Screen;
 use super::{Shared, Tunnel};
 use crate::snapshot::PortFacts;
 use crate::stage::{Cx, Stage};
@@ -35,24 +36,8 @@ pub struct Open {
     ahead: u8,
     /// This worker has taken its peers' records over.
     ready: bool,
-    /// When the allowance for handshake messages will be used up.
-    used_up: u64,
-}
-
-/// Nanoseconds of allowance that a look at a handshake message takes: 100,000 a second, which is some twentieth of a core. A
-/// flood beyond that costs no more than its packets' way here, and data messages do not wait for it.
-const PRICE: u64 = 10_000;
-/// How many may come at once.
-const AT_ONCE: u64 = 256;
-
-/// Whether one more handshake message is looked at.
-#[cold]
-fn is_allowed(used_up: &mut u64, now: u64) -> bool {
-    if *used_up > now + PRICE * (AT_ONCE - 1) {
-        return false;
-    }
-    *used_up = (*used_up).max(now) + PRICE;
-    true
+    /// How many handshake messages are looked at.
+    screen: Screen,
 }
 
 /// A session that messages of a burst came in.
@@ -88,7 +73,7 @@ impl Open {
             worker: 0,
             ahead,
             ready: false,
-            used_up: 0,
+            screen: Screen::default(),
         }
     }
 
@@ -140,7 +125,7 @@ impl Shared {
 
 impl Stage for Open {
     fn process(&mut self, burst: &mut Burst, cx: &mut Cx<'_>) {
-        let Self { tunnel: Tunnel(shared), ports, parse, worker, ahead, ready, used_up } = self;
+        let Self { tunnel: Tunnel(shared), ports, parse, worker, ahead, ready, screen } = self;
         let (now, worker) = (cx.now, *worker);
         let mut groups: ArrayVec<Group<'_>, BURST> = ArrayVec::new();
         let mut openings: ArrayVec<Opening, BURST> = ArrayVec::new();
@@ -175,7 +160,7 @@ impl Stage for Open {
                         Err(reason) => burst.decide(i, Verdict::Drop(reason)),
                     }
                 }
-                _ if !is_allowed(used_up, now) => {
+                _ if !screen.admits(datagram.from.ip(), &shared.with.hash_key, now) => {
                     burst.decide(i, Verdict::Drop(DropReason::WireguardOverload));
                 }
                 _ => {
@@ -429,20 +414,5 @@ pub(super) fn clamp(packet: &mut [u8], mtu: usize) {
     let headers = if packet[0] >> 4 == 4 { 40 } else { 60 };
     if let Some(Ok(mut segment)) = packet.get_mut(at..).map(TcpMut::parse) {
         segment.clamp_max_segment_size((mtu.saturating_sub(headers)) as u16);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_hundred_thousand_handshake_messages_a_second_are_looked_at_and_256_at_once() {
-        let (mut used_up, now) = (0, 1_000_000_000);
-        assert_eq!((0..1000).filter(|_| is_allowed(&mut used_up, now)).count(), 256);
-        // A million in the next second.
-        let taken = (1..=1_000_000).filter(|n| is_allowed(&mut used_up, now + 1_000 * n)).count();
-        assert_eq!(taken, 100_000);
-        assert!(is_allowed(&mut used_up, now + 5_000_000_000));
     }
 }
