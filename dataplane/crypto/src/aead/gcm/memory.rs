@@ -82,6 +82,10 @@ fn store_by_copy(bytes: &mut [u8], value: __m512i) {
 #[inline]
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq,vaes,vpclmulqdq,bmi2")]
 pub(super) fn load_up_to_16(bytes: &[u8]) -> __m128i {
+    if bytes.is_empty() {
+        // It may point anywhere, also to what is not mapped.
+        return _mm_setzero_si128();
+    }
     if leaves_page(bytes, 16) {
         return _mm512_castsi512_si128(load_by_copy(bytes));
     }
@@ -94,6 +98,9 @@ pub(super) fn load_up_to_16(bytes: &[u8]) -> __m128i {
 #[inline]
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq,vaes,vpclmulqdq,bmi2")]
 pub(super) fn load_up_to_64(bytes: &[u8]) -> __m512i {
+    if bytes.is_empty() {
+        return _mm512_setzero_si512();
+    }
     if leaves_page(bytes, 64) {
         return load_by_copy(bytes);
     }
@@ -121,6 +128,9 @@ pub(super) fn store_64(bytes: &mut [u8; 64], value: __m512i) {
 #[inline]
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq,vaes,vpclmulqdq,bmi2")]
 pub(super) fn store_up_to_64(bytes: &mut [u8], value: __m512i) -> __m512i {
+    if bytes.is_empty() {
+        return _mm512_setzero_si512();
+    }
     let mask = mask_of(bytes.len());
     if leaves_page(bytes, 64) {
         store_by_copy(bytes, value);
