@@ -1,6 +1,7 @@
 //! What the daemon answers of ends of WireGuard and their peers. Nothing in it is secret.
 
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 use super::answer::row;
 
@@ -27,6 +28,10 @@ row! {
         peers: u64,
         /// Memory for so many.
         limit: u64,
+        /// Messages of handshakes by what became of them (`done`, `initiated`, `forged`, `unknown`, `not-authentic`, `replayed`,
+        /// `overload`, `cookies`), and packets that have waited for a session in vain (`given-up`); those that there were.
+        #[serde(default)]
+        counts: BTreeMap<String, u64>,
     }
     /// A peer.
     WireguardPeer {

@@ -12,7 +12,7 @@ use zsync_packet::flow::HashKey;
 use zsync_pipelines::spec::wireguard::uapi::Seen;
 use zsync_pipelines::spec::wireguard::{WireguardSpec, ends};
 use zsync_pipelines::state::State;
-use zsync_wireguard::book::Book;
+use zsync_wireguard::book::{Book, Count};
 use zsync_wireguard::key::{PublicKey, Secret};
 use zsync_wireguard::record::Fact;
 
@@ -61,6 +61,7 @@ impl End {
             listen_port: spec.listen_port,
             peers: spec.peers.len() as u64,
             limit: spec.max_peers.into(),
+            counts: book.iter().flat_map(counts).collect(),
         };
         Self { row, peers: peers.collect(), book }
     }
@@ -88,6 +89,12 @@ async fn gather(ends: Vec<End>, rows: usize) -> Answer {
         answer.ends.push(row);
     }
     Answer::Wireguard(answer)
+}
+
+/// What became of handshakes, as far as something did.
+fn counts(book: &Book) -> impl Iterator<Item = (String, u64)> {
+    let counts = Count::ALL.into_iter().map(|count| (count.label().to_owned(), book.counted(count)));
+    counts.filter(|(_, count)| *count > 0)
 }
 
 /// The records of an end's peers, to read.
@@ -146,6 +153,7 @@ mod tests {
         // As the workers do.
         (0..book.slots()).for_each(|slot| _ = book.settle(slot, &peers, true));
         let record = peers.record(&book, peers.slot(&key(2)).unwrap()).unwrap();
+        [Count::Done, Count::Forged, Count::Forged].into_iter().for_each(|count| book.count(count));
         record.set(Fact::Handshake, 1_700_000_000_123_456_789);
         record.set(Fact::RxBytes, 1000);
         record.add(Fact::TxBytes, 2000);
@@ -163,6 +171,8 @@ mod tests {
         let answer = run(1000);
         let end = &answer.ends[0];
         assert_eq!((end.public_key.clone(), end.peers, end.limit), (Some(key(9).to_string()), 2, 64));
+        let counts = [("done".to_owned(), 1), ("forged".to_owned(), 2)];
+        assert_eq!(end.counts, counts.into());
         let [first, second] = answer.peers.as_slice() else { panic!("{answer:?}") };
         assert_eq!(
             (first.endpoint.as_deref(), first.handshake_ms, first.rx_bytes),

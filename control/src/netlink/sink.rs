@@ -58,7 +58,7 @@ pub trait FibSink {
     /// Why an entry or an adjacency was refused (a full table).
     type Error: std::error::Error;
 
-    /// Packets over this adjacency go to `mac`; where that is [`NO_STATION`], to whoever is at the other end of a bare link.
+    /// Packets over this adjacency go to `mac`; where that is all zeros, to whoever is at the other end of a bare link.
     fn resolve(&mut self, adjacency: Adjacency, mac: [u8; 6]) -> Result<(), Self::Error>;
 
     /// Nobody answers for this adjacency (yet): its packets are punted.

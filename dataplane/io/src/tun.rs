@@ -5,7 +5,7 @@
 //! it is written from the frame without that header. Refuses: frames of anything but IP, and what the kernel refuses (both stay with
 //! the caller). Keeps true: it never holds a frame between two calls.
 //!
-//! Each packet is a system call here, so an empty device is not asked again for [`REST`] passes: a worker that polls other
+//! Each packet is a system call here, so an empty device is not asked again for a few passes: a worker that polls other
 //! devices does not pay for it, and one that blocks is woken up by the descriptor. Kernel sources for what is relied on:
 //! drivers/net/tun.c (`tun_do_read`, `tun_get_user`).
 

@@ -23,7 +23,7 @@ use waiting::Waiting;
 use zsync_crypto::aead::Aead;
 use zsync_packet::flow::HashKey;
 use zsync_packet::region::Region;
-use zsync_wireguard::book::{Book, Peer, Peers, TooManyPeers};
+use zsync_wireguard::book::{Book, Count, Peer, Peers, TooManyPeers};
 use zsync_wireguard::desk::{Action, Desk, Entropy, Letter, system_entropy};
 use zsync_wireguard::key::Secret;
 use zsync_wireguard::noise::Identity;
@@ -227,8 +227,13 @@ impl Shared {
             Desk::new(self.identity.clone(), book, peers, workers, &self.with.hash_key, entropy, now)
         };
         // What waits for a peer is for nobody else who gets its slot.
-        desk.get_or_insert_with(make).adopt(&self.peers, |slot| _ = waiting.drop_all(slot));
+        desk.get_or_insert_with(make).adopt(&self.peers, |slot| self.give_up(waiting.drop_all(slot)));
         Some(office)
+    }
+
+    /// So many packets have waited in vain.
+    fn give_up(&self, packets: usize) {
+        (0..packets).for_each(|_| self.book.count(Count::GivenUp));
     }
 
     /// Puts a letter on another worker's desk, if it has one yet.

@@ -57,11 +57,13 @@ pub enum Count {
     Overload,
     /// Cookies that were sent.
     Cookies,
+    /// Packets that have waited for a session, and did not get one.
+    GivenUp,
 }
 
 impl Count {
     /// All of them, in order.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Done,
         Self::Initiated,
         Self::Forged,
@@ -70,7 +72,23 @@ impl Count {
         Self::Replayed,
         Self::Overload,
         Self::Cookies,
+        Self::GivenUp,
     ];
+
+    /// As it is shown: `not-authentic`.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Initiated => "initiated",
+            Self::Forged => "forged",
+            Self::Unknown => "unknown",
+            Self::NotAuthentic => "not-authentic",
+            Self::Replayed => "replayed",
+            Self::Overload => "overload",
+            Self::Cookies => "cookies",
+            Self::GivenUp => "given-up",
+        }
+    }
 }
 
 /// All records. See the module.
@@ -127,7 +145,7 @@ impl Book {
     }
 
     /// Counts one more. Off the packet path: all workers write the same words.
-    pub(crate) fn count(&self, count: Count) {
+    pub fn count(&self, count: Count) {
         if let Some([word]) = self.region.u64s(count as usize * 8, 1) {
             word.fetch_add(1, Relaxed);
         }

@@ -17,6 +17,12 @@ impl View {
                 self.count(end.limit),
             ]);
         }
+        let mut counts = Table::new(&["NAME", "HANDSHAKES", ">COUNT"]);
+        for end in &answer.ends {
+            for (what, count) in &end.counts {
+                counts.row([end.name.clone(), what.clone(), self.count(*count)]);
+            }
+        }
         let mut peers =
             Table::new(&["NAME", "PEER", "ENDPOINT", "LAST HANDSHAKE", ">RECEIVED", ">SENT", "ALLOWED IPS"]);
         for peer in &answer.peers {
@@ -32,6 +38,6 @@ impl View {
             ]);
         }
         let rest = cut(answer.peers.len(), answer.matched, "peer", "name an end");
-        self.sections([Some(&ends), Some(&peers)], &rest)
+        self.sections([Some(&ends), Some(&peers), Some(&counts)], &rest)
     }
 }

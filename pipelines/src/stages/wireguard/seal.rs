@@ -209,7 +209,7 @@ impl Stage for Seal {
                         send(shared, burst, cx, port, &written, endpoint)
                     }
                     Some(Action::Forward(to, letter)) => forwards.push((to, letter)),
-                    Some(Action::GiveUp(slot)) => _ = office.waiting.drop_all(slot),
+                    Some(Action::GiveUp(slot)) => shared.give_up(office.waiting.drop_all(slot)),
                     Some(Action::Keepalive(slot)) => say_nothing(shared, burst, cx, port, slot, &mut work),
                     Some(Action::Ready { slot, ours }) => {
                         if !office.go_on(shared, burst, cx, slot, &mut work) && ours {
@@ -349,7 +349,9 @@ fn plan<'b>(
     let packet = burst.bytes(i).get(l3..).unwrap_or(&[]);
     let inner = Inner::of(packet).ok_or(DropReason::IpTruncated)?;
     let from = ports.get(usize::from(burst.port(i).0)).ok_or(DropReason::NoSuchPort)?;
-    if inner.ttl <= 1 {
+    // What the host itself sends has not passed a router yet.
+    let ages = !from.of_host;
+    if ages && inner.ttl <= 1 {
         let verdict = answer::reply(burst, i, Answer::TimeExceeded, from, DropReason::TtlExpired, cx);
         return Err(Not::Decided(verdict));
     }
@@ -364,7 +366,9 @@ fn plan<'b>(
     }
     let packet = burst.bytes_mut(i);
     clamp(packet, mtu);
-    age(packet);
+    if ages {
+        age(packet);
+    }
     wrap(shared, burst, i, inner, group, work)?;
     Ok(())
 }
@@ -540,7 +544,10 @@ fn go_on<'b>(
         Ok(group) => group,
         Err(Not::Session) => return Err(waiter),
         // There is no way there.
-        Err(Not::Decided(_)) => return Ok(()),
+        Err(Not::Decided(_)) => {
+            shared.give_up(1);
+            return Ok(());
+        }
     };
     let Some(inner) = Inner::of(&waiter.bytes) else { return Ok(()) };
     let made = cx.join(burst, waiter.port, waiter.bytes.len(), |bytes| bytes.copy_from_slice(&waiter.bytes));
@@ -548,7 +555,9 @@ fn go_on<'b>(
     burst.facts_mut(i).mark = waiter.mark;
     let packet = burst.bytes_mut(i);
     clamp(packet, shared.settings.mtu);
-    age(packet);
+    if !shared.with.ports.get(usize::from(waiter.port.0)).is_some_and(|from| from.of_host) {
+        age(packet);
+    }
     if let Err(reason) = wrap(shared, burst, i, inner, group, work) {
         burst.decide(i, Verdict::Drop(reason));
     }

@@ -456,3 +456,29 @@ fn packets_wait_in_order_and_only_so_many() {
     lost.inside(&[inner(2, 1, false, b"x")], SECOND);
     assert_eq!(lost.dropped(DropReason::WireguardNoSession), 1, "nobody knows where the peer is");
 }
+
+#[test]
+fn what_the_host_sends_itself_has_passed_no_router() {
+    let (mut a, mut b) = connected(false);
+    let facts = ports().into_iter().map(|port| PortFacts { of_host: true, ..port }).collect();
+    let tunnel = a.seal.tunnel().clone();
+    a.seal = Seal::new(tunnel, facts, 0, Some(OUT));
+    a.seal.assign(0);
+    let v4 = Ipv4Spec { ttl: 1, ..Ipv4Spec::new([10, 0, 1, 5].into(), [10, 0, 2, 6].into(), 253) };
+    let (from, to) = ("fd00:1::5".parse().unwrap(), "fd00:2::6".parse().unwrap());
+    let v6 = Ipv6Spec { hop_limit: 1, ..Ipv6Spec::new(from, to, 253) };
+    let sent = [on_v4(&v4, b"last"), on_v6(&v6, b"last")];
+    let opened = b.outside(&a.inside(&sent, 2 * SECOND), 2 * SECOND);
+    assert_eq!((opened[0][22], opened[1][21]), (1, 1), "{opened:?}");
+}
+
+#[test]
+fn what_waits_for_a_peer_that_never_answers_is_given_up_and_counted() {
+    let mut a = End::new(1, &[2], false, true);
+    assert!(a.inside(&[inner(1, 2, false, b"one"), inner(1, 2, false, b"two")], SECOND).is_empty());
+    let given_up = |a: &End| a.seal.tunnel().book().counted(Count::GivenUp);
+    let tried = (10..1200).filter(|n| !a.tick(n * SECOND / 10).is_empty()).count();
+    // Every five seconds for a minute and a half (REKEY_TIMEOUT, REKEY_ATTEMPT_TIME).
+    assert!((15..=19).contains(&tried), "{tried}");
+    assert_eq!((given_up(&a), a.consumed), (2, 2));
+}

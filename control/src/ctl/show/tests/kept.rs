@@ -160,6 +160,7 @@ fn wireguard() {
         listen_port: 51_820,
         peers: 3,
         limit: 64,
+        counts: [("done".to_owned(), 12), ("forged".to_owned(), 3456)].into(),
     };
     let first = WireguardPeer {
         name: "office".into(),
@@ -181,6 +182,8 @@ fn wireguard() {
     for line in [
         "NAME    PUBLIC KEY                                     PORT  PEERS  LIMIT",
         "office  hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo=  51820      3     64",
+        "NAME    HANDSHAKES  COUNT",
+        "office  done           12",
         "2 of 3 peers are shown; see --limit, or name an end",
     ] {
         assert!(text.lines().any(|told| told == line), "{line}\n{text}");
