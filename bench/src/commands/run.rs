@@ -4,6 +4,7 @@ use crate::commands::benchmarks;
 use crate::commands::report::write_page;
 use anyhow::{Result, bail};
 use clap::Args;
+use rustix::thread::{sched_getaffinity, sched_setaffinity};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -81,7 +82,11 @@ fn measure(names: &[String], peer: Option<&Peer>, what: &Settings) -> Result<Exi
     if !enclosure::is_inside() {
         for (name, plan) in alone.into_iter().filter_map(|name| Some((name, Alone::find(name)?))) {
             let watch = Watch::new(name);
-            let (text, outcomes) = plan.measure(name, what, &watch)?;
+            // Who measures in memory stays on one core, and whoever comes behind it has all of them again.
+            let cores = sched_getaffinity(None)?;
+            let measured = plan.measure(name, what, &watch);
+            sched_setaffinity(None, &cores)?;
+            let (text, outcomes) = measured?;
             if what.json {
                 outcomes.iter().for_each(|outcome| println!("{}", outcome.to_json()));
             } else {
