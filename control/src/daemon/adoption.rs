@@ -15,6 +15,8 @@ use crate::programs::Programs;
 use anyhow::{Context as _, Result, anyhow, bail};
 use rustix::fd::{AsFd, OwnedFd};
 use std::collections::HashMap;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use zsync_pipelines::spec::wireguard::keep_room;
@@ -124,12 +126,23 @@ pub(super) async fn begin(
     Ok(daemon)
 }
 
+/// In the run directory: the id of the data plane's process.
+pub(super) const PROCESS: &str = "dataplane.pid";
+
+/// Writes down which process a later control will find. Over what is there, as wide as any id is: to truncate a file can
+/// take a disk tens of milliseconds (blocks are freed, and discarded), and packets wait for the successor meanwhile.
+pub(super) fn note_process(run_dir: &Path, pid: u32) -> std::io::Result<()> {
+    let file =
+        std::fs::OpenOptions::new().write(true).create(true).truncate(false).open(run_dir.join(PROCESS))?;
+    file.write_all_at(format!("{pid:<10}\n").as_bytes(), 0)
+}
+
 /// A running data plane, its configuration, what it was given, and the newest epoch of that.
 type Adopted = (Dataplane, Spec, Installation, States, u64);
 
 /// Knocks at the data plane of an earlier control process and gets everything back.
 async fn adopt(options: &Options, paths: &Paths) -> Result<Option<Adopted>> {
-    let file = options.run_dir.join("dataplane.pid");
+    let file = options.run_dir.join(PROCESS);
     let Ok(text) = std::fs::read_to_string(&file) else { return Ok(None) };
     let pid: u32 = text.trim().parse().with_context(|| format!("{} names no process", file.display()))?;
     let Some(mut dataplane) = Dataplane::knock(&paths.knock(), pid)? else { return Ok(None) };
@@ -267,4 +280,21 @@ pub(super) fn secret() -> Result<[[u8; 32]; 2]> {
         }
     }
     Ok(secret)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_process_noted_last_is_the_one_that_is_read() {
+        let folder = std::env::temp_dir().join(format!("zsync-adoption-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        for pid in [4_194_304, 17, u32::MAX, 1] {
+            note_process(&folder, pid).unwrap();
+            let text = std::fs::read_to_string(folder.join(PROCESS)).unwrap();
+            assert_eq!(text.trim().parse(), Ok(pid), "{text:?}");
+        }
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
 }

@@ -3,6 +3,7 @@
 //! While none runs, packets wait in the RX rings. A port whose `grace` runs out falls back as its `failover` says: its
 //! sockets leave the XSKMAP, and the XDP program passes packets to the kernel, or drops them.
 
+use super::adoption;
 use super::core::Daemon;
 use super::dataplane::{Dataplane, Event};
 use crate::api::{Answer, ApiError, Code, Restarted};
@@ -83,7 +84,7 @@ impl Daemon {
         let mut dataplane = Dataplane::start(&self.options.dataplane())?;
         let told = || -> Result<()> {
             // Who adopts it later must know which process it is; before it has anything, so that the two cannot differ.
-            std::fs::write(self.options.run_dir.join("dataplane.pid"), dataplane.pid.to_string())?;
+            adoption::note_process(&self.options.run_dir, dataplane.pid)?;
             for (message, fds) in self.installation.messages(takeover) {
                 dataplane.tell(&message, &fds)?;
             }
@@ -380,7 +381,7 @@ impl Daemon {
         self.blocks.finish(&self.config.spec, &self.states);
         let Self { installation, options, .. } = self;
         installation.close();
-        for file in ["dataplane.pid", "dataplane.sock"] {
+        for file in [adoption::PROCESS, "dataplane.sock"] {
             let _ = std::fs::remove_file(options.run_dir.join(file));
         }
         // Only if nothing of anybody else's is in it.
