@@ -1,0 +1,108 @@
+//! An executor on a thread of its own: it runs tasks, and sleeps while none is ready.
+
+use crate::task::{Handle, Tasks};
+use crate::time::Instant;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::time::Timespec;
+use std::fmt;
+use std::pin::pin;
+use std::rc::Rc;
+
+/// Tasks that are polled before the clock and the kernel are looked at again: some microseconds' worth.
+const BUDGET: u32 = 64;
+
+/// Why an executor cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecutorError {
+    /// As many as wakers can name.
+    #[error(
+        "4096 executors run in this process, the most that it can have: end one, or run its tasks on another"
+    )]
+    TooMany,
+    /// No descriptor for the bell.
+    #[error("the executor has no eventfd to be woken by: {0}")]
+    Bell(Errno),
+}
+
+/// See the module. It is dropped with its tasks.
+pub struct Executor {
+    tasks: Rc<Tasks>,
+}
+
+impl Executor {
+    /// None of its tasks exists yet.
+    ///
+    /// # Errors
+    /// Too many, or no descriptor.
+    pub fn new() -> Result<Self, ExecutorError> {
+        let tasks = Tasks::new(Instant::monotonic()).ok_or(ExecutorError::TooMany)?;
+        tasks.remote().bell().descriptor().map_err(ExecutorError::Bell)?;
+        Ok(Self { tasks })
+    }
+
+    /// Its tasks.
+    #[must_use]
+    pub fn tasks(&self) -> &Rc<Tasks> {
+        &self.tasks
+    }
+
+    /// Runs a task and all others until that one has ended. The others stay where they are, for the next call.
+    ///
+    /// # Panics
+    /// With what the task panicked with. When called by a task.
+    pub fn run<T: 'static>(&self, main: impl AsyncFnOnce(Rc<Tasks>) -> T + 'static) -> T {
+        let tasks = self.tasks.clone();
+        let mut main = pin!(self.tasks.spawn(async move { main(tasks).await }));
+        while !main.is_finished() {
+            let pass = self.tasks.pass(Instant::monotonic(), BUDGET);
+            if !pass.more && !main.is_finished() {
+                self.sleep();
+            }
+        }
+        finished(&mut main)
+    }
+
+    /// Sleeps until a task is woken from another thread, or a timer is due.
+    fn sleep(&self) {
+        let remote = self.tasks.remote();
+        let bell = remote.bell();
+        bell.listen();
+        let mut readable = false;
+        if !remote.has_words() {
+            let wait = self.tasks.next_timer().map(|due| due.since(Instant::monotonic()));
+            let wait = wait.map(|wait| Timespec {
+                tv_sec: wait.as_secs().min(3600) as i64,
+                tv_nsec: i64::from(wait.subsec_nanos()),
+            });
+            if let Ok(descriptor) = bell.descriptor() {
+                // Interrupted: it looks again.
+                readable =
+                    poll(&mut [PollFd::new(&descriptor, PollFlags::IN)], wait.as_ref()).is_ok_and(|n| n > 0);
+            }
+        }
+        bell.ignore(readable);
+    }
+}
+
+/// The result of a task that has ended.
+fn finished<T>(handle: &mut std::pin::Pin<&mut Handle<T>>) -> T {
+    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    match handle.as_mut().poll(&mut cx) {
+        std::task::Poll::Ready(Ok(result)) => result,
+        std::task::Poll::Ready(Err(crate::Ended::Panicked(panic))) => std::panic::resume_unwind(panic),
+        other => unreachable!("nobody else has its handle: {}", other.is_ready()),
+    }
+}
+
+impl Drop for Executor {
+    fn drop(&mut self) {
+        self.tasks.close();
+    }
+}
+
+impl fmt::Debug for Executor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Executor").field(&self.tasks).finish()
+    }
+}

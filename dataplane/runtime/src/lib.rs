@@ -1,0 +1,24 @@
+//! Work that waits, on one thread: tasks, scopes, cancellation, timers.
+//!
+//! Packets run to completion; protocols wait. What waits is a task here: a future on the thread of its executor, in memory that
+//! tasks leave to each other, woken by a word.
+
+mod cancel;
+mod combine;
+mod executor;
+mod remote;
+mod scope;
+mod sleep;
+pub mod sync;
+mod task;
+mod time;
+mod wheel;
+
+pub use cancel::{Cancelled, Canceller, cancellable, check, is_cancelled, shield};
+pub use combine::{Backoff, Either, Elapsed, all, any, either, race, retry, timeout};
+pub use executor::{Executor, ExecutorError};
+pub use remote::{Bell, Remote};
+pub use scope::{Scope, scope};
+pub use sleep::{Sleep, yield_now};
+pub use task::{Ended, Handle, Pass, Tasks};
+pub use time::Instant;

@@ -1,0 +1,12 @@
+//! What tasks of one executor say to each other, and wait for each other by. All of it stays on the executor's thread.
+//!
+//! Keeps true, of everything here: who waits is served in the order in which it came; a wait that is dropped, or cancelled, loses
+//! nothing, and what it was about to get goes to the next; and cancellation is seen before something is taken, never after.
+
+pub mod mpsc;
+mod waiters;
+
+pub(crate) use waiters::{Wait, Waiters};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,444 @@
+//! The tasks of one thread: which are ready, which are of which scope, and whose turn it is.
+//!
+//! Owns: all tasks, timers and scopes of the executor. Refuses: a pass within a pass. Keeps true: each task that was woken is
+//! polled, in the order in which they were woken; a pass has so many polls at most, so that a task that always yields lets all
+//! others have their turns, timers and operations included; nothing is allocated by waking, and by spawning only until there is memory for as
+//! many tasks of that size as run at a time.
+
+use super::scopes::{ScopeId, Scopes};
+use super::waker::{Entered, Word};
+use super::{
+    ABORTED, ALIVE, Block, CANCELLED, Ended, HANDLE, HOLDERS, Handle, MAX_TASKS, Memory, Pointer, QUEUED,
+    RUNNING, TAKEN,
+};
+use crate::remote::{Registration, Remote};
+use crate::time::Instant;
+use crate::wheel::Wheel;
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::rc::Rc;
+use std::task::{Context, Waker};
+
+/// No slot.
+const NONE: u32 = u32::MAX;
+
+/// A task's place, by which its wakers find it.
+struct Slot {
+    /// Of the task that is there, or of the next one.
+    word: Word,
+    task: Option<Pointer>,
+    next_free: u32,
+}
+
+/// What a pass found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pass {
+    /// Tasks that were polled.
+    pub polled: u32,
+    /// Whether there are more that are ready.
+    pub more: bool,
+}
+
+/// See the module.
+pub struct Tasks {
+    memory: Memory,
+    slots: RefCell<Vec<Slot>>,
+    free: Cell<u32>,
+    /// The list of tasks that are ready.
+    first: Cell<Option<Pointer>>,
+    last: Cell<Option<Pointer>>,
+    alive: Cell<u32>,
+    /// The task that is polled now.
+    current: Cell<Option<Pointer>>,
+    /// Whether that was woken meanwhile.
+    woken: Cell<bool>,
+    /// Whether what is polled now has been cancelled, and is not shielded.
+    cancelled: Cell<bool>,
+    /// Until when what is polled now has time.
+    deadline: Cell<Instant>,
+    turn: Cell<usize>,
+    random: Cell<u64>,
+    /// The clock, as it was when this pass began.
+    now: Cell<Instant>,
+    pass: Cell<bool>,
+    closed: Cell<bool>,
+    wheel: RefCell<Wheel>,
+    /// Wakers of timers that have fired; kept for its memory.
+    due: Cell<Vec<Waker>>,
+    scopes: RefCell<Scopes>,
+    registration: Registration,
+}
+
+impl Tasks {
+    /// No task, at this time. None when there are as many executors as a process can have, 4,096.
+    #[must_use]
+    pub fn new(now: Instant) -> Option<Rc<Self>> {
+        let registration = Registration::new()?;
+        // What a former executor of that number was told.
+        registration.remote().drain(|_| ());
+        Some(Rc::new(Self {
+            memory: Memory::new(),
+            slots: RefCell::default(),
+            free: Cell::new(NONE),
+            first: Cell::new(None),
+            last: Cell::new(None),
+            alive: Cell::new(0),
+            current: Cell::new(None),
+            woken: Cell::new(false),
+            cancelled: Cell::new(false),
+            deadline: Cell::new(Instant::NEVER),
+            turn: Cell::new(0),
+            random: Cell::new(now.as_nanos()),
+            now: Cell::new(now),
+            pass: Cell::new(false),
+            closed: Cell::new(false),
+            wheel: RefCell::new(Wheel::new(now)),
+            due: Cell::default(),
+            scopes: RefCell::new(Scopes::new()),
+            registration,
+        }))
+    }
+
+    /// Its number in wakers.
+    pub(super) fn number(&self) -> u16 {
+        self.registration.number()
+    }
+
+    /// Where other threads wake its tasks.
+    #[must_use]
+    pub fn remote(&self) -> &'static Remote {
+        self.registration.remote()
+    }
+
+    /// Tasks that have not ended.
+    #[must_use]
+    pub fn alive(&self) -> u32 {
+        self.alive.get()
+    }
+
+    /// Whether a task waits for its turn.
+    #[must_use]
+    pub fn has_ready(&self) -> bool {
+        self.first.get().is_some()
+    }
+
+    /// The clock, as it was when this pass began.
+    #[must_use]
+    pub fn now(&self) -> Instant {
+        self.now.get()
+    }
+
+    pub(crate) fn wheel(&self) -> &RefCell<Wheel> {
+        &self.wheel
+    }
+
+    pub(crate) fn scopes(&self) -> &RefCell<Scopes> {
+        &self.scopes
+    }
+
+    /// Until when what is polled now has time; [`Instant::NEVER`] for no limit.
+    pub(crate) fn deadline(&self) -> &Cell<Instant> {
+        &self.deadline
+    }
+
+    /// Counts up: for those who take turns.
+    pub(crate) fn next_turn(&self) -> usize {
+        let turn = self.turn.get();
+        self.turn.set(turn.wrapping_add(1));
+        turn
+    }
+
+    /// Another number each time, for jitter and the like: the same ones for the same seed. (SplitMix64.)
+    #[must_use]
+    pub fn random(&self) -> u64 {
+        self.random.set(self.random.get().wrapping_add(0x9e37_79b9_7f4a_7c15));
+        let mut number = self.random.get();
+        number = (number ^ number >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        number = (number ^ number >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        number ^ number >> 31
+    }
+
+    /// Where [`Tasks::random`] begins.
+    pub fn seed(&self, seed: u64) {
+        self.random.set(seed);
+    }
+
+    pub(crate) fn cancelled(&self) -> &Cell<bool> {
+        &self.cancelled
+    }
+
+    /// When the next timer is due.
+    #[must_use]
+    pub fn next_timer(&self) -> Option<Instant> {
+        self.wheel.borrow().next()
+    }
+
+    /// A new task, which is ready, of this scope.
+    ///
+    /// # Panics
+    /// When there are 2²⁴ tasks already.
+    #[inline]
+    pub(crate) fn spawn_in<F: Future + 'static>(
+        self: &Rc<Self>,
+        scope: ScopeId,
+        future: F,
+    ) -> Handle<F::Output> {
+        let word = self.occupy();
+        let task = Block::place(&self.memory, word, scope, future);
+        self.slots.borrow_mut()[word.slot()].task = Some(task);
+        self.alive.set(self.alive.get() + 1);
+        self.scopes.borrow_mut().adopt(scope, task);
+        if self.closed.get() {
+            self.abort(task);
+        } else {
+            self.make_ready(task);
+        }
+        Handle::new(self.clone(), task)
+    }
+
+    /// A task that is of no scope: it runs until it ends, or its executor does.
+    pub fn spawn<F: Future + 'static>(self: &Rc<Self>, future: F) -> Handle<F::Output> {
+        self.spawn_in(ScopeId::ROOT, future)
+    }
+
+    /// A slot for a task that is to be.
+    fn occupy(&self) -> Word {
+        let mut slots = self.slots.borrow_mut();
+        if let Some(slot) = slots.get(self.free.get() as usize) {
+            self.free.set(slot.next_free);
+            return slot.word;
+        }
+        assert!(slots.len() < MAX_TASKS, "an executor has {MAX_TASKS} tasks at most");
+        let word = Word::new(self.number(), 0, slots.len() as u32);
+        slots.push(Slot { word, task: None, next_free: NONE });
+        word
+    }
+
+    /// Wakes the task of this word, if that is still there.
+    #[inline]
+    pub(super) fn wake(&self, word: Word) {
+        if self.current.get().is_some_and(|current| current.head().word == word) {
+            return self.woken.set(true);
+        }
+        let slots = self.slots.borrow();
+        if let Some(slot) = slots.get(word.slot())
+            && slot.word == word
+            && let Some(task) = slot.task
+        {
+            drop(slots);
+            self.make_ready(task);
+        }
+    }
+
+    fn wake_all(&self) {
+        let tasks: Vec<Pointer> = self.slots.borrow().iter().filter_map(|slot| slot.task).collect();
+        tasks.into_iter().for_each(|task| self.make_ready(task));
+    }
+
+    #[inline]
+    fn make_ready(&self, task: Pointer) {
+        let head = task.head();
+        let flags = head.flags.get();
+        if flags & RUNNING != 0 {
+            // One that is being dropped needs no other poll.
+            self.woken.set(self.woken.get() | (self.current.get() == Some(task)));
+        } else if flags & (QUEUED | ALIVE) == ALIVE {
+            self.push(task, flags);
+        }
+    }
+
+    /// Puts a task that has these flags into the ready list, at its end.
+    #[inline]
+    fn push(&self, task: Pointer, flags: u8) {
+        let head = task.head();
+        head.flags.set(flags | QUEUED);
+        head.next.set(None);
+        match self.last.replace(Some(task)) {
+            Some(last) => last.head().next.set(Some(task)),
+            None => self.first.set(Some(task)),
+        }
+    }
+
+    fn pop(&self) -> Option<Pointer> {
+        let task = self.first.get()?;
+        let next = task.head().next.take();
+        self.first.set(next);
+        if next.is_none() {
+            self.last.set(None);
+        }
+        Some(task)
+    }
+
+    /// One pass at this time: timers that are due, wakes from other threads, then tasks that are ready, `budget` polls at most.
+    ///
+    /// # Panics
+    /// When called within a pass.
+    pub fn pass(&self, now: Instant, budget: u32) -> Pass {
+        let _entered = Entered::new(self);
+        assert!(!self.pass.replace(true), "a pass within a pass");
+        self.now.set(now);
+        // Waking, as dropping, may run anybody's code: not while the wheel is borrowed.
+        let mut due = self.due.take();
+        self.wheel.borrow_mut().advance(now, |waker| due.push(waker));
+        due.drain(..).for_each(Waker::wake);
+        self.due.set(due);
+        if self.remote().drain(|word| self.wake(word)) {
+            self.wake_all();
+        }
+        let polled = Cell::new(0);
+        let turns = || {
+            while polled.get() < budget
+                && let Some(task) = self.pop()
+            {
+                polled.set(polled.get() + 1);
+                self.run(task);
+            }
+        };
+        // Once for many polls, and again for those behind one that panics.
+        while let Err(panic) = catch_unwind(AssertUnwindSafe(turns)) {
+            self.cancelled.set(false);
+            let Some(task) = self.current.take() else {
+                self.pass.set(false);
+                resume_unwind(panic)
+            };
+            // SAFETY: it was being polled, so it is alive, and RUNNING still says that its body is in use.
+            unsafe { (task.head().vtable.end)(task, Ended::Panicked(panic)) };
+            self.ended(task);
+        }
+        self.pass.set(false);
+        let polled = polled.get();
+        Pass { polled, more: self.has_ready() }
+    }
+
+    /// Polls a task that was taken from the ready list.
+    #[inline]
+    fn run(&self, task: Pointer) {
+        let head = task.head();
+        let flags = head.flags.get() & !QUEUED;
+        if flags & ALIVE == 0 {
+            head.flags.set(flags);
+            return self.free_unless_held(task);
+        }
+        head.flags.set(flags | RUNNING);
+        self.woken.set(false);
+        self.cancelled.set(flags & CANCELLED != 0);
+        let waker = head.word.waker();
+        self.current.set(Some(task));
+        // SAFETY: it is alive, and RUNNING says that its body is in use.
+        let ended = unsafe { (head.vtable.poll)(task, &mut Context::from_waker(&waker)) };
+        self.current.set(None);
+        self.cancelled.set(false);
+        if ended {
+            return self.ended(task);
+        }
+        let flags = head.flags.get();
+        if flags & ABORTED != 0 {
+            // SAFETY: as above.
+            unsafe { (head.vtable.end)(task, Ended::Aborted) };
+            return self.ended(task);
+        }
+        if self.woken.get() {
+            self.push(task, flags & !RUNNING);
+        } else {
+            head.flags.set(flags & !RUNNING);
+        }
+    }
+
+    /// Asks a task to come to its end.
+    pub(super) fn cancel(&self, task: Pointer) {
+        if task.is(ALIVE) {
+            task.head().set(CANCELLED);
+            self.make_ready(task);
+        }
+    }
+
+    /// Drops a task's future, now or when its poll is over.
+    pub(super) fn abort(&self, task: Pointer) {
+        let head = task.head();
+        if head.has(RUNNING) {
+            head.set(ABORTED);
+        } else if head.has(ALIVE) {
+            // What its drop does may ask for the same.
+            head.set(RUNNING);
+            // SAFETY: it is alive, and RUNNING says from here on that its body is in use.
+            unsafe { (head.vtable.end)(task, Ended::Aborted) };
+            self.ended(task);
+        }
+    }
+
+    /// A task's future is gone, and its result is there.
+    fn ended(&self, task: Pointer) {
+        let head = task.head();
+        // Its block is kept to the end of this.
+        let handle = head.has(HANDLE);
+        head.flags.set(head.flags.get() & (QUEUED | CANCELLED) | HANDLE);
+        {
+            let mut slots = self.slots.borrow_mut();
+            let slot = &mut slots[head.word.slot()];
+            *slot = Slot { word: head.word.after(), task: None, next_free: self.free.get() };
+            self.free.set(head.word.slot() as u32);
+        }
+        self.alive.set(self.alive.get() - 1);
+        let leaver = self.scopes.borrow_mut().lose(head.scope, task);
+        let joiner = head.joiner.take();
+        if !handle {
+            self.let_go(task, HANDLE);
+        }
+        // Last: who is woken may let the task go.
+        joiner.into_iter().chain(leaver).for_each(Waker::wake);
+    }
+
+    /// One who kept a task no longer does.
+    pub(super) fn let_go(&self, task: Pointer, holder: u8) {
+        let head = task.head();
+        if !head.has(ALIVE | TAKEN) {
+            // SAFETY: it has ended, and the holder still keeps it; nobody else looks at its body after that.
+            unsafe { (head.vtable.drop)(task) };
+        }
+        head.clear(holder);
+        self.free_unless_held(task);
+    }
+
+    fn free_unless_held(&self, task: Pointer) {
+        let head = task.head();
+        if !head.has(HOLDERS) {
+            // SAFETY: nobody keeps it; its body is empty, and the head has nothing to drop but a joiner, which is gone.
+            unsafe { self.memory.give(task.0.cast(), head.vtable.class) };
+        }
+    }
+
+    /// Drops all tasks, and those that are spawned by that. Afterwards whatever is spawned is dropped at once.
+    pub(crate) fn close(&self) {
+        let _entered = Entered::new(self);
+        self.closed.set(true);
+        loop {
+            let alive =
+                self.slots.borrow().iter().rev().find_map(|slot| slot.task.filter(|task| !task.is(RUNNING)));
+            let Some(task) = alive else { break };
+            self.abort(task);
+        }
+        while let Some(task) = self.pop() {
+            task.head().clear(QUEUED);
+            self.free_unless_held(task);
+        }
+    }
+}
+
+impl Drop for Tasks {
+    /// A future that was pinned is dropped where it is, whoever forgot to close this.
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl fmt::Debug for Tasks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tasks")
+            .field("number", &self.number())
+            .field("alive", &self.alive)
+            .field("ready", &self.has_ready())
+            .field("now", &self.now)
+            .finish()
+    }
+}
