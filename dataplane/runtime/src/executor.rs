@@ -2,9 +2,7 @@
 
 use crate::task::{Handle, Tasks};
 use crate::time::Instant;
-use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use rustix::time::Timespec;
 use std::fmt;
 use std::pin::pin;
 use std::rc::Rc;
@@ -57,31 +55,10 @@ impl Executor {
         while !main.is_finished() {
             let pass = self.tasks.pass(Instant::monotonic(), BUDGET);
             if !pass.more && !main.is_finished() {
-                self.sleep();
+                self.tasks.remote().sleep(self.tasks.next_timer().unwrap_or(Instant::NEVER));
             }
         }
         finished(&mut main)
-    }
-
-    /// Sleeps until a task is woken from another thread, or a timer is due.
-    fn sleep(&self) {
-        let remote = self.tasks.remote();
-        let bell = remote.bell();
-        bell.listen();
-        let mut readable = false;
-        if !remote.has_words() {
-            let wait = self.tasks.next_timer().map(|due| due.since(Instant::monotonic()));
-            let wait = wait.map(|wait| Timespec {
-                tv_sec: wait.as_secs().min(3600) as i64,
-                tv_nsec: i64::from(wait.subsec_nanos()),
-            });
-            if let Ok(descriptor) = bell.descriptor() {
-                // Interrupted: it looks again.
-                readable =
-                    poll(&mut [PollFd::new(&descriptor, PollFlags::IN)], wait.as_ref()).is_ok_and(|n| n > 0);
-            }
-        }
-        bell.ignore(readable);
     }
 }
 

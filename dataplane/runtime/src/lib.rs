@@ -3,20 +3,33 @@
 //! Packets run to completion; protocols wait. What waits is a task here: a future on the thread of its executor, in memory that
 //! tasks leave to each other, woken by a word.
 
+mod blocking;
 mod cancel;
 mod combine;
+mod driver;
+mod error;
 mod executor;
+mod file;
+mod io;
+mod net;
 mod remote;
 mod scope;
 mod sleep;
 pub mod sync;
+mod system;
 mod task;
 mod time;
 mod wheel;
 
+pub use blocking::{Blocking, BlockingIo};
 pub use cancel::{Cancelled, Canceller, cancellable, check, is_cancelled, shield};
 pub use combine::{Backoff, Either, Elapsed, all, any, either, race, retry, timeout};
+pub use driver::{Begun, Driver, Flight, OpenOptions, Operation, SocketKind, SocketOption, Source, Wait};
+pub use error::{Error, ErrorKind};
 pub use executor::{Executor, ExecutorError};
+pub use file::File;
+pub use io::Io;
+pub use net::{TcpListener, TcpStream, UdpSocket};
 pub use remote::{Bell, Remote};
 pub use scope::{Scope, scope};
 pub use sleep::{Sleep, yield_now};

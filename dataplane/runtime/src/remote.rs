@@ -16,7 +16,9 @@ mod state;
 pub use bell::Bell;
 
 use crate::task::{MAX_EXECUTORS, Word};
+use crate::time::Instant;
 use crossbeam_queue::ArrayQueue;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
 use std::sync::atomic::{self, AtomicBool};
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -121,11 +123,33 @@ impl Remote {
         !self.inbox.is_empty() || self.overflow.load(Acquire)
     }
 
+    /// Sleeps until a task is woken from another thread, or it is `until`.
+    pub(crate) fn sleep(&self, until: Instant) {
+        self.bell.listen();
+        let mut readable = false;
+        if !self.has_words()
+            && let Ok(descriptor) = self.bell.descriptor()
+        {
+            let wait = span(until, Instant::monotonic());
+            // Interrupted: its caller looks again.
+            readable =
+                poll(&mut [PollFd::new(&descriptor, PollFlags::IN)], wait.as_ref()).is_ok_and(|n| n > 0);
+        }
+        self.bell.ignore(readable);
+    }
+
     /// What rings when a task is woken while the executor sleeps.
     #[must_use]
     pub fn bell(&self) -> &Bell {
         &self.bell
     }
+}
+
+/// How long poll(2) may wait; none for good.
+pub(crate) fn span(until: Instant, now: Instant) -> Option<Timespec> {
+    let wait = until.since(now);
+    let seconds = i64::try_from(wait.as_secs()).unwrap_or(i64::MAX);
+    (until != Instant::NEVER).then(|| Timespec { tv_sec: seconds, tv_nsec: i64::from(wait.subsec_nanos()) })
 }
 
 #[cfg(test)]

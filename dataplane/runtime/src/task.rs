@@ -50,6 +50,8 @@ const TAKEN: u8 = 1 << 4;
 const CANCELLED: u8 = 1 << 5;
 /// It is to be dropped when its poll is over.
 const ABORTED: u8 = 1 << 6;
+/// It was woken while it was polled, by another or by what it spawned.
+const WOKEN: u8 = 1 << 7;
 /// Who keeps the block.
 const HOLDERS: u8 = ALIVE | QUEUED | HANDLE;
 

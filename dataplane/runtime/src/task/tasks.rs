@@ -9,11 +9,12 @@ use super::scopes::{ScopeId, Scopes};
 use super::waker::{Entered, Word};
 use super::{
     ABORTED, ALIVE, Block, CANCELLED, Ended, HANDLE, HOLDERS, Handle, MAX_TASKS, Memory, Pointer, QUEUED,
-    RUNNING, TAKEN,
+    RUNNING, TAKEN, WOKEN,
 };
 use crate::remote::{Registration, Remote};
 use crate::time::Instant;
 use crate::wheel::Wheel;
+use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -51,12 +52,13 @@ pub struct Tasks {
     alive: Cell<u32>,
     /// The task that is polled now.
     current: Cell<Option<Pointer>>,
-    /// Whether that was woken meanwhile.
+    /// Whether that was woken meanwhile, by what it polled itself. (Else its flags say so.)
     woken: Cell<bool>,
     /// Whether what is polled now has been cancelled, and is not shielded.
     cancelled: Cell<bool>,
     /// Until when what is polled now has time.
     deadline: Cell<Instant>,
+    eager: Cell<bool>,
     turn: Cell<usize>,
     random: Cell<u64>,
     /// The clock, as it was when this pass began.
@@ -88,6 +90,7 @@ impl Tasks {
             woken: Cell::new(false),
             cancelled: Cell::new(false),
             deadline: Cell::new(Instant::NEVER),
+            eager: Cell::new(false),
             turn: Cell::new(0),
             random: Cell::new(now.as_nanos()),
             now: Cell::new(now),
@@ -168,6 +171,16 @@ impl Tasks {
         &self.cancelled
     }
 
+    /// The clock was read anew, within a pass.
+    pub fn set_now(&self, now: Instant) {
+        self.now.set(now);
+    }
+
+    /// Whether a task that is spawned is polled at once.
+    pub(crate) fn set_eager(&self, eager: bool) {
+        self.eager.set(eager);
+    }
+
     /// When the next timer is due.
     #[must_use]
     pub fn next_timer(&self) -> Option<Instant> {
@@ -191,6 +204,8 @@ impl Tasks {
         self.scopes.borrow_mut().adopt(scope, task);
         if self.closed.get() {
             self.abort(task);
+        } else if self.eager.get() && self.pass.get() {
+            self.run_within(task);
         } else {
             self.make_ready(task);
         }
@@ -241,8 +256,7 @@ impl Tasks {
         let head = task.head();
         let flags = head.flags.get();
         if flags & RUNNING != 0 {
-            // One that is being dropped needs no other poll.
-            self.woken.set(self.woken.get() | (self.current.get() == Some(task)));
+            head.flags.set(flags | WOKEN);
         } else if flags & (QUEUED | ALIVE) == ALIVE {
             self.push(task, flags);
         }
@@ -297,21 +311,42 @@ impl Tasks {
         };
         // Once for many polls, and again for those behind one that panics.
         while let Err(panic) = catch_unwind(AssertUnwindSafe(turns)) {
-            self.cancelled.set(false);
-            let Some(task) = self.current.take() else {
-                self.pass.set(false);
-                resume_unwind(panic)
-            };
-            // SAFETY: it was being polled, so it is alive, and RUNNING still says that its body is in use.
-            unsafe { (task.head().vtable.end)(task, Ended::Panicked(panic)) };
-            self.ended(task);
+            self.panicked(panic);
         }
         self.pass.set(false);
         let polled = polled.get();
         Pass { polled, more: self.has_ready() }
     }
 
-    /// Polls a task that was taken from the ready list.
+    /// The task that was being polled has panicked.
+    #[cold]
+    fn panicked(&self, panic: Box<dyn Any + Send>) {
+        self.cancelled.set(false);
+        self.deadline.set(Instant::NEVER);
+        let Some(task) = self.current.take() else {
+            self.pass.set(false);
+            resume_unwind(panic)
+        };
+        // SAFETY: it was being polled, so it is alive, and RUNNING still says that its body is in use.
+        unsafe { (task.head().vtable.end)(task, Ended::Panicked(panic)) };
+        self.ended(task);
+    }
+
+    /// Polls a new task within the poll of another.
+    fn run_within(&self, task: Pointer) {
+        let before = (self.current.take(), self.woken.get(), self.cancelled.get(), self.deadline.get());
+        self.deadline.set(Instant::NEVER);
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.run(task))) {
+            self.panicked(panic);
+        }
+        let (current, woken, cancelled, deadline) = before;
+        self.current.set(current);
+        self.woken.set(woken);
+        self.cancelled.set(cancelled);
+        self.deadline.set(deadline);
+    }
+
+    /// Polls a task that was taken from the ready list, or is new.
     #[inline]
     fn run(&self, task: Pointer) {
         let head = task.head();
@@ -338,8 +373,8 @@ impl Tasks {
             unsafe { (head.vtable.end)(task, Ended::Aborted) };
             return self.ended(task);
         }
-        if self.woken.get() {
-            self.push(task, flags & !RUNNING);
+        if self.woken.get() || flags & WOKEN != 0 {
+            self.push(task, flags & !(RUNNING | WOKEN));
         } else {
             head.flags.set(flags & !RUNNING);
         }
@@ -410,8 +445,13 @@ impl Tasks {
 
     /// Drops all tasks, and those that are spawned by that. Afterwards whatever is spawned is dropped at once.
     pub(crate) fn close(&self) {
-        let _entered = Entered::new(self);
         self.closed.set(true);
+        self.drop_all();
+    }
+
+    /// Drops all tasks, and those that are spawned by that.
+    pub(crate) fn drop_all(&self) {
+        let _entered = Entered::new(self);
         loop {
             let alive =
                 self.slots.borrow().iter().rev().find_map(|slot| slot.task.filter(|task| !task.is(RUNNING)));

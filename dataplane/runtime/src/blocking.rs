@@ -1,0 +1,191 @@
+//! Plain system calls on the calling thread: each operation is done when it is asked for.
+//!
+//! Keeps true: an operation's await never suspends, so what is spawned runs at once and to its end, unless it waits for other
+//! tasks. An operation waits no longer than the [`timeout`](crate::timeout()) around it. A task is cancelled by others only
+//! between its operations.
+
+use crate::driver::{Begun, Driver, Flight, OpenOptions, Operation, SocketKind, SocketOption, Wait};
+use crate::executor::ExecutorError;
+use crate::io::Io;
+use crate::remote::span;
+use crate::system;
+use crate::task::Tasks;
+use crate::time::Instant;
+use rustix::buffer::spare_capacity;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::io::{Errno, pread, pwrite};
+use rustix::net::{
+    RecvFlags, SendFlags, SocketFlags, acceptfrom_with, connect, recvfrom, send, sendto, sockopt,
+};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::task::{Poll, Waker};
+
+/// See the module.
+#[derive(Debug)]
+pub struct Blocking(());
+
+/// An [`Io`] by plain system calls.
+pub type BlockingIo = Io<Blocking>;
+
+impl BlockingIo {
+    /// On the calling thread.
+    ///
+    /// # Errors
+    /// Too many executors in this process, or no descriptor for this one's bell.
+    pub fn new() -> Result<Self, ExecutorError> {
+        let io = Self::over(Blocking(()), Instant::monotonic().as_nanos())?;
+        io.tasks().remote().bell().descriptor().map_err(ExecutorError::Bell)?;
+        Ok(io)
+    }
+}
+
+/// Waits until a descriptor is ready, or the deadline is over: false.
+fn ready(descriptor: BorrowedFd<'_>, flags: PollFlags, deadline: Instant) -> bool {
+    loop {
+        let now = Instant::monotonic();
+        if now >= deadline {
+            return false;
+        }
+        // An error is the operation's to see.
+        match poll(&mut [PollFd::new(&descriptor, flags)], span(deadline, now).as_ref()) {
+            Ok(0) | Err(Errno::INTR) => {}
+            _ => return true,
+        }
+    }
+}
+
+/// Tries once. `again`: the operation has been begun before, and its descriptor is ready since.
+fn attempt(flight: &mut Flight<Blocking>, again: bool) -> Result<usize, Errno> {
+    let descriptor = flight.source.descriptor();
+    let buffer = &mut flight.buffer;
+    match flight.operation {
+        Operation::Accept => {
+            let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+            let (accepted, address) = acceptfrom_with(descriptor, flags)?;
+            flight.accepted = Some(accepted);
+            flight.address = address.and_then(|address| address.try_into().ok());
+            Ok(0)
+        }
+        Operation::Connect if again => sockopt::socket_error(descriptor)?.map(|()| 0),
+        Operation::Connect => {
+            let address = flight.address.ok_or(Errno::DESTADDRREQ)?;
+            match connect(descriptor, &address) {
+                Err(Errno::INPROGRESS) => Err(Errno::AGAIN),
+                result => result.map(|()| 0),
+            }
+        }
+        Operation::Receive => {
+            buffer.clear();
+            let (_, length, address) = recvfrom(descriptor, spare_capacity(buffer), RecvFlags::empty())?;
+            flight.address = address.and_then(|address| address.try_into().ok());
+            Ok(length.min(buffer.len()))
+        }
+        Operation::Send(from) => match flight.address {
+            Some(address) => sendto(descriptor, &buffer[from..], SendFlags::NOSIGNAL, &address),
+            None => send(descriptor, &buffer[from..], SendFlags::NOSIGNAL),
+        },
+        Operation::Read(at) => {
+            buffer.clear();
+            pread(descriptor, spare_capacity(buffer), at)
+        }
+        Operation::Write { at, from } => pwrite(descriptor, &buffer[from..], at),
+        Operation::Sync { data: true } => rustix::fs::fdatasync(descriptor).map(|()| 0),
+        Operation::Sync { data: false } => rustix::fs::fsync(descriptor).map(|()| 0),
+    }
+}
+
+impl Driver for Blocking {
+    type Descriptor = OwnedFd;
+    const SUSPENDS: bool = false;
+
+    fn clock(&self) -> Instant {
+        Instant::monotonic()
+    }
+
+    fn sleep(&self, tasks: &Tasks, until: Instant) {
+        let end = until.min(tasks.deadline().get());
+        loop {
+            let now = Instant::monotonic();
+            tasks.set_now(now);
+            if now >= end {
+                return;
+            }
+            // Interrupted: once more.
+            let _ = poll(&mut [], span(end, now).as_ref());
+        }
+    }
+
+    fn socket(&self, kind: SocketKind, ipv6: bool) -> Result<OwnedFd, Errno> {
+        system::make_socket(kind, ipv6)
+    }
+
+    fn bind(&self, socket: &OwnedFd, address: SocketAddr) -> Result<(), Errno> {
+        system::bind_socket(socket, address)
+    }
+
+    fn listen(&self, socket: &OwnedFd, backlog: u32) -> Result<(), Errno> {
+        system::listen_socket(socket, backlog)
+    }
+
+    fn local_address(&self, socket: &OwnedFd) -> Result<SocketAddr, Errno> {
+        system::local_address(socket)
+    }
+
+    fn set_option(&self, socket: &OwnedFd, option: SocketOption) -> Result<(), Errno> {
+        system::set_option(socket, option)
+    }
+
+    fn shutdown(&self, socket: &OwnedFd) -> Result<(), Errno> {
+        system::shutdown_socket(socket)
+    }
+
+    fn open(&self, path: &Path, options: OpenOptions) -> Result<OwnedFd, Errno> {
+        system::open_file(path, options)
+    }
+
+    fn len(&self, file: &OwnedFd) -> Result<u64, Errno> {
+        system::file_len(file)
+    }
+
+    fn begin(&self, tasks: &Tasks, mut flight: Box<Flight<Self>>) -> Begun<Self> {
+        let deadline = tasks.deadline().get();
+        let flags = match flight.operation {
+            Operation::Accept | Operation::Receive | Operation::Read(_) => PollFlags::IN,
+            _ => PollFlags::OUT,
+        };
+        let mut again = false;
+        let begun = loop {
+            match attempt(&mut flight, again) {
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => {
+                    if !ready(flight.source.descriptor().as_fd(), flags, deadline) {
+                        break Begun::Late(flight);
+                    }
+                    again = true;
+                }
+                result => {
+                    flight.result = result;
+                    break Begun::Landed(flight);
+                }
+            }
+        };
+        tasks.set_now(Instant::monotonic());
+        begun
+    }
+
+    fn poll_landed(&self, number: u32, _: &Waker) -> Poll<Box<Flight<Self>>> {
+        unreachable!("no operation is ever under way, nor is {number}")
+    }
+
+    fn cancel(&self, _: u32) {}
+
+    fn forget(&self, _: u32) {}
+
+    fn turn(&self, tasks: &Tasks, wait: Wait) {
+        if let Wait::Until(until) = wait {
+            tasks.remote().sleep(until);
+        }
+    }
+}

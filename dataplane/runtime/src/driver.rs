@@ -1,0 +1,293 @@
+//! What an [`Io`](crate::Io) does its waiting by: the seam between what tasks ask for and who does it.
+//!
+//! A driver has two kinds of things to do. *Calls* never wait: a socket is made, an option set. *Operations* may: each is a
+//! [`Flight`], which owns all that the kernel may look at until it has landed. Keeps true, of every driver: a flight lands once;
+//! its buffer is the driver's until then, whoever no longer waits; and what a flight brought that nobody waits for any more
+//! goes to its source's stash, where the next one who asks finds it.
+
+use crate::sync::Waiters;
+use crate::task::Tasks;
+use crate::time::Instant;
+use rustix::io::Errno;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+
+/// A kind of socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SocketKind {
+    /// Datagrams.
+    Udp,
+    /// A stream.
+    Tcp,
+}
+
+/// What can be set on a socket (socket(7), ip(7), tcp(7)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SocketOption {
+    /// SO_REUSEADDR.
+    ReuseAddress(bool),
+    /// SO_BROADCAST.
+    Broadcast(bool),
+    /// SO_RCVBUF, in bytes.
+    ReceiveBuffer(usize),
+    /// SO_SNDBUF, in bytes.
+    SendBuffer(usize),
+    /// TCP_NODELAY.
+    NoDelay(bool),
+    /// SO_KEEPALIVE.
+    KeepAlive(bool),
+    /// IP_TOS or IPV6_TCLASS, as the socket is.
+    TrafficClass(u8),
+}
+
+/// How a file is opened (open(2)).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OpenOptions {
+    /// For reading.
+    pub read: bool,
+    /// For writing.
+    pub write: bool,
+    /// Makes it when it is not there, readable and writable by its owner alone.
+    pub create: bool,
+    /// Empties it.
+    pub truncate: bool,
+}
+
+/// What is to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// A connection that came in: its descriptor and where it is from.
+    Accept,
+    /// Connects to the flight's address.
+    Connect,
+    /// Bytes of a stream, or a datagram, into the buffer's room; and where a datagram is from.
+    Receive,
+    /// The buffer from this byte on, to the flight's address if it has one.
+    Send(usize),
+    /// Bytes of a file from this one on, into the buffer's room.
+    Read(u64),
+    /// The buffer from its byte `from` on, to the file's byte `at`.
+    Write {
+        /// Of the file.
+        at: u64,
+        /// Of the buffer.
+        from: usize,
+    },
+    /// What was written is on the disk; with the file's times, or its data alone.
+    Sync {
+        /// fdatasync(2).
+        data: bool,
+    },
+}
+
+impl Operation {
+    /// For errors.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Accept => "accept",
+            Self::Connect => "connect",
+            Self::Receive => "receive",
+            Self::Send(_) => "send",
+            Self::Read(_) => "read",
+            Self::Write { .. } => "write",
+            Self::Sync { .. } => "sync",
+        }
+    }
+
+    /// Whether it takes something that would be lost if nobody took it from here.
+    fn takes(self) -> bool {
+        matches!(self, Self::Accept | Self::Receive)
+    }
+}
+
+/// Where operations are about: a descriptor, and what was taken from it that nobody has yet.
+pub struct Source<D: Driver> {
+    descriptor: D::Descriptor,
+    stash: RefCell<VecDeque<Box<Flight<D>>>>,
+    /// Flights that take something, and whose owners are gone.
+    orphans: Cell<u32>,
+    landed: Waiters,
+}
+
+impl<D: Driver> Source<D> {
+    pub(crate) fn new(descriptor: D::Descriptor) -> Rc<Self> {
+        Rc::new(Self { descriptor, stash: RefCell::default(), orphans: Cell::new(0), landed: Waiters::new() })
+    }
+
+    /// What the driver knows it by.
+    pub fn descriptor(&self) -> &D::Descriptor {
+        &self.descriptor
+    }
+
+    pub(crate) fn stash(&self) -> &RefCell<VecDeque<Box<Flight<D>>>> {
+        &self.stash
+    }
+
+    /// Whether a flight that nobody waits for may still bring something; who comes after it waits for that.
+    pub(crate) fn has_orphans(&self) -> bool {
+        self.orphans.get() > 0
+    }
+
+    pub(crate) fn landed(&self) -> &Waiters {
+        &self.landed
+    }
+}
+
+impl<D: Driver> fmt::Debug for Source<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let stash = self.stash.borrow().len();
+        f.debug_struct("Source")
+            .field("descriptor", &self.descriptor)
+            .field("stash", &stash)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An operation on its way.
+pub struct Flight<D: Driver> {
+    /// What is to be done.
+    pub operation: Operation,
+    /// Where. It stays open as long as the flight lasts.
+    pub source: Rc<Source<D>>,
+    /// What is sent or written; or whose capacity is filled.
+    pub buffer: Vec<u8>,
+    /// Where to, or where from.
+    pub address: Option<SocketAddr>,
+    /// The descriptor that an accept brought.
+    pub accepted: Option<D::Descriptor>,
+    /// Bytes, or why not; set when it has landed.
+    pub result: Result<usize, Errno>,
+}
+
+impl<D: Driver> Flight<D> {
+    pub(crate) fn new(operation: Operation, source: &Rc<Source<D>>, buffer: Vec<u8>) -> Box<Self> {
+        let source = source.clone();
+        Box::new(Self { operation, source, buffer, address: None, accepted: None, result: Ok(0) })
+    }
+
+    /// Its owner is gone, and it is not back yet. For drivers, once, before [`Flight::land_orphan`].
+    pub fn orphan(&self) {
+        if self.operation.takes() {
+            self.source.orphans.set(self.source.orphans.get() + 1);
+        }
+    }
+
+    /// It is back, and its owner is gone: what it brought is kept for the next.
+    pub fn land_orphan(self: Box<Self>) {
+        if !self.operation.takes() {
+            return;
+        }
+        let source = self.source.clone();
+        source.orphans.set(source.orphans.get() - 1);
+        if self.result.is_ok() {
+            source.stash.borrow_mut().push_back(self);
+        }
+        source.landed.tell_all();
+    }
+}
+
+impl<D: Driver> fmt::Debug for Flight<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { operation, source, address, result, .. } = self;
+        f.debug_struct("Flight")
+            .field("operation", operation)
+            .field("source", source)
+            .field("address", address)
+            .field("result", result)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What became of a flight that was begun.
+#[derive(Debug)]
+pub enum Begun<D: Driver> {
+    /// It is back already.
+    Landed(Box<Flight<D>>),
+    /// It is under way; [`Driver::poll_landed`] knows it by this.
+    Flies(u32),
+    /// The time that the caller has for it ([`Tasks`]' deadline) was over before it could be done; nothing was done.
+    Late(Box<Flight<D>>),
+}
+
+/// How long a turn may sleep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// Not at all.
+    No,
+    /// Until then, or until something happens.
+    Until(Instant),
+}
+
+/// Who does what tasks wait for; see the module.
+pub trait Driver: Sized + fmt::Debug + 'static {
+    /// Names something open; closes it when it is dropped.
+    type Descriptor: fmt::Debug + 'static;
+
+    /// Whether an operation may be under way while others run. If not, each is done, by waiting for it, when it is begun, and
+    /// a task that is spawned runs at once, as far as it can.
+    const SUSPENDS: bool;
+
+    /// Time.
+    fn clock(&self) -> Instant;
+
+    /// Sleeps until then, if this driver does so within a task.
+    fn sleep(&self, tasks: &Tasks, until: Instant);
+
+    /// A socket, of IPv4 or IPv6.
+    ///
+    /// # Errors
+    /// As socket(2).
+    fn socket(&self, kind: SocketKind, ipv6: bool) -> Result<Self::Descriptor, Errno>;
+
+    /// # Errors
+    /// As bind(2).
+    fn bind(&self, socket: &Self::Descriptor, address: SocketAddr) -> Result<(), Errno>;
+
+    /// # Errors
+    /// As listen(2).
+    fn listen(&self, socket: &Self::Descriptor, backlog: u32) -> Result<(), Errno>;
+
+    /// # Errors
+    /// As getsockname(2).
+    fn local_address(&self, socket: &Self::Descriptor) -> Result<SocketAddr, Errno>;
+
+    /// # Errors
+    /// As setsockopt(2).
+    fn set_option(&self, socket: &Self::Descriptor, option: SocketOption) -> Result<(), Errno>;
+
+    /// Nothing more is written.
+    ///
+    /// # Errors
+    /// As shutdown(2).
+    fn shutdown(&self, socket: &Self::Descriptor) -> Result<(), Errno>;
+
+    /// # Errors
+    /// As open(2).
+    fn open(&self, path: &Path, options: OpenOptions) -> Result<Self::Descriptor, Errno>;
+
+    /// Bytes of a file.
+    ///
+    /// # Errors
+    /// As fstat(2).
+    fn len(&self, file: &Self::Descriptor) -> Result<u64, Errno>;
+
+    /// Sends a flight off.
+    fn begin(&self, tasks: &Tasks, flight: Box<Flight<Self>>) -> Begun<Self>;
+
+    /// The flight, when it has landed; else `waker` is woken when it has.
+    fn poll_landed(&self, number: u32, waker: &Waker) -> Poll<Box<Flight<Self>>>;
+
+    /// Asks for it to end. It lands in any case, with what it did or with [`Errno::CANCELED`].
+    fn cancel(&self, number: u32);
+
+    /// Nobody waits for it any more: it is asked to end, and [`Flight::land_orphan`] when it is back.
+    fn forget(&self, number: u32);
+
+    /// Hands over what was begun, wakes who waits for what has landed, and sleeps when it may and there is nothing.
+    fn turn(&self, tasks: &Tasks, wait: Wait);
+}

@@ -1,0 +1,156 @@
+//! `Io`: what a program does its waiting by, passed by the caller.
+//!
+//! Code that waits is generic over the driver, and written once; who calls it chooses, at compile time, whether it runs by plain
+//! system calls, threads, io_uring or in a simulation:
+//!
+//! ```
+//! use zsync_runtime::{Driver, Error, Io, BlockingIo, UdpSocket};
+//!
+//! async fn echo<D: Driver>(io: &Io<D>, count: u32) -> Result<(), Error> {
+//!     let socket = UdpSocket::bind(io, "127.0.0.1:0".parse().unwrap())?;
+//!     let mut buffer = Vec::with_capacity(2048);
+//!     for _ in 0..count {
+//!         let (from, received) = socket.receive(buffer).await?;
+//!         buffer = socket.send(received, from).await?;
+//!     }
+//!     Ok(())
+//! }
+//!
+//! BlockingIo::new().unwrap().run(async |io| echo(&io, 0).await).unwrap();
+//! ```
+
+mod operation;
+
+pub(crate) use operation::operate;
+
+use crate::driver::{Driver, Wait};
+use crate::executor::ExecutorError;
+use crate::task::{Ended, Handle, Tasks};
+use crate::{Cancelled, Elapsed, Instant, Scope, scope, timeout};
+use std::fmt;
+use std::panic::resume_unwind;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+/// Polls before operations and timers are looked at again: some microseconds' worth.
+const BUDGET: u32 = 64;
+
+/// See the module. A copy is another name for the same.
+pub struct Io<D: Driver> {
+    tasks: Rc<Tasks>,
+    driver: Rc<D>,
+}
+
+impl<D: Driver> Clone for Io<D> {
+    fn clone(&self) -> Self {
+        Self { tasks: self.tasks.clone(), driver: self.driver.clone() }
+    }
+}
+
+impl<D: Driver> Io<D> {
+    /// Tasks over this driver, none yet. Where `random` begins, `seed` says.
+    ///
+    /// # Errors
+    /// Too many executors in this process.
+    pub fn over(driver: D, seed: u64) -> Result<Self, ExecutorError> {
+        let tasks = Tasks::new(driver.clock()).ok_or(ExecutorError::TooMany)?;
+        tasks.seed(seed);
+        tasks.set_eager(!D::SUSPENDS);
+        Ok(Self { tasks, driver: Rc::new(driver) })
+    }
+
+    /// Its tasks.
+    #[must_use]
+    pub fn tasks(&self) -> &Rc<Tasks> {
+        &self.tasks
+    }
+
+    /// What does its waiting.
+    #[must_use]
+    pub fn driver(&self) -> &D {
+        &self.driver
+    }
+
+    /// Time, read anew.
+    #[must_use]
+    pub fn now(&self) -> Instant {
+        self.driver.clock()
+    }
+
+    /// Runs `main` and what it spawns until `main` has ended; all that still runs then is dropped.
+    ///
+    /// # Panics
+    /// With what it panicked with. When called by a task.
+    pub fn run<T: 'static>(&self, main: impl AsyncFnOnce(Self) -> T + 'static) -> T {
+        let io = self.clone();
+        let main = self.tasks.spawn(async move { main(io).await });
+        while !main.is_finished() {
+            let pass = self.tasks.pass(self.driver.clock(), BUDGET);
+            let wait = match self.tasks.next_timer() {
+                _ if pass.more || main.is_finished() => Wait::No,
+                Some(due) => Wait::Until(due),
+                None => Wait::Until(Instant::NEVER),
+            };
+            self.driver.turn(&self.tasks, wait);
+        }
+        let result = taken(main);
+        self.tasks.drop_all();
+        result
+    }
+
+    /// A task that runs until it ends, or its Io does. With a driver that does not suspend it runs at once, as far as it can.
+    pub fn spawn<F: Future + 'static>(&self, future: F) -> Handle<F::Output> {
+        self.tasks.spawn(future)
+    }
+
+    /// Tasks that end before what spawned them goes on; see [`scope`](scope()).
+    pub async fn scope<T>(&self, body: impl AsyncFnOnce(&Scope) -> T) -> T {
+        scope(&self.tasks, body).await
+    }
+
+    /// Waits until then; what is past is over at once.
+    ///
+    /// # Errors
+    /// It was cancelled.
+    pub async fn sleep_until(&self, due: Instant) -> Result<(), Cancelled> {
+        crate::check()?;
+        if !D::SUSPENDS {
+            self.driver.sleep(&self.tasks, due);
+        }
+        self.tasks.sleep_until(due).await
+    }
+
+    /// Waits so long.
+    ///
+    /// # Errors
+    /// It was cancelled.
+    pub async fn sleep(&self, span: Duration) -> Result<(), Cancelled> {
+        self.sleep_until(self.tasks.now() + span).await
+    }
+
+    /// What a future gives, if it does in time; see [`timeout`](timeout()).
+    ///
+    /// # Errors
+    /// It did not.
+    pub async fn timeout<F: Future>(&self, span: Duration, future: F) -> Result<F::Output, Elapsed> {
+        timeout(&self.tasks, span, future).await
+    }
+}
+
+/// The result of a task that has ended.
+fn taken<T>(mut handle: Handle<T>) -> T {
+    match Pin::new(&mut handle).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(Ok(result)) => result,
+        Poll::Ready(Err(Ended::Panicked(panic))) => resume_unwind(panic),
+        Poll::Ready(Err(why)) => panic!("the main task has no result: {why}"),
+        Poll::Pending => unreachable!("it has ended"),
+    }
+}
+
+impl<D: Driver> fmt::Debug for Io<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Io").field(&self.tasks).finish()
+    }
+}

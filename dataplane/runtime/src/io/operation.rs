@@ -1,0 +1,111 @@
+//! Waiting for one operation.
+//!
+//! Keeps true: what takes something from a source first takes what is in its stash, in order; a wait that is cancelled gives
+//! back its buffer, when the kernel has let go of it; and one that has succeeded has, cancelled or not.
+
+use super::Io;
+use crate::cancel::is_cancelled;
+use crate::driver::{Begun, Driver, Flight, Operation, Source};
+use crate::sync::Wait;
+use rustix::io::Errno;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+/// An operation from its beginning to its end. Dropped while it flies, it is forgotten.
+struct Waiting<'a, D: Driver> {
+    io: &'a Io<D>,
+    state: State<D>,
+}
+
+enum State<D: Driver> {
+    Ready(Box<Flight<D>>),
+    Flies { number: u32, cancelled: bool },
+    Over,
+}
+
+/// Does what the flight says, and gives it back with its result. Cancelled, that is [`Errno::CANCELED`].
+pub(crate) async fn operate<D: Driver>(io: &Io<D>, flight: Box<Flight<D>>) -> Box<Flight<D>> {
+    let source = flight.source.clone();
+    let takes = matches!(flight.operation, Operation::Accept | Operation::Receive);
+    let mut waiting = Waiting { io, state: State::Ready(flight) };
+    if takes && source.has_orphans() {
+        let mut wait = Wait::new(source.landed());
+        poll_fn(|cx| {
+            if !source.has_orphans() || is_cancelled() {
+                return Poll::Ready(());
+            }
+            wait.poll(cx).map(|()| ())
+        })
+        .await;
+    }
+    poll_fn(|cx| waiting.poll(cx, takes.then_some(&source))).await
+}
+
+impl<D: Driver> Waiting<'_, D> {
+    fn poll(&mut self, cx: &Context<'_>, stash: Option<&Rc<Source<D>>>) -> Poll<Box<Flight<D>>> {
+        if let State::Ready(_) = self.state {
+            let State::Ready(mut flight) = std::mem::replace(&mut self.state, State::Over) else {
+                unreachable!()
+            };
+            if is_cancelled() {
+                flight.result = Err(Errno::CANCELED);
+                return Poll::Ready(flight);
+            }
+            if let Some(source) = stash
+                && from_stash(source, &mut flight)
+            {
+                return Poll::Ready(flight);
+            }
+            match self.io.driver.begin(&self.io.tasks, flight) {
+                Begun::Landed(flight) => return Poll::Ready(flight),
+                Begun::Flies(number) => self.state = State::Flies { number, cancelled: false },
+                Begun::Late(flight) => {
+                    // Whoever set the deadline sees that it is over, and drops this.
+                    self.state = State::Ready(flight);
+                    return Poll::Pending;
+                }
+            }
+        }
+        let State::Flies { number, cancelled } = &mut self.state else {
+            unreachable!("polled after it was ready")
+        };
+        if is_cancelled() && !*cancelled {
+            *cancelled = true;
+            self.io.driver.cancel(*number);
+        }
+        let landed = self.io.driver.poll_landed(*number, cx.waker());
+        if landed.is_ready() {
+            self.state = State::Over;
+        }
+        landed
+    }
+}
+
+/// Fills a flight with what was taken before, if there is anything.
+fn from_stash<D: Driver>(source: &Source<D>, flight: &mut Flight<D>) -> bool {
+    let mut stash = source.stash().borrow_mut();
+    let Some(kept) = stash.front_mut() else { return false };
+    flight.address = kept.address;
+    flight.accepted = kept.accepted.take();
+    let room = flight.buffer.capacity();
+    flight.buffer.clear();
+    let taken = kept.buffer.len().min(room);
+    flight.buffer.extend_from_slice(&kept.buffer[..taken]);
+    flight.result = Ok(taken);
+    // The rest of a datagram is gone, as it always is; of a stream it is next.
+    if taken < kept.buffer.len() && kept.address.is_none() {
+        kept.buffer.drain(..taken);
+    } else {
+        stash.pop_front();
+    }
+    true
+}
+
+impl<D: Driver> Drop for Waiting<'_, D> {
+    fn drop(&mut self) {
+        if let State::Flies { number, .. } = self.state {
+            self.io.driver.forget(number);
+        }
+    }
+}

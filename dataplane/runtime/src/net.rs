@@ -1,0 +1,230 @@
+//! Sockets, over any driver.
+//!
+//! Buffers are given away and come back: with the result, or not at all when it is an error. What is received fills a buffer's
+//! capacity, from its beginning.
+
+use crate::driver::{Driver, Flight, Operation, SocketKind, SocketOption, Source};
+use crate::error::{Error, ErrorKind};
+use crate::io::{Io, operate};
+use std::fmt;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 1024;
+
+/// What all sockets have.
+struct Socket<D: Driver> {
+    io: Io<D>,
+    source: Rc<Source<D>>,
+}
+
+impl<D: Driver> Socket<D> {
+    fn new(io: &Io<D>, kind: SocketKind, address: SocketAddr) -> Result<Self, Error> {
+        let made = io.driver().socket(kind, address.is_ipv6());
+        let descriptor = made.map_err(|error| Error::system("make a socket for", address, error))?;
+        Ok(Self { io: io.clone(), source: Source::new(descriptor) })
+    }
+
+    fn bind(&self, address: SocketAddr) -> Result<(), Error> {
+        let bound = self.io.driver().bind(self.source.descriptor(), address);
+        bound.map_err(|error| Error::system("bind to", address, error))
+    }
+
+    fn address(&self) -> Result<SocketAddr, Error> {
+        let address = self.io.driver().local_address(self.source.descriptor());
+        address.map_err(|error| Error::system("ask for the address of", self, error))
+    }
+
+    fn set(&self, option: SocketOption) -> Result<(), Error> {
+        let set = self.io.driver().set_option(self.source.descriptor(), option);
+        set.map_err(|error| Error::system("set an option", format_args!("{option:?} of {self}"), error))
+    }
+
+    /// Does this, and gives back the flight and how many bytes; or the error, about the socket.
+    async fn operate(
+        &self,
+        operation: Operation,
+        buffer: Vec<u8>,
+        address: Option<SocketAddr>,
+    ) -> Result<(Box<Flight<D>>, usize), Error> {
+        let mut flight = Flight::new(operation, &self.source, buffer);
+        flight.address = address;
+        let flight = operate(&self.io, flight).await;
+        match flight.result {
+            Ok(length) => Ok((flight, length)),
+            Err(error) => match address {
+                Some(address) => {
+                    Err(Error::system(operation.name(), format_args!("{self} to {address}"), error))
+                }
+                None => Err(Error::system(operation.name(), self, error)),
+            },
+        }
+    }
+}
+
+impl<D: Driver> fmt::Display for Socket<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.io.driver().local_address(self.source.descriptor()) {
+            Ok(address) => write!(f, "at the socket {address}"),
+            Err(_) => write!(f, "at a socket"),
+        }
+    }
+}
+
+impl<D: Driver> fmt::Debug for Socket<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.source.fmt(f)
+    }
+}
+
+/// Datagrams.
+#[derive(Debug)]
+pub struct UdpSocket<D: Driver>(Socket<D>);
+
+impl<D: Driver> UdpSocket<D> {
+    /// One that receives what comes to this address; port 0 for any.
+    ///
+    /// # Errors
+    /// As socket(2) and bind(2).
+    pub fn bind(io: &Io<D>, address: SocketAddr) -> Result<Self, Error> {
+        let socket = Socket::new(io, SocketKind::Udp, address)?;
+        socket.bind(address)?;
+        Ok(Self(socket))
+    }
+
+    /// Where it is.
+    ///
+    /// # Errors
+    /// As getsockname(2).
+    pub fn address(&self) -> Result<SocketAddr, Error> {
+        self.0.address()
+    }
+
+    /// Sets an option.
+    ///
+    /// # Errors
+    /// As setsockopt(2).
+    pub fn set(&self, option: SocketOption) -> Result<(), Error> {
+        self.0.set(option)
+    }
+
+    /// The next datagram, as far as the buffer's capacity reaches, and where it is from. None is lost by dropping this.
+    ///
+    /// # Errors
+    /// It was cancelled; or as recvfrom(2).
+    pub async fn receive(&self, buffer: Vec<u8>) -> Result<(SocketAddr, Vec<u8>), Error> {
+        let (flight, _) = self.0.operate(Operation::Receive, buffer, None).await?;
+        match flight.address {
+            Some(address) => Ok((address, flight.buffer)),
+            None => Err(Error::new("receive", &self.0, ErrorKind::Ended)),
+        }
+    }
+
+    /// Sends the buffer as one datagram; it comes back.
+    ///
+    /// # Errors
+    /// It was cancelled; or as sendto(2).
+    pub async fn send(&self, buffer: Vec<u8>, to: SocketAddr) -> Result<Vec<u8>, Error> {
+        let (flight, _) = self.0.operate(Operation::Send(0), buffer, Some(to)).await?;
+        Ok(flight.buffer)
+    }
+}
+
+/// Connections to come.
+#[derive(Debug)]
+pub struct TcpListener<D: Driver>(Socket<D>);
+
+impl<D: Driver> TcpListener<D> {
+    /// One that listens at this address; port 0 for any. The address may be in use by connections of one before (SO_REUSEADDR).
+    ///
+    /// # Errors
+    /// As socket(2), bind(2) and listen(2).
+    pub fn bind(io: &Io<D>, address: SocketAddr) -> Result<Self, Error> {
+        let socket = Socket::new(io, SocketKind::Tcp, address)?;
+        socket.set(SocketOption::ReuseAddress(true))?;
+        socket.bind(address)?;
+        let listens = io.driver().listen(socket.source.descriptor(), BACKLOG);
+        listens.map_err(|error| Error::system("listen at", address, error))?;
+        Ok(Self(socket))
+    }
+
+    /// Where it is.
+    ///
+    /// # Errors
+    /// As getsockname(2).
+    pub fn address(&self) -> Result<SocketAddr, Error> {
+        self.0.address()
+    }
+
+    /// The next connection, and where it is from. None is lost by dropping this.
+    ///
+    /// # Errors
+    /// It was cancelled; or as accept(2).
+    pub async fn accept(&self) -> Result<(TcpStream<D>, SocketAddr), Error> {
+        let (mut flight, _) = self.0.operate(Operation::Accept, Vec::new(), None).await?;
+        match (flight.accepted.take(), flight.address) {
+            (Some(accepted), Some(from)) => {
+                let socket = Socket { io: self.0.io.clone(), source: Source::new(accepted) };
+                Ok((TcpStream(socket), from))
+            }
+            _ => Err(Error::new("accept", &self.0, ErrorKind::Ended)),
+        }
+    }
+}
+
+/// A connection.
+#[derive(Debug)]
+pub struct TcpStream<D: Driver>(Socket<D>);
+
+impl<D: Driver> TcpStream<D> {
+    /// One to this address.
+    ///
+    /// # Errors
+    /// It was cancelled; or as socket(2) and connect(2).
+    pub async fn connect(io: &Io<D>, to: SocketAddr) -> Result<Self, Error> {
+        let socket = Socket::new(io, SocketKind::Tcp, to)?;
+        socket.operate(Operation::Connect, Vec::new(), Some(to)).await?;
+        Ok(Self(socket))
+    }
+
+    /// Sets an option.
+    ///
+    /// # Errors
+    /// As setsockopt(2).
+    pub fn set(&self, option: SocketOption) -> Result<(), Error> {
+        self.0.set(option)
+    }
+
+    /// What has come, as far as the buffer's capacity reaches; nothing when the other end is done. No byte is lost by dropping
+    /// this.
+    ///
+    /// # Errors
+    /// It was cancelled; or as recv(2).
+    pub async fn read(&self, buffer: Vec<u8>) -> Result<Vec<u8>, Error> {
+        Ok(self.0.operate(Operation::Receive, buffer, None).await?.0.buffer)
+    }
+
+    /// Writes all of the buffer, which comes back. Dropped meanwhile, it may have written a part.
+    ///
+    /// # Errors
+    /// It was cancelled; or as send(2).
+    pub async fn write(&self, mut buffer: Vec<u8>) -> Result<Vec<u8>, Error> {
+        let mut written = 0;
+        while written < buffer.len() {
+            let (flight, length) = self.0.operate(Operation::Send(written), buffer, None).await?;
+            buffer = flight.buffer;
+            written += length;
+        }
+        Ok(buffer)
+    }
+
+    /// Says that nothing more is written.
+    ///
+    /// # Errors
+    /// As shutdown(2).
+    pub fn shutdown(&self) -> Result<(), Error> {
+        let shut = self.0.io.driver().shutdown(self.0.source.descriptor());
+        shut.map_err(|error| Error::system("shut down", &self.0, error))
+    }
+}

@@ -1,0 +1,199 @@
+//! What every Io does alike: each case is written once, and run over each of them.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+use zsync_runtime::{
+    BlockingIo, Driver, ErrorKind, File, Io, OpenOptions, SocketOption, TcpListener, TcpStream, UdpSocket,
+};
+
+const LOCAL: [&str; 2] = ["127.0.0.1:0", "[::1]:0"];
+
+fn local() -> [SocketAddr; 2] {
+    LOCAL.map(|address| address.parse().unwrap())
+}
+
+async fn datagrams_come_whole_in_order_and_with_their_senders<D: Driver>(io: Io<D>) {
+    for address in local() {
+        let [here, there] = [UdpSocket::bind(&io, address).unwrap(), UdpSocket::bind(&io, address).unwrap()];
+        for number in 0..10_u8 {
+            let sent = here.send(vec![number; usize::from(number)], there.address().unwrap()).await.unwrap();
+            assert_eq!(sent.len(), usize::from(number), "the buffer comes back");
+        }
+        let mut buffer = Vec::with_capacity(64);
+        for number in 0..10_u8 {
+            let (from, received) = there.receive(buffer).await.unwrap();
+            assert_eq!(from, here.address().unwrap());
+            assert_eq!(received, vec![number; usize::from(number)]);
+            buffer = received;
+        }
+    }
+}
+
+async fn a_datagram_longer_than_the_buffer_is_cut<D: Driver>(io: Io<D>) {
+    let [here, there] = local().map(|_| UdpSocket::bind(&io, local()[0]).unwrap());
+    here.send(vec![1; 100], there.address().unwrap()).await.unwrap();
+    here.send(vec![2; 5], there.address().unwrap()).await.unwrap();
+    let buffer = Vec::with_capacity(10);
+    let room = buffer.capacity();
+    assert_eq!(there.receive(buffer).await.unwrap().1, vec![1; room]);
+    assert_eq!(there.receive(Vec::with_capacity(10)).await.unwrap().1, vec![2; 5]);
+}
+
+async fn a_stream_carries_bytes_to_its_end<D: Driver>(io: Io<D>) {
+    for address in local() {
+        let listener = TcpListener::bind(&io, address).unwrap();
+        let client = TcpStream::connect(&io, listener.address().unwrap()).await.unwrap();
+        client.set(SocketOption::NoDelay(true)).unwrap();
+        let (server, from) = listener.accept().await.unwrap();
+        assert_eq!(from.ip(), address.ip());
+        client.write(b"there".to_vec()).await.unwrap();
+        client.shutdown().unwrap();
+        let mut all = Vec::new();
+        loop {
+            let part = server.read(Vec::with_capacity(2)).await.unwrap();
+            if part.is_empty() {
+                break;
+            }
+            all.extend(part);
+        }
+        assert_eq!(all, b"there");
+        server.write(b"and back".to_vec()).await.unwrap();
+        drop(server);
+        assert_eq!(client.read(Vec::with_capacity(100)).await.unwrap(), b"and back");
+        assert!(client.read(Vec::with_capacity(100)).await.unwrap().is_empty());
+    }
+}
+
+async fn an_error_names_the_operation_and_the_address<D: Driver>(io: Io<D>) {
+    let nobody = {
+        let listener = TcpListener::bind(&io, local()[0]).unwrap();
+        listener.address().unwrap()
+    };
+    let error = TcpStream::connect(&io, nobody).await.unwrap_err();
+    assert_eq!(error.operation(), "connect");
+    assert!(error.to_string().contains(&nobody.to_string()), "{error}");
+    assert!(matches!(error.kind(), ErrorKind::System(errno) if errno.raw_os_error() == 111), "{error}");
+
+    let taken = UdpSocket::bind(&io, local()[0]).unwrap();
+    let error = UdpSocket::bind(&io, taken.address().unwrap()).unwrap_err();
+    assert_eq!(error.operation(), "bind to");
+}
+
+async fn a_file_keeps_what_is_written<D: Driver>(io: Io<D>) {
+    let path = folder().join(format!("kept-{:x}", io.now().as_nanos()));
+    let options = OpenOptions { read: true, write: true, create: true, truncate: true };
+    let file = File::open(&io, &path, options).unwrap();
+    assert!(file.is_empty().unwrap());
+    file.write(0, b"0123456789".to_vec()).await.unwrap();
+    file.write(5, b"abc".to_vec()).await.unwrap();
+    file.sync(true).await.unwrap();
+    file.sync(false).await.unwrap();
+    assert_eq!(file.len().unwrap(), 10);
+    assert_eq!(file.read(3, Vec::with_capacity(4)).await.unwrap(), b"34ab");
+    assert!(file.read(10, Vec::with_capacity(4)).await.unwrap().is_empty());
+    std::fs::remove_file(&path).unwrap();
+
+    let error = File::open(&io, &path, OpenOptions { read: true, ..OpenOptions::default() }).unwrap_err();
+    assert!(error.to_string().contains("kept-"), "{error}");
+}
+
+async fn a_receive_that_is_late_is_over_and_loses_nothing<D: Driver>(io: Io<D>) {
+    let [here, there] = local().map(|_| UdpSocket::bind(&io, local()[0]).unwrap());
+    let begin = io.now();
+    let late = io.timeout(Duration::from_millis(20), there.receive(Vec::with_capacity(10))).await;
+    assert!(late.is_err());
+    let passed = io.now().since(begin);
+    assert!(passed >= Duration::from_millis(20), "{passed:?}");
+    here.send(vec![7], there.address().unwrap()).await.unwrap();
+    let soon = io.timeout(Duration::from_secs(5), there.receive(Vec::with_capacity(10))).await;
+    assert_eq!(soon.unwrap().unwrap().1, [7]);
+}
+
+async fn what_is_cancelled_begins_nothing<D: Driver>(io: Io<D>) {
+    let inner = io.clone();
+    let [here, there] = local().map(|_| UdpSocket::bind(&io, local()[0]).unwrap());
+    let to = there.address().unwrap();
+    let canceller = zsync_runtime::Canceller::default();
+    canceller.cancel();
+    let error = zsync_runtime::cancellable(&canceller, here.send(vec![1], to)).await.unwrap_err();
+    assert!(error.is_cancelled());
+    assert_eq!(
+        zsync_runtime::cancellable(&canceller, inner.sleep(Duration::from_secs(100))).await.ok(),
+        None
+    );
+    // In a shield it does.
+    zsync_runtime::cancellable(&canceller, zsync_runtime::shield(here.send(vec![2], to))).await.unwrap();
+    assert_eq!(there.receive(Vec::with_capacity(10)).await.unwrap().1, [2]);
+}
+
+async fn tasks_end_before_their_scope<D: Driver>(io: Io<D>) {
+    let sum = io
+        .scope(async |scope| {
+            let parts: Vec<_> = (0..10_u64).map(|number| scope.spawn(async move { number })).collect();
+            let mut sum = 0;
+            for part in parts {
+                sum += part.await.unwrap();
+            }
+            sum
+        })
+        .await;
+    assert_eq!(sum, 45);
+}
+
+async fn a_panic_is_its_tasks_alone<D: Driver>(io: Io<D>) {
+    let bad = io.spawn(async { panic!("as it must") });
+    let good = io.spawn(async { 1 });
+    assert!(bad.await.unwrap_err().to_string().contains("as it must"));
+    assert_eq!(good.await.unwrap(), 1);
+}
+
+async fn a_sleep_is_as_long_as_it_says<D: Driver>(io: Io<D>) {
+    for millis in [0, 1, 15] {
+        let begin = io.now();
+        io.sleep(Duration::from_millis(millis)).await.unwrap();
+        assert!(io.now().since(begin) >= Duration::from_millis(millis));
+    }
+    io.sleep_until(zsync_runtime::Instant::ZERO).await.unwrap();
+}
+
+fn folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
+}
+
+/// Runs the cases over one Io.
+macro_rules! over {
+    ($name:ident, $io:expr, $($case:ident),* $(,)?) => {
+        mod $name {
+            use super::*;
+
+            $(
+                #[test]
+                fn $case() {
+                    $io.run(async |io| super::$case(io).await);
+                }
+            )*
+        }
+    };
+}
+
+macro_rules! all_cases {
+    ($name:ident, $io:expr) => {
+        over!(
+            $name,
+            $io,
+            datagrams_come_whole_in_order_and_with_their_senders,
+            a_datagram_longer_than_the_buffer_is_cut,
+            a_stream_carries_bytes_to_its_end,
+            an_error_names_the_operation_and_the_address,
+            a_file_keeps_what_is_written,
+            a_receive_that_is_late_is_over_and_loses_nothing,
+            what_is_cancelled_begins_nothing,
+            tasks_end_before_their_scope,
+            a_panic_is_its_tasks_alone,
+            a_sleep_is_as_long_as_it_says,
+        );
+    };
+}
+
+all_cases!(blocking, BlockingIo::new().unwrap());
