@@ -76,7 +76,7 @@ fn attempt(flight: &mut Flight<Blocking>, again: bool) -> Result<usize, Errno> {
                 result => result.map(|()| 0),
             }
         }
-        Operation::Receive => {
+        Operation::Receive | Operation::ReceiveFrom => {
             buffer.clear();
             let (_, length, address) = recvfrom(descriptor, spare_capacity(buffer), RecvFlags::empty())?;
             flight.address = address.and_then(|address| address.try_into().ok());
@@ -152,7 +152,9 @@ impl Driver for Blocking {
     fn begin(&self, tasks: &Tasks, mut flight: Box<Flight<Self>>) -> Begun<Self> {
         let deadline = tasks.deadline().get();
         let flags = match flight.operation {
-            Operation::Accept | Operation::Receive | Operation::Read(_) => PollFlags::IN,
+            Operation::Accept | Operation::Receive | Operation::ReceiveFrom | Operation::Read(_) => {
+                PollFlags::IN
+            }
             _ => PollFlags::OUT,
         };
         let mut again = false;

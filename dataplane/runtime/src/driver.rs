@@ -65,8 +65,10 @@ pub enum Operation {
     Accept,
     /// Connects to the flight's address.
     Connect,
-    /// Bytes of a stream, or a datagram, into the buffer's room; and where a datagram is from.
+    /// Bytes of a stream into the buffer's room.
     Receive,
+    /// A datagram into the buffer's room, and where it is from.
+    ReceiveFrom,
     /// The buffer from this byte on, to the flight's address if it has one.
     Send(usize),
     /// Bytes of a file from this one on, into the buffer's room.
@@ -91,7 +93,7 @@ impl Operation {
         match self {
             Self::Accept => "accept",
             Self::Connect => "connect",
-            Self::Receive => "receive",
+            Self::Receive | Self::ReceiveFrom => "receive",
             Self::Send(_) => "send",
             Self::Read(_) => "read",
             Self::Write { .. } => "write",
@@ -100,8 +102,8 @@ impl Operation {
     }
 
     /// Whether it takes something that would be lost if nobody took it from here.
-    fn takes(self) -> bool {
-        matches!(self, Self::Accept | Self::Receive)
+    pub(crate) fn takes(self) -> bool {
+        matches!(self, Self::Accept | Self::Receive | Self::ReceiveFrom)
     }
 }
 

@@ -1,7 +1,9 @@
 //! Work that waits, on one thread: tasks, scopes, cancellation, timers.
 //!
 //! Packets run to completion; protocols wait. What waits is a task here: a future on the thread of its executor, in memory that
-//! tasks leave to each other, woken by a word.
+//! tasks leave to each other, woken by a word. What it waits by is an [`Io`], which the caller passes.
+
+#![deny(unsafe_code)]
 
 mod blocking;
 mod cancel;
@@ -17,8 +19,11 @@ mod scope;
 mod sleep;
 pub mod sync;
 mod system;
+#[allow(unsafe_code)]
 mod task;
 mod time;
+#[allow(unsafe_code)]
+mod uring;
 mod wheel;
 
 pub use blocking::{Blocking, BlockingIo};
@@ -35,3 +40,4 @@ pub use scope::{Scope, scope};
 pub use sleep::{Sleep, yield_now};
 pub use task::{Ended, Handle, Pass, Tasks};
 pub use time::Instant;
+pub use uring::{Uring, UringError, UringIo};

@@ -114,7 +114,7 @@ impl<D: Driver> UdpSocket<D> {
     /// # Errors
     /// It was cancelled; or as recvfrom(2).
     pub async fn receive(&self, buffer: Vec<u8>) -> Result<(SocketAddr, Vec<u8>), Error> {
-        let (flight, _) = self.0.operate(Operation::Receive, buffer, None).await?;
+        let (flight, _) = self.0.operate(Operation::ReceiveFrom, buffer, None).await?;
         match flight.address {
             Some(address) => Ok((address, flight.buffer)),
             None => Err(Error::new("receive", &self.0, ErrorKind::Ended)),

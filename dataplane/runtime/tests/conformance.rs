@@ -2,9 +2,11 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::Duration;
 use zsync_runtime::{
-    BlockingIo, Driver, ErrorKind, File, Io, OpenOptions, SocketOption, TcpListener, TcpStream, UdpSocket,
+    BlockingIo, Driver, Either, ErrorKind, File, Io, OpenOptions, SocketOption, TcpListener, TcpStream,
+    UdpSocket, UringIo, either, yield_now,
 };
 
 const LOCAL: [&str; 2] = ["127.0.0.1:0", "[::1]:0"];
@@ -157,6 +159,164 @@ async fn a_sleep_is_as_long_as_it_says<D: Driver>(io: Io<D>) {
     io.sleep_until(zsync_runtime::Instant::ZERO).await.unwrap();
 }
 
+/// Cases of what only an Io that suspends can do: to wait here while others run.
+mod suspending {
+    use super::*;
+
+    pub async fn a_receive_that_is_dropped_again_and_again_loses_no_datagram<D: Driver>(io: Io<D>) {
+        let [here, there] = local().map(|_| UdpSocket::bind(&io, local()[0]).unwrap());
+        let to = there.address().unwrap();
+        let inner = io.clone();
+        let sender = io.spawn(async move {
+            for number in 0..2000_u32 {
+                here.send(number.to_be_bytes().to_vec(), to).await.unwrap();
+                if number % 7 == 0 {
+                    inner.sleep(Duration::from_micros(u64::from(number % 5) * 50)).await.unwrap();
+                }
+            }
+        });
+        let mut drops = 0;
+        for number in 0..2000_u32 {
+            let received = loop {
+                // Each wait is dropped after one turn of the others, if nothing has come.
+                match either(there.receive(Vec::with_capacity(16)), yield_now()).await {
+                    Either::First(received) => break received.unwrap().1,
+                    Either::Second(_) => drops += 1,
+                }
+            };
+            assert_eq!(received, number.to_be_bytes(), "lost or out of order");
+        }
+        sender.await.unwrap();
+        assert!(drops > 100, "only {drops} waits were dropped");
+    }
+
+    pub async fn a_read_that_is_dropped_again_and_again_loses_no_byte<D: Driver>(io: Io<D>) {
+        let listener = TcpListener::bind(&io, local()[0]).unwrap();
+        let client = TcpStream::connect(&io, listener.address().unwrap()).await.unwrap();
+        let (server, _) = listener.accept().await.unwrap();
+        let writer = io.spawn(async move {
+            for number in 0..5000_u32 {
+                client.write(number.to_be_bytes().to_vec()).await.unwrap();
+            }
+        });
+        let mut all = Vec::new();
+        loop {
+            match either(server.read(Vec::with_capacity(13)), yield_now()).await {
+                Either::First(part) => match part.unwrap() {
+                    part if part.is_empty() => break,
+                    part => all.extend(part),
+                },
+                Either::Second(_) => {}
+            }
+        }
+        writer.await.unwrap();
+        let expected: Vec<u8> = (0..5000_u32).flat_map(u32::to_be_bytes).collect();
+        assert_eq!(all, expected);
+    }
+
+    pub async fn an_accept_that_is_dropped_again_and_again_loses_no_connection<D: Driver>(io: Io<D>) {
+        let listener = TcpListener::bind(&io, local()[1]).unwrap();
+        let to = listener.address().unwrap();
+        let inner = io.clone();
+        let clients = io.spawn(async move {
+            for number in 0..50_u8 {
+                let stream = TcpStream::connect(&inner, to).await.unwrap();
+                stream.write(vec![number]).await.unwrap();
+            }
+        });
+        for number in 0..50_u8 {
+            let stream = loop {
+                if let Either::First(accepted) = either(listener.accept(), yield_now()).await {
+                    break accepted.unwrap().0;
+                }
+            };
+            assert_eq!(stream.read(Vec::with_capacity(8)).await.unwrap(), [number]);
+        }
+        clients.await.unwrap();
+    }
+
+    pub async fn a_parked_operation_is_cancelled_and_its_datagram_is_the_next_ones<D: Driver>(io: Io<D>) {
+        let [here, there] = local().map(|_| UdpSocket::bind(&io, local()[0]).unwrap());
+        let there = Rc::new(there);
+        let waits = {
+            let there = there.clone();
+            io.spawn(async move { there.receive(Vec::with_capacity(10)).await })
+        };
+        io.sleep(Duration::from_millis(1)).await.unwrap();
+        waits.cancel();
+        assert!(waits.await.unwrap().unwrap_err().is_cancelled());
+        here.send(vec![3], there.address().unwrap()).await.unwrap();
+        assert_eq!(there.receive(Vec::with_capacity(10)).await.unwrap().1, [3]);
+    }
+
+    pub async fn hundreds_of_connections_echo_at_a_time<D: Driver>(io: Io<D>) {
+        const COUNT: u16 = 200;
+        let listener = TcpListener::bind(&io, local()[0]).unwrap();
+        let to = listener.address().unwrap();
+        let server = io.spawn({
+            let io = io.clone();
+            async move {
+                io.scope(async |scope| {
+                    for _ in 0..COUNT {
+                        let (stream, _) = listener.accept().await.unwrap();
+                        drop(scope.spawn(async move {
+                            let mut buffer = Vec::with_capacity(64);
+                            loop {
+                                buffer = stream.read(buffer).await.unwrap();
+                                if buffer.is_empty() {
+                                    break;
+                                }
+                                buffer = stream.write(buffer).await.unwrap();
+                            }
+                        }));
+                    }
+                    scope.wait().await.unwrap();
+                })
+                .await;
+            }
+        });
+        let clients: Vec<_> = (0..COUNT)
+            .map(|number| {
+                let io = io.clone();
+                io.clone().spawn(async move {
+                    let stream = TcpStream::connect(&io, to).await.unwrap();
+                    for round in 0..5 {
+                        let message = [number.to_be_bytes(), [round, 0]].concat();
+                        stream.write(message.clone()).await.unwrap();
+                        let mut back = Vec::new();
+                        while back.len() < message.len() {
+                            back.extend(stream.read(Vec::with_capacity(64)).await.unwrap());
+                        }
+                        assert_eq!(back, message);
+                    }
+                })
+            })
+            .collect();
+        for client in clients {
+            client.await.unwrap();
+        }
+        server.await.unwrap();
+    }
+
+    pub async fn a_timer_fires_beside_a_task_that_always_yields<D: Driver>(io: Io<D>) {
+        let busy = io.spawn(async { while yield_now().await.is_ok() {} });
+        let begin = io.now();
+        io.sleep(Duration::from_millis(10)).await.unwrap();
+        let passed = io.now().since(begin);
+        assert!(passed >= Duration::from_millis(10), "{passed:?}");
+        busy.cancel();
+        busy.await.unwrap();
+    }
+
+    pub async fn what_is_under_way_at_the_end_is_waited_for<D: Driver>(io: Io<D>) {
+        for _ in 0..100 {
+            let socket = UdpSocket::bind(&io, local()[0]).unwrap();
+            drop(io.spawn(async move { socket.receive(Vec::with_capacity(100)).await }));
+        }
+        yield_now().await.unwrap();
+    }
+}
+
 fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
 }
@@ -174,6 +334,33 @@ macro_rules! over {
                 }
             )*
         }
+    };
+}
+
+macro_rules! suspending_cases {
+    ($name:ident, $io:expr) => {
+        mod $name {
+            use super::*;
+
+            suspending_cases!(
+                $io,
+                a_receive_that_is_dropped_again_and_again_loses_no_datagram,
+                a_read_that_is_dropped_again_and_again_loses_no_byte,
+                an_accept_that_is_dropped_again_and_again_loses_no_connection,
+                a_parked_operation_is_cancelled_and_its_datagram_is_the_next_ones,
+                hundreds_of_connections_echo_at_a_time,
+                a_timer_fires_beside_a_task_that_always_yields,
+                what_is_under_way_at_the_end_is_waited_for,
+            );
+        }
+    };
+    ($io:expr, $($case:ident),* $(,)?) => {
+        $(
+            #[test]
+            fn $case() {
+                $io.run(async |io| super::suspending::$case(io).await);
+            }
+        )*
     };
 }
 
@@ -197,3 +384,5 @@ macro_rules! all_cases {
 }
 
 all_cases!(blocking, BlockingIo::new().unwrap());
+all_cases!(uring, UringIo::new().unwrap());
+suspending_cases!(uring_suspending, UringIo::new().unwrap());

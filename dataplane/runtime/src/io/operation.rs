@@ -27,7 +27,7 @@ enum State<D: Driver> {
 /// Does what the flight says, and gives it back with its result. Cancelled, that is [`Errno::CANCELED`].
 pub(crate) async fn operate<D: Driver>(io: &Io<D>, flight: Box<Flight<D>>) -> Box<Flight<D>> {
     let source = flight.source.clone();
-    let takes = matches!(flight.operation, Operation::Accept | Operation::Receive);
+    let takes = flight.operation.takes();
     let mut waiting = Waiting { io, state: State::Ready(flight) };
     if takes && source.has_orphans() {
         let mut wait = Wait::new(source.landed());
@@ -94,7 +94,7 @@ fn from_stash<D: Driver>(source: &Source<D>, flight: &mut Flight<D>) -> bool {
     flight.buffer.extend_from_slice(&kept.buffer[..taken]);
     flight.result = Ok(taken);
     // The rest of a datagram is gone, as it always is; of a stream it is next.
-    if taken < kept.buffer.len() && kept.address.is_none() {
+    if taken < kept.buffer.len() && kept.operation == Operation::Receive {
         kept.buffer.drain(..taken);
     } else {
         stash.pop_front();

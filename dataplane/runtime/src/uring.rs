@@ -1,0 +1,262 @@
+//! io_uring: operations are handed to the kernel, and land when it says so.
+//!
+//! Owns: the ring, and all that is under way in it. Keeps true: what the kernel may read or write (buffer, address, message
+//! header) is in a slot ([`Slots`]) that does not move and is not freed before its completion has come, whoever no longer waits, and
+//! also when the ring goes: its drop cancels what is under way and waits for it.
+//!
+//! What is unsafe in this module: pushing an entry whose pointers the kernel follows later, and taking a descriptor that a
+//! completion brought. Both lean on the invariant above.
+
+mod address;
+mod slot;
+
+use crate::driver::{Begun, Driver, Flight, OpenOptions, SocketKind, SocketOption, Wait};
+use crate::executor::ExecutorError;
+use crate::io::Io;
+use crate::remote::{Remote, span};
+use crate::system;
+use crate::task::Tasks;
+use crate::time::Instant;
+use io_uring::squeue::Entry;
+use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
+use io_uring::{IoUring, opcode};
+use rustix::fd::{AsRawFd, OwnedFd};
+use rustix::io::Errno;
+use slot::Slots;
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::task::{Poll, Waker};
+
+/// Entries of the submission ring: more than one pass of tasks begins, so that it is full at most once a pass.
+const ENTRIES: u32 = 256;
+/// Completions of these are nobody's flight.
+const BELL: u64 = u64::MAX;
+const CANCEL: u64 = u64::MAX - 1;
+
+/// Why there is no ring.
+#[derive(Debug, thiserror::Error)]
+pub enum UringError {
+    /// The kernel gives none: too old, forbidden (kernel.io_uring_disabled), or out of memory.
+    #[error("no io_uring can be had (is kernel.io_uring_disabled 0, and the kernel 6.1 or later?): {0}")]
+    Ring(io::Error),
+    /// The executor around it.
+    #[error(transparent)]
+    Executor(#[from] ExecutorError),
+}
+
+/// See the module.
+pub struct Uring {
+    ring: RefCell<IoUring>,
+    slots: RefCell<Slots>,
+    /// Whether the bell's descriptor is watched.
+    watched: Cell<bool>,
+}
+
+/// An [`Io`] by io_uring.
+pub type UringIo = Io<Uring>;
+
+impl UringIo {
+    /// On the calling thread, which is the only one that may use it.
+    ///
+    /// # Errors
+    /// No ring, too many executors, no descriptor for the bell.
+    pub fn new() -> Result<Self, UringError> {
+        let mut builder = IoUring::builder();
+        builder.setup_single_issuer().setup_defer_taskrun().setup_submit_all().setup_cqsize(ENTRIES * 4);
+        let ring = builder.build(ENTRIES).map_err(UringError::Ring)?;
+        let driver = Uring { ring: RefCell::new(ring), slots: RefCell::default(), watched: Cell::new(false) };
+        let io = Self::over(driver, Instant::monotonic().as_nanos())?;
+        io.tasks().remote().bell().descriptor().map_err(ExecutorError::Bell)?;
+        Ok(io)
+    }
+}
+
+impl Uring {
+    /// Puts an entry into the submission ring, which is emptied first when it is full.
+    fn push(&self, entry: &Entry) -> Result<(), Errno> {
+        let mut ring = self.ring.borrow_mut();
+        loop {
+            // SAFETY: what the entry points to stays until its completion: see the module.
+            if unsafe { ring.submission().push(entry) }.is_ok() {
+                return Ok(());
+            }
+            match ring.submit() {
+                Ok(_) => {}
+                // Completions must be taken first.
+                Err(error) if error.raw_os_error() == Some(Errno::BUSY.raw_os_error()) => {
+                    drop(ring);
+                    self.reap();
+                    ring = self.ring.borrow_mut();
+                }
+                Err(error) => return Err(Errno::from_io_error(&error).unwrap_or(Errno::IO)),
+            }
+        }
+    }
+
+    /// Takes all completions that are there; those who wait are woken. True: the bell's descriptor was readable.
+    fn reap(&self) -> bool {
+        let mut readable = false;
+        loop {
+            // One at a time: waking, and dropping what an orphan brought, may run anybody's code.
+            let Some(completion) = self.ring.borrow_mut().completion().next() else { return readable };
+            match completion.user_data() {
+                CANCEL => {}
+                BELL => {
+                    self.watched.set(false);
+                    readable = true;
+                }
+                number => {
+                    let landed = self.slots.borrow_mut().land(number as u32, completion.result());
+                    landed.done();
+                }
+            }
+        }
+    }
+
+    /// Watches the bell's descriptor, if nothing does.
+    fn watch(&self, remote: &Remote) {
+        if self.watched.get() {
+            return;
+        }
+        if let Ok(descriptor) = remote.bell().descriptor() {
+            let poll =
+                opcode::PollAdd::new(Fd(descriptor.as_raw_fd()), libc::POLLIN as u32).build().user_data(BELL);
+            self.watched.set(self.push(&poll).is_ok());
+        }
+    }
+
+    /// Hands over what was pushed, lets the kernel finish what it has put off, and waits until `until` for a completion.
+    fn enter(&self, until: Option<Instant>) {
+        let mut ring = self.ring.borrow_mut();
+        let pushed = ring.submission().len() as u32;
+        let entered = match until.map(|until| span(until, Instant::monotonic())) {
+            None => {
+                // SAFETY: GETEVENTS takes no argument. (With DEFER_TASKRUN, completions come about in here.)
+                unsafe { ring.submitter().enter::<libc::sigset_t>(pushed, 0, GETEVENTS, None) }.map(|_| ())
+            }
+            Some(None) => ring.submitter().submit_and_wait(1).map(|_| ()),
+            Some(Some(wait)) => {
+                let wait = Timespec::new().sec(wait.tv_sec as u64).nsec(wait.tv_nsec as u32);
+                ring.submitter().submit_with_args(1, &SubmitArgs::new().timespec(&wait)).map(|_| ())
+            }
+        };
+        // Interrupted, over, or no room for more completions: in each case its caller reaps and comes again.
+        drop(entered);
+    }
+}
+
+/// IORING_ENTER_GETEVENTS.
+const GETEVENTS: u32 = 1;
+
+impl Driver for Uring {
+    type Descriptor = OwnedFd;
+    const SUSPENDS: bool = true;
+
+    fn clock(&self) -> Instant {
+        Instant::monotonic()
+    }
+
+    fn sleep(&self, _: &Tasks, _: Instant) {}
+
+    fn socket(&self, kind: SocketKind, ipv6: bool) -> Result<OwnedFd, Errno> {
+        system::make_socket(kind, ipv6)
+    }
+
+    fn bind(&self, socket: &OwnedFd, address: SocketAddr) -> Result<(), Errno> {
+        system::bind_socket(socket, address)
+    }
+
+    fn listen(&self, socket: &OwnedFd, backlog: u32) -> Result<(), Errno> {
+        system::listen_socket(socket, backlog)
+    }
+
+    fn local_address(&self, socket: &OwnedFd) -> Result<SocketAddr, Errno> {
+        system::local_address(socket)
+    }
+
+    fn set_option(&self, socket: &OwnedFd, option: SocketOption) -> Result<(), Errno> {
+        system::set_option(socket, option)
+    }
+
+    fn shutdown(&self, socket: &OwnedFd) -> Result<(), Errno> {
+        system::shutdown_socket(socket)
+    }
+
+    fn open(&self, path: &Path, options: OpenOptions) -> Result<OwnedFd, Errno> {
+        system::open_file(path, options)
+    }
+
+    fn len(&self, file: &OwnedFd) -> Result<u64, Errno> {
+        system::file_len(file)
+    }
+
+    fn begin(&self, _: &Tasks, flight: Box<Flight<Self>>) -> Begun<Self> {
+        let (number, entry) = self.slots.borrow_mut().put(flight);
+        match self.push(&entry) {
+            Ok(()) => Begun::Flies(number),
+            Err(error) => {
+                let mut flight = self.slots.borrow_mut().take_back(number);
+                flight.result = Err(error);
+                Begun::Landed(flight)
+            }
+        }
+    }
+
+    fn poll_landed(&self, number: u32, waker: &Waker) -> Poll<Box<Flight<Self>>> {
+        let (landed, spare) = self.slots.borrow_mut().poll(number, waker);
+        drop(spare);
+        landed
+    }
+
+    fn cancel(&self, number: u32) {
+        // Without room for the cancellation the operation goes on until it is done.
+        let _ = self.push(&opcode::AsyncCancel::new(u64::from(number)).build().user_data(CANCEL));
+    }
+
+    fn forget(&self, number: u32) {
+        let forgotten = self.slots.borrow_mut().forget(number);
+        match forgotten {
+            Ok(landed) => landed.done(),
+            Err(waker) => {
+                drop(waker);
+                self.cancel(number);
+            }
+        }
+    }
+
+    fn turn(&self, tasks: &Tasks, wait: Wait) {
+        let remote = tasks.remote();
+        match wait {
+            Wait::No => self.enter(None),
+            Wait::Until(until) => {
+                remote.bell().listen();
+                self.watch(remote);
+                self.enter((!remote.has_words()).then_some(until));
+            }
+        }
+        let readable = self.reap();
+        if wait != Wait::No {
+            remote.bell().ignore(readable);
+        }
+    }
+}
+
+impl Drop for Uring {
+    fn drop(&mut self) {
+        // Whatever is still under way looks at memory that is ours.
+        while self.slots.borrow().fly() {
+            let _ = self.ring.borrow().submitter().register_sync_cancel(None, CancelBuilder::any());
+            self.enter(Some(Instant::monotonic() + std::time::Duration::from_millis(10)));
+            self.reap();
+        }
+    }
+}
+
+impl fmt::Debug for Uring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Uring").field("slots", &self.slots.borrow()).finish_non_exhaustive()
+    }
+}
