@@ -326,7 +326,7 @@ fn flow_hash(packet: &[u8], hash_key: &HashKey) -> u32 {
 }
 
 /// The prefix of `len` bits that `address` is in.
-fn prefix(address: IpAddr, len: u8) -> String {
+pub(super) fn prefix(address: IpAddr, len: u8) -> String {
     let cut =
         |bits: u128, width: u8| bits & u128::MAX.checked_shl((width - len.min(width)).into()).unwrap_or(0);
     let network = match address {

@@ -5,6 +5,7 @@
 //! another's peer goes there. The desks' locks are taken for handshakes, timers and packets without a session, never for a
 //! packet that has one; and nobody waits for one, for each worker has its own.
 
+mod in_words;
 pub mod open;
 mod outer;
 mod screen;

@@ -238,21 +238,10 @@ impl Stage for Seal {
 
     fn explain(&self, burst: &Burst, i: usize, now: u64, out: &mut Vec<String>) {
         let shared = &self.tunnel.0;
-        let Some(slot) = shared.ways().peer_of(burst, i) else {
-            out.push("its destination is no peer's: it stays as it is".to_owned());
-            return;
-        };
-        let Some(peer) = shared.peers.peer(slot) else { return };
-        out.push(format!("for the peer {}", peer.public));
-        out.push(match shared.session(slot, now) {
-            Some((_, room, endpoint)) => {
-                let age = now.saturating_sub(room.since()) / 1_000_000_000;
-                format!("sealed in a session that is {age} s old, for {}", endpoint.remote)
-            }
-            None => {
-                "there is no session: it waits for a handshake, if the peer's endpoint is known".to_owned()
-            }
-        });
+        match shared.ways().peer_of(burst, i) {
+            Some(slot) => shared.sealed_in_words(burst, i, slot, now, out),
+            None => out.push("its destination is no peer's: it stays as it is".to_owned()),
+        }
     }
 }
 
@@ -284,7 +273,7 @@ impl Office {
 impl Shared {
     /// The session with the peer in `slot`, and where that is.
     #[inline]
-    fn session(&self, slot: u32, now: u64) -> Option<(Record<'_>, Room<'_>, Endpoint)> {
+    pub(super) fn session(&self, slot: u32, now: u64) -> Option<(Record<'_>, Room<'_>, Endpoint)> {
         let record = self.peers.record(&self.book, slot)?;
         Some((record, sending(&record, now)?, record.endpoint()?))
     }
