@@ -218,6 +218,16 @@ fn wg_sees_a_tunnel_and_changes_it_while_sessions_go_on() {
         set(&peer.keys, &["endpoint", "10.2.0.2:51831"])?;
         talk(lab)?;
         ensure!(control.wg(&["show", "site", "endpoints"])?.contains("10.2.0.2:51831"));
+        // It goes back, and says so; then it moves without a word to where it is configured to be.
+        peer.wg("set wg0 listen-port 51841")?;
+        ensure!(ping(&lab.server, "10.1.0.2".parse()?, 3)?.received > 0, "it cannot speak");
+        ensure!(control.wg(&["show", "site", "endpoints"])?.contains("10.2.0.2:51841"));
+        peer.wg("set wg0 listen-port 51831")?;
+        let before = history(&control)?;
+        set(&peer.keys, &["endpoint", "10.2.0.2:51831"])?;
+        ensure!(control.wg(&["show", "site", "endpoints"])?.contains("10.2.0.2:51831"), "it is where it was");
+        ensure!(history(&control)? == before, "no configuration has changed");
+        talk(lab)?;
         ensure!(peer.handshake()? == handshake, "there was another handshake");
 
         // Who is removed is gone at once, and the one who stays, stays.

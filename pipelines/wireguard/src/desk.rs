@@ -17,7 +17,6 @@ use crate::noise::{Begun, Identity, Received, stamp};
 use crate::record::{Endpoint, Fact, Role};
 use crate::timers::{self, Due, REKEY_TIMEOUT};
 use std::collections::{HashMap, VecDeque};
-use std::net::IpAddr;
 use std::sync::Arc;
 use zeroize::Zeroizing;
 use zsync_packet::flow::HashKey;
@@ -218,7 +217,7 @@ impl Desk {
                 && was.is_some_and(|was| was.endpoint != Some(remote))
                 && let Some(record) = peers.record(&self.book, slot)
             {
-                record.set_endpoint(Endpoint { remote, local: unspecified(remote.ip()) });
+                record.set_endpoint(Endpoint::unheard(remote));
             }
         }
     }
@@ -369,6 +368,9 @@ impl Desk {
     fn look_at(&mut self, slot: u32, now: u64, unix: u64) {
         let Some(peer) = self.peers.peer(slot) else { return };
         let Some(record) = self.peers.record(&self.book, slot) else { return };
+        if record.is_called_back() {
+            record.heed(peer.endpoint);
+        }
         let spread = (slot ^ (now >> 33) as u32).wrapping_mul(0x9e37_79b1);
         let action = match timers::due(&record, self.trying.contains_key(&slot), peer.keepalive, spread, now)
         {
@@ -395,11 +397,6 @@ impl Desk {
             self.outbox.push_back(action);
         }
     }
-}
-
-/// No address, of the family of `of`.
-fn unspecified(of: IpAddr) -> IpAddr {
-    if of.is_ipv4() { IpAddr::from([0; 4]) } else { IpAddr::from([0; 16]) }
 }
 
 mod handshake;

@@ -372,3 +372,30 @@ fn a_peer_that_leaves_is_forgotten() {
     assert_eq!((a.sent(10 * SECOND).len(), a.counted(Count::Unknown)), (0, 1));
     let _: PublicKey = private(1).public();
 }
+
+#[test]
+fn a_peer_that_has_moved_is_called_back() {
+    let (mut a, mut b) = pair();
+    shake(&mut a, &mut b, SECOND);
+    fn record(end: &End) -> crate::record::Record<'_> {
+        end.desk.peers.record(&end.desk.book, 0).unwrap()
+    }
+    let elsewhere = Endpoint { remote: "198.51.100.7:999".parse().unwrap(), local: a.at.ip() };
+    record(&a).set_endpoint(elsewhere);
+    a.polled(2 * SECOND);
+    assert_eq!(record(&a).endpoint(), Some(elsewhere), "nobody has called");
+    record(&a).call_back();
+    assert!(record(&a).is_called_back());
+    a.polled(3 * SECOND);
+    assert_eq!(record(&a).endpoint(), Some(Endpoint::unheard(address(2))));
+    assert!(!record(&a).is_called_back() && a.has_session(2, 3 * SECOND), "its session goes on");
+    // Once: it may go elsewhere again.
+    record(&a).set_endpoint(elsewhere);
+    a.polled(4 * SECOND);
+    assert_eq!(record(&a).endpoint(), Some(elsewhere));
+    // A call that a process did not heed, the next one does.
+    record(&a).call_back();
+    a.restart(5 * SECOND);
+    a.polled(6 * SECOND);
+    assert_eq!(record(&a).endpoint().map(|endpoint| endpoint.remote), Some(address(2)));
+}
