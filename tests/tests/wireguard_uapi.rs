@@ -375,6 +375,11 @@ fn bad_requests_change_nothing_and_sockets_follow_the_tunnels() {
         control.wg(&["set", "site", "fwmark", "0", "peer", &ours.public, "allowed-ips", "::/0"])?;
         ensure!((dump(&control)?, history(&control)?) == before, "our own key is passed over");
         ensure!(control.log().contains("`fwmark` means nothing here"), "{}", control.log());
+        let shown = control.ctl(&["show", "wireguard"])?;
+        let counts = serde_json::json!({
+            "invalid": 4, "not-supported": 2, "protocol": 2, "too-long": 1, "unfinished": 1
+        });
+        ensure!(shown["ends"][0]["refused"] == counts, "{shown}");
 
         // A change that waits to be confirmed is not confirmed by the way.
         control.apply(

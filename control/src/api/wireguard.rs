@@ -33,6 +33,10 @@ row! {
         #[serde(default)]
         counts: BTreeMap<String, u64>,
     }
+        /// Requests of `wg` that were refused since its socket is there, by why (`invalid`, `not-supported`, `port-in-use`, `no-space`, `busy`,
+        /// `protocol`, `too-long`, `no-tunnel`, `failed`, `unfinished`).
+        #[serde(default)]
+        refused: BTreeMap<String, u64>,
     /// A peer.
     WireguardPeer {
         /// The end whose peer it is.
