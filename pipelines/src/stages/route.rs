@@ -241,9 +241,9 @@ impl Pass<'_> {
                 Some(facts) => self.send(burst, i, PortId(port), facts, mac, cx),
                 None => Err(Refusal::Silent(DropReason::NoSuchPort)),
             },
-            // RFC 4443 §3.1: never back by a link that has two ends.
+            // RFC 4443 §3.1: never back by a link that has two ends, and its code 3.
             Adjacency::Link { port } if burst.port(i) == PortId(port) => {
-                Err(Refusal::unreachable(burst.facts(i).version))
+                Err(Refusal::Icmp(DropReason::Unreachable, Answer::HostUnreachable))
             }
             Adjacency::Link { port } => match self.ports.get(usize::from(port)) {
                 Some(facts) => self.send(burst, i, PortId(port), facts, NO_STATION, cx),

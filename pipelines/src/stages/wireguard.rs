@@ -14,6 +14,8 @@ mod waiting;
 
 use crate::snapshot::PortFacts;
 use crate::spec::Prefix;
+use crate::stage::Cx;
+use crate::stages::answer::{self, Answer};
 use crate::stages::track::Own;
 use crate::tables::cryptokey::Cryptokey;
 use crate::tables::fib::{Fib, FibError};
@@ -22,8 +24,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 use waiting::Waiting;
 use zsync_crypto::aead::Aead;
+use zsync_packet::burst::Burst;
 use zsync_packet::flow::HashKey;
 use zsync_packet::region::Region;
+use zsync_packet::verdict::{DropReason, Verdict};
 use zsync_wireguard::book::{Book, Count, Peer, Peers, TooManyPeers};
 use zsync_wireguard::desk::{Action, Desk, Entropy, Letter, system_entropy};
 use zsync_wireguard::key::Secret;
@@ -235,6 +239,25 @@ impl Shared {
     /// So many packets have waited in vain.
     fn give_up(&self, packets: usize) {
         (0..packets).for_each(|_| self.book.count(Count::GivenUp));
+    }
+
+    /// Whether anybody knows where the peer in `slot` is.
+    #[cold]
+    fn is_somewhere(&self, slot: u32) -> bool {
+        let record = self.peers.record(&self.book, slot);
+        record.is_some_and(|record| record.endpoint().is_some())
+            || self.peers.peer(slot).is_some_and(|peer| peer.endpoint.is_some())
+    }
+
+    /// Tells the sender of packet `i` that nobody knows where its peer is, as the kernel does (device.c, wg_xmit).
+    #[cold]
+    fn nowhere(&self, burst: &mut Burst, i: usize, ports: &[PortFacts], cx: &mut Cx<'_>) -> Verdict {
+        const NO: DropReason = DropReason::WireguardNoSession;
+        self.book.count(Count::Nowhere);
+        match ports.get(usize::from(burst.port(i).0)) {
+            Some(from) => answer::reply(burst, i, Answer::HostUnreachable, from, NO, cx),
+            None => Verdict::Drop(NO),
+        }
     }
 
     /// Puts a letter on another worker's desk, if it has one yet.

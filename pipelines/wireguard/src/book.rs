@@ -37,7 +37,7 @@ pub struct Peer {
     pub keepalive: u64,
 }
 
-/// What came of handshake messages, of all workers together.
+/// What came of handshake messages, and of packets without a session, of all workers together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub enum Count {
@@ -59,11 +59,13 @@ pub enum Count {
     Cookies,
     /// Packets that have waited for a session, and did not get one.
     GivenUp,
+    /// Packets for a peer of whom nobody knows where it is.
+    Nowhere,
 }
 
 impl Count {
     /// All of them, in order.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Done,
         Self::Initiated,
         Self::Forged,
@@ -73,6 +75,7 @@ impl Count {
         Self::Overload,
         Self::Cookies,
         Self::GivenUp,
+        Self::Nowhere,
     ];
 
     /// As it is shown: `not-authentic`.
@@ -87,6 +90,7 @@ impl Count {
             Self::Overload => "overload",
             Self::Cookies => "cookies",
             Self::GivenUp => "given-up",
+            Self::Nowhere => "no-endpoint",
         }
     }
 }
