@@ -155,7 +155,7 @@ mod tests {
         let peer =
             |byte| Peer { public: key(byte), preshared: preshared.clone(), endpoint: None, keepalive: 0 };
         // One that the configuration does not have any more is not shown.
-        let peers = book.enrol(vec![peer(3), peer(2)]).unwrap();
+        let peers = book.enrol(vec![peer(3), peer(2)], None).unwrap();
         // As the workers do.
         (0..book.slots()).for_each(|slot| _ = book.settle(slot, &peers, true));
         let record = peers.record(&book, peers.slot(&key(2)).unwrap()).unwrap();

@@ -55,7 +55,7 @@ pub struct Settings {
 /// What a tunnel is made with.
 #[derive(Clone, Debug)]
 pub struct With {
-    /// The peers' memory: [`Book::bytes`].
+    /// The peers' memory, [`Book::bytes`]: that of the tunnel before where it has as many slots, else empty.
     pub memory: Region,
     /// How many workers there are.
     pub workers: usize,
@@ -131,7 +131,7 @@ impl std::fmt::Debug for Office {
 
 impl Tunnel {
     /// Of these settings. `before`: the tunnel of the configuration before, whose handshakes and waiting packets go on, if our
-    /// key is still the same.
+    /// key is still the same; and its sessions too where the memory is another, which has room for more peers or for fewer.
     ///
     /// # Errors
     /// The memory does not fit the settings, or there are too many peers or prefixes.
@@ -139,7 +139,11 @@ impl Tunnel {
         let identity = Identity::new(settings.private.clone());
         let book = Book::open(with.memory.clone(), settings.slots, &with.hash_key, identity.public())
             .ok_or(TunnelError::Memory)?;
-        let peers = book.enrol(settings.peers.iter().map(|(peer, _)| peer.clone()).collect())?;
+        let same = before.filter(|before| {
+            before.0.identity.public() == identity.public() && before.0.offices.len() == with.workers
+        });
+        let wanted = settings.peers.iter().map(|(peer, _)| peer.clone()).collect();
+        let peers = book.enrol(wanted, same.map(Self::peers))?;
         let mut prefixes = Vec::new();
         for (peer, own) in &settings.peers {
             if let Some(slot) = peers.slot(&peer.public) {
@@ -147,11 +151,6 @@ impl Tunnel {
             }
         }
         let routing = Cryptokey::new(&prefixes)?;
-        let same = before.filter(|before| {
-            before.0.identity.public() == identity.public()
-                && before.0.offices.len() == with.workers
-                && before.0.book.slots() == book.slots()
-        });
         let offices = match same {
             Some(before) => Arc::clone(&before.0.offices),
             None => (0..with.workers).map(|_| Mutex::default()).collect(),
@@ -232,7 +231,8 @@ impl Shared {
             Desk::new(self.identity.clone(), book, peers, workers, &self.with.hash_key, entropy, now)
         };
         // What waits for a peer is for nobody else who gets its slot.
-        desk.get_or_insert_with(make).adopt(&self.peers, |slot| self.give_up(waiting.drop_all(slot)));
+        let gone = |slot| self.give_up(waiting.drop_all(slot));
+        desk.get_or_insert_with(make).adopt(&self.book, &self.peers, gone);
         Some(office)
     }
 

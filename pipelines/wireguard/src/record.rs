@@ -152,6 +152,15 @@ impl<'a> Record<'a> {
         self.0.iter().for_each(|word| word.store(0, Release));
     }
 
+    /// Makes this record, which is nobody's, the other one as it is now: nobody writes that any more. Killed meanwhile, it is nobody's.
+    pub(crate) fn carry(&self, other: &Record<'_>) {
+        self.0[TAG].store(0, Release);
+        for (to, from) in self.0.iter().zip(other.0).skip(1) {
+            to.store(from.load(Acquire), Relaxed);
+        }
+        self.0[TAG].store(other.tag(), Release);
+    }
+
     /// A number.
     #[inline]
     pub fn fact(&self, fact: Fact) -> u64 {

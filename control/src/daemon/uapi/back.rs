@@ -110,7 +110,7 @@ mod tests {
         let region = Region::heap(Book::bytes(end.max_peers));
         let book = Book::open(region, end.max_peers, &HashKey::from_seed(7), key(9)).unwrap();
         let of = |n| Peer { public: key(n), preshared: Secret::new([0; 32]), endpoint: None, keepalive: 0 };
-        let peers = book.enrol([1, 2, 3].map(of).into()).unwrap();
+        let peers = book.enrol([1, 2, 3].map(of).into(), None).unwrap();
         (0..book.slots()).for_each(|slot| _ = book.settle(slot, &peers, true));
         let at = |n: u8, remote: &str| {
             let record = peers.record(&book, peers.slot(&key(n)).unwrap()).unwrap();

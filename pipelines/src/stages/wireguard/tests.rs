@@ -15,6 +15,7 @@ use zsync_packet::verdict::{DropReason, Verdict};
 use zsync_wireguard::desk::PACE;
 use zsync_wireguard::record::{Fact, Role};
 
+mod growth;
 mod nowhere;
 mod pair;
 
@@ -27,6 +28,7 @@ pub(super) struct End {
     seed: u8,
     v6: bool,
     memory: Region,
+    slots: u32,
     pool: Pool,
     burst: Burst,
     extra: Extra,
@@ -94,6 +96,7 @@ impl End {
             seed,
             v6,
             memory,
+            slots: 4,
             pool,
             burst,
             extra: Extra::new(),
@@ -127,7 +130,7 @@ impl End {
     fn reload(&mut self, peers: &[u8], knows: bool, crash: bool) {
         let before = (!crash).then(|| self.seal.tunnel().clone());
         let seed = self.seed.wrapping_add(if crash { 100 } else { 0 });
-        let settings = settings(self.seed, peers, self.v6, knows);
+        let settings = Settings { slots: self.slots, ..settings(self.seed, peers, self.v6, knows) };
         let with = With {
             memory: self.memory.clone(),
             workers: 1,

@@ -60,7 +60,7 @@ impl End {
         let secret = HashKey::from_seed(u64::from(seed));
         let identity = Identity::new(private(seed));
         let book = Book::open(region.clone(), slots, &secret, identity.public()).unwrap();
-        let peers = Arc::new(book.enrol(peers.to_vec()).unwrap());
+        let peers = Arc::new(book.enrol(peers.to_vec(), None).unwrap());
         Desk::new(identity, book, peers, (0, 1), &secret, entropy(seed), now)
     }
 
@@ -361,9 +361,10 @@ fn a_peer_that_leaves_is_forgotten() {
     shake(&mut a, &mut b, SECOND);
     let index =
         a.desk.peers.record(&a.desk.book, 0).unwrap().session(Role::Current).unwrap().index().unwrap();
-    let peers = Arc::new(a.desk.book.enrol(Vec::new()).unwrap());
+    let peers = Arc::new(a.desk.book.enrol(Vec::new(), None).unwrap());
     let mut gone = Vec::new();
-    a.desk.adopt(&peers, |slot| gone.push(slot));
+    let book = a.desk.book.clone();
+    a.desk.adopt(&book, &peers, |slot| gone.push(slot));
     assert_eq!(gone, [0]);
     assert!(matches!(Receiving::find(&a.desk.book, &peers, index, SECOND), Err(Refused::Unknown)));
     b.desk.want(0, 10 * SECOND, EPOCH + SECOND);
