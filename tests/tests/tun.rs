@@ -176,11 +176,15 @@ fn who_cannot_be_reached_through_a_tunnel_is_said_to_the_host() {
             ("fd08::2", "Address unreachable"),
             ("fd77::1", "Address unreachable"),
         ] {
+            let target: IpAddr = target.parse()?;
+            let mut last = None;
             let told = wait_for("the sender to be told", Duration::from_secs(10), || {
-                let outcome = ping(&lab.router, target.parse().ok()?, 2).ok()?;
-                (outcome.received == 0 && outcome.text.contains(word)).then_some(())
+                let outcome = ping(&lab.router, target, 2).ok()?;
+                let is_told = outcome.received == 0 && outcome.text.contains(word);
+                last = Some(outcome);
+                is_told.then_some(())
             });
-            told.with_context(|| format!("{target}: {:?}", ping(&lab.router, target.parse()?, 2)))?;
+            told.with_context(|| format!("{target}: {last:?}"))?;
         }
         let shown = control.ctl(&["show", "wireguard"])?;
         ensure!(shown["ends"][0]["counts"]["no-endpoint"].as_u64() >= Some(4), "{shown}");

@@ -371,15 +371,20 @@ fn a_tunnel_that_gets_more_peers_than_it_had_room_for_keeps_its_sessions() {
         // While packets go to and fro.
         let flow = std::thread::scope(|scope| {
             let flow = scope.spawn(|| ping(&lab.client, INNER[0].parse()?, 100));
-            for count in [70u8, 250] {
-                let others = (1..=count).map(|n| format!("[Peer]\nPublicKey = {}\n", PublicKey([n; 32])));
+            for count in [70u16, 300] {
+                let key = |n: u16| {
+                    let mut bytes = [7; 32];
+                    bytes[..2].copy_from_slice(&n.to_le_bytes());
+                    PublicKey(bytes)
+                };
+                let others = (1..=count).map(|n| format!("[Peer]\nPublicKey = {}\n", key(n)));
                 let file = lab.folder().join("more.conf");
                 fs::write(&file, others.collect::<String>())?;
                 control.wg(&["addconf", "site", file.to_str().context("a path that is no text")?])?;
             }
             flow.join().map_err(|_| anyhow!("ping has panicked"))?
         })?;
-        ensure!(limit(&control)? == 512, "{}", limit(&control)?);
+        ensure!(limit(&control)? == 1024, "{}", limit(&control)?);
         ensure!(flow.all(), "{flow:?}");
         talk(lab)?;
         let old = control.kill9_dataplane()?;
