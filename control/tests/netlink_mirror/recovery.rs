@@ -1,7 +1,8 @@
 //! What was missed, what must be resolved, and what is stale.
 
 use crate::follower::{Follower, adjacency, follow};
-use crate::lab::{batch, ip};
+use crate::lab::{batch, ip, run};
+use serde_json::Value;
 use zsync_control::netlink::{Options, Prefix};
 
 #[test]
