@@ -110,6 +110,18 @@ pub fn check(source: &str, file: &str) -> Result<Parsed, Vec<Diagnostic>> {
     Ok(parsed)
 }
 
+/// As [`parse`], for who asks what would become of packets: keys that cannot be had are left out without a word.
+///
+/// # Errors
+/// As [`parse`], but for files of keys.
+pub fn look(source: &str, file: &str) -> Result<Parsed, Vec<Diagnostic>> {
+    let (mut parsed, _) = Lists::parse(source, file, |_| None)?;
+    read_keys(&mut parsed, source, file, &mut |path| {
+        at(path, file).map_err(|fault| KeyFault { unseen: true, ..fault })
+    })?;
+    Ok(parsed)
+}
+
 /// The key in the file that the configuration `file` calls `path`.
 fn at(path: &str, file: &str) -> Result<Secret, KeyFault> {
     let path = locate(path, file).map_err(|error| fault(format!("{error:#}"), None))?;

@@ -10,6 +10,7 @@
 //! same sizes is the same memory under the next configuration and in the next process.
 
 use crate::plan::{Work, plan};
+use crate::spec::wireguard::ends;
 use crate::spec::{Spec, StageSpec};
 use crate::stages::balance;
 use crate::stages::mirror::Mirror;
@@ -143,6 +144,19 @@ pub fn needs(spec: &Spec, workers: usize) -> BTreeMap<String, StateSize> {
         Work::Parse | Work::Inspect | Work::Owner => None,
     });
     needed.collect()
+}
+
+/// Takes what is in `from` over into `to`, the empty memory that the stage of this label has for other sizes, if its kind can: for who
+/// has seen the process end that wrote it. Whether it did.
+pub fn carry(spec: &Spec, label: &str, from: &State, to: &State) -> bool {
+    let is_tunnel = ends(spec).into_values().any(|end| end.label() == label);
+    match (from.shared(), to.shared()) {
+        (Some(from), Some(to)) if is_tunnel => {
+            Book::carry_all(&from, &to);
+            true
+        }
+        _ => false,
+    }
 }
 
 /// What a stage keeps; nothing, for most.

@@ -2,6 +2,8 @@
 //!
 //! `PROPTEST_CASES=100000 cargo nextest run -p zsync-pipelines --test edge_fuzz` tries that many changes of each.
 
+mod kept;
+
 #[path = "../../tests/fuzz/entry/config.rs"]
 mod config;
 #[path = "../../tests/fuzz/entry/edge.rs"]
@@ -10,22 +12,9 @@ mod edge;
 mod packet_text;
 
 use edge::Scene;
+use kept::kept;
 use proptest::prelude::*;
-use std::path::Path;
 use std::sync::LazyLock;
-
-/// The inputs of a target that were kept, and those on which it failed once.
-fn kept(target: &str) -> Vec<Vec<u8>> {
-    let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fuzz");
-    let inputs: Vec<Vec<u8>> = ["corpus", "crashes"]
-        .iter()
-        .filter_map(|folder| std::fs::read_dir(fuzz.join(folder).join(target)).ok())
-        .flatten()
-        .map(|file| std::fs::read(file.expect("a readable folder").path()).expect("a readable file"))
-        .collect();
-    assert!(inputs.len() > 10, "{target}: the corpus is not where it is looked for");
-    inputs
-}
 
 fn name(scene: Scene) -> &'static str {
     match scene {
@@ -36,9 +25,10 @@ fn name(scene: Scene) -> &'static str {
 }
 
 /// By scene.
-static EDGE: LazyLock<Vec<Vec<Vec<u8>>>> = LazyLock::new(|| Scene::ALL.map(|scene| kept(name(scene))).into());
-static CONFIGS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| kept("config"));
-static TEXTS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| kept("packet_text"));
+static EDGE: LazyLock<Vec<Vec<Vec<u8>>>> =
+    LazyLock::new(|| Scene::ALL.map(|scene| kept(name(scene), 11)).into());
+static CONFIGS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| kept("config", 11));
+static TEXTS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| kept("packet_text", 11));
 
 #[test]
 fn the_kept_inputs_of_the_edge_hold_and_packets_get_through() {

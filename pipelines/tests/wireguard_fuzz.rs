@@ -2,32 +2,21 @@
 //!
 //! `PROPTEST_CASES=100000 cargo nextest run -p zsync-pipelines --test wireguard_fuzz` tries that many changes of each.
 
+mod kept;
+
 #[path = "../../tests/fuzz/entry/wg_quick.rs"]
 #[allow(dead_code)]
 mod wg_quick;
 #[path = "../../tests/fuzz/entry/wireguard.rs"]
 mod wireguard;
 
+use kept::kept;
 use proptest::prelude::*;
-use std::path::Path;
 use std::sync::LazyLock;
 use wireguard::{Direction, run, seeds};
 
-/// The inputs of a target that were kept, and those on which it failed once.
-fn kept(target: &str) -> Vec<Vec<u8>> {
-    let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fuzz");
-    let inputs: Vec<Vec<u8>> = ["corpus", "crashes"]
-        .iter()
-        .filter_map(|folder| std::fs::read_dir(fuzz.join(folder).join(target)).ok())
-        .flatten()
-        .map(|file| std::fs::read(file.expect("a readable folder").path()).expect("a readable file"))
-        .collect();
-    assert!(inputs.len() >= 4, "{target}: the corpus is not where it is looked for");
-    inputs
-}
-
-static OPEN: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| kept("wireguard_open"));
-static SEAL: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| kept("wireguard_seal"));
+static OPEN: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| kept("wireguard_open", 4));
+static SEAL: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| kept("wireguard_seal", 4));
 
 #[test]
 fn the_kept_inputs_hold_and_packets_get_through() {
@@ -44,7 +33,7 @@ fn the_kept_inputs_hold_and_packets_get_through() {
 
 #[test]
 fn the_kept_files_of_wg_quick_hold() {
-    kept("wg_quick").iter().for_each(|input| wg_quick::run(input));
+    kept("wg_quick", 4).iter().for_each(|input| wg_quick::run(input));
 }
 
 /// One of `inputs`, or two of them behind each other, with some bytes changed, and parts left out or said again.

@@ -32,6 +32,8 @@ use zsync_wireguard::message::Message;
 const SECOND: u64 = 1_000_000_000;
 const FRAMES: u32 = 8;
 const SLOTS: u32 = 2;
+/// After growth.
+const GROWN: u32 = 4;
 const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 /// Ethernet, IPv4 and UDP headers.
 const OUTER: usize = 42;
@@ -55,6 +57,10 @@ fn entropy(seed: u8) -> Entropy {
     })
 }
 
+fn ports() -> Vec<PortFacts> {
+    vec![PortFacts { mac: MAC, mtu: 1500, ..PortFacts::default() }]
+}
+
 /// A gateway over this memory.
 struct End {
     pool: Pool,
@@ -68,7 +74,17 @@ struct End {
 impl End {
     /// Number `us`, whose peer is number `them`; `process` makes its randomness another's.
     fn new(us: u8, them: u8, book: Region, arena: Region, process: u8) -> Self {
-        let ports = vec![PortFacts { mac: MAC, mtu: 1500, ..PortFacts::default() }];
+        let (open, seal) = Self::stages((us, them), book, process, None);
+        let ledger = Region::heap(ledger_bytes(FRAMES));
+        // SAFETY: nobody else has a pool over this memory; a child of this process has a copy of this one, and ends.
+        let pools = unsafe { Pool::open(arena, ledger, FrameSize::K2, FRAMES, 1, false) };
+        let pool = pools.unwrap().remove(0);
+        let burst = Burst::new(pool.arena().clone());
+        Self { pool, burst, extra: Extra::new(), parse: Parse::new(ports(), true), open, seal }
+    }
+
+    /// Both stages over this memory, behind those of the same process `before`.
+    fn stages((us, them): (u8, u8), book: Region, process: u8, before: Option<&Tunnel>) -> (Open, Seal) {
         let peer = Peer {
             public: private(them).public(),
             preshared: Secret::new([0; 32]),
@@ -81,26 +97,27 @@ impl End {
             local: vec![address(us).ip()],
             mtu: 1420,
             dscp: None,
-            slots: SLOTS,
+            // As many as there is room for.
+            slots: if book.len() < Book::bytes(GROWN) { SLOTS } else { GROWN },
             peers: vec![(peer, vec![format!("10.0.{them}.0/24").parse().unwrap()])],
         };
         let hash_key = HashKey::from_seed(u64::from(us));
-        let with = With { memory: book, workers: 1, hash_key, ports: ports.clone(), fib: None };
-        let tunnel = Tunnel::new(settings, with, None).unwrap();
-        let tunnel = tunnel.repeatable(Wall::Since(1_700_000_000 * SECOND), |_| entropy(us ^ process));
-        let ledger = Region::heap(ledger_bytes(FRAMES));
-        // SAFETY: nobody else has a pool over this memory; a child of this process has a copy of this one, and ends.
-        let pools = unsafe { Pool::open(arena, ledger, FrameSize::K2, FRAMES, 1, false) };
-        let pool = pools.unwrap().remove(0);
-        let burst = Burst::new(pool.arena().clone());
-        let (open, seal) = (
-            Open::new(tunnel.clone(), ports.clone(), 0),
-            Seal::new(tunnel, ports.clone(), 0, Some(PortId(0))),
-        );
-        let mut end = Self { pool, burst, extra: Extra::new(), parse: Parse::new(ports, true), open, seal };
-        end.open.assign(0);
-        end.seal.assign(0);
-        end
+        let with = With { memory: book, workers: 1, hash_key, ports: ports(), fib: None };
+        let mut tunnel = Tunnel::new(settings, with, before).unwrap();
+        if before.is_none() {
+            tunnel = tunnel.repeatable(Wall::Since(1_700_000_000 * SECOND), |_| entropy(us ^ process));
+        }
+        let mut open = Open::new(tunnel.clone(), ports(), 0);
+        let mut seal = Seal::new(tunnel, ports(), 0, Some(PortId(0)));
+        open.assign(0);
+        seal.assign(0);
+        (open, seal)
+    }
+
+    /// Goes on in other memory.
+    fn grow(&mut self, ends: (u8, u8), book: Region) {
+        let before = self.seal.tunnel().clone();
+        (self.open, self.seal) = Self::stages(ends, book, 0, Some(&before));
     }
 
     fn heap(us: u8, them: u8, book: Region, process: u8) -> Self {
@@ -221,4 +238,47 @@ fn no_nonce_is_used_twice_wherever_the_sender_is_killed() {
         assert!((first..first + 3).all(|counter| counters.contains(&counter)), "{counters:?} from {first}");
     }
     assert!(kills >= 6, "{kills} kills");
+}
+
+#[test]
+fn no_nonce_is_used_twice_wherever_a_tunnel_that_grows_is_killed() {
+    let (mut a, mut b, _, arena) = connected();
+    let now = 2 * SECOND;
+    let before = a.inside(2, (1, 2), now);
+    assert_eq!(b.outside(&before, now).len(), 2);
+    let receivers = BTreeSet::from([nonce(&before[0]).0]);
+    let grown = shared(Book::bytes(GROWN).next_multiple_of(4096));
+    let mut images = Vec::new();
+    let child = || {
+        a.grow((1, 2), grown.clone());
+        a.inside(3, (1, 2), now);
+    };
+    step_through(&grown, child, |records| images.push((records.to_vec(), words(&arena))));
+    images.push((words(&grown), words(&arena)));
+    let (mut lost, mut live) = (0, 0);
+    // Most of them differ by a word of the record that is copied: all of the first and the last, and every tenth.
+    let last = images.len().saturating_sub(40);
+    for (n, ((records, _), (_, frames))) in images.iter().zip(&images[1..]).enumerate() {
+        if n > 40 && n < last && n % 10 != 0 {
+            continue;
+        }
+        let sent = wire(frames, &receivers);
+        let mut successor = End::heap(1, 2, copy(records), 40 + n as u8);
+        match successor.inside(1, (1, 2), now + SECOND).first() {
+            // Nothing of a record that was not whole: it waits for a handshake.
+            None => lost += 1,
+            Some(frame) => {
+                live += 1;
+                let next = nonce(frame);
+                assert!(
+                    sent.iter().chain([&nonce(&before[1])]).all(|sent| sent.1 < next.1),
+                    "{next:?} after {sent:?}"
+                );
+            }
+        }
+    }
+    assert!(lost >= 10 && live >= 3, "{lost} {live} of {}", images.len());
+    let counters: Vec<_> = wire(&words(&arena), &receivers).into_iter().map(|nonce| nonce.1).collect();
+    let first = nonce(&before[1]).1 + 1;
+    assert!((first..first + 3).all(|counter| counters.contains(&counter)), "{counters:?} from {first}");
 }

@@ -52,6 +52,22 @@ impl Pair {
         ensure!(output.status.success(), "wg genkey (package wireguard-tools): {output:?}");
         Ok(Self { file, public: String::from_utf8(output.stdout)?.trim().to_owned() })
     }
+
+    /// The file's name, as text.
+    ///
+    /// # Errors
+    /// It is no text.
+    pub fn path(&self) -> Result<&str> {
+        self.file.to_str().context("a path that is no text")
+    }
+
+    /// The private key, as text.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn private(&self) -> Result<String> {
+        Ok(std::fs::read_to_string(&self.file)?.trim().to_owned())
+    }
 }
 
 /// Who else speaks WireGuard without a kernel's help.

@@ -5,10 +5,11 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use zsync_pipelines::trace::text::PacketText;
 use zsync_tests::binary::binary;
+use zsync_tests::wireguard::{BEHIND, Pair, config_of, peer_of};
 use zsync_tests::{Control, Shape, in_lab, ping};
 
 /// Who is inside may begin, and shares the address of "wan" by IPv4.
@@ -132,6 +133,49 @@ fn captures_and_configurations_that_are_not_in_force_are_explained() {
         for (n, input) in ["lan", "office"].into_iter().enumerate() {
             let packet = &answer["explained"][n];
             ensure!(packet["verdict"] == "transmit by wan" && packet["input"] == input, "{answer:#}");
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_tunnel_is_explained_before_it_has_ever_run() {
+    in_lab(Shape::router(), |lab| {
+        let peers = [
+            peer_of("xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=", Some("10.2.0.2:51821"), BEHIND, ""),
+            peer_of(
+                "TrMvSoP4jYQlY6RIzBgbssQqY3vxI2Pi+y71lOWWXX0=",
+                None,
+                "\"10.9.0.0/24\", \"fd09::/64\"",
+                "",
+            ),
+        ];
+        let nobody = Pair { file: "/nowhere/own.key".into(), public: String::new() };
+        let config = lab.folder().join("tunnel.toml");
+        std::fs::write(&config, config_of(&nobody, "", &peers))?;
+        let ask = |packet: &str| -> Result<(String, String)> {
+            let mut command = Command::new(binary("zsyncctl")?);
+            command.args(["--json", "explain", "--packet", packet, "--config"]).arg(&config);
+            let text = lab.router.output(command.args(["--socket", "/nowhere"]))?;
+            let answer: Value = serde_json::from_str(&text).context(text)?;
+            let packet = &answer["explained"][0];
+            Ok((said(packet), packet["verdict"].as_str().context("a verdict")?.to_owned()))
+        };
+        for packet in ["udp 10.1.0.2:1 -> 10.8.0.2:2", "udp [fd01::2]:1 -> [fd08::2]:2"] {
+            let (text, verdict) = ask(packet)?;
+            ensure!(
+                text.contains("for the peer xTIBA5rboUvnH4ht") && verdict == "consumed",
+                "{text}: {verdict}"
+            );
+            ensure!(text.contains("the peer is at 10.2.0.2:51821, as configured"), "{text}");
+        }
+        for packet in ["udp 10.1.0.2:1 -> 10.9.0.2:2", "udp [fd01::2]:1 -> [fd09::2]:2"] {
+            let (text, verdict) = ask(packet)?;
+            ensure!(text.contains("for the peer TrMvSoP4jYQlY6RI"), "{text}");
+            ensure!(
+                text.contains("nobody knows where the peer is") && verdict != "consumed",
+                "{text}: {verdict}"
+            );
         }
         Ok(())
     });

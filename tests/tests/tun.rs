@@ -5,7 +5,8 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 use zsync_tests::config::router;
-use zsync_tests::{Control, Lab, Shape, in_lab, ping};
+use zsync_tests::wireguard::{BEHIND, Pair, config_of, peer_of};
+use zsync_tests::{Control, Lab, Shape, in_lab, ping, wait_for};
 
 /// Addresses that the host has on the device.
 const OWN: [&str; 2] = ["10.9.0.1", "fd09::1"];
@@ -148,6 +149,45 @@ fn a_packet_is_not_sent_back_into_the_device_that_it_came_from() {
         let outcome = ping(&lab.router, "10.77.0.1".parse()?, 3)?;
         let counters = control.ctl(&["show", "counters"])?;
         ensure!(outcome.received == 0 && outcome.text.contains("Unreachable"), "{outcome:?}: {counters}");
+        control.balanced()?;
+        Ok(())
+    });
+}
+
+#[test]
+fn who_cannot_be_reached_through_a_tunnel_is_said_to_the_host() {
+    in_lab(Shape::router(), |lab| {
+        let keys = Pair::generate(lab.folder(), "ours.key")?;
+        // Of whom nobody knows where it is.
+        let peer = peer_of("TrMvSoP4jYQlY6RIzBgbssQqY3vxI2Pi+y71lOWWXX0=", None, BEHIND, "");
+        let text = config_of(&keys, "", &[peer])
+            .replace("input = [\"wan\", \"lan\"]", "input = [\"wan\", \"lan\", \"host\"]");
+        let device = "[port.host]\ndevice = \"tun\"\nnetdev = \"wg0\"\n";
+        let addresses = format!("addresses = [\"{}/24\", \"{}/64\"]\n", OWN[0], OWN[1]);
+        let control = Control::start(lab, &format!("{text}\n{device}{addresses}"))?;
+        for route in ["10.8.0.0/24", "10.77.0.0/24", "fd08::/64", "fd77::/64"] {
+            let family = if route.contains(':') { "-6 " } else { "" };
+            lab.router.ip(&format!("{family}route replace {route} dev wg0"))?;
+        }
+        // A peer that is nowhere, and addresses that are no peer's.
+        for (target, word) in [
+            ("10.8.0.2", "Destination Host Unreachable"),
+            ("10.77.0.1", "Destination Host Unreachable"),
+            ("fd08::2", "Address unreachable"),
+            ("fd77::1", "Address unreachable"),
+        ] {
+            let target: IpAddr = target.parse()?;
+            let mut last = None;
+            let told = wait_for("the sender to be told", Duration::from_secs(10), || {
+                let outcome = ping(&lab.router, target, 2).ok()?;
+                let is_told = outcome.received == 0 && outcome.text.contains(word);
+                last = Some(outcome);
+                is_told.then_some(())
+            });
+            told.with_context(|| format!("{target}: {last:?}"))?;
+        }
+        let shown = control.ctl(&["show", "wireguard"])?;
+        ensure!(shown["ends"][0]["counts"]["no-endpoint"].as_u64() >= Some(4), "{shown}");
         control.balanced()?;
         Ok(())
     });

@@ -1,104 +1,33 @@
 //! `wg` at a running tunnel of zsync, wireguard-go at the other end.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
-use zsync_tests::config::router;
 use zsync_tests::control::{state_dir, wireguard_dir};
-use zsync_tests::process::Process;
+use zsync_tests::wireguard::{INNER, Pair, Peer, Program, config_of, peer_of, talk};
 use zsync_tests::{Control, Lab, Shape, in_lab, ping, wait_for};
+use zsync_wireguard::key::PublicKey;
 
-/// Addresses inside of the tunnel, at the other end; the client is behind ours.
-const INNER: [&str; 2] = ["10.8.0.2", "fd08::2"];
-/// What is behind the other end.
+/// What is behind the other end, as `wg` has it.
 const BEHIND: &str = "10.8.0.0/24,fd08::/64";
 /// Where the other end is.
 const ENDPOINT: &str = "10.2.0.2:51821";
 
-/// A key as a file and as text, and its public one.
-struct Pair {
-    file: PathBuf,
-    private: String,
-    public: String,
-}
-
-impl Pair {
-    fn generate(lab: &Lab, name: &str) -> Result<Self> {
-        let file = lab.folder().join(name);
-        let script = "umask 077; wg genkey > \"$0\" && wg pubkey < \"$0\"";
-        let output = Command::new("sh").args(["-c", script]).arg(&file).output()?;
-        ensure!(output.status.success(), "wg genkey (package wireguard-tools): {output:?}");
-        let private = fs::read_to_string(&file)?.trim().to_owned();
-        Ok(Self { file, private, public: String::from_utf8(output.stdout)?.trim().to_owned() })
+/// wireguard-go knows us by this key, and by no other. It does not know where we are.
+fn knows(peer: &Peer<'_>, ours: &Pair, preshared: &Pair) -> Result<()> {
+    for other in peer.show("peers")?.lines() {
+        peer.set(&format!("peer {other} remove"))?;
     }
-
-    fn path(&self) -> Result<&str> {
-        self.file.to_str().context("a path that is no text")
-    }
-}
-
-/// wireguard-go in the server's namespace.
-struct Peer<'lab> {
-    lab: &'lab Lab,
-    _process: Process,
-    keys: Pair,
-}
-
-impl<'lab> Peer<'lab> {
-    fn start(lab: &'lab Lab) -> Result<Self> {
-        let keys = Pair::generate(lab, "peer.key")?;
-        let mut command = Command::new("wireguard-go");
-        command.args(["--foreground", "wg0"]).env("WG_PROCESS_FOREGROUND", "1");
-        let process = Process::start(&lab.server, &mut command, &lab.folder().join("wireguard-go.log"))?;
-        let peer = Self { lab, _process: process, keys };
-        wait_for("wireguard-go's device", Duration::from_secs(10), || peer.wg("show wg0").ok())?;
-        peer.wg(&format!("set wg0 listen-port 51821 private-key {}", peer.keys.path()?))?;
-        lab.server.ip(&format!("addr add {}/24 dev wg0", INNER[0]))?;
-        lab.server.ip(&format!("addr add {}/64 dev wg0 nodad", INNER[1]))?;
-        lab.server.ip("link set wg0 mtu 1420 up")?;
-        lab.server.ip("route replace 10.1.0.0/24 dev wg0")?;
-        lab.server.ip("-6 route replace fd01::/64 dev wg0")?;
-        Ok(peer)
-    }
-
-    fn wg(&self, words: &str) -> Result<String> {
-        self.lab.server.output(Command::new("wg").args(words.split_whitespace()))
-    }
-
-    /// It knows us by this key, and by no other. It does not know where we are.
-    fn knows(&self, ours: &Pair, preshared: &Pair) -> Result<()> {
-        for other in self.wg("show wg0 peers")?.lines() {
-            self.wg(&format!("set wg0 peer {other} remove"))?;
-        }
-        let (ours, preshared) = (&ours.public, preshared.path()?);
-        self.wg(&format!("set wg0 peer {ours} preshared-key {preshared} allowed-ips 10.1.0.0/24,fd01::/64"))
-            .map(drop)
-    }
-
-    /// When the last handshake was done, as it says.
-    fn handshake(&self) -> Result<String> {
-        self.wg("show wg0 latest-handshakes")
-    }
+    peer.knows(&ours.public, None, &format!("preshared-key {}", preshared.path()?))
 }
 
 /// Our side, which knows nobody.
-fn config(ours: &Pair) -> Result<String> {
-    let stages = router("")
-        .replace("[\"route.main\"]", "[\"wireguard-open.site\", \"wireguard-seal.site\", \"route.main\"]");
-    Ok(format!("{stages}\n[wireguard.site]\nprivate-key-file = \"{}\"\n", ours.path()?))
-}
-
-fn talk(lab: &Lab) -> Result<()> {
-    for inner in INNER {
-        let outcome = ping(&lab.client, inner.parse()?, 10)?;
-        ensure!(outcome.all(), "{inner}: {outcome:?}");
-    }
-    Ok(())
+fn config(ours: &Pair) -> String {
+    config_of(ours, "", &[])
 }
 
 fn reached(lab: &Lab, inner: &str) -> Result<bool> {
@@ -158,12 +87,13 @@ fn mode(path: &Path) -> Result<u32> {
 #[test]
 fn wg_sees_a_tunnel_and_changes_it_while_sessions_go_on() {
     in_lab(Shape::router(), |lab| {
-        let (ours, shared) = (Pair::generate(lab, "ours.key")?, Pair::generate(lab, "shared.key")?);
-        let other = Pair::generate(lab, "other.key")?;
-        let peer = Peer::start(lab)?;
-        peer.knows(&ours, &shared)?;
-        let control = Control::start(lab, &config(&ours)?)?;
-        let tunnel = format!("{} {} 51820 off", ours.private, ours.public);
+        let (ours, shared) =
+            (Pair::generate(lab.folder(), "ours.key")?, Pair::generate(lab.folder(), "shared.key")?);
+        let other = Pair::generate(lab.folder(), "other.key")?;
+        let peer = Peer::start(lab, Program::Go)?;
+        knows(&peer, &ours, &shared)?;
+        let control = Control::start(lab, &config(&ours))?;
+        let tunnel = format!("{} {} 51820 off", ours.private()?, ours.public);
         ensure!(dump(&control)? == [tunnel.as_str()], "{:?}", dump(&control)?);
         ensure!(control.wg(&["show", "interfaces"])? == "site");
         ensure!(mode(&wireguard_dir(lab))? == 0o700 && mode(&wireguard_dir(lab).join("site.sock"))? == 0o600);
@@ -174,10 +104,10 @@ fn wg_sees_a_tunnel_and_changes_it_while_sessions_go_on() {
         let whole = ["preshared-key", shared.path()?, "endpoint", ENDPOINT, "allowed-ips", BEHIND];
         set(&peer.keys, &whole)?;
         talk(lab)?;
-        let first = format!("{} {} {ENDPOINT} {BEHIND} off", peer.keys.public, shared.private);
+        let first = format!("{} {} {ENDPOINT} {BEHIND} off", peer.keys.public, shared.private()?);
         ensure!(dump(&control)? == [tunnel.as_str(), &first], "{:?}", dump(&control)?);
         let (handshake, shown) = (peer.handshake()?, control.wg(&["show", "site", "latest-handshakes"])?);
-        ensure!(!handshake.ends_with("\t0") && !shown.ends_with("\t0"), "{handshake} {shown}");
+        ensure!(handshake > 0 && !shown.ends_with("\t0"), "{handshake} {shown}");
         let transfer = control.wg(&["show", "site", "transfer"])?;
         ensure!(transfer.split('\t').skip(1).all(|bytes| bytes != "0"), "{transfer}");
         ensure!(control.wg(&["show", "all", "dump"])?.starts_with("site\t"));
@@ -214,10 +144,20 @@ fn wg_sees_a_tunnel_and_changes_it_while_sessions_go_on() {
         talk(lab)?;
 
         // The other end moves without a word, and is found where `wg` says.
-        peer.wg("set wg0 listen-port 51831")?;
+        peer.set("listen-port 51831")?;
         set(&peer.keys, &["endpoint", "10.2.0.2:51831"])?;
         talk(lab)?;
         ensure!(control.wg(&["show", "site", "endpoints"])?.contains("10.2.0.2:51831"));
+        // It goes back, and says so; then it moves without a word to where it is configured to be.
+        peer.set("listen-port 51841")?;
+        ensure!(ping(&lab.server, "10.1.0.2".parse()?, 3)?.received > 0, "it cannot speak");
+        ensure!(control.wg(&["show", "site", "endpoints"])?.contains("10.2.0.2:51841"));
+        peer.set("listen-port 51831")?;
+        let before = history(&control)?;
+        set(&peer.keys, &["endpoint", "10.2.0.2:51831"])?;
+        ensure!(control.wg(&["show", "site", "endpoints"])?.contains("10.2.0.2:51831"), "it is where it was");
+        ensure!(history(&control)? == before, "no configuration has changed");
+        talk(lab)?;
         ensure!(peer.handshake()? == handshake, "there was another handshake");
 
         // Who is removed is gone at once, and the one who stays, stays.
@@ -228,11 +168,11 @@ fn wg_sees_a_tunnel_and_changes_it_while_sessions_go_on() {
         talk(lab)?;
 
         // The tunnel gets another key and another port.
-        let turned = Pair::generate(lab, "turned.key")?;
+        let turned = Pair::generate(lab.folder(), "turned.key")?;
         control.wg(&["set", "site", "private-key", turned.path()?, "listen-port", "51822"])?;
-        peer.knows(&turned, &shared)?;
+        knows(&peer, &turned, &shared)?;
         talk(lab)?;
-        ensure!(dump(&control)?[0] == format!("{} {} 51822 off", turned.private, turned.public));
+        ensure!(dump(&control)?[0] == format!("{} {} 51822 off", turned.private()?, turned.public));
 
         // `addconf` adds, `setconf` leaves nothing else.
         fs::write(&file, format!("[Peer]\nPublicKey = {}\nAllowedIPs = 10.9.1.0/24\n", other.public))?;
@@ -240,18 +180,18 @@ fn wg_sees_a_tunnel_and_changes_it_while_sessions_go_on() {
         ensure!(dump(&control)?.len() == 3);
         fs::write(
             &file,
-            format!("[Interface]\nPrivateKey = {}\n[Peer]\nPublicKey = {}\n", ours.private, other.public),
+            format!("[Interface]\nPrivateKey = {}\n[Peer]\nPublicKey = {}\n", ours.private()?, other.public),
         )?;
         control.wg(&["setconf", "site", path])?;
         let expected = [
-            format!("{} {} 51822 off", ours.private, ours.public),
+            format!("{} {} 51822 off", ours.private()?, ours.public),
             format!("{} (none) (none) (none) off", other.public),
         ];
         ensure!(dump(&control)? == expected, "{:?}", dump(&control)?);
 
         // Secrets are where nobody else reads them, and not in the log.
-        for secret in [&turned.private, &shared.private] {
-            let files = files_with(&state_dir(lab), secret)?;
+        for secret in [turned.private()?, shared.private()?] {
+            let files = files_with(&state_dir(lab), &secret)?;
             ensure!(!files.is_empty(), "it is not kept");
             for file in files {
                 let folder = file.parent().context("a file is in a folder")?;
@@ -267,11 +207,12 @@ fn wg_sees_a_tunnel_and_changes_it_while_sessions_go_on() {
 #[test]
 fn what_wg_changed_survives_every_kill_and_goes_with_the_next_apply() {
     in_lab(Shape::router(), |lab| {
-        let (ours, shared) = (Pair::generate(lab, "ours.key")?, Pair::generate(lab, "shared.key")?);
-        let turned = Pair::generate(lab, "turned.key")?;
-        let peer = Peer::start(lab)?;
-        peer.knows(&turned, &shared)?;
-        let text = config(&ours)?;
+        let (ours, shared) =
+            (Pair::generate(lab.folder(), "ours.key")?, Pair::generate(lab.folder(), "shared.key")?);
+        let turned = Pair::generate(lab.folder(), "turned.key")?;
+        let peer = Peer::start(lab, Program::Go)?;
+        knows(&peer, &turned, &shared)?;
+        let text = config(&ours);
         let mut control = Control::start(lab, &text)?;
         control.wg(&[
             "set",
@@ -321,7 +262,7 @@ fn what_wg_changed_survives_every_kill_and_goes_with_the_next_apply() {
         // The file knows nothing of it.
         fs::rename(lab.folder().join("away"), &ours.file)?;
         control.apply(&text, &[])?;
-        ensure!(dump(&control)? == [format!("{} {} 51820 off", ours.private, ours.public)]);
+        ensure!(dump(&control)? == [format!("{} {} 51820 off", ours.private()?, ours.public)]);
         ensure!(!reached(lab, INNER[0])?);
         control.ctl(&["rollback"])?;
         ensure!(dump(&control)?.len() == shown.len() + 1);
@@ -334,8 +275,8 @@ fn what_wg_changed_survives_every_kill_and_goes_with_the_next_apply() {
 #[test]
 fn bad_requests_change_nothing_and_sockets_follow_the_tunnels() {
     in_lab(Shape::router(), |lab| {
-        let ours = Pair::generate(lab, "ours.key")?;
-        let text = config(&ours)?;
+        let ours = Pair::generate(lab.folder(), "ours.key")?;
+        let text = config(&ours);
         // Somebody else has the path.
         fs::create_dir_all(wireguard_dir(lab))?;
         let socket = wireguard_dir(lab).join("site.sock");
@@ -365,6 +306,11 @@ fn bad_requests_change_nothing_and_sockets_follow_the_tunnels() {
         control.wg(&["set", "site", "fwmark", "0", "peer", &ours.public, "allowed-ips", "::/0"])?;
         ensure!((dump(&control)?, history(&control)?) == before, "our own key is passed over");
         ensure!(control.log().contains("`fwmark` means nothing here"), "{}", control.log());
+        let shown = control.ctl(&["show", "wireguard"])?;
+        let counts = serde_json::json!({
+            "invalid": 4, "not-supported": 2, "protocol": 2, "too-long": 1, "unfinished": 1
+        });
+        ensure!(shown["ends"][0]["refused"] == counts, "{shown}");
 
         // A change that waits to be confirmed is not confirmed by the way.
         control.apply(
@@ -389,7 +335,7 @@ fn bad_requests_change_nothing_and_sockets_follow_the_tunnels() {
         ensure!(interfaces == ["site", "two"], "{interfaces:?}");
         let refused = control.wg(&["set", "site", "listen-port", "51899"]).unwrap_err().to_string();
         ensure!(refused.contains("Address already in use"), "{refused}");
-        let keys = [Pair::generate(lab, "a.key")?, Pair::generate(lab, "b.key")?];
+        let keys = [Pair::generate(lab.folder(), "a.key")?, Pair::generate(lab.folder(), "b.key")?];
         let peers = ["set", "two", "peer", &keys[0].public, "peer", &keys[1].public];
         let refused = control.wg(&peers).unwrap_err().to_string();
         ensure!(refused.contains("No space left"), "{refused}");
@@ -400,6 +346,57 @@ fn bad_requests_change_nothing_and_sockets_follow_the_tunnels() {
         })?;
         control.stop()?;
         ensure!(fs::read_dir(wireguard_dir(lab))?.next().is_none(), "a socket was left behind");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_tunnel_that_gets_more_peers_than_it_had_room_for_keeps_its_sessions() {
+    in_lab(Shape::router(), |lab| {
+        let ours = Pair::generate(lab.folder(), "ours.key")?;
+        let peer = Peer::start(lab, Program::Go)?;
+        peer.knows(&ours.public, None, "")?;
+        let own = peer_of(&peer.keys.public, Some(ENDPOINT), zsync_tests::wireguard::BEHIND, "");
+        let text = config_of(&ours, "", &[own])
+            .replace("[pipeline.forward]", "[engine]\nworkers = 2\n\n[pipeline.forward]");
+        ensure!(text.contains("workers = 2"), "{text}");
+        let mut control = Control::start(lab, &text)?;
+        talk(lab)?;
+        let handshake = peer.handshake()?;
+        let limit = |control: &Control<'_>| -> Result<u64> {
+            let shown = control.ctl(&["show", "wireguard"])?;
+            shown["ends"][0]["limit"].as_u64().with_context(|| format!("{shown}"))
+        };
+        ensure!(limit(&control)? == 64, "{}", limit(&control)?);
+        // While packets go to and fro.
+        let flow = std::thread::scope(|scope| {
+            let flow = scope.spawn(|| ping(&lab.client, INNER[0].parse()?, 100));
+            for count in [70u16, 300] {
+                let key = |n: u16| {
+                    let mut bytes = [7; 32];
+                    bytes[..2].copy_from_slice(&n.to_le_bytes());
+                    PublicKey(bytes)
+                };
+                let others = (1..=count).map(|n| format!("[Peer]\nPublicKey = {}\n", key(n)));
+                let file = lab.folder().join("more.conf");
+                fs::write(&file, others.collect::<String>())?;
+                control.wg(&["addconf", "site", file.to_str().context("a path that is no text")?])?;
+            }
+            flow.join().map_err(|_| anyhow!("ping has panicked"))?
+        })?;
+        ensure!(limit(&control)? == 1024, "{}", limit(&control)?);
+        ensure!(flow.all(), "{flow:?}");
+        talk(lab)?;
+        let old = control.kill9_dataplane()?;
+        control.wait_successor(old)?;
+        talk(lab)?;
+        // Ports that are opened anew, and a tunnel that gets more memory with them.
+        let smaller = text.replace("netdev = \"eth1\"\n", "netdev = \"eth1\"\nring-size = 1024\n");
+        control.apply(&smaller.replace("[wireguard.site]", "[wireguard.site]\nmax-peers = 1000"), &[])?;
+        ensure!(limit(&control)? == 1000, "{}", limit(&control)?);
+        talk(lab)?;
+        ensure!(peer.handshake()? == handshake, "there was another handshake");
+        control.balanced()?;
         Ok(())
     });
 }

@@ -29,9 +29,14 @@ row! {
         /// Memory for so many.
         limit: u64,
         /// Messages of handshakes by what became of them (`done`, `initiated`, `forged`, `unknown`, `not-authentic`, `replayed`,
-        /// `overload`, `cookies`), and packets that have waited for a session in vain (`given-up`); those that there were.
+        /// `overload`, `cookies`), packets that have waited for a session in vain (`given-up`), and packets for peers of whom nobody knows where
+        /// they are (`no-endpoint`); those that there were.
         #[serde(default)]
         counts: BTreeMap<String, u64>,
+        /// Requests of `wg` that were refused since its socket is there, by why (`invalid`, `not-supported`, `port-in-use`, `no-space`, `busy`,
+        /// `protocol`, `too-long`, `no-tunnel`, `failed`, `unfinished`).
+        #[serde(default)]
+        refused: BTreeMap<String, u64>,
     }
     /// A peer.
     WireguardPeer {

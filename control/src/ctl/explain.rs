@@ -14,7 +14,7 @@ use super::output::{Failure, print, style};
 use super::{pretty, read, view};
 use crate::api::{Answer, Explain};
 use crate::explain::{MOST, offline};
-use crate::lists::Lists;
+use crate::keys;
 
 /// What is asked, from the command line.
 pub(super) fn question(
@@ -65,13 +65,13 @@ fn frames_of(path: &Path) -> Result<Vec<String>, Failure> {
 /// The answer under a configuration that is not in force.
 pub(super) fn alone(args: &Args, config: &Path, question: &Explain) -> Result<ExitCode, Failure> {
     let (name, source) = read(config)?;
-    let parsed = match Lists::parse(&source, &name, |_| None) {
-        Ok((parsed, _)) => parsed,
+    let parsed = match keys::look(&source, &name) {
+        Ok(parsed) => parsed,
         Err(errors) => {
             return Err(Failure::File(report(&errors, &source, style(&std::io::stderr()))));
         }
     };
-    let explained = offline(&parsed.spec, question).map_err(Failure::File)?;
+    let explained = offline(parsed.spec, question).map_err(Failure::File)?;
     let answer = Answer::Explained(explained);
     print(&if args.json { pretty(&answer) } else { super::render(&answer, view(args)) })?;
     Ok(ExitCode::SUCCESS)

@@ -188,7 +188,7 @@ mod tests {
     fn each_block_gets_a_line_once_and_what_was_lost_is_told() {
         let spec = zsync_pipelines::spec::parse(CONFIG, "edge.toml").unwrap().spec;
         let mut states = States::default();
-        states.prepare(&spec, 2).unwrap();
+        states.prepare(&spec, 2, true).unwrap();
         let rings: Vec<Ring<'_>> = rings(&spec, &states).collect();
         assert_eq!(rings.iter().map(|ring| ring.worker).collect::<Vec<_>>(), [0, 1]);
         let (log, mut blocks) = (Log::default(), Blocks::default());
@@ -217,7 +217,7 @@ mod tests {
         let config = CONFIG.replace("mappings = 1024", "mappings = 65536");
         let spec = zsync_pipelines::spec::parse(&config, "edge.toml").unwrap().spec;
         let mut states = States::default();
-        states.prepare(&spec, 2).unwrap();
+        states.prepare(&spec, 2, true).unwrap();
         let rings: Vec<Ring<'_>> = rings(&spec, &states).collect();
         (0..1500).for_each(|n| rings[0].log.write(&event(n)));
         (0..10).for_each(|n| rings[1].log.write(&event(n)));

@@ -271,7 +271,7 @@ impl Daemon {
     async fn put_in_force_live(&mut self, config: Config) -> Result<()> {
         // All of them before any is put in force: wholly or not at all.
         config.programs.verify(&self.config.programs, &self.paths.scratch())?;
-        self.states.prepare(&config.spec, self.installation.layout.workers.len())?;
+        self.states.prepare(&config.spec, self.installation.layout.workers.len(), false)?;
         let mut fresh = None;
         if tables_of(&config.spec) != tables_of(&self.config.spec)
             || config.spec.vlans != self.config.spec.vlans

@@ -4,32 +4,32 @@
 //! on with. [`Installation::open`] makes it all from a configuration, or nothing; [`Installation::adopt`] gets it back from
 //! a data plane that outlived the control process before this one.
 
+mod adopt;
+mod opened;
+mod punt;
+
+pub use opened::{OpenPort, OpenQueue};
+
 use super::placement;
 use super::ports::{check_ports, frames_for, open_port, plan_queues, served_queues, steering};
-use super::sockets::{Copying, SharedMemory};
+use super::sockets::SharedMemory;
 use super::tun::{self, Tuns};
-use crate::netlink::check_port;
 use crate::programs::Programs;
-use crate::raw;
-use crate::xdp::{Ingress, Mode as XdpMode, attached_program};
+use crate::xdp::Ingress;
 use anyhow::{Context as _, Result, anyhow};
+use punt::{admit_own_sources, open_punt};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
-use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use zsync_packet::frame::FrameSize;
 use zsync_packet::ledger::{home_slice, ledger_bytes};
-use zsync_pipelines::snapshot::PortFacts;
-use zsync_pipelines::spec::{HugePages, Idle, Port, Spec, StageSpec};
+use zsync_pipelines::spec::{HugePages, Idle, Port, Spec};
 use zsync_protocol::message::{self, Layout, ToDataplane, VERSION, WorkerPlan};
-use zsync_protocol::shm::{Access, Huge, Memory, map};
+use zsync_protocol::shm::{Huge, Memory};
 use zsync_protocol::stats::{StatsLayout, WorkerStats};
 
 /// Bytes that Ethernet and two VLAN tags take of a frame besides the MTU's.
 const LINK_HEADERS: u32 = 14 + 2 * 4;
-
-/// The device by which punted packets reach the kernel.
-const PUNT: &str = "zsync-punt";
 
 /// Where control keeps things.
 #[derive(Clone, Debug)]
@@ -54,50 +54,6 @@ impl Paths {
     pub(super) fn scratch(&self) -> PathBuf {
         self.bpffs.join("SCRATCH")
     }
-}
-
-/// A configured port, open.
-#[derive(Debug)]
-pub struct OpenPort {
-    /// Number and settings.
-    pub spec: Port,
-    /// Index of its netdev.
-    pub ifindex: u32,
-    /// Its address.
-    pub mac: [u8; 6],
-    /// Its MTU.
-    pub mtu: u32,
-    /// The IPv4 address that packets of its own come from.
-    pub v4: Option<Ipv4Addr>,
-    /// The same for IPv6.
-    pub v6: Option<Ipv6Addr>,
-    /// Its driver's kind: "veth", …
-    pub kind: Option<String>,
-    /// The program; a TUN device has none.
-    pub ingress: Option<Ingress>,
-    /// Its program was attached before this installation: if that cannot be opened, the program stays.
-    pub(super) inherited: bool,
-    /// Where the program runs.
-    pub xdp: XdpMode,
-    /// How its sockets are bound.
-    pub copying: Copying,
-    /// What the operator should know.
-    pub warnings: Vec<String>,
-}
-
-/// A queue of a port, and its socket.
-#[derive(Debug)]
-pub struct OpenQueue {
-    /// What the data plane is told of it.
-    pub message: ToDataplane,
-    /// Its port's number.
-    pub port: u16,
-    /// The NIC queue.
-    pub queue: u32,
-    /// Its worker.
-    pub worker: u8,
-    /// The socket.
-    pub socket: OwnedFd,
 }
 
 /// A configuration that is to be opened, and the operator's programs that it names.
@@ -263,84 +219,6 @@ impl Installation {
         })
     }
 
-    /// Takes back what a running data plane was given, from its own mouth, and the programs from their pins.
-    ///
-    /// # Errors
-    /// Something is missing or does not fit; the data plane then goes on, and somebody has to look.
-    pub fn adopt(spec: &Spec, paths: &Paths, given: Vec<(ToDataplane, Vec<OwnedFd>)>) -> Result<Self> {
-        let (mut layout, mut memory, mut punt) = (None, None, None);
-        let (mut facts, mut queues, mut tuns) = (Vec::new(), Vec::new(), Tuns::new());
-        for (message, mut fds) in given {
-            match message {
-                ToDataplane::Hello { layout: had, .. } => {
-                    let four: [OwnedFd; 4] =
-                        fds.try_into().map_err(|_| anyhow!("the data plane did not return its memory"))?;
-                    (layout, memory) = (Some(had), Some(four));
-                }
-                ToDataplane::Port { id, ifindex, mac, mtu, v4, v6, .. } => {
-                    facts.push((id, ifindex, mac, mtu, v4, v6));
-                }
-                ToDataplane::Queue { port, queue, worker, .. } => {
-                    let socket = fds.pop().ok_or_else(|| anyhow!("a queue came without its socket"))?;
-                    let queue = u32::from(queue);
-                    queues.push(OpenQueue { message, port, queue, worker, socket });
-                }
-                ToDataplane::Tun { port, queue, worker } => {
-                    let socket = fds.pop().ok_or_else(|| anyhow!("a TUN device came without its queue"))?;
-                    let own = in_order(spec).find(|of| of.id.0 == port && of.tun.is_some());
-                    let netdev = own.map(|port| port.netdev.clone());
-                    let netdev = netdev.ok_or_else(|| anyhow!("port {port} is no TUN device"))?;
-                    tuns.entry(netdev).or_default().push(socket.try_clone()?);
-                    queues.push(OpenQueue { message, port, queue: queue.into(), worker, socket });
-                }
-                ToDataplane::Punt => punt = fds.pop(),
-                _ => {}
-            }
-        }
-        let layout = layout.ok_or_else(|| anyhow!("the data plane did not say what it is made of"))?;
-        let memory = memory.ok_or_else(|| anyhow!("the data plane did not return its memory"))?;
-        let punt = punt.ok_or_else(|| anyhow!("the data plane did not return the punt device"))?;
-        let workers = layout.workers.len();
-        let region = map(memory[2].as_fd(), StatsLayout::bytes(workers), Access::ReadWrite)?;
-        let stats = (0..workers).map(|w| WorkerStats::open(&region, w)).collect::<Result<_, _>>()?;
-        let mut ports = Vec::new();
-        for port in in_order(spec) {
-            let (_, ifindex, mac, mtu, v4, v6) = facts
-                .iter()
-                .find(|(id, ..)| *id == port.id.0)
-                .ok_or_else(|| anyhow!("the data plane has no port {}", port.name))?;
-            if port.tun.is_some() {
-                ports.push(OpenPort { v4: *v4, v6: *v6, ..tun::opened(port, *ifindex, *mtu) });
-                continue;
-            }
-            let mut ingress = Ingress::adopt(&paths.pins(&port.name), *ifindex)?;
-            if let Err(error) = ingress.upgrade() {
-                tracing::warn!(port = port.name, %error, "the running XDP program stays: this build's was refused");
-            }
-            let xdp = attached_program(*ifindex)?.map_or(XdpMode::Native, |program| program.mode);
-            let copying = match queues.iter().find(|q| q.port == port.id.0).map(|q| &q.message) {
-                Some(ToDataplane::Queue { zero_copy: true, .. }) => Copying::ZeroCopy,
-                _ => Copying::Copy,
-            };
-            let kind = check_port(&port.netdev, None, |_| true).ok().and_then(|check| check.link.kind);
-            ports.push(OpenPort {
-                spec: port.clone(),
-                ifindex: *ifindex,
-                mac: *mac,
-                mtu: *mtu,
-                v4: *v4,
-                v6: *v6,
-                kind,
-                ingress: Some(ingress),
-                inherited: true,
-                xdp,
-                copying,
-                warnings: Vec::new(),
-            });
-        }
-        Ok(Self { layout, memory, stats, ports, queues, punt, tuns, pages: "as before".to_owned() })
-    }
-
     /// Everything that a data plane is told before its workers start, except what changes later (FIBs, snapshot).
     pub fn messages(&self, takeover: bool) -> Vec<(ToDataplane, Vec<BorrowedFd<'_>>)> {
         let layout = Layout { takeover, ..self.layout.clone() };
@@ -426,34 +304,6 @@ impl Installation {
     }
 }
 
-impl OpenPort {
-    /// What its stages know of it.
-    pub fn facts(&self) -> PortFacts {
-        PortFacts {
-            mac: self.mac,
-            mtu: self.mtu,
-            v4: self.v4,
-            v6: self.v6,
-            complete_checksums: self.kind.as_deref() == Some("veth"),
-            of_host: self.spec.tun.is_some(),
-        }
-    }
-
-    /// What the data plane is told of it.
-    pub fn message(&self) -> ToDataplane {
-        ToDataplane::Port {
-            id: self.spec.id.0,
-            name: self.spec.netdev.clone(),
-            ifindex: self.ifindex,
-            mac: self.mac,
-            mtu: self.mtu,
-            v4: self.v4,
-            v6: self.v6,
-            partial_checksums: self.kind.as_deref() == Some("veth"),
-        }
-    }
-}
-
 /// Puts the operator's programs of a port ahead of ours.
 pub(super) fn set_chain(ingress: &mut Ingress, port: &Port, programs: &Programs) -> Result<()> {
     for program in ingress.set_chain(programs.on(port))? {
@@ -506,41 +356,4 @@ fn listen(path: &Path) -> Result<OwnedFd> {
         .with_context(|| format!("binding {}", path.display()))?;
     rustix::net::listen(&socket, 4)?;
     Ok(socket)
-}
-
-/// The way to the kernel: up, and with source checks that let packets from everywhere pass.
-///
-/// The kernel checks sources by the stricter of the device's `rp_filter` and that of `all`. Where `all` is off, the device's
-/// is turned off. Where it is on, loose checks are all that can be had, and they need an address on the device
-/// (`__fib_validate_source`, net/ipv4/fib_frontend.c): it gets the dummy address of RFC 7600.
-fn open_punt() -> Result<OwnedFd> {
-    let tun = raw::open_tun(PUNT).map_err(|errno| {
-        anyhow!("opening the TUN device {PUNT} for packets to the kernel: {errno} (is /dev/net/tun there?)")
-    })?;
-    let strict = std::fs::read_to_string("/proc/sys/net/ipv4/conf/all/rp_filter")
-        .is_ok_and(|value| value.trim() != "0");
-    if strict {
-        raw::set_address(PUNT, Ipv4Addr::new(192, 0, 0, 8))
-            .with_context(|| format!("giving {PUNT} an address"))?;
-    }
-    raw::set_up(PUNT).with_context(|| format!("bringing {PUNT} up"))?;
-    let sysctl = format!("/proc/sys/net/ipv4/conf/{PUNT}/rp_filter");
-    if let Err(error) = std::fs::write(&sysctl, if strict { "2" } else { "0" }) {
-        tracing::warn!(%error, "could not set {sysctl}: the kernel may drop punted packets");
-    }
-    Ok(tun)
-}
-
-/// Lets the kernel take punted packets that come from an address of this host, if a `nat` stage or a tunnel of WireGuard gives
-/// them one, or the host itself sends by a port: its first packet to a neighbour that is not known yet is the kernel's to forward, which otherwise drops it as a forgery
-/// (`fib_validate_source`, net/ipv4/fib_frontend.c; there is no such check for IPv6).
-fn admit_own_sources(spec: &Spec) {
-    let stages = spec.pipelines.iter().flat_map(|pipeline| &pipeline.stages);
-    let ours = |spec: &StageSpec| matches!(spec, StageSpec::Nat(_) | StageSpec::WireguardSeal(_));
-    let own =
-        stages.into_iter().any(|stage| ours(&stage.spec)) || spec.ports.iter().any(|port| port.tun.is_some());
-    let sysctl = format!("/proc/sys/net/ipv4/conf/{PUNT}/accept_local");
-    if let Err(error) = std::fs::write(&sysctl, if own { "1" } else { "0" }) {
-        tracing::warn!(%error, "could not set {sysctl}: the kernel may drop packets of our own");
-    }
 }

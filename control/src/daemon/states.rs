@@ -1,13 +1,14 @@
 //! The memory of stages that keep something: made here, worked on by the data plane, older than both.
 //!
 //! Owns the descriptors, by the stages' labels. Refuses: memory that the kernel does not give. Keeps true: a stage whose label
-//! and sizes stay as they were keeps its memory, whatever else changes; one whose sizes change begins with nothing.
+//! and sizes stay as they were keeps its memory, whatever else changes; one whose sizes change begins with nothing, but for tunnels, whose
+//! sessions move: the workers take them along, or, where none runs, this does.
 
 use anyhow::{Context as _, Result, anyhow};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::collections::BTreeMap;
 use zsync_pipelines::spec::Spec;
-use zsync_pipelines::state::{State, StateSize, needs};
+use zsync_pipelines::state::{State, StateSize, carry, needs};
 use zsync_protocol::message::ToDataplane;
 use zsync_protocol::shm::{Access, Huge, Memory, map};
 
@@ -52,11 +53,11 @@ impl States {
     }
 
     /// Makes what `spec` needs and is not there yet, for `workers` workers; what it does not need stays until
-    /// [`Self::forget`].
+    /// [`Self::forget`]. `still`: no process writes what was there before, so what can be taken from it is.
     ///
     /// # Errors
     /// The kernel gives no memory; what was there before is untouched.
-    pub fn prepare(&mut self, spec: &Spec, workers: usize) -> Result<()> {
+    pub fn prepare(&mut self, spec: &Spec, workers: usize, still: bool) -> Result<()> {
         let mut made = BTreeMap::new();
         for (label, size) in needs(spec, workers) {
             let stays = |kept: &Kept| kept.size == size && self.workers == workers;
@@ -67,8 +68,12 @@ impl States {
             let memory = Memory::create("zsync-state", len, Huge::Auto)
                 .with_context(|| format!("{len} bytes of memory for {label}"))?;
             let state = State::open(memory.region.clone(), size, workers)?;
-            if self.states.contains_key(&label) {
-                tracing::info!(stage = label, "what it kept is let go: it has other sizes now");
+            if let Some(before) = self.states.get(&label) {
+                if still && self.workers == workers && carry(spec, &label, &before.state, &state) {
+                    tracing::info!(stage = label, "what it kept has moved: it has other sizes now");
+                } else {
+                    tracing::info!(stage = label, "it has other sizes now, and new memory");
+                }
             }
             let (shared, each) = (size.shared as u64, size.each as u64);
             let message = ToDataplane::State { label: label.clone(), shared, each, len: len as u64 };

@@ -78,7 +78,7 @@ impl Daemon {
 
     fn launch(&mut self, takeover: bool) -> Result<Dataplane> {
         self.epoch += 1;
-        self.states.prepare(&self.config.spec, self.installation.layout.workers.len())?;
+        self.states.prepare(&self.config.spec, self.installation.layout.workers.len(), true)?;
         self.states.forget(&self.config.spec);
         self.follow_backends();
         let mut dataplane = Dataplane::start(&self.options.dataplane())?;

@@ -4,6 +4,8 @@
 //! the data plane has adopted it; keys go into files of the history's own before it names them, and leave them when nothing does; everything
 //! that the change does not name is as it was, whatever has become of the files since.
 
+mod back;
+
 use super::change::Past;
 use super::core::Daemon;
 use super::looks::slices;
@@ -50,9 +52,13 @@ impl Daemon {
     }
 
     async fn change_by_wg(&mut self, end: &WireguardSpec, change: Change, reply: oneshot::Sender<Outcome>) {
+        let back = back::Back::of(&change, end, book(end, self.states.state(&end.label())));
         let mut new = change.apply(end);
         if new == *end {
-            let _ = reply.send(Ok(Zeroizing::default()));
+            tokio::spawn(async move {
+                back.call().await.heeded().await;
+                let _ = reply.send(Ok(Zeroizing::default()));
+            });
             return;
         }
         let mut files = Vec::new();
@@ -68,6 +74,8 @@ impl Daemon {
                 return;
             }
         };
+        // Ahead of it: the records may have other memory then, which is made of this one.
+        let called = back.call().await;
         let (to, answer) = oneshot::channel();
         let past = Past { entry: self.config.entry.clone(), keys: keys::of(&self.config.spec) };
         self.apply_with(source, Some(past), 0, to).await;
@@ -79,6 +87,7 @@ impl Daemon {
                     if let Answer::Applied(Applied { number, .. }) = answer {
                         tracing::info!(tunnel, number, peers, "changed by `wg`");
                     }
+                    called.heeded().await;
                     Ok(Zeroizing::default())
                 }
                 Ok(Err(error)) => Err(refusal(&error)),

@@ -34,7 +34,12 @@ impl Daemon {
             return;
         }
         let asked = specs.values().filter(|spec| is_asked(show, &spec.label()));
-        let ends = asked.map(|spec| End::new(spec, self.states.state(&spec.label()))).collect();
+        let ends = asked.map(|spec| {
+            let mut end = End::new(spec, self.states.state(&spec.label()));
+            end.row.refused = self.wg.refused(&spec.name);
+            end
+        });
+        let ends = ends.collect();
         self.looks.answer(reply, gather(ends, show.rows()));
     }
 }
@@ -62,6 +67,7 @@ impl End {
             peers: spec.peers.len() as u64,
             limit: spec.max_peers.into(),
             counts: book.iter().flat_map(counts).collect(),
+            ..WireguardEnd::default()
         };
         Self { row, peers: peers.collect(), book }
     }
@@ -149,7 +155,7 @@ mod tests {
         let peer =
             |byte| Peer { public: key(byte), preshared: preshared.clone(), endpoint: None, keepalive: 0 };
         // One that the configuration does not have any more is not shown.
-        let peers = book.enrol(vec![peer(3), peer(2)]).unwrap();
+        let peers = book.enrol(vec![peer(3), peer(2)], None).unwrap();
         // As the workers do.
         (0..book.slots()).for_each(|slot| _ = book.settle(slot, &peers, true));
         let record = peers.record(&book, peers.slot(&key(2)).unwrap()).unwrap();

@@ -19,6 +19,7 @@ use zsync_packet::pool::Pool;
 use zsync_packet::verdict::{PortId, Verdict};
 use zsync_pipelines::compile::{Resources, compile};
 use zsync_pipelines::snapshot::{AnyStage, PortFacts, Snapshot};
+use zsync_pipelines::spec::wireguard::stand_in;
 use zsync_pipelines::spec::{self, Spec};
 use zsync_pipelines::stage::{Cx, EXTRA, Extra};
 use zsync_pipelines::stages::vlan::wire;
@@ -38,16 +39,21 @@ pub enum Subject {
 }
 
 /// Explains under a configuration that is not in force: with the routes, neighbours and devices that this host's kernel has
-/// now, and stages that have seen nothing yet.
+/// now, and stages that have seen nothing yet. Secret keys that were not read need not be there.
 ///
 /// # Errors
 /// As [`explain`]; and what of the kernel could not be read.
-pub fn offline(spec: &Spec, question: &Explain) -> Result<Vec<ExplainedPacket>, String> {
+pub fn offline(mut spec: Spec, question: &Explain) -> Result<Vec<ExplainedPacket>, String> {
+    stand_in(&mut spec);
+    let spec = &spec;
     let words = |error: anyhow::Error| format!("{error:#}");
     let links = links_now().map_err(|error| error.to_string())?;
     let mut numbers = HashMap::new();
     let mut ports = vec![PortFacts { mtu: 1500, ..PortFacts::default() }; spec.ports.len()];
     for port in &spec.ports {
+        if let Some(facts) = ports.get_mut(usize::from(port.id.0)) {
+            facts.of_host = port.tun.is_some();
+        }
         let Some(link) = links.iter().find(|link| link.name == port.netdev) else { continue };
         numbers.insert(link.ifindex, port.id.0);
         if let Some(facts) = ports.get_mut(usize::from(port.id.0)) {

@@ -222,3 +222,55 @@ fn nothing_that_is_asked_changes_what_a_second_question_finds() {
     let packet = "udp 10.1.0.5:1 -> 198.51.100.1:2";
     assert_eq!(ask(packet), ask(packet));
 }
+
+/// Two peers, of whom one is nowhere yet; nobody has read a key.
+const GATEWAY: &str = r#"
+[port.lan]
+netdev = "eth1"
+[port.wan]
+netdev = "eth2"
+[pipeline.gateway]
+input  = ["lan", "wan"]
+stages = ["wireguard-open.site", "wireguard-seal.site", "route"]
+[wireguard.site]
+private-key-file = "/nowhere/own.key"
+peers = [
+  { public-key = "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=", endpoint = "192.0.2.2:51820", allowed-ips = ["10.8.0.0/16", "fd08::/32"], preshared-key-file = "/nowhere/shared.key" },
+  { public-key = "TrMvSoP4jYQlY6RIzBgbssQqY3vxI2Pi+y71lOWWXX0=", allowed-ips = ["10.8.7.0/24", "fd08:0:7::/48"] },
+]
+"#;
+
+#[test]
+fn which_peer_a_packet_is_for_and_where_that_is_needs_no_keys() {
+    let mut gateway = Edge { spec: parse(GATEWAY, "w.toml").unwrap().spec, with: edge(1).with };
+    gateway.with.states = BTreeMap::new();
+    let refused = gateway.ask(None, "udp 10.1.0.5:1 -> 10.8.0.1:2", SECOND).unwrap_err();
+    assert!(refused.contains("keys were not read"), "{refused}");
+    stand_in(&mut gateway.spec);
+    let ask = |to: &str| {
+        let from = if to.starts_with('[') { "[fd01::5]" } else { "10.1.0.5" };
+        let packet = gateway.ask(Some("lan"), &format!("udp {from}:1 -> {to}:2"), SECOND).unwrap();
+        (words(&packet), packet.verdict)
+    };
+    for (to, prefix) in [("10.8.6.1", "10.8.0.0/16"), ("[fd08:0:6::1]", "fd08::/32")] {
+        let (said, verdict) = ask(to);
+        let whose =
+            format!("for the peer xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=, by its allowed IP {prefix};");
+        assert!(said.contains(&whose), "{said}");
+        assert!(
+            said.contains("the peer is at 192.0.2.2:51820, as configured; there is no session"),
+            "{said}"
+        );
+        assert_eq!(verdict, "consumed", "{said}");
+    }
+    for (to, prefix) in [("10.8.7.1", "10.8.7.0/24"), ("[fd08:0:7::1]", "fd08:0:7::/48")] {
+        let (said, verdict) = ask(to);
+        let whose =
+            format!("for the peer TrMvSoP4jYQlY6RIzBgbssQqY3vxI2Pi+y71lOWWXX0=, by its allowed IP {prefix};");
+        assert!(said.contains(&whose) && said.contains("nobody knows where the peer is"), "{said}");
+        assert_ne!(verdict, "consumed", "{said}");
+    }
+    let (said, verdict) = ask("198.51.100.1");
+    assert!(said.contains("its destination is no peer's"), "{said}");
+    assert_eq!(verdict, "transmit by wan");
+}

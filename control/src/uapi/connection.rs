@@ -1,5 +1,6 @@
 //! One connection: requests come, answers go, one after the other.
 
+use super::refused::{Refused, UNFINISHED, why};
 use super::{Call, Outcome};
 use std::io;
 use std::time::Duration;
@@ -54,6 +55,7 @@ pub(super) struct Connection {
     tunnel: String,
     calls: mpsc::Sender<Call>,
     limits: Limits,
+    refused: Refused,
     chunk: Zeroizing<Vec<u8>>,
     /// What of it is still to be looked at.
     at: usize,
@@ -63,11 +65,11 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(tunnel: String, calls: mpsc::Sender<Call>, limits: Limits) -> Self {
+    pub(super) fn new(tunnel: String, calls: mpsc::Sender<Call>, limits: Limits, refused: Refused) -> Self {
         let chunk = Zeroizing::new(vec![0; CHUNK]);
         // Never longer than this, so keys are not moved to and fro.
         let line = Zeroizing::new(Vec::with_capacity(LINE + 1));
-        Self { tunnel, calls, limits, chunk, at: 0, end: 0, line }
+        Self { tunnel, calls, limits, refused, chunk, at: 0, end: 0, line }
     }
 
     /// Serves until the other end goes, or does what nobody need wait for.
@@ -78,6 +80,7 @@ impl Connection {
                 Ok(Err(refusal)) => (Err(refusal), false),
                 Err(Ended::Gone) => return,
                 Err(Ended::Half) => {
+                    self.refused.count(UNFINISHED);
                     tracing::warn!(tunnel = self.tunnel, "half a request of `wg`: nothing has changed");
                     return;
                 }
@@ -90,6 +93,7 @@ impl Connection {
             let (text, errno) = match outcome {
                 Ok(text) => (text, None),
                 Err(refusal) => {
+                    self.refused.count(why(refusal.errno));
                     let errno = refusal.errno as i32;
                     tracing::warn!(tunnel = self.tunnel, errno, "a request of `wg` is refused: {refusal}");
                     (Zeroizing::default(), Some(refusal.errno))

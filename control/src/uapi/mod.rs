@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod connection;
+mod refused;
 mod sockets;
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,7 @@ mod tests;
 pub mod text;
 
 pub use connection::Limits;
+pub use refused::Refused;
 pub use sockets::Sockets;
 
 use tokio::sync::oneshot;

@@ -1,7 +1,7 @@
 //! Which sockets there are: one for each tunnel of the configuration in force.
 
-use super::Call;
 use super::connection::{Connection, Limits};
+use super::{Call, Refused};
 use crate::api::Bound;
 use rustix::process::geteuid;
 use std::collections::BTreeMap;
@@ -31,6 +31,7 @@ pub struct Sockets {
 #[derive(Debug)]
 struct Served {
     _bound: Bound,
+    refused: Refused,
     /// Ends with the value.
     _task: JoinSet<()>,
 }
@@ -53,6 +54,12 @@ impl Sockets {
     #[must_use]
     pub fn with_limits(self, limits: Limits) -> Self {
         Self { limits, ..self }
+    }
+
+    /// Requests to a tunnel that were refused, by reason.
+    #[must_use]
+    pub fn refused(&self, tunnel: &str) -> BTreeMap<String, u64> {
+        self.served.get(tunnel).map(|served| served.refused.counts()).unwrap_or_default()
     }
 
     /// Serves these tunnels and no others. One whose socket is somebody else's is named in the log, and tried again later. Within a tokio
@@ -98,12 +105,19 @@ fn serve(path: &Path, name: &str, calls: &mpsc::Sender<Call>, limits: Limits) ->
     let (bound, listener) = Bound::private(path).map_err(|error| error.to_string())?;
     let listener = UnixListener::from_std(listener).map_err(|error| error.to_string())?;
     let mut task = JoinSet::new();
-    task.spawn(accept(listener, name.to_owned(), calls.clone(), limits));
-    Ok(Served { _bound: bound, _task: task })
+    let refused = Refused::default();
+    task.spawn(accept(listener, name.to_owned(), calls.clone(), limits, refused.clone()));
+    Ok(Served { _bound: bound, refused, _task: task })
 }
 
 /// Serves until it is dropped. Who comes when there are too many waits in the backlog.
-async fn accept(listener: UnixListener, tunnel: String, calls: mpsc::Sender<Call>, limits: Limits) {
+async fn accept(
+    listener: UnixListener,
+    tunnel: String,
+    calls: mpsc::Sender<Call>,
+    limits: Limits,
+    refused: Refused,
+) {
     let mut connections = JoinSet::new();
     loop {
         if connections.len() >= limits.connections {
@@ -126,6 +140,7 @@ async fn accept(listener: UnixListener, tunnel: String, calls: mpsc::Sender<Call
             tracing::warn!(tunnel, uid = who.uid(), pid = who.pid(), "not root: `wg` is refused");
             continue;
         }
-        connections.spawn(Connection::new(tunnel.clone(), calls.clone(), limits).run(stream));
+        connections
+            .spawn(Connection::new(tunnel.clone(), calls.clone(), limits, refused.clone()).run(stream));
     }
 }

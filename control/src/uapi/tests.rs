@@ -88,6 +88,11 @@ fn requests_are_answered_in_order_on_sockets_of_root_alone() {
         assert_eq!(heard, "errno=-22\n\nname=b\nerrno=0\n\nerrno=-71\n\nname=b\nerrno=0\n\n");
         let long = format!("set=1\nprivate_key={}\n\nget=1\n\n", "a".repeat(100_000));
         assert_eq!(ask(&folder.socket("b"), &long, 2).await, "errno=-90\n\nname=b\nerrno=0\n\n");
+        let counts = |tunnel| sockets.refused(tunnel).into_iter().collect::<Vec<_>>();
+        let count = |why: &str| (why.to_owned(), 1);
+        assert_eq!(counts("a"), [count("port-in-use")]);
+        assert_eq!(counts("b"), [count("invalid"), count("protocol"), count("too-long")]);
+        assert_eq!(counts("c"), []);
     });
 }
 
@@ -117,6 +122,7 @@ fn clients_wait_for_nobody_who_is_slow_or_silent() {
         half.write_all(b"set=1\nlisten_port=5\n").await.unwrap();
         half.shutdown().await.unwrap();
         assert_eq!(hear(&mut half, 1).await, "");
+        assert_eq!(sockets.refused("a"), [("failed".to_owned(), 1), ("unfinished".to_owned(), 1)].into());
         assert_eq!(ask(&path, "get=1\n\n", 1).await, "name=a\nerrno=0\n\n");
     });
 }

@@ -20,7 +20,7 @@ use zsync_wireguard::key::PublicKey;
 
 pub use super::names::is_name;
 pub(crate) use files::replaced;
-pub use files::{KeyFault, KeyPlaces, ends, read_keys};
+pub use files::{KeyFault, KeyPlaces, ends, read_keys, stand_in};
 pub use key_file::KeyFile;
 pub use room::keep_room;
 pub(crate) use table::{KEYS, build, check};

@@ -241,9 +241,9 @@ impl Pass<'_> {
                 Some(facts) => self.send(burst, i, PortId(port), facts, mac, cx),
                 None => Err(Refusal::Silent(DropReason::NoSuchPort)),
             },
-            // RFC 4443 §3.1: never back by a link that has two ends.
+            // RFC 4443 §3.1: never back by a link that has two ends, and its code 3.
             Adjacency::Link { port } if burst.port(i) == PortId(port) => {
-                Err(Refusal::unreachable(burst.facts(i).version))
+                Err(Refusal::Icmp(DropReason::Unreachable, Answer::HostUnreachable))
             }
             Adjacency::Link { port } => match self.ports.get(usize::from(port)) {
                 Some(facts) => self.send(burst, i, PortId(port), facts, NO_STATION, cx),
@@ -326,7 +326,7 @@ fn flow_hash(packet: &[u8], hash_key: &HashKey) -> u32 {
 }
 
 /// The prefix of `len` bits that `address` is in.
-fn prefix(address: IpAddr, len: u8) -> String {
+pub(super) fn prefix(address: IpAddr, len: u8) -> String {
     let cut =
         |bits: u128, width: u8| bits & u128::MAX.checked_shl((width - len.min(width)).into()).unwrap_or(0);
     let network = match address {

@@ -5,6 +5,7 @@
 //! another's peer goes there. The desks' locks are taken for handshakes, timers and packets without a session, never for a
 //! packet that has one; and nobody waits for one, for each worker has its own.
 
+mod in_words;
 pub mod open;
 mod outer;
 mod screen;
@@ -13,6 +14,8 @@ mod waiting;
 
 use crate::snapshot::PortFacts;
 use crate::spec::Prefix;
+use crate::stage::Cx;
+use crate::stages::answer::{self, Answer};
 use crate::stages::track::Own;
 use crate::tables::cryptokey::Cryptokey;
 use crate::tables::fib::{Fib, FibError};
@@ -21,8 +24,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 use waiting::Waiting;
 use zsync_crypto::aead::Aead;
+use zsync_packet::burst::Burst;
 use zsync_packet::flow::HashKey;
 use zsync_packet::region::Region;
+use zsync_packet::verdict::{DropReason, Verdict};
 use zsync_wireguard::book::{Book, Count, Peer, Peers, TooManyPeers};
 use zsync_wireguard::desk::{Action, Desk, Entropy, Letter, system_entropy};
 use zsync_wireguard::key::Secret;
@@ -50,7 +55,7 @@ pub struct Settings {
 /// What a tunnel is made with.
 #[derive(Clone, Debug)]
 pub struct With {
-    /// The peers' memory: [`Book::bytes`].
+    /// The peers' memory, [`Book::bytes`]: that of the tunnel before where it has as many slots, else empty.
     pub memory: Region,
     /// How many workers there are.
     pub workers: usize,
@@ -126,7 +131,7 @@ impl std::fmt::Debug for Office {
 
 impl Tunnel {
     /// Of these settings. `before`: the tunnel of the configuration before, whose handshakes and waiting packets go on, if our
-    /// key is still the same.
+    /// key is still the same; and its sessions too where the memory is another, which has room for more peers or for fewer.
     ///
     /// # Errors
     /// The memory does not fit the settings, or there are too many peers or prefixes.
@@ -134,7 +139,11 @@ impl Tunnel {
         let identity = Identity::new(settings.private.clone());
         let book = Book::open(with.memory.clone(), settings.slots, &with.hash_key, identity.public())
             .ok_or(TunnelError::Memory)?;
-        let peers = book.enrol(settings.peers.iter().map(|(peer, _)| peer.clone()).collect())?;
+        let same = before.filter(|before| {
+            before.0.identity.public() == identity.public() && before.0.offices.len() == with.workers
+        });
+        let wanted = settings.peers.iter().map(|(peer, _)| peer.clone()).collect();
+        let peers = book.enrol(wanted, same.map(Self::peers))?;
         let mut prefixes = Vec::new();
         for (peer, own) in &settings.peers {
             if let Some(slot) = peers.slot(&peer.public) {
@@ -142,11 +151,6 @@ impl Tunnel {
             }
         }
         let routing = Cryptokey::new(&prefixes)?;
-        let same = before.filter(|before| {
-            before.0.identity.public() == identity.public()
-                && before.0.offices.len() == with.workers
-                && before.0.book.slots() == book.slots()
-        });
         let offices = match same {
             Some(before) => Arc::clone(&before.0.offices),
             None => (0..with.workers).map(|_| Mutex::default()).collect(),
@@ -227,13 +231,33 @@ impl Shared {
             Desk::new(self.identity.clone(), book, peers, workers, &self.with.hash_key, entropy, now)
         };
         // What waits for a peer is for nobody else who gets its slot.
-        desk.get_or_insert_with(make).adopt(&self.peers, |slot| self.give_up(waiting.drop_all(slot)));
+        let gone = |slot| self.give_up(waiting.drop_all(slot));
+        desk.get_or_insert_with(make).adopt(&self.book, &self.peers, gone);
         Some(office)
     }
 
     /// So many packets have waited in vain.
     fn give_up(&self, packets: usize) {
         (0..packets).for_each(|_| self.book.count(Count::GivenUp));
+    }
+
+    /// Whether anybody knows where the peer in `slot` is.
+    #[cold]
+    fn is_somewhere(&self, slot: u32) -> bool {
+        let record = self.peers.record(&self.book, slot);
+        record.is_some_and(|record| record.endpoint().is_some())
+            || self.peers.peer(slot).is_some_and(|peer| peer.endpoint.is_some())
+    }
+
+    /// Tells the sender of packet `i` that nobody knows where its peer is, as the kernel does (device.c, wg_xmit).
+    #[cold]
+    fn nowhere(&self, burst: &mut Burst, i: usize, ports: &[PortFacts], cx: &mut Cx<'_>) -> Verdict {
+        const NO: DropReason = DropReason::WireguardNoSession;
+        self.book.count(Count::Nowhere);
+        match ports.get(usize::from(burst.port(i).0)) {
+            Some(from) => answer::reply(burst, i, Answer::HostUnreachable, from, NO, cx),
+            None => Verdict::Drop(NO),
+        }
     }
 
     /// Puts a letter on another worker's desk, if it has one yet.

@@ -81,6 +81,11 @@ impl Routes<'_> {
             IpAddr::V6(v6) => self.v6(&v6.octets()),
         }
     }
+
+    /// Bits of the prefix by which an address is somebody's: to say so, not for packets.
+    pub fn prefix_len(&self, address: IpAddr) -> u8 {
+        self.0.explain(address).1
+    }
 }
 
 #[inline]

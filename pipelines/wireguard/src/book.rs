@@ -4,10 +4,14 @@
 //! there are slots. Keeps true: a peer that stays keeps its slot, and with it its sessions; a record is written by the worker that owns
 //! its slot, from the moment on that it goes on with a configuration.
 
+mod count;
+
+pub use count::Count;
+
 use crate::index::{Indices, MAX_PEERS};
 use crate::key::{PublicKey, Secret};
 use crate::record::{RECORD_BYTES, RECORD_WORDS, Record};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering::Relaxed;
 use thiserror::Error;
@@ -35,60 +39,6 @@ pub struct Peer {
     pub endpoint: Option<SocketAddr>,
     /// Nanoseconds of silence after which something is sent; 0: never.
     pub keepalive: u64,
-}
-
-/// What came of handshake messages, of all workers together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(usize)]
-pub enum Count {
-    /// Handshakes that were done.
-    Done,
-    /// Initiations that were sent.
-    Initiated,
-    /// Messages that were none, or whose first code was wrong.
-    Forged,
-    /// Of somebody who is no peer, or for a handshake that is not on its way.
-    Unknown,
-    /// Not authentic, for all that their first code is right.
-    NotAuthentic,
-    /// Initiations that came before, or too soon after another.
-    Replayed,
-    /// Dropped under load: too many of a source, or no room.
-    Overload,
-    /// Cookies that were sent.
-    Cookies,
-    /// Packets that have waited for a session, and did not get one.
-    GivenUp,
-}
-
-impl Count {
-    /// All of them, in order.
-    pub const ALL: [Self; 9] = [
-        Self::Done,
-        Self::Initiated,
-        Self::Forged,
-        Self::Unknown,
-        Self::NotAuthentic,
-        Self::Replayed,
-        Self::Overload,
-        Self::Cookies,
-        Self::GivenUp,
-    ];
-
-    /// As it is shown: `not-authentic`.
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Done => "done",
-            Self::Initiated => "initiated",
-            Self::Forged => "forged",
-            Self::Unknown => "unknown",
-            Self::NotAuthentic => "not-authentic",
-            Self::Replayed => "replayed",
-            Self::Overload => "overload",
-            Self::Cookies => "cookies",
-            Self::GivenUp => "given-up",
-        }
-    }
 }
 
 /// All records. See the module.
@@ -163,26 +113,31 @@ impl Book {
         })
     }
 
-    /// Gives every peer a slot, the one that it has if it has one. Nothing is written: the workers do that, each for its own
-    /// slots, when they go on with these peers.
+    /// Gives every peer a slot: the one that it has if it has one, else the one that it had `before`, in a configuration whose peers may
+    /// not be written yet, or are in other memory. Nothing is written: the workers do that, each for its own slots, when they go on
+    /// with these peers.
     ///
     /// # Errors
     /// They are too many.
-    pub fn enrol(&self, peers: Vec<Peer>) -> Result<Peers, TooManyPeers> {
+    pub fn enrol(&self, peers: Vec<Peer>, before: Option<&Peers>) -> Result<Peers, TooManyPeers> {
         if peers.len() > self.slots as usize {
             return Err(TooManyPeers { peers: peers.len(), slots: self.slots });
         }
         let mut wanted: HashMap<u64, usize> =
             peers.iter().enumerate().map(|(n, peer)| (self.tag(&peer.public), n)).collect();
         let mut places = vec![None; peers.len()];
-        let (mut free, mut left) = (Vec::new(), Vec::new());
+        let (mut free, mut left) = (BTreeSet::new(), BTreeSet::new());
         for slot in 0..self.slots {
             let Some(record) = self.record(slot) else { break };
             match (record.tag(), wanted.remove(&record.tag())) {
-                (0, _) => free.push(slot),
-                (_, Some(n)) if peers[n].public == record.public() => places[n] = Some(slot),
-                _ => left.push(slot),
-            }
+                (0, _) => free.insert(slot),
+                (_, Some(n)) if peers[n].public == record.public() => places[n].replace(slot).is_none(),
+                _ => left.insert(slot),
+            };
+        }
+        for (peer, place) in peers.iter().zip(&mut places).filter(|(_, place)| place.is_none()) {
+            let had = before.and_then(|before| before.slot(&peer.public));
+            *place = had.filter(|slot| free.remove(slot) || left.remove(slot));
         }
         // Those that are free first, from the lowest on.
         let mut free = free.into_iter().chain(left);
@@ -195,6 +150,38 @@ impl Book {
             }
         }
         Ok(enrolled)
+    }
+
+    /// Takes the record in `slot` over from `from`, other memory of the same end that nobody writes any more, if it is there that of the
+    /// same peer: its sessions go on, at the counters at which they are. False: it is not, and nothing is done.
+    pub fn carry(&self, slot: u32, peers: &Peers, from: &Self) -> bool {
+        let (Some(to), Some(from)) = (self.record(slot), peers.record(from, slot)) else { return false };
+        to.carry(&from);
+        true
+    }
+
+    /// Adds what was counted in other memory.
+    pub fn carry_counts(&self, from: &Self) {
+        for count in Count::ALL {
+            if let Some([word]) = self.region.u64s(count as usize * 8, 1) {
+                word.fetch_add(from.counted(count), Relaxed);
+            }
+        }
+    }
+
+    /// The same for all that is in the memory `from`, into the memory `to`, which is empty, for as many peers as both have room for.
+    /// For who has seen the process end that wrote it.
+    pub fn carry_all(from: &Region, to: &Region) {
+        let slots = |region: &Region| (region.len().saturating_sub(PAGE) / RECORD_BYTES) as u32;
+        let open = |region: &Region| {
+            // Records say themselves whose they are.
+            Self::open(region.clone(), slots(region), &HashKey::from_seed(0), PublicKey([0; 32]))
+        };
+        let (Some(from), Some(to)) = (open(from), open(to)) else { return };
+        to.carry_counts(&from);
+        for (from, to) in (0..from.slots).map_while(|slot| from.record(slot).zip(to.record(slot))) {
+            to.carry(&from);
+        }
     }
 
     /// Makes the record in `slot` that of its peer among `peers`, or nobody's: for the worker that owns it. A record that is
@@ -250,6 +237,11 @@ impl Peers {
         book.record(slot).filter(|record| record.tag() == enrolled.tag)
     }
 
+    /// Whether there is a peer in a slot whose record is nobody's yet.
+    pub fn is_new(&self, book: &Book, slot: u32) -> bool {
+        self.peer(slot).is_some() && book.record(slot).is_some_and(|record| record.tag() == 0)
+    }
+
     /// All slots that have a peer.
     pub fn slots(&self) -> impl Iterator<Item = u32> + '_ {
         // There are fewer than 2³².
@@ -258,69 +250,4 @@ impl Peers {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::noise::Keys;
-
-    fn peer(seed: u8) -> Peer {
-        Peer {
-            public: Secret::new([seed; 32]).public(),
-            preshared: Secret::new([0; 32]),
-            endpoint: None,
-            keepalive: 0,
-        }
-    }
-
-    fn book(slots: u32) -> Book {
-        let region = Region::heap(Book::bytes(slots));
-        Book::open(region, slots, &HashKey::from_seed(1), Secret::new([99; 32]).public()).unwrap()
-    }
-
-    /// As the worker that owns all slots does.
-    fn settled(book: &Book, peers: Vec<Peer>) -> Peers {
-        let peers = book.enrol(peers).unwrap();
-        (0..book.slots()).for_each(|slot| _ = book.settle(slot, &peers, true));
-        peers
-    }
-
-    #[test]
-    fn who_stays_keeps_the_slot_and_the_sessions() {
-        let book = book(4);
-        let first = settled(&book, vec![peer(1), peer(2), peer(3)]);
-        let two = first.slot(&peer(2).public).unwrap();
-        let keys = Keys { sending: Secret::new([1; 32]), receiving: Secret::new([2; 32]) };
-        first
-            .slots()
-            .for_each(|slot| first.record(&book, slot).unwrap().install(&keys, 5 + slot, 6, true, 0));
-        let second = book.enrol(vec![peer(4), peer(2)]).unwrap();
-        assert!(first.slots().all(|slot| first.record(&book, slot).is_some()), "nothing was written yet");
-        (0..4).for_each(|slot| _ = book.settle(slot, &second, false));
-        assert_eq!(second.slot(&peer(2).public), Some(two));
-        assert!(second.record(&book, two).unwrap().by_index(5 + two).is_some());
-        for gone in [1, 3] {
-            assert!(first.record(&book, first.slot(&peer(gone).public).unwrap()).is_none());
-        }
-        let third = settled(&book, vec![peer(4), peer(2), peer(5), peer(6)]);
-        let mut slots: Vec<_> = third.slots().collect();
-        slots.sort_unstable();
-        assert_eq!(slots, [0, 1, 2, 3]);
-        for slot in third.slots().filter(|slot| *slot != two) {
-            let record = third.record(&book, slot).unwrap();
-            assert!((5..9).all(|index| record.by_index(index).is_none()), "sessions of who was there before");
-        }
-        let err = book.enrol((10..15).map(peer).collect()).unwrap_err();
-        assert_eq!((err.peers, err.slots), (5, 4));
-    }
-
-    #[test]
-    fn with_another_key_of_ours_nobody_is_known() {
-        let region = Region::heap(Book::bytes(2));
-        let secret = HashKey::from_seed(1);
-        let of = |own: u8| Book::open(region.clone(), 2, &secret, Secret::new([own; 32]).public()).unwrap();
-        let before = settled(&of(1), vec![peer(5)]);
-        let after = settled(&of(2), vec![peer(5)]);
-        let slot = after.slot(&peer(5).public).unwrap();
-        assert!(after.record(&of(2), slot).is_some() && before.record(&of(1), 0).is_none());
-        assert!(Book::open(Region::heap(4096), 2, &secret, peer(1).public).is_none());
-    }
-}
+mod tests;

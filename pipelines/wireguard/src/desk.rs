@@ -17,7 +17,6 @@ use crate::noise::{Begun, Identity, Received, stamp};
 use crate::record::{Endpoint, Fact, Role};
 use crate::timers::{self, Due, REKEY_TIMEOUT};
 use std::collections::{HashMap, VecDeque};
-use std::net::IpAddr;
 use std::sync::Arc;
 use zeroize::Zeroizing;
 use zsync_packet::flow::HashKey;
@@ -198,15 +197,24 @@ impl Desk {
         }
     }
 
-    /// Goes on with the peers of another configuration. `gone` hears of each of its slots whose peer is another now, or nobody.
-    pub fn adopt(&mut self, peers: &Arc<Peers>, mut gone: impl FnMut(u32)) {
+    /// Goes on with the peers of another configuration, whose records are in `book`: what those have that stay is taken there. `gone` hears of
+    /// each of its slots whose peer is another now, or nobody.
+    pub fn adopt(&mut self, book: &Book, peers: &Arc<Peers>, mut gone: impl FnMut(u32)) {
         if Arc::ptr_eq(&self.peers, peers) {
             return;
         }
         let before = std::mem::replace(&mut self.peers, Arc::clone(peers));
-        for slot in (0..self.book.slots()).filter(|slot| *slot as usize % self.workers == self.worker) {
+        let moves = book.slots() != self.book.slots();
+        let from = std::mem::replace(&mut self.book, book.clone());
+        if moves && self.worker == 0 {
+            book.carry_counts(&from);
+        }
+        for slot in
+            (0..book.slots().max(from.slots())).filter(|slot| *slot as usize % self.workers == self.worker)
+        {
             let (was, is) = (before.peer(slot), peers.peer(slot));
-            if self.book.settle(slot, peers, false)
+            let stays = moves && book.carry(slot, peers, &from);
+            if !stays && book.settle(slot, peers, moves)
                 || was.map(|peer| peer.public) != is.map(|peer| peer.public)
             {
                 self.trying.remove(&slot);
@@ -216,9 +224,9 @@ impl Desk {
             // Who was configured to be somewhere else is there from now on.
             if let Some(remote) = is.and_then(|peer| peer.endpoint)
                 && was.is_some_and(|was| was.endpoint != Some(remote))
-                && let Some(record) = peers.record(&self.book, slot)
+                && let Some(record) = peers.record(book, slot)
             {
-                record.set_endpoint(Endpoint { remote, local: unspecified(remote.ip()) });
+                record.set_endpoint(Endpoint::unheard(remote));
             }
         }
     }
@@ -369,6 +377,9 @@ impl Desk {
     fn look_at(&mut self, slot: u32, now: u64, unix: u64) {
         let Some(peer) = self.peers.peer(slot) else { return };
         let Some(record) = self.peers.record(&self.book, slot) else { return };
+        if record.is_called_back() {
+            record.heed(peer.endpoint);
+        }
         let spread = (slot ^ (now >> 33) as u32).wrapping_mul(0x9e37_79b1);
         let action = match timers::due(&record, self.trying.contains_key(&slot), peer.keepalive, spread, now)
         {
@@ -395,11 +406,6 @@ impl Desk {
             self.outbox.push_back(action);
         }
     }
-}
-
-/// No address, of the family of `of`.
-fn unspecified(of: IpAddr) -> IpAddr {
-    if of.is_ipv4() { IpAddr::from([0; 4]) } else { IpAddr::from([0; 16]) }
 }
 
 mod handshake;

@@ -2,7 +2,10 @@
 //!
 //! Owns: who we are, and handshakes on their way. Refuses: messages that were not made for us, and public keys that lead to a
 //! shared secret of zeros (RFC 7748 §6.1). Keeps true: a handshake's keys are given out once, and only after both sides have
-//! contributed; ephemeral keys come of the entropy that the caller hands in, 32 bytes for each handshake.
+//! contributed; ephemeral keys come of the entropy that the caller hands in, 32 bytes for each handshake; what is secret in a
+//! handshake is wiped with it (`state`).
+
+mod state;
 
 use crate::key::{KEY_LEN, PublicKey, Secret};
 use crate::message::{self, INITIATION_LEN, MACS_LEN, RESPONSE_LEN, word};
@@ -11,6 +14,7 @@ use snow::params::{CipherChoice, DHChoice, HashChoice, NoiseParams};
 use snow::resolvers::{CryptoResolver, DefaultResolver};
 use snow::types::{Cipher, Dh, Hash, Random};
 use snow::{Builder, HandshakeState};
+use state::{State, WipedCipher, WipedHash};
 use std::fmt;
 use std::sync::LazyLock;
 use subtle::ConstantTimeEq;
@@ -62,7 +66,7 @@ pub struct Identity {
 }
 
 /// A handshake that we have begun.
-pub struct Begun(Box<HandshakeState>);
+pub struct Begun(State);
 
 /// A handshake that somebody else has begun.
 pub struct Received {
@@ -72,7 +76,7 @@ pub struct Received {
     pub stamp: Stamp,
     /// Their index of the session.
     pub index: u32,
-    state: Box<HandshakeState>,
+    state: State,
 }
 
 impl fmt::Debug for Begun {
@@ -114,17 +118,18 @@ impl Identity {
         entropy: Secret,
     ) -> Result<(Begun, [u8; INITIATION_LEN]), HandshakeError> {
         let params = PARAMS.clone().ok_or(HandshakeError::BadKey)?;
-        let mut state = Builder::with_resolver(params, self.resolver(entropy))
+        let state = Builder::with_resolver(params, self.resolver(entropy))
             .local_private_key(self.private.expose())
             .and_then(|builder| builder.remote_public_key(&peer.0))
             .and_then(|builder| builder.prologue(PROLOGUE))
             .and_then(|builder| builder.psk(2, preshared.expose()))
             .and_then(Builder::build_initiator)
             .map_err(|_| HandshakeError::BadKey)?;
+        let mut state = State::new(state);
         let mut message = message::initiation(index);
         let end = INITIATION_LEN - MACS_LEN;
         state.write_message(stamp, &mut message[8..end]).map_err(|_| HandshakeError::BadKey)?;
-        Ok((Begun(Box::new(state)), message))
+        Ok((Begun(state), message))
     }
 
     /// Takes a handshake that somebody begins with us, whose first code was checked.
@@ -139,12 +144,13 @@ impl Identity {
         let params = PARAMS.clone().ok_or(HandshakeError::BadKey)?;
         // The preshared key is the peer's, who is not known yet.
         let nothing = [0; KEY_LEN];
-        let mut state = Builder::with_resolver(params, self.resolver(entropy))
+        let state = Builder::with_resolver(params, self.resolver(entropy))
             .local_private_key(self.private.expose())
             .and_then(|builder| builder.prologue(PROLOGUE))
             .and_then(|builder| builder.psk(2, &nothing))
             .and_then(Builder::build_responder)
             .map_err(|_| HandshakeError::BadKey)?;
+        let mut state = State::new(state);
         let mut stamp = [0; 12];
         let end = INITIATION_LEN - MACS_LEN;
         match state.read_message(&message[8..end], &mut stamp) {
@@ -153,7 +159,7 @@ impl Identity {
         }
         let peer = state.get_remote_static().and_then(<[u8]>::first_chunk::<KEY_LEN>);
         let peer = PublicKey(*peer.ok_or(HandshakeError::NotAuthentic)?);
-        Ok(Received { peer, stamp, index: word(message, 4), state: Box::new(state) })
+        Ok(Received { peer, stamp, index: word(message, 4), state })
     }
 
     fn resolver(&self, entropy: Secret) -> Box<Resolver> {
@@ -202,8 +208,8 @@ fn split(state: &mut HandshakeState) -> (Secret, Secret) {
     (Secret::new(first), Secret::new(second))
 }
 
-/// What `snow` computes with: its own, but for the curve, where our own public key is not derived anew for every handshake, and
-/// for randomness, which is the caller's.
+/// What `snow` computes with: its own, wiped when it goes, but for the curve, where our own public key is not derived anew for every
+/// handshake, and for randomness, which is the caller's.
 struct Resolver {
     private: Secret,
     public: PublicKey,
@@ -222,11 +228,11 @@ impl CryptoResolver for Resolver {
     }
 
     fn resolve_hash(&self, choice: &HashChoice) -> Option<Box<dyn Hash>> {
-        DefaultResolver.resolve_hash(choice)
+        DefaultResolver.resolve_hash(choice).map(|hash| Box::new(WipedHash(hash)) as _)
     }
 
     fn resolve_cipher(&self, choice: &CipherChoice) -> Option<Box<dyn Cipher>> {
-        DefaultResolver.resolve_cipher(choice)
+        DefaultResolver.resolve_cipher(choice).map(|cipher| Box::new(WipedCipher(cipher)) as _)
     }
 }
 

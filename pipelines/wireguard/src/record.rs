@@ -2,17 +2,20 @@
 //!
 //! ```text
 //!   words  0 tag    1 roles    2 generation    3..7 public key    7 turns of the endpoint    8..10 its address    10 its port
-//!          11..13 our address    13.. times and counts    40.. three rooms for sessions
+//!          11..13 our address    13.. times and counts    28 calls back, 29 those that were heeded    40.. three rooms for sessions
 //! ```
 //!
-//! Owns: nothing; it is a view. Has one writer, the worker that owns the peer, but for the tag and the key, which whoever compiles a
-//! configuration writes while no worker has the slot. Refuses: a record whose tag is another's. Keeps true, also when the
+//! Owns: nothing; it is a view. Has one writer, the worker that owns the peer, but for the calls back, a word of whoever else maps the
+//! memory. Refuses: a record whose tag is another's. Keeps true, also when the
 //! writer is killed at any instruction: roles name rooms that are whole, and at most three of them.
+
+mod endpoint;
+
+pub use endpoint::Endpoint;
 
 use crate::key::{KEY_LEN, PublicKey};
 use crate::noise::{Keys, Stamp};
 use crate::room::{ROOM_WORDS, Room};
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
@@ -28,10 +31,6 @@ const TAG: usize = 0;
 const ROLES: usize = 1;
 const GENERATION: usize = 2;
 const PUBLIC: usize = 3;
-const TURNS: usize = 7;
-const REMOTE: usize = 8;
-const PORT: usize = 10;
-const LOCAL: usize = 11;
 const STAMP: usize = 13;
 const COUNTS: usize = 16;
 
@@ -65,7 +64,7 @@ pub enum Fact {
     OurStamp,
 }
 
-const _: () = assert!(Fact::OurStamp as usize <= ROOMS_AT);
+const _: () = assert!((Fact::OurStamp as usize) < endpoint::CALLS && endpoint::HEEDED < ROOMS_AT);
 const _: () = assert!(RECORD_BYTES <= 4096 - 256, "with what a process keeps beside it, 4 KiB a peer");
 
 /// What a session is to its peer.
@@ -103,15 +102,6 @@ impl Roles {
         let taken = [self.current, self.previous, self.next];
         (1..=ROOMS as u8).find(|room| !taken.contains(room)).unwrap_or(self.previous)
     }
-}
-
-/// Where a peer is, and where it reaches us.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Endpoint {
-    /// The peer's.
-    pub remote: SocketAddr,
-    /// Ours; unspecified: not known yet.
-    pub local: IpAddr,
 }
 
 /// A peer's record. See the module.
@@ -162,6 +152,15 @@ impl<'a> Record<'a> {
         self.0.iter().for_each(|word| word.store(0, Release));
     }
 
+    /// Makes this record, which is nobody's, the other one as it is now: nobody writes that any more. Killed meanwhile, it is nobody's.
+    pub(crate) fn carry(&self, other: &Record<'_>) {
+        self.0[TAG].store(0, Release);
+        for (to, from) in self.0.iter().zip(other.0).skip(1) {
+            to.store(from.load(Acquire), Relaxed);
+        }
+        self.0[TAG].store(other.tag(), Release);
+    }
+
     /// A number.
     #[inline]
     pub fn fact(&self, fact: Fact) -> u64 {
@@ -203,48 +202,6 @@ impl<'a> Record<'a> {
         // Killed in between, the record has a stamp that is too great by less than a second, never one that is too small.
         self.0[STAMP].store(number(high), Release);
         self.0[STAMP + 1].store(number(low), Release);
-    }
-
-    /// Where the peer is; `None`: nobody knows.
-    #[inline]
-    pub fn endpoint(&self) -> Option<Endpoint> {
-        loop {
-            let before = self.0[TURNS].load(Acquire);
-            let port = self.0[PORT].load(Acquire);
-            let address = |at: usize| {
-                let high = u128::from(self.0[at].load(Acquire));
-                Ipv6Addr::from_bits(high << 64 | u128::from(self.0[at + 1].load(Acquire))).to_canonical()
-            };
-            let (remote, local) = (address(REMOTE), address(LOCAL));
-            if before & 1 == 0 && self.0[TURNS].load(Acquire) == before {
-                let known = Endpoint { remote: SocketAddr::new(remote, port as u16), local };
-                return (port != 0).then_some(known);
-            }
-            if before & 1 == 1 && self.0[TURNS].load(Acquire) == before {
-                // Its writer was killed in between, or is at it: nobody waits for that.
-                return None;
-            }
-        }
-    }
-
-    /// Says where the peer is, if that has changed.
-    #[inline]
-    pub fn set_endpoint(&self, endpoint: Endpoint) {
-        if self.endpoint() == Some(endpoint) {
-            return;
-        }
-        let turn = self.0[TURNS].load(Relaxed) | 1;
-        self.0[TURNS].store(turn, Release);
-        for (at, address) in [(REMOTE, endpoint.remote.ip()), (LOCAL, endpoint.local)] {
-            let bits = match address {
-                IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
-                IpAddr::V6(v6) => v6.to_bits(),
-            };
-            self.0[at].store((bits >> 64) as u64, Release);
-            self.0[at + 1].store(bits as u64, Release);
-        }
-        self.0[PORT].store(u64::from(endpoint.remote.port()), Release);
-        self.0[TURNS].store(turn.wrapping_add(1), Release);
     }
 
     #[inline]
@@ -339,12 +296,7 @@ impl<'a> Record<'a> {
         self.clear_unused();
         // No handshake of ours is on its way any more.
         self.set(Fact::InitiatedFirst, 0);
-        let turns = self.0[TURNS].load(Relaxed);
-        if turns & 1 == 1 {
-            // Half of an endpoint is none.
-            self.0[PORT].store(0, Release);
-            self.0[TURNS].store(turns.wrapping_add(1), Release);
-        }
+        self.mend_endpoint();
         for number in 1..=ROOMS as u8 {
             if let Some(room) = self.room(number) {
                 room.take_over();

@@ -23,6 +23,12 @@ impl View {
                 counts.row([end.name.clone(), what.clone(), self.count(*count)]);
             }
         }
+        let mut refused = Table::new(&["NAME", "REFUSED OF WG", ">COUNT"]);
+        for end in &answer.ends {
+            for (why, count) in &end.refused {
+                refused.row([end.name.clone(), why.clone(), self.count(*count)]);
+            }
+        }
         let mut peers =
             Table::new(&["NAME", "PEER", "ENDPOINT", "LAST HANDSHAKE", ">RECEIVED", ">SENT", "ALLOWED IPS"]);
         for peer in &answer.peers {
@@ -38,6 +44,6 @@ impl View {
             ]);
         }
         let rest = cut(answer.peers.len(), answer.matched, "peer", "name an end");
-        self.sections([Some(&ends), Some(&peers), Some(&counts)], &rest)
+        self.sections([Some(&ends), Some(&peers), Some(&counts), Some(&refused)], &rest)
     }
 }

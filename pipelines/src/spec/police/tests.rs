@@ -1,5 +1,6 @@
 use super::*;
 use crate::spec::{self, StageSpec};
+use crate::stages::police::Fate;
 
 const PORTS: &str = "[port.a]\nnetdev = \"a\"\n[port.b]\nnetdev = \"b\"\n";
 

@@ -3,8 +3,8 @@
 use super::files::{ends, ends_mut};
 use crate::spec::{Parsed, Spec};
 
-/// Lets ends of `parsed` whose `max-peers` is "auto" have the memory that they have in `running`, as long as their peers fit: other
-/// memory begins empty, which would end all sessions.
+/// Lets ends of `parsed` whose `max-peers` is "auto" have the memory that they have in `running`, as long as their peers fit: into
+/// other memory all that is known of them would have to move.
 pub fn keep_room(parsed: &mut Parsed, running: &Spec) {
     let had = ends(running);
     let Parsed { spec, roomy, .. } = parsed;

@@ -96,7 +96,7 @@ pub(crate) const KEYS: &[Key] = &[
         Kind::Either(&[Kind::Word(&["auto"]), Kind::Whole { min: 1, max: MAX_PEERS as u64 }]),
         Some("\"auto\""),
         "Peers that there is memory for. \"auto\": the next power of two of twice the peers, at least 64; a running end keeps what \
-         it has while its peers fit. A change ends all sessions.",
+         it has while its peers fit. Where there is more, sessions go on.",
     ),
     key(
         "dscp",

@@ -139,7 +139,8 @@ impl Stage for Open {
             let payload = burst.bytes(i).get(datagram.at..datagram.at + datagram.len).unwrap_or(&[]);
             match Message::parse(payload) {
                 Ok(Message::Data { receiver, counter }) => {
-                    let owner = shared.owner(shared.book.indices().find(receiver).0);
+                    let slot = shared.book.indices().find(receiver).0;
+                    let owner = shared.owner(slot);
                     if owner != worker {
                         // Only what has a session is worth the way.
                         let found = Receiving::find(&shared.book, &shared.peers, receiver, now);
@@ -147,6 +148,10 @@ impl Stage for Open {
                             i,
                             match found.and_then(|found| found.admit(counter)) {
                                 Ok(()) => Verdict::Worker(owner as u8, *ahead),
+                                // Its owner has not gone on with these peers yet.
+                                Err(Refused::Unknown) if shared.peers.is_new(&shared.book, slot) => {
+                                    Verdict::Worker(owner as u8, *ahead)
+                                }
                                 Err(refused) => Verdict::Drop(reason(refused)),
                             },
                         );

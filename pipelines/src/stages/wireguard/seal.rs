@@ -4,7 +4,7 @@
 //! have waited for a session.
 //!
 //! Owns nothing but scratch. Refuses what is too long for the tunnel, which its sender is told; packets whose hops are used up,
-//! for a tunnel is a hop; packets of peers that nobody can be sent to. Keeps true: a counter is stored as used before anything is
+//! for a tunnel is a hop; packets of peers of whom nobody knows where they are, which their senders are told. Keeps true: a counter is stored as used before anything is
 //! sealed with it; the packets of a peer have counters in their order; an inner packet is never fragmented.
 
 use super::open::clamp;
@@ -175,6 +175,10 @@ impl Stage for Seal {
             }
             match plan(shared, ports, burst, i, slot, &mut work, cx) {
                 Ok(()) => {}
+                Err(Not::Session) if !shared.is_somewhere(slot) => {
+                    let verdict = shared.nowhere(burst, i, ports, cx);
+                    burst.decide(i, verdict);
+                }
                 Err(Not::Session) => {
                     let verdict = keep(shared, burst, i, slot, worker, now);
                     burst.decide(i, verdict);
@@ -238,21 +242,10 @@ impl Stage for Seal {
 
     fn explain(&self, burst: &Burst, i: usize, now: u64, out: &mut Vec<String>) {
         let shared = &self.tunnel.0;
-        let Some(slot) = shared.ways().peer_of(burst, i) else {
-            out.push("its destination is no peer's: it stays as it is".to_owned());
-            return;
-        };
-        let Some(peer) = shared.peers.peer(slot) else { return };
-        out.push(format!("for the peer {}", peer.public));
-        out.push(match shared.session(slot, now) {
-            Some((_, room, endpoint)) => {
-                let age = now.saturating_sub(room.since()) / 1_000_000_000;
-                format!("sealed in a session that is {age} s old, for {}", endpoint.remote)
-            }
-            None => {
-                "there is no session: it waits for a handshake, if the peer's endpoint is known".to_owned()
-            }
-        });
+        match shared.ways().peer_of(burst, i) {
+            Some(slot) => shared.sealed_in_words(burst, i, slot, now, out),
+            None => out.push("its destination is no peer's: it stays as it is".to_owned()),
+        }
     }
 }
 
@@ -284,7 +277,7 @@ impl Office {
 impl Shared {
     /// The session with the peer in `slot`, and where that is.
     #[inline]
-    fn session(&self, slot: u32, now: u64) -> Option<(Record<'_>, Room<'_>, Endpoint)> {
+    pub(super) fn session(&self, slot: u32, now: u64) -> Option<(Record<'_>, Room<'_>, Endpoint)> {
         let record = self.peers.record(&self.book, slot)?;
         Some((record, sending(&record, now)?, record.endpoint()?))
     }
@@ -475,11 +468,8 @@ fn keep(shared: &Shared, burst: &Burst, i: usize, slot: u32, worker: usize, now:
     let facts = burst.facts(i);
     let packet = burst.bytes(i).get(usize::from(facts.l3)..).unwrap_or(&[]);
     let Some(inner) = Inner::of(packet).and_then(|inner| packet.get(..inner.len)) else { return NO };
-    let record = shared.peers.record(&shared.book, slot);
-    let somewhere = record.and_then(|record| record.endpoint()).is_some()
-        || shared.peers.peer(slot).is_some_and(|peer| peer.endpoint.is_some());
     let waiter = Waiter { port: burst.port(i), bytes: inner.into(), mark: facts.mark };
-    if !somewhere || !office.waiting.keep(slot, waiter) {
+    if !office.waiting.keep(slot, waiter) {
         return NO;
     }
     Verdict::Consume

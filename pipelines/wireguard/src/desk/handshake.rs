@@ -9,13 +9,12 @@ impl Desk {
     pub(super) fn initiate(&mut self, slot: u32, now: u64, unix: u64) -> bool {
         let Some(peer) = self.peers.peer(slot) else { return false };
         let Some(record) = self.peers.record(&self.book, slot) else { return false };
-        let configured = peer.endpoint.map(|remote| Endpoint { remote, local: unspecified(remote.ip()) });
+        let configured = peer.endpoint.map(Endpoint::unheard);
         let Some(endpoint) = record.endpoint().or(configured) else { return false };
         let last = record.fact(Fact::Initiated);
         let again = self.trying.contains_key(&slot);
         // Where our own address has gone, a peer that does not answer is asked from another.
-        let endpoint =
-            if again { Endpoint { local: unspecified(endpoint.remote.ip()), ..endpoint } } else { endpoint };
+        let endpoint = if again { Endpoint::unheard(endpoint.remote) } else { endpoint };
         let mut entropy = Zeroizing::new([0; 32]);
         if (last != 0 && now.saturating_sub(last) < REKEY_TIMEOUT)
             || now < self.rested

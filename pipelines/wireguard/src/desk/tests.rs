@@ -60,7 +60,7 @@ impl End {
         let secret = HashKey::from_seed(u64::from(seed));
         let identity = Identity::new(private(seed));
         let book = Book::open(region.clone(), slots, &secret, identity.public()).unwrap();
-        let peers = Arc::new(book.enrol(peers.to_vec()).unwrap());
+        let peers = Arc::new(book.enrol(peers.to_vec(), None).unwrap());
         Desk::new(identity, book, peers, (0, 1), &secret, entropy(seed), now)
     }
 
@@ -361,9 +361,10 @@ fn a_peer_that_leaves_is_forgotten() {
     shake(&mut a, &mut b, SECOND);
     let index =
         a.desk.peers.record(&a.desk.book, 0).unwrap().session(Role::Current).unwrap().index().unwrap();
-    let peers = Arc::new(a.desk.book.enrol(Vec::new()).unwrap());
+    let peers = Arc::new(a.desk.book.enrol(Vec::new(), None).unwrap());
     let mut gone = Vec::new();
-    a.desk.adopt(&peers, |slot| gone.push(slot));
+    let book = a.desk.book.clone();
+    a.desk.adopt(&book, &peers, |slot| gone.push(slot));
     assert_eq!(gone, [0]);
     assert!(matches!(Receiving::find(&a.desk.book, &peers, index, SECOND), Err(Refused::Unknown)));
     b.desk.want(0, 10 * SECOND, EPOCH + SECOND);
@@ -371,4 +372,31 @@ fn a_peer_that_leaves_is_forgotten() {
     a.hear(&initiation, b.at, 10 * SECOND);
     assert_eq!((a.sent(10 * SECOND).len(), a.counted(Count::Unknown)), (0, 1));
     let _: PublicKey = private(1).public();
+}
+
+#[test]
+fn a_peer_that_has_moved_is_called_back() {
+    let (mut a, mut b) = pair();
+    shake(&mut a, &mut b, SECOND);
+    fn record(end: &End) -> crate::record::Record<'_> {
+        end.desk.peers.record(&end.desk.book, 0).unwrap()
+    }
+    let elsewhere = Endpoint { remote: "198.51.100.7:999".parse().unwrap(), local: a.at.ip() };
+    record(&a).set_endpoint(elsewhere);
+    a.polled(2 * SECOND);
+    assert_eq!(record(&a).endpoint(), Some(elsewhere), "nobody has called");
+    record(&a).call_back();
+    assert!(record(&a).is_called_back());
+    a.polled(3 * SECOND);
+    assert_eq!(record(&a).endpoint(), Some(Endpoint::unheard(address(2))));
+    assert!(!record(&a).is_called_back() && a.has_session(2, 3 * SECOND), "its session goes on");
+    // Once: it may go elsewhere again.
+    record(&a).set_endpoint(elsewhere);
+    a.polled(4 * SECOND);
+    assert_eq!(record(&a).endpoint(), Some(elsewhere));
+    // A call that a process did not heed, the next one does.
+    record(&a).call_back();
+    a.restart(5 * SECOND);
+    a.polled(6 * SECOND);
+    assert_eq!(record(&a).endpoint().map(|endpoint| endpoint.remote), Some(address(2)));
 }

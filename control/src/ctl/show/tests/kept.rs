@@ -161,6 +161,7 @@ fn wireguard() {
         peers: 3,
         limit: 64,
         counts: [("done".to_owned(), 12), ("forged".to_owned(), 3456)].into(),
+        refused: [("invalid".to_owned(), 2)].into(),
     };
     let first = WireguardPeer {
         name: "office".into(),
@@ -184,6 +185,8 @@ fn wireguard() {
         "office  hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo=  51820      3     64",
         "NAME    HANDSHAKES  COUNT",
         "office  done           12",
+        "NAME    REFUSED OF WG  COUNT",
+        "office  invalid            2",
         "2 of 3 peers are shown; see --limit, or name an end",
     ] {
         assert!(text.lines().any(|told| told == line), "{line}\n{text}");

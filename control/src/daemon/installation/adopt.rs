@@ -1,0 +1,93 @@
+//! An installation as the data plane gives it back.
+
+use super::super::sockets::Copying;
+use super::super::tun::{self, Tuns};
+use super::{Installation, OpenPort, OpenQueue, Paths, in_order};
+use crate::netlink::check_port;
+use crate::xdp::{Ingress, Mode as XdpMode, attached_program};
+use anyhow::{Result, anyhow};
+use rustix::fd::{AsFd as _, OwnedFd};
+use zsync_pipelines::spec::Spec;
+use zsync_protocol::message::ToDataplane;
+use zsync_protocol::shm::{Access, map};
+use zsync_protocol::stats::{StatsLayout, WorkerStats};
+
+impl Installation {
+    /// Takes back what a running data plane was given, from its own mouth, and the programs from their pins.
+    ///
+    /// # Errors
+    /// Something is missing or does not fit; the data plane then goes on, and somebody has to look.
+    pub fn adopt(spec: &Spec, paths: &Paths, given: Vec<(ToDataplane, Vec<OwnedFd>)>) -> Result<Self> {
+        let (mut layout, mut memory, mut punt) = (None, None, None);
+        let (mut facts, mut queues, mut tuns) = (Vec::new(), Vec::new(), Tuns::new());
+        for (message, mut fds) in given {
+            match message {
+                ToDataplane::Hello { layout: had, .. } => {
+                    let four: [OwnedFd; 4] =
+                        fds.try_into().map_err(|_| anyhow!("the data plane did not return its memory"))?;
+                    (layout, memory) = (Some(had), Some(four));
+                }
+                ToDataplane::Port { id, ifindex, mac, mtu, v4, v6, .. } => {
+                    facts.push((id, ifindex, mac, mtu, v4, v6));
+                }
+                ToDataplane::Queue { port, queue, worker, .. } => {
+                    let socket = fds.pop().ok_or_else(|| anyhow!("a queue came without its socket"))?;
+                    let queue = u32::from(queue);
+                    queues.push(OpenQueue { message, port, queue, worker, socket });
+                }
+                ToDataplane::Tun { port, queue, worker } => {
+                    let socket = fds.pop().ok_or_else(|| anyhow!("a TUN device came without its queue"))?;
+                    let own = in_order(spec).find(|of| of.id.0 == port && of.tun.is_some());
+                    let netdev = own.map(|port| port.netdev.clone());
+                    let netdev = netdev.ok_or_else(|| anyhow!("port {port} is no TUN device"))?;
+                    tuns.entry(netdev).or_default().push(socket.try_clone()?);
+                    queues.push(OpenQueue { message, port, queue: queue.into(), worker, socket });
+                }
+                ToDataplane::Punt => punt = fds.pop(),
+                _ => {}
+            }
+        }
+        let layout = layout.ok_or_else(|| anyhow!("the data plane did not say what it is made of"))?;
+        let memory = memory.ok_or_else(|| anyhow!("the data plane did not return its memory"))?;
+        let punt = punt.ok_or_else(|| anyhow!("the data plane did not return the punt device"))?;
+        let workers = layout.workers.len();
+        let region = map(memory[2].as_fd(), StatsLayout::bytes(workers), Access::ReadWrite)?;
+        let stats = (0..workers).map(|w| WorkerStats::open(&region, w)).collect::<Result<_, _>>()?;
+        let mut ports = Vec::new();
+        for port in in_order(spec) {
+            let (_, ifindex, mac, mtu, v4, v6) = facts
+                .iter()
+                .find(|(id, ..)| *id == port.id.0)
+                .ok_or_else(|| anyhow!("the data plane has no port {}", port.name))?;
+            if port.tun.is_some() {
+                ports.push(OpenPort { v4: *v4, v6: *v6, ..tun::opened(port, *ifindex, *mtu) });
+                continue;
+            }
+            let mut ingress = Ingress::adopt(&paths.pins(&port.name), *ifindex)?;
+            if let Err(error) = ingress.upgrade() {
+                tracing::warn!(port = port.name, %error, "the running XDP program stays: this build's was refused");
+            }
+            let xdp = attached_program(*ifindex)?.map_or(XdpMode::Native, |program| program.mode);
+            let copying = match queues.iter().find(|q| q.port == port.id.0).map(|q| &q.message) {
+                Some(ToDataplane::Queue { zero_copy: true, .. }) => Copying::ZeroCopy,
+                _ => Copying::Copy,
+            };
+            let kind = check_port(&port.netdev, None, |_| true).ok().and_then(|check| check.link.kind);
+            ports.push(OpenPort {
+                spec: port.clone(),
+                ifindex: *ifindex,
+                mac: *mac,
+                mtu: *mtu,
+                v4: *v4,
+                v6: *v6,
+                kind,
+                ingress: Some(ingress),
+                inherited: true,
+                xdp,
+                copying,
+                warnings: Vec::new(),
+            });
+        }
+        Ok(Self { layout, memory, stats, ports, queues, punt, tuns, pages: "as before".to_owned() })
+    }
+}
