@@ -6,6 +6,7 @@
 //! or are over; counters that came before; what does not authenticate, which is wiped; inner packets that are none, or whose
 //! source is not the peer's. Keeps true: nothing of a packet is believed before it was authentic, its outer addresses neither.
 
+mod admission;
 mod datagram;
 
 use super::screen::Screen;
@@ -16,8 +17,9 @@ use crate::stage::{Cx, Stage};
 use crate::stages::parse::Parse;
 use crate::stages::tunnel::{Inner, ecn_out, set_ecn};
 use crate::tables::cryptokey::Routes;
+use admission::admit;
 use arrayvec::ArrayVec;
-use datagram::{Datagram, Letterbox, is_intact, outer_ecn};
+use datagram::{Datagram, Letterbox, is_intact};
 use std::net::IpAddr;
 use zsync_crypto::aead::{Job, Key};
 use zsync_packet::burst::{BURST, Burst, Facts};
@@ -202,38 +204,6 @@ impl Stage for Open {
             Err(malformed) => format!("to the tunnel's port, but {malformed}"),
         });
     }
-}
-
-/// Finds the session of a data message, and whether it is worth opening.
-#[inline]
-fn admit<'b>(
-    shared: &'b Shared,
-    (groups, known): (&mut ArrayVec<Group<'b>, BURST>, Option<usize>),
-    burst: &Burst,
-    i: usize,
-    datagram: &Datagram,
-    (receiver, counter): (u32, u64),
-    now: u64,
-) -> Result<Opening, DropReason> {
-    let number = match known {
-        Some(number) => number,
-        None => {
-            let receiving = Receiving::find(&shared.book, &shared.peers, receiver, now).map_err(reason)?;
-            let (key, endpoint) = (Key::chacha(receiving.room.receiving()), receiving.record.endpoint());
-            groups.push(Group { receiving, key, endpoint, data: false, bytes: 0 });
-            groups.len() - 1
-        }
-    };
-    let group = &groups[number];
-    group.receiving.admit(counter).map_err(reason)?;
-    let here = Endpoint { remote: datagram.from, local: datagram.to };
-    let moved = (group.endpoint != Some(here)).then_some(here);
-    // Once it is opened, nobody can say any more whether the ports are those that were sent.
-    if moved.is_some() && !is_intact(burst, i) {
-        return Err(DropReason::WireguardForged);
-    }
-    let (at, len) = (datagram.at as u16, datagram.len as u16);
-    Ok(Opening { at, len, group: number as u8, ecn: outer_ecn(burst, i), counter, moved })
 }
 
 /// Puts a handshake message on the desk.

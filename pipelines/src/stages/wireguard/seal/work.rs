@@ -188,8 +188,9 @@ pub(super) fn wrap(
     }
     let at = ends.len();
     let bytes = burst.prepend(i, at + DATA_HEADER_LEN).ok_or(DropReason::NoHeadroom)?;
-    let padding = at + DATA_HEADER_LEN + inner.len..at + DATA_HEADER_LEN + text;
-    bytes.get_mut(padding).unwrap_or_default().fill(0);
+    // As many bytes as the longest padding, for a fill of some takes a call: the rest is the tag's room, which is written later.
+    let padding = bytes.get_mut(at + DATA_HEADER_LEN + inner.len..).and_then(|rest| rest.first_chunk_mut());
+    *padding.ok_or(DropReason::TooBig)? = [0u8; TAG_LEN];
     let tos = shared.settings.dscp.map_or(inner.tos, |dscp| dscp << 2 | inner.tos & 3);
     work.number = work.number.wrapping_add(1);
     if !work.groups[group].outer.write(bytes, tos, flow, work.number) {
