@@ -172,17 +172,28 @@ pub fn build() -> Result<()> {
     if std::path::Path::new("/run/netns/sink").exists() {
         return Ok(());
     }
-    for line in SET_UP.lines().map(str::trim).filter(|line| !line.is_empty()) {
-        execute(Command::new("ip").args(line.split_whitespace()))?;
-    }
-    // Or neighbour discovery would be among what is counted.
-    for part in [Part::Source, Part::Router, Part::Sink] {
-        part.run(|| Ok(std::fs::write("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1")?))?;
-    }
-    Part::Router.run(|| Ok(std::fs::write("/proc/sys/net/ipv4/ip_forward", "1")?))?;
+    lay_out(SET_UP, &[Part::Source, Part::Sink], &[Part::Router])?;
     // A veth drops what an XDP program sends into it, unless its end has a NAPI: GRO gives it one.
     for (part, device) in [(Part::Router, "left"), (Part::Router, "right"), (Part::Sink, "eth0")] {
         part.execute(&format!("ethtool -K {device} gro on"))?;
+    }
+    Ok(())
+}
+
+/// Runs `ip` once for each line of `set_up`, which makes these hosts and routers, and lets the routers forward.
+///
+/// # Errors
+/// What `ip` refuses.
+pub fn lay_out(set_up: &str, hosts: &[Part], routers: &[Part]) -> Result<()> {
+    for line in set_up.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        execute(Command::new("ip").args(line.split_whitespace()))?;
+    }
+    // Or neighbour discovery would be among what is counted.
+    for part in hosts.iter().chain(routers) {
+        part.run(|| Ok(std::fs::write("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1")?))?;
+    }
+    for part in routers {
+        part.run(|| Ok(std::fs::write("/proc/sys/net/ipv4/ip_forward", "1")?))?;
     }
     Ok(())
 }

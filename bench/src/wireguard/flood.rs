@@ -32,6 +32,8 @@ use zsync_wireguard::noise::{Identity, stamp};
 
 /// Packets a second in the tunnel.
 const PACED: u64 = 20_000;
+/// Packets that may wait at a port. With more, the frames of a full ring are in no cache of the core, and each costs a wait for memory.
+const RING: u32 = 1024;
 /// What must arrive of them, in percent.
 const SHARE: f64 = 99.0;
 const PORT: u16 = 51_820;
@@ -114,15 +116,15 @@ pub fn run(rounds: usize, time: Duration, watch: &Watch) -> Result<Vec<Figures>>
         figures.rows.push(row);
     }
     figures.notes.push(format!(
-        "{PACED} packets of 64 bytes a second in the tunnel, {:.1} s a round",
+        "{PACED} packets of 64 bytes a second in the tunnel, {:.1} s a round; rings of {RING} packets",
         turn.as_secs_f64()
     ));
     Ok(vec![figures])
 }
 
 fn measure(flood: Flood, keys: &Keys, turn: Duration, watch: &Watch) -> Result<Came> {
-    let near = Gateway::start(Kind::Zsync, 0, keys, None)?;
-    let far = Gateway::start(Kind::Zsync, 1, keys, Some(HOSTS))?;
+    let near = Gateway::start(Kind::Zsync, 0, keys, None, Some(RING))?;
+    let far = Gateway::start(Kind::Zsync, 1, keys, Some(HOSTS), Some(RING))?;
     await_tunnel(PATIENCE, watch)?;
     let flooding = match flood {
         Flood::None => None,

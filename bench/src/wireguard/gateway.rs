@@ -122,16 +122,23 @@ pub enum Gateway {
 }
 
 impl Gateway {
-    /// Starts the near one (0) or the far one (1) on the measured core; `core`: on that one instead.
+    /// Starts the near one (0) or the far one (1) on the measured core; `core`: on that one instead. `ring`: of zsync's, how many
+    /// packets may wait at a port, if not as many as by default.
     ///
     /// # Errors
     /// It is not there, or does not come up.
-    pub fn start(kind: Kind, end: usize, keys: &Keys, core: Option<usize>) -> Result<Self> {
+    pub fn start(
+        kind: Kind,
+        end: usize,
+        keys: &Keys,
+        core: Option<usize>,
+        ring: Option<u32>,
+    ) -> Result<Self> {
         let core = core.unwrap_or_else(measured_core);
         match kind {
             Kind::Zsync => {
                 let folder = format!("/run/zsync-bench-{}", device(end));
-                let configuration = configuration(end, keys, core);
+                let configuration = configuration(end, keys, core, ring);
                 Ok(Self::Zsync(Zsync::start_in(GATEWAYS[end], Path::new(&folder), &configuration)?))
             }
             Kind::WireguardGo | Kind::Boringtun => {
@@ -236,10 +243,11 @@ fn device(end: usize) -> &'static str {
 }
 
 /// The configuration of one of zsync's ends, with one worker on `core`.
-fn configuration(end: usize, keys: &Keys, core: usize) -> String {
+fn configuration(end: usize, keys: &Keys, core: usize, ring: Option<u32>) -> String {
     let other = 1 - end;
+    let ring = ring.map_or_else(String::new, |ring| format!("ring-size = {ring}\n"));
     format!(
-        "[engine]\nworkers = [{core}]\n[port.inside]\nnetdev = \"inside\"\n[port.outside]\nnetdev = \"outside\"\n\
+        "[engine]\nworkers = [{core}]\n[port.inside]\nnetdev = \"inside\"\n{ring}[port.outside]\nnetdev = \"outside\"\n{ring}\
          [pipeline.from-inside]\ninput = [\"inside\"]\nstages = [\"wireguard-seal.site\", \"route.main\"]\n\
          [pipeline.from-outside]\ninput = [\"outside\"]\nstages = [\"wireguard-open.site\", \"route.main\"]\n\
          [route.main]\ntable = 254\n[wireguard.site]\nprivate-key-file = \"{}\"\nlisten-port = {PORT}\nmtu = {MTU}\n\
@@ -260,8 +268,9 @@ mod tests {
         let public =
             ["xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=", "TrMvSoP4jYQlY6RIzBgbssQqY3vxI2Pi+y71lOWWXX0="];
         let keys = Keys { files: ["/a", "/b"].map(PathBuf::from), public: public.map(str::to_owned) };
-        for end in [0, 1] {
-            let parsed = zsync_pipelines::spec::parse(&configuration(end, &keys, 1), "benchmark").unwrap();
+        for (end, ring) in [(0, None), (1, None), (0, Some(1024))] {
+            let text = configuration(end, &keys, 1, ring);
+            let parsed = zsync_pipelines::spec::parse(&text, "benchmark").unwrap();
             assert!(parsed.warnings.is_empty(), "{:?}", parsed.warnings);
         }
     }

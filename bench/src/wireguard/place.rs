@@ -9,10 +9,8 @@
 //! Lies in an [enclosure](crate::enclosure). Keeps true: every neighbour is known for good; packets up to the hosts' MTU fit into
 //! the tunnel, and sealed onto the wire, so nothing is cut. [`UNREAD`] is an address that the receiver's device counts and nobody reads.
 
-use crate::enclosure::execute;
-use crate::place::Part;
+use crate::place::{Part, lay_out};
 use anyhow::Result;
-use std::process::Command;
 
 /// Where traffic comes from.
 pub const SENDER: Part = Part::Named("sender");
@@ -74,17 +72,7 @@ pub fn build() -> Result<()> {
     if std::path::Path::new("/run/netns/receiver").exists() {
         return Ok(());
     }
-    // The namespaces are here before their neighbours' devices are made.
-    for line in SET_UP.lines().map(str::trim).filter(|line| !line.is_empty()) {
-        execute(Command::new("ip").args(line.split_whitespace()))?;
-    }
-    for part in [SENDER, GATEWAYS[0], GATEWAYS[1], RECEIVER] {
-        part.run(|| Ok(std::fs::write("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1")?))?;
-    }
-    for part in GATEWAYS {
-        part.run(|| Ok(std::fs::write("/proc/sys/net/ipv4/ip_forward", "1")?))?;
-    }
-    Ok(())
+    lay_out(SET_UP, &[SENDER, RECEIVER], &GATEWAYS)
 }
 
 #[cfg(test)]

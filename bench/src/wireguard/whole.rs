@@ -128,7 +128,8 @@ fn add(figures: &mut Figures, load: Load, n: usize, all: &[Turns]) {
 
 /// One tunnel, and all loads through it.
 fn carry(kind: Kind, keys: &Keys, turn: Duration, watch: &Watch) -> Result<Vec<Through>> {
-    let _gateways = [Gateway::start(kind, 0, keys, None)?, Gateway::start(kind, 1, keys, None)?];
+    let _near = Gateway::start(kind, 0, keys, None, None)?;
+    let _far = Gateway::start(kind, 1, keys, None, None)?;
     await_tunnel(PATIENCE, watch)?;
     LOADS
         .into_iter()

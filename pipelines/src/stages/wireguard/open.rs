@@ -6,19 +6,24 @@
 //! or are over; counters that came before; what does not authenticate, which is wiped; inner packets that are none, or whose
 //! source is not the peer's. Keeps true: nothing of a packet is believed before it was authentic, its outer addresses neither.
 
+mod admission;
+mod datagram;
+
 use super::screen::Screen;
+use super::segments::clamp;
 use super::{Shared, Tunnel};
 use crate::snapshot::PortFacts;
 use crate::stage::{Cx, Stage};
 use crate::stages::parse::Parse;
 use crate::stages::tunnel::{Inner, ecn_out, set_ecn};
 use crate::tables::cryptokey::Routes;
+use admission::admit;
 use arrayvec::ArrayVec;
-use std::net::{IpAddr, SocketAddr};
+use datagram::{Datagram, Letterbox, is_intact};
+use std::net::IpAddr;
 use zsync_crypto::aead::{Job, Key};
-use zsync_packet::burst::{BURST, Burst, Facts, Fragment};
-use zsync_packet::checksum::Sum;
-use zsync_packet::header::{Ipv4, Ipv6, TcpMut, Udp, ether_type, ethernet, protocol, udp};
+use zsync_packet::burst::{BURST, Burst, Facts};
+use zsync_packet::header::{ether_type, ethernet};
 use zsync_packet::verdict::{DropReason, Verdict};
 use zsync_wireguard::desk::Rejected;
 use zsync_wireguard::message::{DATA_HEADER_LEN, Message, OVERHEAD, data_nonce};
@@ -66,8 +71,10 @@ struct Opening {
 impl Open {
     /// Of this tunnel. `ahead`: the number of the stage ahead.
     pub fn new(tunnel: Tunnel, ports: Vec<PortFacts>, ahead: u8) -> Self {
+        // What a peer has sealed is no partial packet of a stack beside us.
+        let whole = |port: &PortFacts| PortFacts { complete_checksums: false, ..*port };
         Self {
-            parse: Parse::new(ports.clone(), true),
+            parse: Parse::new(ports.iter().map(whole).collect(), true),
             tunnel,
             ports,
             worker: 0,
@@ -91,47 +98,15 @@ fn reason(refused: Refused) -> DropReason {
     }
 }
 
-/// A datagram to us.
-struct Datagram {
-    /// Where its payload starts, and how long that is.
-    at: usize,
-    len: usize,
-    from: SocketAddr,
-    to: IpAddr,
-}
-
-impl Shared {
-    /// Packet `i`, if it is a datagram to our port.
-    #[inline]
-    fn datagram(&self, burst: &Burst, i: usize) -> Option<Datagram> {
-        let (facts, key) = (burst.facts(i), burst.key(i));
-        if facts.protocol != protocol::UDP
-            || facts.fragment != Fragment::Whole
-            || facts.l4 == 0
-            || key.destination_port() != self.settings.port
-        {
-            return None;
-        }
-        let to = key.destination();
-        if !self.is_local(to) {
-            return None;
-        }
-        let l4 = usize::from(facts.l4);
-        let datagram = Udp::parse(burst.bytes(i).get(l4..)?).ok()?;
-        let from = SocketAddr::new(key.source(), key.source_port());
-        Some(Datagram { at: l4 + udp::HEADER_LEN, len: datagram.payload().len(), from, to })
-    }
-}
-
 impl Stage for Open {
     fn process(&mut self, burst: &mut Burst, cx: &mut Cx<'_>) {
         let Self { tunnel: Tunnel(shared), ports, parse, worker, ahead, ready, screen } = self;
         let (now, worker) = (cx.now, *worker);
         let mut groups: ArrayVec<Group<'_>, BURST> = ArrayVec::new();
         let mut openings: ArrayVec<Opening, BURST> = ArrayVec::new();
-        let mut mask = 0u64;
+        let (mut mask, mut letterbox) = (0u64, Letterbox::of(shared));
         for i in burst.undecided() {
-            let Some(datagram) = shared.datagram(burst, i) else { continue };
+            let Some(datagram) = letterbox.datagram(burst, i) else { continue };
             if !*ready {
                 // Where a process has left the records, this one goes on.
                 *ready = shared.office(worker, now).is_some();
@@ -139,8 +114,15 @@ impl Stage for Open {
             let payload = burst.bytes(i).get(datagram.at..datagram.at + datagram.len).unwrap_or(&[]);
             match Message::parse(payload) {
                 Ok(Message::Data { receiver, counter }) => {
-                    let slot = shared.book.indices().find(receiver).0;
-                    let owner = shared.owner(slot);
+                    let known =
+                        groups.iter().rposition(|group| group.receiving.room.index() == Some(receiver));
+                    let (owner, slot) = match known {
+                        Some(group) => (worker, groups[group].receiving.slot),
+                        None => {
+                            let slot = shared.book.indices().find(receiver).0;
+                            (shared.owner(slot), slot)
+                        }
+                    };
                     if owner != worker {
                         // Only what has a session is worth the way.
                         let found = Receiving::find(&shared.book, &shared.peers, receiver, now);
@@ -157,7 +139,7 @@ impl Stage for Open {
                         );
                         continue;
                     }
-                    match admit(shared, &mut groups, burst, i, &datagram, (receiver, counter), now) {
+                    match admit(shared, (&mut groups, known), burst, i, &datagram, (receiver, counter), now) {
                         Ok(opening) => {
                             openings.push(opening);
                             mask |= 1 << i;
@@ -210,7 +192,7 @@ impl Stage for Open {
 
     fn explain(&self, burst: &Burst, i: usize, now: u64, out: &mut Vec<String>) {
         let shared = &self.tunnel.0;
-        let Some(datagram) = shared.datagram(burst, i) else {
+        let Some(datagram) = Letterbox::of(shared).datagram(burst, i) else {
             out.push(format!("no datagram to the tunnel's port {}: it stays as it is", shared.settings.port));
             return;
         };
@@ -228,63 +210,6 @@ impl Stage for Open {
             Ok(Message::CookieReply(_)) => "a cookie".to_owned(),
             Err(malformed) => format!("to the tunnel's port, but {malformed}"),
         });
-    }
-}
-
-/// Finds the session of a data message, and whether it is worth opening.
-#[inline]
-fn admit<'b>(
-    shared: &'b Shared,
-    groups: &mut ArrayVec<Group<'b>, BURST>,
-    burst: &Burst,
-    i: usize,
-    datagram: &Datagram,
-    (receiver, counter): (u32, u64),
-    now: u64,
-) -> Result<Opening, DropReason> {
-    let known = groups.iter().rposition(|group| group.receiving.room.index() == Some(receiver));
-    let number = match known {
-        Some(number) => number,
-        None => {
-            let receiving = Receiving::find(&shared.book, &shared.peers, receiver, now).map_err(reason)?;
-            let (key, endpoint) = (Key::chacha(receiving.room.receiving()), receiving.record.endpoint());
-            groups.push(Group { receiving, key, endpoint, data: false, bytes: 0 });
-            groups.len() - 1
-        }
-    };
-    let group = &groups[number];
-    group.receiving.admit(counter).map_err(reason)?;
-    let here = Endpoint { remote: datagram.from, local: datagram.to };
-    let moved = (group.endpoint != Some(here)).then_some(here);
-    // Once it is opened, nobody can say any more whether the ports are those that were sent.
-    if moved.is_some() && !is_intact(burst, i) {
-        return Err(DropReason::WireguardForged);
-    }
-    let (at, len) = (datagram.at as u16, datagram.len as u16);
-    Ok(Opening { at, len, group: number as u8, ecn: outer_ecn(burst, i), counter, moved })
-}
-
-/// Whether the UDP checksum is right, or is none.
-#[cold]
-fn is_intact(burst: &Burst, i: usize) -> bool {
-    let (facts, bytes) = (burst.facts(i), burst.bytes(i));
-    let addresses = match (burst.key(i).source(), burst.key(i).destination()) {
-        (IpAddr::V4(from), IpAddr::V4(to)) => Sum::addresses_v4(from, to),
-        (IpAddr::V6(from), IpAddr::V6(to)) => Sum::addresses_v6(from, to),
-        _ => return false,
-    };
-    let datagram = bytes.get(usize::from(facts.l4)..).and_then(|bytes| Udp::parse(bytes).ok());
-    datagram.is_some_and(|datagram| datagram.verify_checksum(addresses).is_ok())
-}
-
-#[inline]
-fn outer_ecn(burst: &Burst, i: usize) -> u8 {
-    let facts = burst.facts(i);
-    let header = burst.bytes(i).get(usize::from(facts.l3)..).unwrap_or(&[]);
-    match (facts.version, header) {
-        (4, [_, tos, ..]) => tos & 3,
-        (6, [_, class, ..]) => class >> 4 & 3,
-        _ => 0,
     }
 }
 
@@ -376,23 +301,19 @@ fn unwrap(
     let inner = Inner::of(bytes).filter(|inner| inner.len <= text).ok_or(MALFORMED)?;
     let ecn = ecn_out(inner.tos & 3, opening.ecn).ok_or(MALFORMED)?;
     let packet = bytes.get_mut(..inner.len).ok_or(MALFORMED)?;
-    let (source, kind) = if packet[0] >> 4 == 4 {
-        (Ipv4::parse(packet).map(|ip| IpAddr::V4(ip.source())), ether_type::IPV4)
-    } else {
-        (Ipv6::parse(packet).map(|ip| IpAddr::V6(ip.source())), ether_type::IPV6)
-    };
-    if routes.of(source.map_err(|_| MALFORMED)?) != Some(group.receiving.slot) {
+    let (source, kind) = source(packet).ok_or(MALFORMED)?;
+    if routes.of(source) != Some(group.receiving.slot) {
         return Err(DropReason::WireguardSource);
     }
     if ecn != inner.tos & 3 {
         set_ecn(packet, ecn);
     }
     clamp(packet, shared.settings.mtu);
-    if !burst.set_len(i, at + inner.len) || !burst.trim_front(i, at) {
+    // The outer headers are longer than the one that takes their place.
+    if !burst.set_len(i, at + inner.len) || !burst.trim_front(i, at - ethernet::HEADER_LEN) {
         return Err(MALFORMED);
     }
-    let bytes = burst.prepend(i, ethernet::HEADER_LEN).ok_or(DropReason::NoHeadroom)?;
-    if let Some(header) = bytes.first_chunk_mut::<{ ethernet::HEADER_LEN }>() {
+    if let Some(header) = burst.bytes_mut(i).first_chunk_mut::<{ ethernet::HEADER_LEN }>() {
         header[..6].copy_from_slice(&mac);
         header[6..12].fill(0);
         header[12..].copy_from_slice(&kind.to_be_bytes());
@@ -402,22 +323,12 @@ fn unwrap(
     Ok(Verdict::Next)
 }
 
-/// Lowers what a TCP SYN says of the longest segment to what fits into the tunnel.
+/// Where a packet comes from that is valid as far as its header goes, and its type.
 #[inline]
-pub(super) fn clamp(packet: &mut [u8], mtu: usize) {
-    const SYN: u8 = 0x02;
-    let at = match packet.first().map(|first| first >> 4) {
-        Some(4) if packet.get(9) == Some(&protocol::TCP) && packet[6] & 0x1f == 0 && packet[7] == 0 => {
-            usize::from(packet[0] & 0xf) * 4
-        }
-        Some(6) if packet.get(6) == Some(&protocol::TCP) => 40,
-        _ => return,
-    };
-    if packet.get(at + 13).is_none_or(|flags| flags & SYN == 0) {
-        return;
-    }
-    let headers = if packet[0] >> 4 == 4 { 40 } else { 60 };
-    if let Some(Ok(mut segment)) = packet.get_mut(at..).map(TcpMut::parse) {
-        segment.clamp_max_segment_size((mtu.saturating_sub(headers)) as u16);
+fn source(packet: &[u8]) -> Option<(IpAddr, u16)> {
+    if packet.first()? >> 4 == 4 {
+        Some((IpAddr::from(*packet.get(12..)?.first_chunk::<4>()?), ether_type::IPV4))
+    } else {
+        Some((IpAddr::from(*packet.get(8..)?.first_chunk::<16>()?), ether_type::IPV6))
     }
 }

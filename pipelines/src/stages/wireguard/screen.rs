@@ -23,31 +23,46 @@ pub(super) struct Screen {
     /// When the allowances will be used up.
     all: u64,
     parts: Box<[u64; PARTS]>,
+    /// The source that was asked for last, and its part: a flood's messages come in a row.
+    last: Option<(IpAddr, u8)>,
 }
 
 impl Default for Screen {
     fn default() -> Self {
-        Self { all: 0, parts: Box::new([0; PARTS]) }
+        Self { all: 0, parts: Box::new([0; PARTS]), last: None }
     }
 }
 
 impl Screen {
     /// Whether one more message of `source` is looked at; if so, it counts.
-    #[cold]
     pub(super) fn admits(&mut self, source: IpAddr, secret: &HashKey, now: u64) -> bool {
-        let bits = match source {
-            IpAddr::V4(v4) => u64::from(v4.to_bits()),
-            IpAddr::V6(v6) => (v6.to_bits() >> 64) as u64,
+        if self.all > now + OF_ALL * (AT_ONCE - 1) {
+            return false;
+        }
+        let part = match self.last {
+            Some((last, part)) if last == source => part,
+            _ => part_of(source, secret),
         };
-        let hash = FlowKey::from_words([bits, u64::from(source.is_ipv6()), 0, 0, 0]).hash(secret);
-        let part = &mut self.parts[(hash >> 32) as usize % PARTS];
-        if *part > now + OF_PART * (AT_ONCE_OF_PART - 1) || self.all > now + OF_ALL * (AT_ONCE - 1) {
+        self.last = Some((source, part));
+        let part = &mut self.parts[usize::from(part) % PARTS];
+        if *part > now + OF_PART * (AT_ONCE_OF_PART - 1) {
             return false;
         }
         *part = (*part).max(now) + OF_PART;
         self.all = self.all.max(now) + OF_ALL;
         true
     }
+}
+
+/// The part that a source is of.
+fn part_of(source: IpAddr, secret: &HashKey) -> u8 {
+    let bits = match source {
+        IpAddr::V4(v4) => u64::from(v4.to_bits()),
+        IpAddr::V6(v6) => (v6.to_bits() >> 64) as u64,
+    };
+    let hash = FlowKey::from_words([bits, u64::from(source.is_ipv6()), 0, 0, 0]).hash(secret);
+    // Fewer than 256.
+    ((hash >> 32) as usize % PARTS) as u8
 }
 
 #[cfg(test)]
