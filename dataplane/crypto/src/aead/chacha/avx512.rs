@@ -19,6 +19,7 @@ mod lanes;
 mod limbs;
 mod rank;
 mod tags;
+pub(super) mod twin;
 mod vector;
 
 use super::super::Job;
@@ -71,7 +72,7 @@ fn groups<const OPEN: bool>(jobs: &mut [Job<'_>], picks: &[u8], mut bench: Optio
         if walk.left() > FEW as u64 {
             let mut columns = Columns::of(jobs, picks);
             wide::<OPEN>(group, walk, &columns, bench.as_deref_mut());
-            wipe(&mut columns.0);
+            columns.wipe();
         } else {
             let mut states = [_mm512_setzero_si512(); GROUP];
             for (own, pick) in states.iter_mut().zip(picks) {

@@ -57,6 +57,32 @@ pub(super) fn has_avx512() -> bool {
     false
 }
 
+/// Does the first of the jobs, as long as there are bursts of equal ones, where that pays. Returns the others.
+#[inline]
+pub(super) fn run_equal<'j, 'a>(
+    forced: Option<Backend>,
+    mut jobs: &'j mut [Job<'a>],
+    way: Way,
+) -> &'j mut [Job<'a>] {
+    #[cfg(target_arch = "x86_64")]
+    if matches!(forced, None | Some(Backend::Avx512)) && avx512::is_available() {
+        while let Some(shape) = jobs.first_chunk().and_then(avx512::twin::Shape::of) {
+            let Some((burst, rest)) = std::mem::take(&mut jobs).split_first_chunk_mut() else { break };
+            // SAFETY: the processor has the features that it is compiled for.
+            #[allow(unsafe_code)]
+            unsafe {
+                match way {
+                    Way::Seal => avx512::twin::run::<false>(burst, &shape),
+                    Way::Open => avx512::twin::run::<true>(burst, &shape),
+                }
+            }
+            jobs = rest;
+        }
+    }
+    let _ = (forced, way);
+    jobs
+}
+
 /// Does the jobs `picks` of `jobs` by the backend that is asked for, or by the best one; those that are left to `ring` are in
 /// `left` afterwards. Returns how many these are.
 pub(super) fn run(

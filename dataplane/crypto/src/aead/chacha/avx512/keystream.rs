@@ -6,7 +6,7 @@
 
 use super::super::super::Job;
 use super::lanes::Lanes;
-use super::vector::{CONSTANTS, V, from_halves, load_16, nonce, quads, transpose16};
+use super::vector::{CONSTANTS, V, from_halves, load_16, nonce, quads, transpose16, wipe};
 use std::arch::x86_64::*;
 
 /// More blocks than this are done one lane a block.
@@ -48,6 +48,13 @@ impl Columns {
         for n in 1..16 {
             own[n] = picks.get(n).map_or(own[n - 1], |pick| &jobs[usize::from(*pick)]);
         }
+        Self::of_all(own)
+    }
+
+    /// Of these.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512dq")]
+    pub(super) fn of_all(own: [&Job<'_>; 16]) -> Self {
         let zero = _mm512_setzero_si512();
         let mut columns = [zero; 16];
         for (column, word) in columns.iter_mut().zip(CONSTANTS) {
@@ -81,6 +88,13 @@ impl Columns {
         Self(columns)
     }
 
+    /// Forgets the keys.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub(super) fn wipe(&mut self) {
+        wipe(&mut self.0[4..12]);
+    }
+
     /// The states by rows.
     #[inline]
     #[target_feature(enable = "avx512f")]
@@ -109,29 +123,6 @@ impl Columns {
     #[target_feature(enable = "avx512f")]
     pub(super) fn one(&self, lanes: &Lanes) -> [V; 16] {
         blocks(self.states_of(lanes, 0))
-    }
-
-    /// Blocks `block` and `block + 1` of all packets, by columns, into `words`: large arrays that are returned are copied.
-    #[inline]
-    #[target_feature(enable = "avx512f")]
-    pub(super) fn same_two(&self, block: u32, words: &mut [[V; 16]; 2]) {
-        let counters = [block, block.wrapping_add(1)].map(|block| block as i32);
-        let (mut x, mut y) = (self.0, self.0);
-        x[12] = _mm512_set1_epi32(counters[0]);
-        y[12] = _mm512_set1_epi32(counters[1]);
-        for _ in 0..10 {
-            quarters!(x, y, (0, 4, 8, 12), (1, 5, 9, 13), (2, 6, 10, 14), (3, 7, 11, 15));
-            quarters!(x, y, (0, 5, 10, 15), (1, 6, 11, 12), (2, 7, 8, 13), (3, 4, 9, 14));
-        }
-        for n in 0..16 {
-            let [a, b] = if n == 12 {
-                [_mm512_set1_epi32(counters[0]), _mm512_set1_epi32(counters[1])]
-            } else {
-                [self.0[n], self.0[n]]
-            };
-            words[0][n] = _mm512_add_epi32(x[n], a);
-            words[1][n] = _mm512_add_epi32(y[n], b);
-        }
     }
 
     /// Block `block` of all packets, by columns.
@@ -167,6 +158,24 @@ impl Columns {
         } else {
             rows[..16].copy_from_slice(&transpose16(&self.one(lanes)));
         }
+    }
+}
+
+/// A block of all packets of either column, by columns, into `words`: large arrays that are returned are copied.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn same_two(columns: [&Columns; 2], blocks: [u32; 2], words: &mut [[V; 16]; 2]) {
+    let counters = blocks.map(|block| _mm512_set1_epi32(block as i32));
+    let (mut x, mut y) = (columns[0].0, columns[1].0);
+    (x[12], y[12]) = (counters[0], counters[1]);
+    for _ in 0..10 {
+        quarters!(x, y, (0, 4, 8, 12), (1, 5, 9, 13), (2, 6, 10, 14), (3, 7, 11, 15));
+        quarters!(x, y, (0, 5, 10, 15), (1, 6, 11, 12), (2, 7, 8, 13), (3, 4, 9, 14));
+    }
+    for n in 0..16 {
+        let [a, b] = if n == 12 { counters } else { [columns[0].0[n], columns[1].0[n]] };
+        words[0][n] = _mm512_add_epi32(x[n], a);
+        words[1][n] = _mm512_add_epi32(y[n], b);
     }
 }
 

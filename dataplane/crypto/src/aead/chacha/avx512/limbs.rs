@@ -4,7 +4,7 @@
 //! Keeps true: after [`Sum::carry`] the limbs are below 2^44, 2^44 + 2^9 and 2^42. Sums of two products of such numbers stay
 //! below 2^55 in the low halves and 2^43 in the high ones, so that their carries fit into 64 bits.
 
-use super::vector::{V, from_words, to_words, wipe};
+use super::vector::{V, to_words, wipe};
 use std::arch::x86_64::*;
 
 const LOW_44: u64 = (1 << 44) - 1;
@@ -52,12 +52,11 @@ impl Factor {
         Self { limbs, folded }
     }
 
-    /// Of the first half of a key of Poly1305, clamped (RFC 8439 §2.5.1).
+    /// Of the first half of a key of Poly1305.
     #[inline]
     #[target_feature(enable = "avx512f,avx512vbmi2")]
     pub(super) fn of_key(low: V, high: V) -> Self {
-        let low = _mm512_and_si512(low, _mm512_set1_epi64(0x0fff_fffc_0fff_ffff));
-        let high = _mm512_and_si512(high, _mm512_set1_epi64(0x0fff_fffc_0fff_fffc));
+        let [low, high] = clamped(low, high);
         Self::of(message(low, high, _mm512_setzero_si512()))
     }
 
@@ -95,6 +94,16 @@ impl Factor {
     pub(super) fn square(&self) -> Self {
         Self::of(Sum::zero().plus(&self.limbs, self).carry())
     }
+}
+
+/// The first half of a key of Poly1305, clamped (RFC 8439 §2.5.1).
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn clamped(low: V, high: V) -> [V; 2] {
+    [
+        _mm512_and_si512(low, _mm512_set1_epi64(0x0fff_fffc_0fff_ffff)),
+        _mm512_and_si512(high, _mm512_set1_epi64(0x0fff_fffc_0fff_fffc)),
+    ]
 }
 
 /// A sum of products, not carried.
@@ -154,21 +163,21 @@ impl Sum {
 /// Numbers of carried limbs as 64-bit words, the lowest of all first.
 #[inline]
 #[target_feature(enable = "avx512f")]
-pub(super) fn to_wide([a, b, c]: &Limbs) -> [[u64; 8]; 3] {
+pub(super) fn to_wide([a, b, c]: &Limbs) -> Limbs {
     let c = _mm512_add_epi64(*c, _mm512_srli_epi64::<44>(*b));
     let b = _mm512_and_si512(*b, _mm512_set1_epi64(LOW_44 as i64));
     [
-        to_words(_mm512_or_si512(*a, _mm512_slli_epi64::<44>(b))),
-        to_words(_mm512_or_si512(_mm512_srli_epi64::<20>(b), _mm512_slli_epi64::<24>(c))),
-        to_words(_mm512_srli_epi64::<40>(c)),
+        _mm512_or_si512(*a, _mm512_slli_epi64::<44>(b)),
+        _mm512_or_si512(_mm512_srli_epi64::<20>(b), _mm512_slli_epi64::<24>(c)),
+        _mm512_srli_epi64::<40>(c),
     ]
 }
 
 /// The other way round: the highest word may be up to 7, and limb 2 is below 2^43 then.
 #[inline]
 #[target_feature(enable = "avx512f,avx512vbmi2")]
-pub(super) fn from_wide([low, high, top]: &[[u64; 8]; 3]) -> Limbs {
-    message(from_words(low), from_words(high), _mm512_slli_epi64::<40>(from_words(top)))
+pub(super) fn from_wide([low, high, top]: &Limbs) -> Limbs {
+    message(*low, *high, _mm512_slli_epi64::<40>(*top))
 }
 
 /// `a` where `mask` is set, `b` elsewhere.
