@@ -168,7 +168,7 @@ impl Aead {
     }
 
     fn run(&self, jobs: &mut [Job<'_>], way: Way) {
-        let jobs = chacha::run_equal(self.forced, jobs, way);
+        let jobs = chacha::run_plain(self.forced, jobs, way);
         for part in jobs.chunks_mut(PART) {
             // Most often all are of one algorithm, and the others are not looked for.
             let mut left = part.len();

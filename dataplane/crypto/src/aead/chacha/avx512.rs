@@ -18,6 +18,8 @@ mod keystream;
 mod lanes;
 mod limbs;
 mod rank;
+mod rounds;
+pub(super) mod shape;
 mod tags;
 pub(super) mod twin;
 mod vector;

@@ -47,7 +47,7 @@ mod avx512;
 pub mod neon;
 mod spread;
 
-use super::{Backend, Job, PART, Way};
+use super::{Algorithm, Backend, Job, PART, Way, one};
 
 /// Whether this processor has AVX-512 with all that is used of it.
 pub(super) fn has_avx512() -> bool {
@@ -57,16 +57,30 @@ pub(super) fn has_avx512() -> bool {
     false
 }
 
-/// Does the first of the jobs, as long as there are bursts of equal ones, where that pays. Returns the others.
+/// Does the jobs if they are very few, or the first of them, as long as there are bursts of equal ones, where that pays. Returns the
+/// others.
 #[inline]
-pub(super) fn run_equal<'j, 'a>(
+pub(super) fn run_plain<'j, 'a>(
     forced: Option<Backend>,
     mut jobs: &'j mut [Job<'a>],
     way: Way,
 ) -> &'j mut [Job<'a>] {
+    let few = jobs.len() < LEAST && forced.is_none();
+    if few && jobs.iter().all(|job| job.key.algorithm() == Algorithm::ChaCha20Poly1305) {
+        for job in jobs {
+            match job.text_len() {
+                Some(_) => one::run(job, way),
+                None => job.end(false),
+            }
+        }
+        return &mut [];
+    }
     #[cfg(target_arch = "x86_64")]
-    if matches!(forced, None | Some(Backend::Avx512)) && avx512::is_available() {
-        while let Some(shape) = jobs.first_chunk().and_then(avx512::twin::Shape::of) {
+    if matches!(forced, None | Some(Backend::Avx512))
+        && jobs.len() >= avx512::shape::TWIN
+        && avx512::is_available()
+    {
+        while let Some(shape) = jobs.first_chunk().and_then(avx512::shape::Shape::of) {
             let Some((burst, rest)) = std::mem::take(&mut jobs).split_first_chunk_mut() else { break };
             // SAFETY: the processor has the features that it is compiled for.
             #[allow(unsafe_code)]

@@ -98,7 +98,7 @@ impl Abreast {
     /// The tags' low and high halves, of texts and additional data of these lengths.
     #[inline]
     #[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512vbmi2")]
-    pub(super) fn finish(&self, aads: V, texts: V) -> ([u64; 8], [u64; 8]) {
+    pub(super) fn finish(&self, aads: V, texts: V) -> [V; 2] {
         let lengths = message(aads, texts, mark());
         let sum = Sum::zero().plus(&lengths, &self.r).plus(&self.hash, &self.r2);
         tags(sum.carry(), self.last[0], self.last[1])
@@ -118,11 +118,7 @@ impl Abreast {
 /// The tags of a key of Poly1305, as [`Abreast::new`] has it, and numbers, of texts of these lengths without additional data.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512vbmi2")]
-pub(super) fn tags_of(
-    [low, high, last_low, last_high]: &[V; 4],
-    hash: &Limbs,
-    texts: V,
-) -> ([u64; 8], [u64; 8]) {
+pub(super) fn tags_of([low, high, last_low, last_high]: &[V; 4], hash: &Limbs, texts: V) -> [V; 2] {
     let r = Factor::of_key(*low, *high);
     let lengths = message(_mm512_setzero_si512(), texts, mark());
     let hash = Sum::of(lengths).plus(hash, &r).carry();

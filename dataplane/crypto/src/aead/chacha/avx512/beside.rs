@@ -1,15 +1,14 @@
 //! ChaCha20 of two blocks of sixteen packets, and beside it Poly1305 of packets in the processor's integer unit.
 //!
 //! Owns: the numbers of these packets, eight or sixteen, while they are there, in the form that the instructions want
-//! ([`rounds`]). Keeps true: no branch and no address depends on a key, on text or on a number; sums are as [`super::abreast`]
+//! ([`super::rounds`]). Keeps true: no branch and no address depends on a key, on text or on a number; sums are as [`super::abreast`]
 //! has them, that is not yet multiplied by r; between blocks their highest word is below 7.
-
-mod rounds;
 
 use super::GROUP;
 use super::abreast::{ABREAST, Abreast};
-use super::keystream::Columns;
+use super::keystream::{Columns, Words, counters};
 use super::limbs::{Factor, Limbs, clamped, from_wide, to_wide};
+use super::rounds;
 use super::vector::{V, wipe};
 use std::arch::x86_64::*;
 
@@ -36,7 +35,6 @@ pub(super) struct Beside<const LANES: usize, const BYTES: usize> {
     /// The first word of each pair of numbers, in the order in which they are gone through.
     turns: [*mut u64; TURNS],
     columns: [*const V; 2],
-    words: *mut V,
     /// A register that is to be given back.
     kept: u64,
     counters: [V; 2],
@@ -104,45 +102,42 @@ impl<const LANES: usize, const BYTES: usize> Beside<LANES, BYTES> {
             texts: [std::ptr::null(); GROUP],
             turns: [std::ptr::null_mut(); TURNS],
             columns: [std::ptr::null(); 2],
-            words: std::ptr::null_mut(),
             kept: 0,
             counters: [zero; 2],
         }
     }
 
-    /// A block of all packets of either column, into `words`, and the texts, a part of each of the packets, into
-    /// their numbers.
+    /// A block of all packets of either column, by columns; the texts, a part of each of the packets, go into their numbers.
     #[inline]
     #[target_feature(enable = "avx512f,bmi2")]
     pub(super) fn run(
         &mut self,
         columns: [&Columns; 2],
         blocks: [u32; 2],
-        words: &mut [[V; GROUP]; 2],
         texts: [&[u8; BYTES]; LANES],
-    ) {
-        self.counters = blocks.map(|block| _mm512_set1_epi32(block as i32));
+    ) -> Words {
+        self.counters = counters(blocks);
         for (own, text) in self.texts.iter_mut().zip(texts) {
             *own = text.as_ptr();
         }
         self.columns = columns.map(|columns| columns.0.as_ptr());
-        self.words = words.as_mut_ptr().cast();
         let own = std::ptr::from_mut(self);
         // SAFETY: the texts have as many bytes as are taken of them, as often as their pair is gone through; all that is pointed to
-        // lives, and `words` and `self` are ours alone. The processor has AVX-512 and BMI2.
+        // lives, and `self` is ours alone. The processor has AVX-512 and BMI2.
         unsafe {
             let turns = (&raw mut (*own).turns).cast::<*mut u64>();
             for n in 0..TURNS {
                 turns.add(n).write(own.cast::<u64>().add(2 * n % LANES));
             }
-            rounds::run(own.cast());
+            rounds::beside(own.cast())
         }
     }
 
     #[inline]
     #[target_feature(enable = "avx512f,avx512vbmi2")]
     fn leave(&mut self) -> [Limbs; 2] {
-        let numbers = [0, 1].map(|n| from_wide(&self.hash.map(|words| words[n])));
+        let [low, middle, high] = self.hash;
+        let numbers = [from_wide(&[low[0], middle[0], high[0]]), from_wide(&[low[1], middle[1], high[1]])];
         wipe(self.hash.as_flattened_mut());
         wipe(self.r.as_flattened_mut());
         numbers
@@ -152,8 +147,23 @@ impl<const LANES: usize, const BYTES: usize> Beside<LANES, BYTES> {
 #[cfg(test)]
 mod tests {
     use super::super::keystream::same_two;
-    use super::super::vector::{from_words, load};
+    use super::super::vector::{from_words, load, to_words};
     use super::*;
+    use std::mem::offset_of;
+
+    /// The instructions have these numbers in them.
+    #[test]
+    fn everything_is_where_the_instructions_look_for_it() {
+        let places = [
+            offset_of!(Eight, r),
+            offset_of!(Eight, texts),
+            offset_of!(Eight, turns),
+            offset_of!(Eight, columns),
+        ];
+        assert_eq!(places, [384, 768, 896, 960]);
+        assert_eq!([offset_of!(Eight, kept), offset_of!(Eight, counters)], [976, 1024]);
+        assert_eq!((size_of::<Eight>(), align_of::<Eight>()), (size_of::<Sixteen>(), 64));
+    }
 
     /// With all bits set sums are as large as they get, and with carries everywhere.
     #[test]
@@ -173,11 +183,11 @@ mod tests {
                 let (mut one, mut other) = (Abreast::new(key), Abreast::new(key));
                 let columns = Columns([from_words(&[word.rotate_left(7); 8]); GROUP]);
                 let zero = _mm512_setzero_si512();
-                let (mut words, mut expected) = ([[zero; GROUP]; 2], [[zero; GROUP]; 2]);
-                same_two([&columns; 2], [u32::MAX; 2], &mut expected);
+                let mut words = [[zero; GROUP]; 2];
+                let expected = same_two([&columns; 2], [u32::MAX; 2]);
                 let mut beside = Eight::new(&one);
                 for _ in 0..50 {
-                    beside.run([&columns; 2], [u32::MAX; 2], &mut words, texts.each_ref());
+                    words = beside.run([&columns; 2], [u32::MAX; 2], texts.each_ref());
                     for block in 0..2 {
                         let mut rows = [zero; ABREAST];
                         for (row, text) in rows.iter_mut().zip(&texts) {
@@ -188,7 +198,9 @@ mod tests {
                 }
                 beside.end(&mut one);
                 let lens = from_words(&[6400; 8]);
-                assert_eq!(one.finish(zero, lens), other.finish(zero, lens), "{word:x}");
+                for (one, other) in one.finish(zero, lens).into_iter().zip(other.finish(zero, lens)) {
+                    assert_eq!(to_words(one), to_words(other), "{word:x}");
+                }
                 for (one, other) in words.iter().flatten().zip(expected.iter().flatten()) {
                     assert_eq!(_mm512_cmpneq_epi32_mask(*one, *other), 0, "{word:x}");
                 }

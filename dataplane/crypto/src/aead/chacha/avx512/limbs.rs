@@ -4,7 +4,7 @@
 //! Keeps true: after [`Sum::carry`] the limbs are below 2^44, 2^44 + 2^9 and 2^42. Sums of two products of such numbers stay
 //! below 2^55 in the low halves and 2^43 in the high ones, so that their carries fit into 64 bits.
 
-use super::vector::{V, to_words, wipe};
+use super::vector::{V, wipe};
 use std::arch::x86_64::*;
 
 const LOW_44: u64 = (1 << 44) - 1;
@@ -194,7 +194,7 @@ pub(super) fn choose(mask: __mmask8, a: &Limbs, b: &Limbs) -> Limbs {
 /// The tags: the numbers modulo 2^130 - 5, plus the second half of the keys, modulo 2^128.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq")]
-pub(super) fn tags([a, b, c]: Limbs, key_low: V, key_high: V) -> ([u64; 8], [u64; 8]) {
+pub(super) fn tags([a, b, c]: Limbs, key_low: V, key_high: V) -> [V; 2] {
     let (low_44, low_42) = (_mm512_set1_epi64(LOW_44 as i64), _mm512_set1_epi64(LOW_42 as i64));
     let over = _mm512_srli_epi64::<44>(b);
     let (b, c) = (_mm512_and_si512(b, low_44), _mm512_add_epi64(c, over));
@@ -215,5 +215,5 @@ pub(super) fn tags([a, b, c]: Limbs, key_low: V, key_high: V) -> ([u64; 8], [u64
     let sum = _mm512_add_epi64(low, key_low);
     let over = _mm512_cmplt_epu64_mask(sum, low);
     let high = _mm512_mask_add_epi64(high, over, high, _mm512_set1_epi64(1));
-    (to_words(sum), to_words(_mm512_add_epi64(high, key_high)))
+    [sum, _mm512_add_epi64(high, key_high)]
 }

@@ -50,7 +50,7 @@ pub(super) fn run<const OPEN: bool>(
 ) -> Option<Sets> {
     let whole = group.lens().last().map_or(0, |shortest| (shortest / 64) as u32);
     let Bench { words, rows } = bench;
-    same_two([columns; 2], [0, 1], words);
+    *words = same_two([columns; 2], [0, 1]);
     let mut sets = sets(&words[0]);
     if group.has_aad() {
         for (n, set) in sets.iter_mut().enumerate() {
@@ -64,7 +64,7 @@ pub(super) fn run<const OPEN: bool>(
     let mut is_beside = OPEN && 3 <= whole;
     let mut beside = if is_beside { Some(Eight::new(&sets[0])) } else { None };
     match &mut beside {
-        Some(beside) => beside.run([columns; 2], [2, 3], words, group.strides(1)),
+        Some(beside) => *words = beside.run([columns; 2], [2, 3], group.strides(1)),
         None => stream(columns, 1, blocks, words),
     }
     let mut block = 1;
@@ -94,7 +94,7 @@ pub(super) fn run<const OPEN: bool>(
         match &mut beside {
             Some(beside) if is_beside => {
                 let texts = group.strides(if OPEN { next } else { block } as usize);
-                beside.run([columns; 2], [next + 1, next + 2], words, texts);
+                *words = beside.run([columns; 2], [next + 1, next + 2], texts);
             }
             _ => stream(columns, next, blocks, words),
         }
@@ -119,7 +119,7 @@ fn stream(columns: &Columns, block: u32, blocks: u32, words: &mut [[V; GROUP]; 2
     match blocks.saturating_sub(block) {
         0 => (),
         1 => columns.same(block + 1, &mut words[0]),
-        _ => same_two([columns; 2], [block + 1, block + 2], words),
+        _ => *words = same_two([columns; 2], [block + 1, block + 2]),
     }
 }
 

@@ -5,151 +5,75 @@
 //! when sealing, and of the same when opening; that of the second goes from the XOR to Poly1305 in registers. Where
 //! there is one block only, the groups come one after the other, and the first one's Poly1305 is beside the second one's rounds.
 //!
-//! Keeps true: what comes of keys and lies in arrays is wiped at the end of a batch.
+//! Keeps true: the states with the packets' keys are wiped at the end of a burst, and so are the numbers of Poly1305 that wait for other blocks.
+//! Not wiped: key stream and what else goes through registers, and what the compiler spilled of them; arrays of them that are
+//! wiped cost a twelfth of the time of short packets.
 
-use super::super::super::{Algorithm, Job, TAG_LEN};
+use super::super::super::{Job, TAG_LEN};
 use super::GROUP;
 use super::abreast::{ABREAST, tags_of};
 use super::beside::{SHORT_STRIDE, Sixteen};
 use super::keystream::{Columns, same_two};
 use super::rank::{Sets, keys, sets};
+use super::shape::{Shape, TWIN, aad_lens, lens};
 use super::vector::{
-    V, first_bytes, from_words, load, load_part, prefetch, store, store_part, transpose16, wipe,
+    V, bytes, first_bytes, load, load_part, prefetch, store, store_part, to_words, transpose16,
 };
 use std::arch::x86_64::*;
 
-/// Packets of two groups.
-pub(in super::super) const TWIN: usize = 2 * GROUP;
 /// What is asked for ahead of its use.
-const AHEAD: usize = 256;
-
-/// What two groups have in common.
-pub(in super::super) struct Shape {
-    /// 64-byte blocks of each text, and those of them that are whole in all.
-    blocks: u32,
-    whole: u32,
-    /// The length of all texts, if they are equal.
-    len: Option<u64>,
-    has_aad: bool,
-}
-
-impl Shape {
-    /// Of these jobs; `None`: they are not for this, being of another algorithm, or without text, or not of equally many blocks.
-    #[inline]
-    pub(in super::super) fn of(jobs: &[Job<'_>; TWIN]) -> Option<Self> {
-        let len = jobs[0].text_len().filter(|len| *len > 0)?;
-        let blocks = len.div_ceil(64);
-        let (mut shortest, mut longest, mut aads, mut key) = (len, len, 0, None);
-        // The longest text has whole blocks: who has as many as one that is not too long is not, either.
-        for job in jobs {
-            let own = job.data.len().wrapping_sub(TAG_LEN);
-            if own != len {
-                if own.div_ceil(64) != blocks {
-                    return None;
-                }
-                (shortest, longest) = (shortest.min(own), longest.max(own));
-            }
-            if key != Some(std::ptr::from_ref(job.key)) {
-                if job.key.algorithm() != Algorithm::ChaCha20Poly1305 {
-                    return None;
-                }
-                key = Some(job.key);
-            }
-            aads |= job.aad.len();
-        }
-        Some(Self {
-            blocks: blocks as u32,
-            whole: (shortest / 64) as u32,
-            len: (shortest == longest).then_some(len as u64),
-            has_aad: aads > 0,
-        })
-    }
-
-    /// Lengths of the texts of eight packets.
-    #[inline]
-    #[target_feature(enable = "avx512f")]
-    fn texts(&self, jobs: &[Job<'_>]) -> V {
-        match self.len {
-            Some(len) => _mm512_set1_epi64(len as i64),
-            None => from_words(&lens(jobs)),
-        }
-    }
-
-    /// Lengths of the additional data of eight packets.
-    #[inline]
-    #[target_feature(enable = "avx512f")]
-    fn aads(&self, jobs: &[Job<'_>]) -> V {
-        if self.has_aad { from_words(&aad_lens(jobs)) } else { _mm512_setzero_si512() }
-    }
-}
+const AHEAD: usize = 512;
 
 /// A group's jobs.
 type Jobs<'a> = [Job<'a>; GROUP];
 
-/// Key stream of a block of either group, by columns.
-type Words = [[V; GROUP]; 2];
+/// The ciphertext of a block of a group. The integer unit reads it here: the packets themselves may lie so that they push one another
+/// out of the first-level cache.
+type Rows = [V; GROUP];
 
 /// Seals or opens jobs of this shape.
 #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512ifma,avx512vbmi2,bmi2")]
 pub(in super::super) fn run<const OPEN: bool>(jobs: &mut [Job<'_>; TWIN], shape: &Shape) {
     let ([one, two], _) = jobs.as_chunks_mut::<GROUP>() else { return };
-    let mut columns = [Columns::of_all(one.each_ref()), Columns::of_all(two.each_ref())];
-    let mut words = [[_mm512_setzero_si512(); GROUP]; 2];
-    if !OPEN && shape.blocks == 1 && shape.whole == 1 && !shape.has_aad {
-        in_turn(one, two, shape, &mut columns, &mut words);
+    let mut columns =
+        [Columns::of_all(one.each_ref(), shape.one_key), Columns::of_all(two.each_ref(), shape.one_key)];
+    if shape.blocks == 1 && shape.whole == 1 && !shape.has_aad {
+        in_turn::<OPEN>(one, two, shape, &columns);
     } else {
-        abreast::<OPEN>(one, two, shape, &mut columns, &mut words);
+        abreast::<OPEN>(one, two, shape, &columns);
     }
-}
-
-/// Forgets what is not needed any more: there is more to reckon meanwhile.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn forget(columns: &mut [Columns; 2], words: &mut Words) {
-    wipe(words.as_flattened_mut());
-    for columns in columns {
+    for columns in &mut columns {
         columns.wipe();
     }
 }
 
-/// All have one whole block, and are sealed: one group after the other.
+/// All have one whole block: one group after the other.
 #[inline]
 #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512ifma,avx512vbmi2,bmi2")]
-fn in_turn(
-    one: &mut Jobs<'_>,
-    two: &mut Jobs<'_>,
-    shape: &Shape,
-    columns: &mut [Columns; 2],
-    words: &mut Words,
-) {
-    same_two([&columns[0]; 2], [0, 1], words);
+fn in_turn<const OPEN: bool>(one: &mut Jobs<'_>, two: &mut Jobs<'_>, shape: &Shape, columns: &[Columns; 2]) {
+    let words = same_two([&columns[0]; 2], [0, 1]);
     let keys = keys(&words[0]);
-    turn::<false, true, false>(one, 0, &words[1], &mut []);
+    let rows = turned::<OPEN, true>(one, 0, &words[1]);
     let mut beside = Sixteen::of_keys(&keys);
-    beside.run([&columns[1]; 2], [0, 1], words, texts(one, 0));
-    let mut second = sets(&words[0]);
-    turn_into::<false, true>(two, 0, &words[1], &mut second);
-    forget(columns, words);
+    let words = beside.run([&columns[1]; 2], [0, 1], bytes(&rows).each_ref());
     let hashes = beside.end();
-    for (n, (key, hash)) in keys.iter().zip(hashes).enumerate() {
-        let jobs = &mut one[n * ABREAST..][..ABREAST];
-        end::<false>(jobs, tags_of(key, &hash, shape.texts(jobs)));
-    }
-    finish::<false>(two, shape, &mut second);
+    // What is long under way stands beside what is not.
+    let (low, high) = one.split_at_mut(ABREAST);
+    let first =
+        [tags_of(&keys[0], &hashes[0], shape.texts(low)), tags_of(&keys[1], &hashes[1], shape.texts(high))];
+    let mut second = sets(&words[0]);
+    turn_into::<OPEN, true>(two, 0, &words[1], &mut second);
+    let second = tags(two, shape, &second);
+    end::<OPEN>(one, first);
+    end::<OPEN>(two, second);
 }
 
 /// Both groups side by side.
 #[inline]
 #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512ifma,avx512vbmi2,bmi2")]
-fn abreast<const OPEN: bool>(
-    one: &mut Jobs<'_>,
-    two: &mut Jobs<'_>,
-    shape: &Shape,
-    columns: &mut [Columns; 2],
-    words: &mut Words,
-) {
+fn abreast<const OPEN: bool>(one: &mut Jobs<'_>, two: &mut Jobs<'_>, shape: &Shape, columns: &[Columns; 2]) {
     let &Shape { blocks, whole, has_aad, .. } = shape;
-    same_two(columns.each_ref(), [0; 2], words);
+    let words = same_two(columns.each_ref(), [0; 2]);
     let (mut first, mut second) = (sets(&words[0]), sets(&words[1]));
     if has_aad {
         additional(one, &mut first);
@@ -161,32 +85,35 @@ fn abreast<const OPEN: bool>(
     let mut rows = [_mm512_setzero_si512(); GROUP];
     for block in 0..blocks {
         let of = columns.each_ref();
-        match if OPEN { Some(block) } else { block.checked_sub(1) } {
-            Some(taken) if taken < beside_until => beside.run(of, [block + 1; 2], words, texts(one, taken)),
-            _ => same_two(of, [block + 1; 2], words),
-        }
-        if block >= whole {
-            turn::<OPEN, false, true>(two, block, &words[1], &mut rows);
-            absorb(two, block, false, &rows, &mut second);
-            turn::<OPEN, false, true>(one, block, &words[0], &mut rows);
+        let stream = [block + 1; 2];
+        let words = if OPEN && block < beside_until {
+            beside.run(of, stream, texts(one, block))
+        } else if !OPEN && block > 0 {
+            beside.run(of, stream, bytes(&rows).each_ref())
         } else {
-            if block < beside_until {
-                turn::<OPEN, true, false>(one, block, &words[0], &mut []);
-            } else {
-                turn::<OPEN, true, true>(one, block, &words[0], &mut rows);
-            }
+            same_two(of, stream)
+        };
+        if block < whole {
+            turn::<OPEN, true>(one, block, &words[0], &mut rows);
             turn_into::<OPEN, false>(two, block, &words[1], &mut second);
+        } else {
+            turn::<OPEN, false>(two, block, &words[1], &mut rows);
+            absorb(two, block, false, &rows, &mut second);
+            turn::<OPEN, false>(one, block, &words[0], &mut rows);
         }
     }
-    forget(columns, words);
     for (set, hash) in first.iter_mut().zip(beside.end()) {
         set.hash = hash;
     }
     if beside_until < blocks {
         absorb(one, blocks - 1, blocks == whole, &rows, &mut first);
     }
-    finish::<OPEN>(one, shape, &mut first);
-    finish::<OPEN>(two, shape, &mut second);
+    let tags = [tags(one, shape, &first), tags(two, shape, &second)];
+    for set in first.iter_mut().chain(&mut second) {
+        set.wipe();
+    }
+    end::<OPEN>(one, tags[0]);
+    end::<OPEN>(two, tags[1]);
 }
 
 /// A block of the texts, which all have.
@@ -195,18 +122,6 @@ fn texts<'a>(jobs: &'a Jobs<'_>, block: u32) -> [&'a [u8; SHORT_STRIDE]; GROUP] 
     jobs.each_ref().map(|job| {
         job.data.get(block as usize * 64..).and_then(|text| text.first_chunk()).unwrap_or(&[0; SHORT_STRIDE])
     })
-}
-
-/// Lengths of the texts of a set.
-#[inline]
-fn lens(jobs: &[Job<'_>]) -> [u64; ABREAST] {
-    std::array::from_fn(|n| jobs.get(n).map_or(0, |job| job.data.len().saturating_sub(TAG_LEN) as u64))
-}
-
-/// Lengths of the additional data of a set.
-#[inline]
-fn aad_lens(jobs: &[Job<'_>]) -> [u64; ABREAST] {
-    std::array::from_fn(|n| jobs.get(n).map_or(0, |job| job.aad.len() as u64))
 }
 
 /// Poly1305 takes the additional data.
@@ -242,26 +157,31 @@ fn turn_one<const OPEN: bool, const WHOLE: bool>(job: &mut Job<'_>, at: usize, s
     }
 }
 
-/// Text XOR key stream of a block; the ciphertext comes to be in `rows`, if that is to `KEEP` it.
-#[inline(never)]
+/// Text XOR key stream of a block. Returns the ciphertext.
+#[inline]
 #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512ifma,avx512vbmi2,bmi2")]
-fn turn<const OPEN: bool, const WHOLE: bool, const KEEP: bool>(
+fn turned<const OPEN: bool, const WHOLE: bool>(jobs: &mut Jobs<'_>, block: u32, words: &[V; GROUP]) -> Rows {
+    let mut rows = transpose16(words);
+    for (job, row) in jobs.iter_mut().zip(&mut rows) {
+        *row = turn_one::<OPEN, WHOLE>(job, block as usize * 64, *row);
+    }
+    rows
+}
+
+/// The same; the ciphertext comes to be in `rows`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512ifma,avx512vbmi2,bmi2")]
+fn turn<const OPEN: bool, const WHOLE: bool>(
     jobs: &mut Jobs<'_>,
     block: u32,
     words: &[V; GROUP],
-    rows: &mut [V],
+    rows: &mut Rows,
 ) {
-    let stream = transpose16(words);
-    for (n, (job, stream)) in jobs.iter_mut().zip(stream).enumerate() {
-        let row = turn_one::<OPEN, WHOLE>(job, block as usize * 64, stream);
-        if KEEP {
-            rows[n] = row;
-        }
-    }
+    *rows = turned::<OPEN, WHOLE>(jobs, block, words);
 }
 
 /// The same of a whole block, whose ciphertext goes into `sets`. `FIRST`: nothing was before it.
-#[inline(never)]
+#[inline]
 #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512ifma,avx512vbmi2,bmi2")]
 fn turn_into<const OPEN: bool, const FIRST: bool>(
     jobs: &mut Jobs<'_>,
@@ -283,8 +203,10 @@ fn turn_into<const OPEN: bool, const FIRST: bool>(
 /// Poly1305 takes a block of the texts.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512ifma,avx512vbmi2,bmi2")]
-fn absorb(jobs: &Jobs<'_>, block: u32, whole: bool, rows: &[V; GROUP], sets: &mut Sets) {
-    for ((jobs, set), rows) in jobs.as_chunks::<ABREAST>().0.iter().zip(sets).zip(rows.as_chunks().0) {
+fn absorb(jobs: &Jobs<'_>, block: u32, whole: bool, rows: &Rows, sets: &mut Sets) {
+    for ((jobs, set), rows) in
+        jobs.as_chunks::<ABREAST>().0.iter().zip(sets).zip(rows.as_chunks::<ABREAST>().0)
+    {
         if whole {
             set.whole::<false>(rows);
         } else {
@@ -293,22 +215,21 @@ fn absorb(jobs: &Jobs<'_>, block: u32, whole: bool, rows: &[V; GROUP], sets: &mu
     }
 }
 
-/// Writes or compares the tags, ends the jobs, and forgets the sets.
+/// The tags.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512vbmi2")]
-fn finish<const OPEN: bool>(jobs: &mut Jobs<'_>, shape: &Shape, sets: &mut Sets) {
-    for (jobs, set) in jobs.as_chunks_mut::<ABREAST>().0.iter_mut().zip(sets) {
-        let tags = set.finish(shape.aads(jobs), shape.texts(jobs));
-        set.wipe();
-        end::<OPEN>(jobs, tags);
-    }
+fn tags(jobs: &Jobs<'_>, shape: &Shape, sets: &Sets) -> [[V; 2]; 2] {
+    let (low, high) = jobs.split_at(ABREAST);
+    [sets[0].finish(shape.aads(low), shape.texts(low)), sets[1].finish(shape.aads(high), shape.texts(high))]
 }
 
 /// Writes or compares the tags, and ends the jobs.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn end<const OPEN: bool>(jobs: &mut [Job<'_>], (low, high): ([u64; ABREAST], [u64; ABREAST])) {
-    for (job, (low, high)) in jobs.iter_mut().zip(low.into_iter().zip(high)) {
-        job.tag::<OPEN>(u128::from(low) | u128::from(high) << 64);
+fn end<const OPEN: bool>(jobs: &mut Jobs<'_>, tags: [[V; 2]; 2]) {
+    for (jobs, [low, high]) in jobs.as_chunks_mut::<ABREAST>().0.iter_mut().zip(tags) {
+        for (job, (low, high)) in jobs.iter_mut().zip(to_words(low).into_iter().zip(to_words(high))) {
+            job.tag::<OPEN>(u128::from(low) | u128::from(high) << 64);
+        }
     }
 }

@@ -1,11 +1,14 @@
-//! The instructions of [`super::Beside`], in the order in which the processor does them side by side.
+//! ChaCha20's rounds of two times sixteen blocks, and what [`super::beside`] does beside them.
 //!
-//! Owns: that order, and with it why this is in the processor's own words: the compiler puts such work one behind the other,
+//! Owns: the order of these instructions, and with it why this is in the processor's own words: the compiler puts such work one behind the other,
 //! and the processor does not look far enough ahead to do it side by side. On Zen 4 the rounds take 1110 clocks alone, and no
 //! more with 64 blocks of Poly1305 beside them, which take 250 clocks in vectors, where they are in the rounds' way.
-//! Keeps true: where what is in [`super::Beside`] is written here as numbers, a test says when that is no longer so.
+//! Keeps true: where what is in [`super::beside::Beside`] is written here as numbers, a test says when that is no longer so.
 
+use super::keystream::Words;
+use super::vector::V;
 use std::arch::asm;
+use std::arch::x86_64::*;
 
 /// A step of a quarter round in four columns.
 macro_rules! step {
@@ -153,26 +156,86 @@ macro_rules! begin {
         concat!($("vmovdqa64 zmm", $n, ", [rdx + ", $at, "]\n",)*)
     };
 }
-/// What was there is added, and the sums go to where `rcx` points.
+/// What was there is added.
 macro_rules! end {
     ($($n:literal $at:literal),*) => {
-        concat!($("vpaddd zmm", $n, ", zmm", $n, ", [rdx + ", $at, "]\nvmovdqa64 [rcx + ", $at, "], zmm", $n, "\n",)*)
+        concat!($("vpaddd zmm", $n, ", zmm", $n, ", [rdx + ", $at, "]\n",)*)
     };
+}
+
+/// Every vector register is used, and has the words at the end.
+macro_rules! rounds {
+    ($words:ident: $($code:expr,)* => $($operand:tt)*) => {
+        asm!(
+            $($code,)*
+            $($operand)*
+            out("zmm0") $words[0][0], out("zmm1") $words[0][1], out("zmm2") $words[0][2], out("zmm3") $words[0][3],
+            out("zmm4") $words[0][4], out("zmm5") $words[0][5], out("zmm6") $words[0][6], out("zmm7") $words[0][7],
+            out("zmm8") $words[0][8], out("zmm9") $words[0][9], out("zmm10") $words[0][10], out("zmm11") $words[0][11],
+            out("zmm12") $words[0][12], out("zmm13") $words[0][13], out("zmm14") $words[0][14], out("zmm15") $words[0][15],
+            out("zmm16") $words[1][0], out("zmm17") $words[1][1], out("zmm18") $words[1][2], out("zmm19") $words[1][3],
+            out("zmm20") $words[1][4], out("zmm21") $words[1][5], out("zmm22") $words[1][6], out("zmm23") $words[1][7],
+            out("zmm24") $words[1][8], out("zmm25") $words[1][9], out("zmm26") $words[1][10], out("zmm27") $words[1][11],
+            out("zmm28") $words[1][12], out("zmm29") $words[1][13], out("zmm30") $words[1][14], out("zmm31") $words[1][15],
+            options(nostack)
+        )
+    };
+}
+
+/// The blocks of two states whose sixteen vectors are at `x` and `y`, but for the counters, word by word.
+///
+/// # Safety
+///
+/// `x` and `y` may be read, sixteen vectors each; they are aligned as vectors are.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) unsafe fn alone(x: *const V, y: *const V, counters: &[V; 2]) -> Words {
+    let mut words = [[_mm512_setzero_si512(); 16]; 2];
+    // SAFETY: reads what the caller says that it may, and the counters.
+    unsafe {
+        rounds!(words:
+            "mov rdx, {x}",
+            begin!(0 0, 1 64, 2 128, 3 192, 4 256, 5 320, 6 384, 7 448),
+            begin!(8 512, 9 576, 10 640, 11 704, 13 832, 14 896, 15 960),
+            "mov rdx, {y}",
+            begin!(16 0, 17 64, 18 128, 19 192, 20 256, 21 320, 22 384, 23 448),
+            begin!(24 512, 25 576, 26 640, 27 704, 29 832, 30 896, 31 960),
+            "vmovdqa64 zmm12, [{counters}]",
+            "vmovdqa64 zmm28, [{counters} + 64]",
+            "mov eax, 10",
+            "2:",
+            double_round!(),
+            "dec eax",
+            "jnz 2b",
+            "mov rdx, {x}",
+            "vpaddd zmm12, zmm12, [{counters}]",
+            end!(0 0, 1 64, 2 128, 3 192, 4 256, 5 320, 6 384, 7 448),
+            end!(8 512, 9 576, 10 640, 11 704, 13 832, 14 896, 15 960),
+            "mov rdx, {y}",
+            "vpaddd zmm28, zmm28, [{counters} + 64]",
+            end!(16 0, 17 64, 18 128, 19 192, 20 256, 21 320, 22 384, 23 448),
+            end!(24 512, 25 576, 26 640, 27 704, 29 832, 30 896, 31 960),
+            => x = in(reg) x, y = in(reg) y, counters = in(reg) counters.as_ptr(),
+            out("rax") _, out("rdx") _,
+        );
+    }
+    words
 }
 
 /// Twenty rounds, and what is beside eight double rounds of them.
 ///
 /// # Safety
 ///
-/// `beside` points to a [`super::Beside`] whose pointers are as it has them.
-#[inline(never)]
+/// `beside` points to a [`super::beside::Beside`] whose pointers are as it has them.
+#[inline]
 #[target_feature(enable = "avx512f,bmi2")]
-pub(super) unsafe fn run(beside: *mut u8) {
+pub(super) unsafe fn beside(beside: *mut u8) -> Words {
+    let mut words = [[_mm512_setzero_si512(); 16]; 2];
     // SAFETY: reads what is in `beside`, the sixteen vectors of either column, and of each text its bytes; writes the numbers
-    // in `beside`, and the 32 vectors of `words`. All are of these sizes, aligned as vectors are, and live, as the caller promises.
+    // in `beside`. All are of these sizes, aligned as vectors are, and live, as the caller promises.
     unsafe {
-        asm!(
-            "mov [rsi + 984], rbx",
+        rounds!(words:
+            "mov [rsi + 976], rbx",
             "lea rbx, [rsi + 896]",
             "mov rdx, [rsi + 960]",
             begin!(0 0, 1 64, 2 128, 3 192, 4 256, 5 320, 6 384, 7 448),
@@ -213,26 +276,18 @@ pub(super) unsafe fn run(beside: *mut u8) {
             double_round!(),
             double_round!(),
             "mov rdx, [rbx]",
-            "mov rcx, [rbx + 16]",
             "vpaddd zmm12, zmm12, [rbx + 64]",
-            "vmovdqa64 [rcx + 768], zmm12",
             end!(0 0, 1 64, 2 128, 3 192, 4 256, 5 320, 6 384, 7 448),
             end!(8 512, 9 576, 10 640, 11 704, 13 832, 14 896, 15 960),
             "mov rdx, [rbx + 8]",
-            "add rcx, 1024",
             "vpaddd zmm28, zmm28, [rbx + 128]",
-            "vmovdqa64 [rcx + 768], zmm28",
             end!(16 0, 17 64, 18 128, 19 192, 20 256, 21 320, 22 384, 23 448),
             end!(24 512, 25 576, 26 640, 27 704, 29 832, 30 896, 31 960),
-            "mov rbx, [rbx + 24]",
-            inout("rsi") beside => _,
+            "mov rbx, [rbx + 16]",
+            => inout("rsi") beside => _,
             out("rax") _, out("rcx") _, out("rdx") _, out("rdi") _, out("r8") _, out("r9") _, out("r10") _,
             out("r11") _, out("r12") _, out("r13") _, out("r14") _, out("r15") _,
-            out("zmm0") _, out("zmm1") _, out("zmm2") _, out("zmm3") _, out("zmm4") _, out("zmm5") _, out("zmm6") _, out("zmm7") _,
-            out("zmm8") _, out("zmm9") _, out("zmm10") _, out("zmm11") _, out("zmm12") _, out("zmm13") _, out("zmm14") _, out("zmm15") _,
-            out("zmm16") _, out("zmm17") _, out("zmm18") _, out("zmm19") _, out("zmm20") _, out("zmm21") _, out("zmm22") _, out("zmm23") _,
-            out("zmm24") _, out("zmm25") _, out("zmm26") _, out("zmm27") _, out("zmm28") _, out("zmm29") _, out("zmm30") _, out("zmm31") _,
-            options(nostack)
         );
     }
+    words
 }
