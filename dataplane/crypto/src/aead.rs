@@ -167,8 +167,16 @@ impl Aead {
         self.run(jobs, Way::Open);
     }
 
+    #[inline]
     fn run(&self, jobs: &mut [Job<'_>], way: Way) {
         let jobs = chacha::run_plain(self.forced, jobs, way);
+        if !jobs.is_empty() {
+            self.run_mixed(jobs, way);
+        }
+    }
+
+    #[inline(never)]
+    fn run_mixed(&self, jobs: &mut [Job<'_>], way: Way) {
         for part in jobs.chunks_mut(PART) {
             // Most often all are of one algorithm, and the others are not looked for.
             let mut left = part.len();

@@ -30,6 +30,7 @@ use keystream::{Columns, FEW, few};
 use lanes::{LANES, Lanes, Walk};
 use rank::Bench;
 use std::arch::x86_64::*;
+use std::sync::LazyLock;
 use tags::{Tags, alone_of};
 use vector::{V, state, transpose16, wipe};
 
@@ -39,14 +40,19 @@ pub(super) const GROUP: usize = 16;
 const WINDOW: u32 = 4;
 
 /// Whether this processor has what it takes: Ice Lake, Zen 4, and later.
+#[inline]
 pub(super) fn is_available() -> bool {
-    is_x86_feature_detected!("avx512f")
-        && is_x86_feature_detected!("avx512vl")
-        && is_x86_feature_detected!("avx512bw")
-        && is_x86_feature_detected!("avx512dq")
-        && is_x86_feature_detected!("avx512ifma")
-        && is_x86_feature_detected!("avx512vbmi2")
-        && is_x86_feature_detected!("bmi2")
+    // Seven questions are a hundredth of a burst of short packets.
+    static ANSWER: LazyLock<bool> = LazyLock::new(|| {
+        is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("avx512ifma")
+            && is_x86_feature_detected!("avx512vbmi2")
+            && is_x86_feature_detected!("bmi2")
+    });
+    *ANSWER
 }
 
 /// As long as so many packets go on, each has a lane of its own.
