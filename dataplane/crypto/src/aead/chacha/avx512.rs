@@ -1,4 +1,4 @@
-//! ChaCha20-Poly1305 of up to sixteen packets at once, on AVX-512.
+//! ChaCha20-Poly1305 of up to sixteen packets at once, on AVX-512, or of two times sixteen ([`twin`]).
 //!
 //! Owns: a group from keys to tags, by two ways. As long as most packets go on, each has a lane of its own, and its
 //! ciphertext goes from the XOR to Poly1305 in registers ([`rank`]). What is left, and smaller groups, is done apart: blocks of
@@ -8,7 +8,7 @@
 //! first-level cache.
 //!
 //! Keeps true: what comes of keys and lies in arrays (states, key stream, keys of Poly1305) is wiped at the end. Not wiped:
-//! the registers, and what the compiler spilled of them.
+//! the registers, and what the compiler spilled of them; of two groups side by side that is all of the key stream.
 
 mod abreast;
 mod alone;
