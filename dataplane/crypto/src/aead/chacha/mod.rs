@@ -65,7 +65,7 @@ pub(super) fn has_avx512() -> bool {
 #[inline]
 pub(super) fn run_plain<'j, 'a>(
     forced: Option<Backend>,
-    mut jobs: &'j mut [Job<'a>],
+    jobs: &'j mut [Job<'a>],
     way: Way,
 ) -> &'j mut [Job<'a>] {
     let few = jobs.len() < LEAST && forced.is_none();
@@ -83,6 +83,7 @@ pub(super) fn run_plain<'j, 'a>(
         && jobs.len() >= avx512::shape::TWIN
         && avx512::is_available()
     {
+        let mut jobs = jobs;
         while let Some(shape) = jobs.first_chunk().and_then(avx512::shape::Shape::of) {
             let Some((burst, rest)) = std::mem::take(&mut jobs).split_first_chunk_mut() else { break };
             // SAFETY: the processor has the features that it is compiled for.
@@ -95,6 +96,7 @@ pub(super) fn run_plain<'j, 'a>(
             }
             jobs = rest;
         }
+        return jobs;
     }
     let _ = (forced, way);
     jobs
