@@ -59,6 +59,21 @@ impl<'a> Job<'a> {
         (len as u64 <= self.key.algorithm().longest_text()).then_some(len)
     }
 
+    /// Writes its tag, or compares it, and ends it.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
+    #[inline]
+    pub(crate) fn tag<const OPEN: bool>(&mut self, tag: u128) {
+        let Some(own) = self.data.last_chunk_mut::<TAG_LEN>() else { return };
+        if OPEN {
+            // The whole difference, and only then whether there is one.
+            let right = u128::from_le_bytes(*own) ^ tag == 0;
+            self.end(right);
+        } else {
+            *own = tag.to_le_bytes();
+            self.done = true;
+        }
+    }
+
     /// Ends it: `done`, or with its data wiped.
     #[inline]
     pub(crate) fn end(&mut self, done: bool) {
@@ -152,7 +167,16 @@ impl Aead {
         self.run(jobs, Way::Open);
     }
 
+    #[inline]
     fn run(&self, jobs: &mut [Job<'_>], way: Way) {
+        let jobs = chacha::run_plain(self.forced, jobs, way);
+        if !jobs.is_empty() {
+            self.run_mixed(jobs, way);
+        }
+    }
+
+    #[inline(never)]
+    fn run_mixed(&self, jobs: &mut [Job<'_>], way: Way) {
         for part in jobs.chunks_mut(PART) {
             // Most often all are of one algorithm, and the others are not looked for.
             let mut left = part.len();

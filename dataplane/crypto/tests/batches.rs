@@ -111,6 +111,66 @@ fn every_length_up_to_9000() {
     }
 }
 
+/// Bursts whose texts have equally many blocks go a way of their own: of one length and of some, under one key and under many, with
+/// additional data and without, and with others behind them.
+#[test]
+fn bursts_of_about_one_length() {
+    let mut rng = rng();
+    let lens = (1..=700).chain((701..=9000).step_by(97)).chain([1024, 1420, 4096, 8192]);
+    for (round, len) in lens.enumerate() {
+        let count = [32, 64, 40][round % 3];
+        let blocks = usize::div_ceil(len, 64);
+        let mut made: Vec<_> = (0..count)
+            .map(|_| {
+                let any = (blocks - 1) * 64 + 1 + rng.next_u32() as usize % 64;
+                let aad = if round % 5 < 3 { 0 } else { rng.next_u32() as usize % 40 };
+                let len = if round % 2 == 0 { len } else { any };
+                Made::any(&mut rng, Algorithm::ChaCha20Poly1305, len, aad)
+            })
+            .collect();
+        let spoil: Vec<_> = (0..count).filter(|_| rng.next_u32().is_multiple_of(8)).collect();
+        for backend in backends() {
+            agrees(backend, &made, &spoil);
+        }
+        // All of one length under one key, whose jobs have the same one.
+        for made in &mut made {
+            made.text.resize(len, 0x5a);
+        }
+        let [mut ours, mut others] = [Aead::new(), Aead::with(Backend::Ring).unwrap()].map(|aead| {
+            let mut frames: Vec<_> = made.iter().map(Made::frame).collect();
+            let mut jobs: Vec<_> = made
+                .iter()
+                .zip(&mut frames)
+                .map(|(of, frame)| Job::new(&made[0].key, of.nonce, &of.aad, &mut frame[..len + TAG_LEN]))
+                .collect();
+            aead.seal(&mut jobs);
+            assert!(jobs.iter().all(Job::is_done));
+            frames
+        });
+        assert!(ours == others, "{len} bytes under one key: sealed otherwise than by ring");
+        for frames in [&mut ours, &mut others] {
+            for &n in &spoil {
+                frames[n][(n * 7919) % (len + TAG_LEN)] ^= 1 << (n % 8);
+            }
+        }
+        let mut jobs: Vec<_> = made
+            .iter()
+            .zip(&mut ours)
+            .map(|(of, frame)| Job::new(&made[0].key, of.nonce, &of.aad, &mut frame[..len + TAG_LEN]))
+            .collect();
+        Aead::new().open(&mut jobs);
+        for (n, (job, made)) in jobs.iter().zip(&made).enumerate() {
+            assert_eq!(job.is_done(), !spoil.contains(&n), "job {n}, {len} bytes under one key");
+            let right = if job.is_done() {
+                job.data().starts_with(&made.text)
+            } else {
+                job.data().iter().all(|b| *b == 0)
+            };
+            assert!(right, "job {n}, {len} bytes under one key");
+        }
+    }
+}
+
 /// `ZSYNC_LONG=1` makes it a million; a processor that is emulated gets fewer.
 #[test]
 fn random_mixed_batches() {

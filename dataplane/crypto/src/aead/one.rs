@@ -1,6 +1,7 @@
 //! One packet after the other, by `ring`: what there is everywhere, and what the others are held against.
 //!
 //! Owns: keys as `ring` wants them, for where they are kept. Keeps true: such a key is zeroised when it goes, which `ring` leaves to us.
+//! Not wiped: what `ring` leaves on the stack while a key is expanded and while it is used, and a key that is not kept.
 
 use super::{Algorithm, Job, TAG_LEN, Way};
 use ring::aead::{AES_128_GCM, AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
@@ -47,6 +48,7 @@ fn expand(algorithm: Algorithm, bytes: &[u8]) -> Option<LessSafeKey> {
 }
 
 /// Seals or opens `job`, whose length was checked.
+#[inline]
 pub(crate) fn run(job: &mut Job<'_>, way: Way) {
     let done = match job.key.for_ring() {
         Some(prepared) => run_with(prepared.key(), job, way),
@@ -56,6 +58,7 @@ pub(crate) fn run(job: &mut Job<'_>, way: Way) {
 }
 
 /// Whether it could be done.
+#[inline]
 fn run_with(key: &LessSafeKey, job: &mut Job<'_>, way: Way) -> bool {
     let (nonce, aad) = (Nonce::assume_unique_for_key(job.nonce), Aad::from(job.aad));
     let len = job.data.len().saturating_sub(TAG_LEN);

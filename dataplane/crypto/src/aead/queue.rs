@@ -32,7 +32,7 @@ impl<B: AsMut<[u8]>> Order<B> {
         data: Range<usize>,
         buffer: B,
     ) -> Result<Self, B> {
-        Self::new(Way::Seal, key, nonce, aad, data, buffer)
+        Self { way: Way::Seal, key, nonce, aad, data, buffer, done: false }.checked()
     }
 
     /// Opens them.
@@ -43,19 +43,11 @@ impl<B: AsMut<[u8]>> Order<B> {
         data: Range<usize>,
         buffer: B,
     ) -> Result<Self, B> {
-        Self::new(Way::Open, key, nonce, aad, data, buffer)
+        Self { way: Way::Open, key, nonce, aad, data, buffer, done: false }.checked()
     }
 
-    fn new(
-        way: Way,
-        key: Arc<Key>,
-        nonce: [u8; NONCE_LEN],
-        aad: Range<usize>,
-        data: Range<usize>,
-        buffer: B,
-    ) -> Result<Self, B> {
-        let mut order = Self { way, key, nonce, aad, data, buffer, done: false };
-        if order.job().is_some() { Ok(order) } else { Err(order.buffer) }
+    fn checked(mut self) -> Result<Self, B> {
+        if self.job().is_some() { Ok(self) } else { Err(self.buffer) }
     }
 
     /// `None`: its buffer has not all of its ranges.

@@ -1,4 +1,4 @@
-//! ChaCha20-Poly1305 of up to sixteen packets at once, on AVX-512.
+//! ChaCha20-Poly1305 of up to sixteen packets at once, on AVX-512, or of two times sixteen ([`twin`]).
 //!
 //! Owns: a group from keys to tags, by two ways. As long as most packets go on, each has a lane of its own, and its
 //! ciphertext goes from the XOR to Poly1305 in registers ([`rank`]). What is left, and smaller groups, is done apart: blocks of
@@ -8,7 +8,7 @@
 //! first-level cache.
 //!
 //! Keeps true: what comes of keys and lies in arrays (states, key stream, keys of Poly1305) is wiped at the end. Not wiped:
-//! the registers, and what the compiler spilled of them.
+//! the registers, and what the compiler spilled of them; of two groups side by side that is all of the key stream.
 
 mod abreast;
 mod alone;
@@ -18,7 +18,10 @@ mod keystream;
 mod lanes;
 mod limbs;
 mod rank;
+mod rounds;
+pub(super) mod shape;
 mod tags;
+pub(super) mod twin;
 mod vector;
 
 use super::super::Job;
@@ -27,6 +30,7 @@ use keystream::{Columns, FEW, few};
 use lanes::{LANES, Lanes, Walk};
 use rank::Bench;
 use std::arch::x86_64::*;
+use std::sync::LazyLock;
 use tags::{Tags, alone_of};
 use vector::{V, state, transpose16, wipe};
 
@@ -36,14 +40,19 @@ pub(super) const GROUP: usize = 16;
 const WINDOW: u32 = 4;
 
 /// Whether this processor has what it takes: Ice Lake, Zen 4, and later.
+#[inline]
 pub(super) fn is_available() -> bool {
-    is_x86_feature_detected!("avx512f")
-        && is_x86_feature_detected!("avx512vl")
-        && is_x86_feature_detected!("avx512bw")
-        && is_x86_feature_detected!("avx512dq")
-        && is_x86_feature_detected!("avx512ifma")
-        && is_x86_feature_detected!("avx512vbmi2")
-        && is_x86_feature_detected!("bmi2")
+    // Seven questions are a hundredth of a burst of short packets.
+    static ANSWER: LazyLock<bool> = LazyLock::new(|| {
+        is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("avx512ifma")
+            && is_x86_feature_detected!("avx512vbmi2")
+            && is_x86_feature_detected!("bmi2")
+    });
+    *ANSWER
 }
 
 /// As long as so many packets go on, each has a lane of its own.
@@ -71,7 +80,7 @@ fn groups<const OPEN: bool>(jobs: &mut [Job<'_>], picks: &[u8], mut bench: Optio
         if walk.left() > FEW as u64 {
             let mut columns = Columns::of(jobs, picks);
             wide::<OPEN>(group, walk, &columns, bench.as_deref_mut());
-            wipe(&mut columns.0);
+            columns.wipe();
         } else {
             let mut states = [_mm512_setzero_si512(); GROUP];
             for (own, pick) in states.iter_mut().zip(picks) {

@@ -47,7 +47,7 @@ impl Abreast {
                     *row = load(bytes);
                 }
             }
-            self.whole(&rows);
+            self.whole::<false>(&rows);
         }
         for block in from.max(whole)..to.min(longest.div_ceil(64)) {
             for (row, text) in rows.iter_mut().zip(texts) {
@@ -57,14 +57,14 @@ impl Abreast {
         }
     }
 
-    /// Takes a 64-byte block of each packet.
+    /// Takes a 64-byte block of each packet. `FIRST`: nothing was before it.
     #[inline]
     #[target_feature(enable = "avx512f,avx512ifma,avx512vbmi2")]
-    pub(super) fn whole(&mut self, rows: &[V; ABREAST]) {
+    pub(super) fn whole<const FIRST: bool>(&mut self, rows: &[V; ABREAST]) {
         let mark = mark();
         let [a, b, c, d, e, f, g, h] = transpose8(rows);
         let sum = Sum::of(message(c, d, mark)).plus(&message(a, b, mark), &self.r);
-        let hash = sum.plus(&self.hash, &self.r2).carry();
+        let hash = if FIRST { sum.carry() } else { sum.plus(&self.hash, &self.r2).carry() };
         let sum = Sum::of(message(g, h, mark)).plus(&message(e, f, mark), &self.r);
         self.hash = sum.plus(&hash, &self.r2).carry();
     }
@@ -98,8 +98,8 @@ impl Abreast {
     /// The tags' low and high halves, of texts and additional data of these lengths.
     #[inline]
     #[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512vbmi2")]
-    pub(super) fn finish(&self, aads: &[u64; ABREAST], texts: &[u64; ABREAST]) -> ([u64; 8], [u64; 8]) {
-        let lengths = message(from_words(aads), from_words(texts), mark());
+    pub(super) fn finish(&self, aads: V, texts: V) -> [V; 2] {
+        let lengths = message(aads, texts, mark());
         let sum = Sum::zero().plus(&lengths, &self.r).plus(&self.hash, &self.r2);
         tags(sum.carry(), self.last[0], self.last[1])
     }
@@ -113,4 +113,14 @@ impl Abreast {
         self.r.wipe();
         self.r2.wipe();
     }
+}
+
+/// The tags of a key of Poly1305, as [`Abreast::new`] has it, and numbers, of texts of these lengths without additional data.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512vbmi2")]
+pub(super) fn tags_of([low, high, last_low, last_high]: &[V; 4], hash: &Limbs, texts: V) -> [V; 2] {
+    let r = Factor::of_key(*low, *high);
+    let lengths = message(_mm512_setzero_si512(), texts, mark());
+    let hash = Sum::of(lengths).plus(hash, &r).carry();
+    tags(Sum::zero().plus(&hash, &r).carry(), *last_low, *last_high)
 }

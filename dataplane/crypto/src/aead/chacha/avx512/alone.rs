@@ -6,7 +6,7 @@
 //! is not full has zeros ahead, where nothing was before it, or where r^n says so.
 
 use super::limbs::{Factor, Limbs, Sum, mark, message, tags};
-use super::vector::{V, from_words, load, load_around};
+use super::vector::{V, from_words, load, load_around, to_words};
 use std::arch::x86_64::*;
 
 /// Bytes of a group.
@@ -86,8 +86,8 @@ pub(super) fn tag(key: V, aad: &[u8], text: &[u8]) -> u128 {
     for limb in &mut sum {
         *limb = _mm512_set1_epi64(_mm512_reduce_add_epi64(*limb));
     }
-    let (low, high) = tags(Sum::of(sum).carry(), word(2), word(3));
-    u128::from(low[0]) | u128::from(high[0]) << 64
+    let [low, high] = tags(Sum::of(sum).carry(), word(2), word(3));
+    u128::from(to_words(low)[0]) | u128::from(to_words(high)[0]) << 64
 }
 
 /// The blocks of two times 64 bytes.

@@ -8,7 +8,7 @@ use super::GROUP;
 use super::abreast::{ABREAST, Abreast};
 use super::beside::STRIDE;
 use super::lanes::Lanes;
-use super::vector::{V, first_bytes, load, load_part, prefetch, store, store_part};
+use super::vector::{V, first_bytes, from_words, load, load_part, prefetch, store, store_part, to_words};
 use std::arch::x86_64::*;
 use std::mem::take;
 
@@ -174,9 +174,11 @@ impl<'a> Group<'a> {
     #[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512vbmi2")]
     pub(super) fn finish<const OPEN: bool>(&mut self, from: usize, set: &mut Abreast) {
         let [aads, texts] = self.set_lens(from);
-        let (low, high) = set.finish(aads, texts);
-        for (n, (low, high)) in low.iter().zip(high).enumerate().take(self.count - from) {
-            self.tag::<OPEN>(from + n, u128::from(*low) | u128::from(high) << 64);
+        let [low, high] = set.finish(from_words(aads), from_words(texts));
+        for (n, (low, high)) in
+            to_words(low).into_iter().zip(to_words(high)).enumerate().take(self.count - from)
+        {
+            self.tag::<OPEN>(from + n, u128::from(low) | u128::from(high) << 64);
         }
         set.wipe();
     }

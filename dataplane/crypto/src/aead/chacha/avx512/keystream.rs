@@ -6,11 +6,15 @@
 
 use super::super::super::Job;
 use super::lanes::Lanes;
-use super::vector::{CONSTANTS, V, from_halves, load_16, nonce, quads, transpose16};
+use super::rounds;
+use super::vector::{CONSTANTS, V, from_halves, load_16, nonce, quads, transpose16, wipe};
 use std::arch::x86_64::*;
 
 /// More blocks than this are done one lane a block.
 pub(super) const FEW: usize = 12;
+
+/// Key stream of two blocks of sixteen packets, by columns.
+pub(super) type Words = [[V; 16]; 2];
 
 /// Four quarter rounds of one or two states, step by step.
 macro_rules! quarters {
@@ -48,15 +52,22 @@ impl Columns {
         for n in 1..16 {
             own[n] = picks.get(n).map_or(own[n - 1], |pick| &jobs[usize::from(*pick)]);
         }
+        // Neighbours most often have one key.
+        let first = own[0].key;
+        Self::of_all(own, own.iter().all(|job| std::ptr::eq(job.key, first)))
+    }
+
+    /// Of these; `one_key`: they have the same.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512dq")]
+    pub(super) fn of_all(own: [&Job<'_>; 16], one_key: bool) -> Self {
         let zero = _mm512_setzero_si512();
         let mut columns = [zero; 16];
         for (column, word) in columns.iter_mut().zip(CONSTANTS) {
             *column = _mm512_set1_epi32(word);
         }
-        // Neighbours most often have one key.
-        let first = own[0].key;
-        if own.iter().all(|job| std::ptr::eq(job.key, first)) {
-            for (column, word) in columns[4..12].iter_mut().zip(first.array().as_chunks().0) {
+        if one_key {
+            for (column, word) in columns[4..12].iter_mut().zip(own[0].key.array().as_chunks().0) {
                 *column = _mm512_set1_epi32(i32::from_le_bytes(*word));
             }
         } else {
@@ -79,6 +90,13 @@ impl Columns {
         }
         [columns[13], columns[14], columns[15], _] = quads(&rows);
         Self(columns)
+    }
+
+    /// Forgets the keys.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub(super) fn wipe(&mut self) {
+        wipe(&mut self.0[4..12]);
     }
 
     /// The states by rows.
@@ -109,29 +127,6 @@ impl Columns {
     #[target_feature(enable = "avx512f")]
     pub(super) fn one(&self, lanes: &Lanes) -> [V; 16] {
         blocks(self.states_of(lanes, 0))
-    }
-
-    /// Blocks `block` and `block + 1` of all packets, by columns, into `words`: large arrays that are returned are copied.
-    #[inline]
-    #[target_feature(enable = "avx512f")]
-    pub(super) fn same_two(&self, block: u32, words: &mut [[V; 16]; 2]) {
-        let counters = [block, block.wrapping_add(1)].map(|block| block as i32);
-        let (mut x, mut y) = (self.0, self.0);
-        x[12] = _mm512_set1_epi32(counters[0]);
-        y[12] = _mm512_set1_epi32(counters[1]);
-        for _ in 0..10 {
-            quarters!(x, y, (0, 4, 8, 12), (1, 5, 9, 13), (2, 6, 10, 14), (3, 7, 11, 15));
-            quarters!(x, y, (0, 5, 10, 15), (1, 6, 11, 12), (2, 7, 8, 13), (3, 4, 9, 14));
-        }
-        for n in 0..16 {
-            let [a, b] = if n == 12 {
-                [_mm512_set1_epi32(counters[0]), _mm512_set1_epi32(counters[1])]
-            } else {
-                [self.0[n], self.0[n]]
-            };
-            words[0][n] = _mm512_add_epi32(x[n], a);
-            words[1][n] = _mm512_add_epi32(y[n], b);
-        }
     }
 
     /// Block `block` of all packets, by columns.
@@ -168,6 +163,22 @@ impl Columns {
             rows[..16].copy_from_slice(&transpose16(&self.one(lanes)));
         }
     }
+}
+
+/// A block of all packets of either column, by columns.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn same_two(columns: [&Columns; 2], blocks: [u32; 2]) -> Words {
+    let [x, y] = columns.map(|columns| columns.0.as_ptr());
+    // SAFETY: all are of these sizes, and aligned as vectors are.
+    unsafe { rounds::alone(x, y, &counters(blocks)) }
+}
+
+/// Two counters, the same in all lanes.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn counters([a, b]: [u32; 2]) -> [V; 2] {
+    [_mm512_set1_epi32(a as i32), _mm512_set1_epi32(b as i32)]
 }
 
 /// The blocks of sixteen states.

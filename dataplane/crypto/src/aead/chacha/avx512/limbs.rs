@@ -4,7 +4,7 @@
 //! Keeps true: after [`Sum::carry`] the limbs are below 2^44, 2^44 + 2^9 and 2^42. Sums of two products of such numbers stay
 //! below 2^55 in the low halves and 2^43 in the high ones, so that their carries fit into 64 bits.
 
-use super::vector::{V, from_words, to_words, wipe};
+use super::vector::{V, wipe};
 use std::arch::x86_64::*;
 
 const LOW_44: u64 = (1 << 44) - 1;
@@ -52,12 +52,11 @@ impl Factor {
         Self { limbs, folded }
     }
 
-    /// Of the first half of a key of Poly1305, clamped (RFC 8439 §2.5.1).
+    /// Of the first half of a key of Poly1305.
     #[inline]
     #[target_feature(enable = "avx512f,avx512vbmi2")]
     pub(super) fn of_key(low: V, high: V) -> Self {
-        let low = _mm512_and_si512(low, _mm512_set1_epi64(0x0fff_fffc_0fff_ffff));
-        let high = _mm512_and_si512(high, _mm512_set1_epi64(0x0fff_fffc_0fff_fffc));
+        let [low, high] = clamped(low, high);
         Self::of(message(low, high, _mm512_setzero_si512()))
     }
 
@@ -95,6 +94,16 @@ impl Factor {
     pub(super) fn square(&self) -> Self {
         Self::of(Sum::zero().plus(&self.limbs, self).carry())
     }
+}
+
+/// The first half of a key of Poly1305, clamped (RFC 8439 §2.5.1).
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn clamped(low: V, high: V) -> [V; 2] {
+    [
+        _mm512_and_si512(low, _mm512_set1_epi64(0x0fff_fffc_0fff_ffff)),
+        _mm512_and_si512(high, _mm512_set1_epi64(0x0fff_fffc_0fff_fffc)),
+    ]
 }
 
 /// A sum of products, not carried.
@@ -154,21 +163,21 @@ impl Sum {
 /// Numbers of carried limbs as 64-bit words, the lowest of all first.
 #[inline]
 #[target_feature(enable = "avx512f")]
-pub(super) fn to_wide([a, b, c]: &Limbs) -> [[u64; 8]; 3] {
+pub(super) fn to_wide([a, b, c]: &Limbs) -> Limbs {
     let c = _mm512_add_epi64(*c, _mm512_srli_epi64::<44>(*b));
     let b = _mm512_and_si512(*b, _mm512_set1_epi64(LOW_44 as i64));
     [
-        to_words(_mm512_or_si512(*a, _mm512_slli_epi64::<44>(b))),
-        to_words(_mm512_or_si512(_mm512_srli_epi64::<20>(b), _mm512_slli_epi64::<24>(c))),
-        to_words(_mm512_srli_epi64::<40>(c)),
+        _mm512_or_si512(*a, _mm512_slli_epi64::<44>(b)),
+        _mm512_or_si512(_mm512_srli_epi64::<20>(b), _mm512_slli_epi64::<24>(c)),
+        _mm512_srli_epi64::<40>(c),
     ]
 }
 
 /// The other way round: the highest word may be up to 7, and limb 2 is below 2^43 then.
 #[inline]
 #[target_feature(enable = "avx512f,avx512vbmi2")]
-pub(super) fn from_wide([low, high, top]: &[[u64; 8]; 3]) -> Limbs {
-    message(from_words(low), from_words(high), _mm512_slli_epi64::<40>(from_words(top)))
+pub(super) fn from_wide([low, high, top]: &Limbs) -> Limbs {
+    message(*low, *high, _mm512_slli_epi64::<40>(*top))
 }
 
 /// `a` where `mask` is set, `b` elsewhere.
@@ -185,7 +194,7 @@ pub(super) fn choose(mask: __mmask8, a: &Limbs, b: &Limbs) -> Limbs {
 /// The tags: the numbers modulo 2^130 - 5, plus the second half of the keys, modulo 2^128.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq")]
-pub(super) fn tags([a, b, c]: Limbs, key_low: V, key_high: V) -> ([u64; 8], [u64; 8]) {
+pub(super) fn tags([a, b, c]: Limbs, key_low: V, key_high: V) -> [V; 2] {
     let (low_44, low_42) = (_mm512_set1_epi64(LOW_44 as i64), _mm512_set1_epi64(LOW_42 as i64));
     let over = _mm512_srli_epi64::<44>(b);
     let (b, c) = (_mm512_and_si512(b, low_44), _mm512_add_epi64(c, over));
@@ -206,5 +215,5 @@ pub(super) fn tags([a, b, c]: Limbs, key_low: V, key_high: V) -> ([u64; 8], [u64
     let sum = _mm512_add_epi64(low, key_low);
     let over = _mm512_cmplt_epu64_mask(sum, low);
     let high = _mm512_mask_add_epi64(high, over, high, _mm512_set1_epi64(1));
-    (to_words(sum), to_words(_mm512_add_epi64(high, key_high)))
+    [sum, _mm512_add_epi64(high, key_high)]
 }

@@ -2,14 +2,14 @@
 //!
 //! Owns: the order of such a group's work. Its ciphertext goes from the XOR to Poly1305 in registers; but that of the first
 //! eight packets, as long as all packets have whole blocks, goes there in the integer unit, beside the rounds of other blocks
-//! ([`Beside`]): of those that come next when sealing, and of its own when opening.
+//! ([`super::beside`]): of those that come next when sealing, and of its own when opening.
 //! Keeps true: what has no packet, or whose packet has ended, is masked out; what comes of keys and lies in arrays is wiped.
 
 use super::GROUP;
 use super::abreast::{ABREAST, Abreast};
-use super::beside::Beside;
+use super::beside::Eight;
 use super::group::Group;
-use super::keystream::Columns;
+use super::keystream::{Columns, same_two};
 use super::vector::{V, transpose16, wipe};
 use std::arch::x86_64::*;
 
@@ -50,7 +50,7 @@ pub(super) fn run<const OPEN: bool>(
 ) -> Option<Sets> {
     let whole = group.lens().last().map_or(0, |shortest| (shortest / 64) as u32);
     let Bench { words, rows } = bench;
-    columns.same_two(0, words);
+    *words = same_two([columns; 2], [0, 1]);
     let mut sets = sets(&words[0]);
     if group.has_aad() {
         for (n, set) in sets.iter_mut().enumerate() {
@@ -62,9 +62,9 @@ pub(super) fn run<const OPEN: bool>(
 
     // The others in pairs. Whether the first set's part of a pair is done beside rounds:
     let mut is_beside = OPEN && 3 <= whole;
-    let mut beside = if is_beside { Some(Beside::new(&sets[0])) } else { None };
+    let mut beside = if is_beside { Some(Eight::new(&sets[0])) } else { None };
     match &mut beside {
-        Some(beside) => beside.run(columns, 2, words, group.strides(1)),
+        Some(beside) => *words = beside.run([columns; 2], [2, 3], group.strides(1)),
         None => stream(columns, 1, blocks, words),
     }
     let mut block = 1;
@@ -74,10 +74,10 @@ pub(super) fn run<const OPEN: bool>(
             // Not beside the last block, if that is one: this takes a half of what two take.
             is_beside = next <= whole && next + 2 <= blocks;
             if is_beside && beside.is_none() {
-                beside = Some(Beside::new(&sets[0]));
+                beside = Some(Eight::new(&sets[0]));
             }
         }
-        if !is_beside && let Some(beside) = beside.take() {
+        if !is_beside && let Some(mut beside) = beside.take() {
             beside.end(&mut sets[0]);
         }
         if is_beside {
@@ -94,13 +94,13 @@ pub(super) fn run<const OPEN: bool>(
         match &mut beside {
             Some(beside) if is_beside => {
                 let texts = group.strides(if OPEN { next } else { block } as usize);
-                beside.run(columns, next + 1, words, texts);
+                *words = beside.run([columns; 2], [next + 1, next + 2], texts);
             }
             _ => stream(columns, next, blocks, words),
         }
         block = next;
     }
-    if let Some(beside) = beside {
+    if let Some(mut beside) = beside {
         beside.end(&mut sets[0]);
     }
     if !all {
@@ -119,14 +119,22 @@ fn stream(columns: &Columns, block: u32, blocks: u32, words: &mut [[V; GROUP]; 2
     match blocks.saturating_sub(block) {
         0 => (),
         1 => columns.same(block + 1, &mut words[0]),
-        _ => columns.same_two(block + 1, words),
+        _ => *words = same_two([columns; 2], [block + 1, block + 2]),
     }
 }
 
 /// With the keys of Poly1305 in lanes, by columns.
 #[inline]
 #[target_feature(enable = "avx512f,avx512ifma,avx512vbmi2")]
-fn sets(words: &[V; GROUP]) -> Sets {
+pub(super) fn sets(words: &[V; GROUP]) -> Sets {
+    let [low, high] = keys(words);
+    [Abreast::new(low), Abreast::new(high)]
+}
+
+/// The keys of Poly1305 of either eight packets.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn keys(words: &[V; GROUP]) -> [[V; 4]; 2] {
     let low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
     let high = _mm512_add_epi32(low, _mm512_set1_epi32(ABREAST as i32));
     let mut keys = [[low; 4], [high; 4]];
@@ -135,7 +143,7 @@ fn sets(words: &[V; GROUP]) -> Sets {
             *key = _mm512_permutex2var_epi32(pair[0], *key, pair[1]);
         }
     }
-    [Abreast::new(keys[0]), Abreast::new(keys[1])]
+    keys
 }
 
 /// Block `block` of the texts; its key stream is in `words`, by columns. The ciphertext comes to be in `rows`. All texts have
@@ -168,7 +176,7 @@ fn pair<const OPEN: bool>(group: &mut Group<'_>, block: u32, words: &[[V; GROUP]
         let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = transpose16(words);
         group.turn::<OPEN, true>(0, block, [a, b, c, d, e, f, g, h]);
         let sealed = group.turn::<OPEN, true>(ABREAST, block, [i, j, k, l, m, n, o, p]);
-        set.whole(&sealed);
+        set.whole::<false>(&sealed);
     }
 }
 
@@ -178,7 +186,7 @@ fn pair<const OPEN: bool>(group: &mut Group<'_>, block: u32, words: &[[V; GROUP]
 fn absorb(sets: &mut Sets, group: &Group<'_>, block: u32, whole: u32, rows: &[V; GROUP]) {
     for (n, (set, rows)) in sets.iter_mut().zip(rows.as_chunks().0).enumerate() {
         if block < whole {
-            set.whole(rows);
+            set.whole::<false>(rows);
         } else {
             set.part(rows, block as usize, group.set_lens(n * ABREAST)[1]);
         }

@@ -26,6 +26,13 @@ pub(super) fn store(bytes: &mut [u8; 64], vector: V) {
     unsafe { _mm512_storeu_si512(bytes.as_mut_ptr().cast(), vector) }
 }
 
+/// Vectors as their bytes.
+#[inline]
+pub(super) fn bytes<const N: usize>(vectors: &[V; N]) -> &[[u8; 64]; N] {
+    // SAFETY: as many bytes are there, and all of them are bytes.
+    unsafe { &*std::ptr::from_ref(vectors).cast() }
+}
+
 /// Asks for the 64 bytes from `at` on ahead of their use, which may also be behind the end of `bytes`.
 #[inline]
 #[target_feature(enable = "avx512f")]
