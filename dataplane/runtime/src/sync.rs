@@ -4,13 +4,17 @@
 //! nothing, and what it was about to get goes to the next; and cancellation is seen before something is taken, never after.
 
 pub mod barrier;
+pub mod breaker;
 pub mod broadcast;
 pub mod condition;
+pub mod limit;
 pub mod mpsc;
 pub mod mutex;
 pub mod once;
 pub mod oneshot;
+pub mod pool;
 pub mod semaphore;
+pub mod stream;
 mod waiters;
 pub mod watch;
 
