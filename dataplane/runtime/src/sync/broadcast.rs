@@ -115,18 +115,22 @@ impl<T: Clone> Receiver<T> {
         let Self { channel, next } = self;
         let mut wait = Wait::new(&channel.line);
         poll_fn(|cx| {
-            // What was told to all need not be passed on.
-            wait.take();
-            if let Poll::Ready(Cancelled) = poll_cancelled() {
-                return Poll::Ready(Err(RecvError::Cancelled));
+            loop {
+                // What was told to all need not be passed on.
+                wait.take();
+                if let Poll::Ready(Cancelled) = poll_cancelled() {
+                    return Poll::Ready(Err(RecvError::Cancelled));
+                }
+                if let Some(result) = channel.message(next) {
+                    return Poll::Ready(result.map(Some));
+                }
+                if channel.senders.get() == 0 {
+                    return Poll::Ready(Ok(None));
+                }
+                if wait.poll(cx).is_pending() {
+                    return Poll::Pending;
+                }
             }
-            if let Some(result) = channel.message(next) {
-                return Poll::Ready(result.map(Some));
-            }
-            if channel.senders.get() == 0 {
-                return Poll::Ready(Ok(None));
-            }
-            wait.poll(cx).map(|()| Ok(None))
         })
         .await
     }

@@ -105,20 +105,24 @@ impl<T> Receiver<T> {
         let Self { channel, seen } = self;
         let mut wait = Wait::new(&channel.line);
         poll_fn(|cx| {
-            // What was told to all need not be passed on.
-            wait.take();
-            if let Poll::Ready(cancelled) = poll_cancelled() {
-                return Poll::Ready(Err(cancelled));
+            loop {
+                // What was told to all need not be passed on.
+                wait.take();
+                if let Poll::Ready(cancelled) = poll_cancelled() {
+                    return Poll::Ready(Err(cancelled));
+                }
+                let version = channel.version.get();
+                if *seen != version {
+                    *seen = version;
+                    return Poll::Ready(Ok(true));
+                }
+                if channel.senders.get() == 0 {
+                    return Poll::Ready(Ok(false));
+                }
+                if wait.poll(cx).is_pending() {
+                    return Poll::Pending;
+                }
             }
-            let version = channel.version.get();
-            if *seen != version {
-                *seen = version;
-                return Poll::Ready(Ok(true));
-            }
-            if channel.senders.get() == 0 {
-                return Poll::Ready(Ok(false));
-            }
-            wait.poll(cx).map(|()| Ok(false))
         })
         .await
     }

@@ -60,6 +60,7 @@ fn an_interrupted_wait_leaves_the_round_open() {
         let victim = barrier.clone();
         let victim = tasks.spawn(async move { interruption.of(victim.wait()).await.is_some() });
         yield_now().await.unwrap();
+        assert_eq!(barrier.arrived(), usize::from(!victim.is_finished()));
         let others: Vec<_> = (0..2)
             .map(|_| {
                 let barrier = barrier.clone();

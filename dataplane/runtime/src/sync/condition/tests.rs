@@ -58,7 +58,7 @@ fn an_interrupted_wait_passes_its_notice_on() {
                 tasks.spawn(async move { consume(&shared).await.unwrap() })
             })
             .collect();
-        for _ in 0..3 {
+        let produce = async || {
             // Held for some turns, so that who was told waits for the mutex too.
             let mut guard = shared.0.lock().await.unwrap();
             *guard += 1;
@@ -66,7 +66,17 @@ fn an_interrupted_wait_passes_its_notice_on() {
             yield_now().await.unwrap();
             drop(guard);
             yield_now().await.unwrap();
+        };
+        // All wait for a notice before there is one.
+        yield_now().await.unwrap();
+        produce().await;
+        produce().await;
+        for _ in 0..20 {
+            yield_now().await.unwrap();
         }
+        // As many as there are for certain: no notice is left with one who is gone.
+        assert_eq!(*shared.0.lock().await.unwrap(), 0);
+        produce().await;
         for other in others {
             other.await.unwrap();
         }

@@ -2,6 +2,7 @@ use super::{Missed, Stream, from_iter, interval};
 use crate::sync::harness::{at_every_await, run};
 use crate::sync::mpsc;
 use crate::{Cancelled, Canceller, Instant, Tasks, cancellable, yield_now};
+use proptest::prelude::*;
 use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
@@ -61,30 +62,6 @@ fn so_many_run_at_once_and_results_are_in_order() {
         // More room than there are.
         let few = from_iter(0..2).map(async |number| number);
         assert_eq!(collect(few.buffered(10)).await, [0, 1]);
-    });
-}
-
-#[test]
-fn places_that_come_later_keep_the_order() {
-    run(async |tasks| {
-        let (sender, receiver) = mpsc::channel(8);
-        let all = tasks.spawn(collect(
-            receiver
-                .map(async |turns: u32| {
-                    for _ in 0..turns {
-                        yield_now().await.unwrap();
-                    }
-                    turns
-                })
-                .buffered(4),
-        ));
-        for turns in [3, 0, 9, 1, 0, 0, 7, 2, 2, 0, 5] {
-            sender.send(turns).await.unwrap();
-            yield_now().await.unwrap();
-            yield_now().await.unwrap();
-        }
-        drop(sender);
-        assert_eq!(all.await.unwrap(), [3, 0, 9, 1, 0, 0, 7, 2, 2, 0, 5]);
     });
 }
 
@@ -169,4 +146,33 @@ fn missed_moments_are_left_out_or_follow_at_once() {
         assert_eq!(burst[1].1, burst[3].1);
         assert!(burst[4].1 >= 50);
     });
+}
+
+proptest! {
+    #[test]
+    fn results_are_in_order_however_they_come(
+        count in 1..6_usize,
+        items in prop::collection::vec((0..9_u32, 0..4_u32), 0..40),
+    ) {
+        let expected = items.clone();
+        let results = run(async move |tasks| {
+            let (sender, receiver) = mpsc::channel(8);
+            let work = async |(turns, pause): (u32, u32)| {
+                for _ in 0..turns {
+                    yield_now().await.unwrap();
+                }
+                (turns, pause)
+            };
+            let all = tasks.spawn(collect(receiver.map(work).buffered(count)));
+            for (turns, pause) in items {
+                sender.send((turns, pause)).await.unwrap();
+                for _ in 0..pause {
+                    yield_now().await.unwrap();
+                }
+            }
+            drop(sender);
+            all.await.unwrap()
+        });
+        prop_assert_eq!(results, expected);
+    }
 }
