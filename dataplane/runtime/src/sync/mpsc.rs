@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 
 struct Channel<T> {
     queue: RefCell<VecDeque<T>>,
@@ -173,25 +173,26 @@ impl<T> Receiver<T> {
     /// # Errors
     /// It was cancelled; no message is lost by that.
     pub async fn recv(&mut self) -> Result<Option<T>, Cancelled> {
+        poll_fn(|cx| self.poll_recv(cx)).await
+    }
+
+    pub(super) fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<T>, Cancelled>> {
         let channel = &*self.channel;
-        poll_fn(|cx| {
-            if let Poll::Ready(cancelled) = poll_cancelled() {
-                return Poll::Ready(Err(cancelled));
-            }
-            let message = channel.queue.borrow_mut().pop_front();
-            if message.is_some() {
-                channel.senders.tell_one();
-                return Poll::Ready(Ok(message));
-            }
-            if channel.count.get() == 0 {
-                return Poll::Ready(Ok(None));
-            }
-            let known = channel.receiver.take().filter(|known| known.will_wake(cx.waker()));
-            channel.receiver.set(Some(known.unwrap_or_else(|| cx.waker().clone())));
-            channel.waits.set(true);
-            Poll::Pending
-        })
-        .await
+        if let Poll::Ready(cancelled) = poll_cancelled() {
+            return Poll::Ready(Err(cancelled));
+        }
+        let message = channel.queue.borrow_mut().pop_front();
+        if message.is_some() {
+            channel.senders.tell_one();
+            return Poll::Ready(Ok(message));
+        }
+        if channel.count.get() == 0 {
+            return Poll::Ready(Ok(None));
+        }
+        let known = channel.receiver.take().filter(|known| known.will_wake(cx.waker()));
+        channel.receiver.set(Some(known.unwrap_or_else(|| cx.waker().clone())));
+        channel.waits.set(true);
+        Poll::Pending
     }
 
     /// The next message, if it is there.

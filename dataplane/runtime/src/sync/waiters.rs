@@ -20,6 +20,8 @@ struct Node {
     state: State,
     next: u32,
     before: u32,
+    /// How much it waits for: its owner's measure.
+    wants: u32,
     waker: Option<Waker>,
 }
 
@@ -53,6 +55,13 @@ impl Waiters {
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.list.borrow().first == NONE
+    }
+
+    /// What the one wants who has waited longest and has not been told. None: nobody waits.
+    #[inline]
+    pub(crate) fn first_wants(&self) -> Option<u32> {
+        let list = self.list.borrow();
+        list.nodes.get(list.first as usize).map(|node| node.wants)
     }
 
     /// Tells the one who has waited longest. False: nobody waits.
@@ -93,8 +102,8 @@ impl List {
         }
     }
 
-    fn join(&mut self, waker: Waker) -> u32 {
-        let node = Node { state: State::Waits, next: NONE, before: self.last, waker: Some(waker) };
+    fn join(&mut self, wants: u32, waker: Waker) -> u32 {
+        let node = Node { state: State::Waits, next: NONE, before: self.last, wants, waker: Some(waker) };
         let index = match self.free {
             NONE => {
                 self.nodes.push(node);
@@ -135,12 +144,24 @@ impl fmt::Debug for Waiters {
 pub(crate) struct Wait<'a> {
     waiters: &'a Waiters,
     index: u32,
+    wants: u32,
 }
 
 impl<'a> Wait<'a> {
     /// It does not wait yet.
     pub(crate) fn new(waiters: &'a Waiters) -> Self {
-        Self { waiters, index: NONE }
+        Self::wanting(waiters, 1)
+    }
+
+    /// It does not wait yet, and will for so much.
+    pub(crate) fn wanting(waiters: &'a Waiters, wants: u32) -> Self {
+        Self { waiters, index: NONE, wants }
+    }
+
+    /// Whether it has been told, and has not taken it.
+    #[inline]
+    pub(crate) fn is_told(&self) -> bool {
+        self.index != NONE && self.waiters.list.borrow().nodes[self.index as usize].state == State::Told
     }
 
     /// Whether it has been told, and may take what it waits for; then it waits no more.
@@ -169,7 +190,7 @@ impl<'a> Wait<'a> {
         let waker = cx.waker().clone();
         let mut list = self.waiters.list.borrow_mut();
         if self.index == NONE {
-            self.index = list.join(waker);
+            self.index = list.join(self.wants, waker);
             return Poll::Pending;
         }
         let before = list.nodes[self.index as usize].waker.replace(waker);
@@ -179,8 +200,9 @@ impl<'a> Wait<'a> {
     }
 }
 
-impl Drop for Wait<'_> {
-    fn drop(&mut self) {
+impl Wait<'_> {
+    /// Waits no more. What it was told goes to the next.
+    pub(crate) fn leave(&mut self) {
         if self.index == NONE || self.take() && self.waiters.tell_one() {
             return;
         }
@@ -190,7 +212,14 @@ impl Drop for Wait<'_> {
                 list.unlink(self.index);
                 list.forget(self.index)
             };
+            self.index = NONE;
             drop(waker);
         }
+    }
+}
+
+impl Drop for Wait<'_> {
+    fn drop(&mut self) {
+        self.leave();
     }
 }
