@@ -6,6 +6,7 @@
 
 use crate::cancel::Cancelled;
 use crate::task::{Tasks, with_current};
+use crate::time::Instant;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -129,9 +130,18 @@ pub struct Elapsed(pub Duration);
 /// # Errors
 /// It did not.
 pub async fn timeout<F: Future>(tasks: &Rc<Tasks>, span: Duration, future: F) -> Result<F::Output, Elapsed> {
+    in_time(tasks, tasks.now() + span, span, future).await
+}
+
+/// As [`timeout`], with the end of the span.
+pub(crate) async fn in_time<F: Future>(
+    tasks: &Rc<Tasks>,
+    due: Instant,
+    span: Duration,
+    future: F,
+) -> Result<F::Output, Elapsed> {
     let mut future = pin!(future);
-    let mut sleep = pin!(tasks.sleep(span));
-    let due = sleep.due();
+    let mut sleep = pin!(tasks.sleep_until(due));
     poll_fn(|cx| {
         let outer = tasks.deadline().get();
         tasks.deadline().set(outer.min(due));

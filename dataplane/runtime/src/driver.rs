@@ -110,10 +110,18 @@ impl Operation {
 /// Where operations are about: a descriptor, and what was taken from it that nobody has yet.
 pub struct Source<D: Driver> {
     descriptor: D::Descriptor,
-    stash: RefCell<VecDeque<Box<Flight<D>>>>,
+    stash: RefCell<VecDeque<Kept<D>>>,
     /// Flights that take something, and whose owners are gone.
     orphans: Cell<u32>,
     landed: Waiters,
+}
+
+/// What a flight brought that nobody waited for. (Not the flight: that keeps its source open.)
+pub(crate) struct Kept<D: Driver> {
+    pub(crate) operation: Operation,
+    pub(crate) buffer: Vec<u8>,
+    pub(crate) address: Option<SocketAddr>,
+    pub(crate) accepted: Option<D::Descriptor>,
 }
 
 impl<D: Driver> Source<D> {
@@ -126,7 +134,7 @@ impl<D: Driver> Source<D> {
         &self.descriptor
     }
 
-    pub(crate) fn stash(&self) -> &RefCell<VecDeque<Box<Flight<D>>>> {
+    pub(crate) fn stash(&self) -> &RefCell<VecDeque<Kept<D>>> {
         &self.stash
     }
 
@@ -180,14 +188,14 @@ impl<D: Driver> Flight<D> {
     }
 
     /// It is back, and its owner is gone: what it brought is kept for the next.
-    pub fn land_orphan(self: Box<Self>) {
+    pub fn land_orphan(self) {
         if !self.operation.takes() {
             return;
         }
-        let source = self.source.clone();
+        let Self { operation, source, buffer, address, accepted, result } = self;
         source.orphans.set(source.orphans.get() - 1);
-        if self.result.is_ok() {
-            source.stash.borrow_mut().push_back(self);
+        if result.is_ok() {
+            source.stash.borrow_mut().push_back(Kept { operation, buffer, address, accepted });
         }
         source.landed.tell_all();
     }

@@ -23,10 +23,11 @@ mod operation;
 
 pub(crate) use operation::operate;
 
+use crate::combine::in_time;
 use crate::driver::{Driver, Wait};
 use crate::executor::ExecutorError;
 use crate::task::{Ended, Handle, Tasks};
-use crate::{Cancelled, Elapsed, Instant, Scope, scope, timeout};
+use crate::{Cancelled, Elapsed, Instant, Scope, scope};
 use std::fmt;
 use std::panic::resume_unwind;
 use std::pin::Pin;
@@ -122,20 +123,21 @@ impl<D: Driver> Io<D> {
         self.tasks.sleep_until(due).await
     }
 
-    /// Waits so long.
+    /// Waits so long, counted from when it is called. (The clock is read for that; [`Tasks::sleep`] counts from the beginning
+    /// of the pass.)
     ///
     /// # Errors
     /// It was cancelled.
     pub async fn sleep(&self, span: Duration) -> Result<(), Cancelled> {
-        self.sleep_until(self.tasks.now() + span).await
+        self.sleep_until(self.now() + span).await
     }
 
-    /// What a future gives, if it does in time; see [`timeout`](timeout()).
+    /// What a future gives, if it does within so long from when this is called; see [`timeout`](crate::timeout()).
     ///
     /// # Errors
     /// It did not.
     pub async fn timeout<F: Future>(&self, span: Duration, future: F) -> Result<F::Output, Elapsed> {
-        timeout(&self.tasks, span, future).await
+        in_time(&self.tasks, self.now() + span, span, future).await
     }
 }
 

@@ -67,7 +67,8 @@ impl UringIo {
         let mut builder = IoUring::builder();
         builder.setup_single_issuer().setup_defer_taskrun().setup_submit_all().setup_cqsize(ENTRIES * 4);
         let ring = builder.build(ENTRIES).map_err(UringError::Ring)?;
-        let driver = Uring { ring: RefCell::new(ring), slots: RefCell::default(), watched: Cell::new(false) };
+        let driver =
+            Uring { ring: RefCell::new(ring), slots: RefCell::new(Slots::new()), watched: Cell::new(false) };
         let io = Self::over(driver, Instant::monotonic().as_nanos())?;
         io.tasks().remote().bell().descriptor().map_err(ExecutorError::Bell)?;
         Ok(io)
@@ -198,7 +199,7 @@ impl Driver for Uring {
         match self.push(&entry) {
             Ok(()) => Begun::Flies(number),
             Err(error) => {
-                let mut flight = self.slots.borrow_mut().take_back(number);
+                let mut flight = self.slots.borrow_mut().flights.take_back(number);
                 flight.result = Err(error);
                 Begun::Landed(flight)
             }
@@ -206,7 +207,7 @@ impl Driver for Uring {
     }
 
     fn poll_landed(&self, number: u32, waker: &Waker) -> Poll<Box<Flight<Self>>> {
-        let (landed, spare) = self.slots.borrow_mut().poll(number, waker);
+        let (landed, spare) = self.slots.borrow_mut().flights.poll(number, waker);
         drop(spare);
         landed
     }
@@ -217,7 +218,7 @@ impl Driver for Uring {
     }
 
     fn forget(&self, number: u32) {
-        let forgotten = self.slots.borrow_mut().forget(number);
+        let forgotten = self.slots.borrow_mut().flights.forget(number);
         match forgotten {
             Ok(landed) => landed.done(),
             Err(waker) => {
@@ -247,7 +248,7 @@ impl Driver for Uring {
 impl Drop for Uring {
     fn drop(&mut self) {
         // Whatever is still under way looks at memory that is ours.
-        while self.slots.borrow().fly() {
+        while self.slots.borrow().flights.flying() > 0 {
             let _ = self.ring.borrow().submitter().register_sync_cancel(None, CancelBuilder::any());
             self.enter(Some(Instant::monotonic() + std::time::Duration::from_millis(10)));
             self.reap();

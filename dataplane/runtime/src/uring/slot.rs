@@ -1,19 +1,19 @@
 //! What is under way in the ring, and the memory that the kernel looks at meanwhile.
 //!
-//! Keeps true: a slot's parts are in a box of their own, so they stay where they are; a slot is free again only after its
-//! completion has come and its flight was taken.
+//! Keeps true: a flight's parts are in a box of their own, so they stay where they are, and are used again only when its number
+//! is: after its completion has come.
 
 use super::Uring;
 use super::address::RawAddress;
 use crate::driver::{Flight, Operation};
+use crate::flights::{Flights, Landed};
 use io_uring::opcode;
 use io_uring::squeue::Entry;
 use io_uring::types::{Fd, FsyncFlags};
 use rustix::fd::{AsRawFd, FromRawFd, OwnedFd};
 use rustix::io::Errno;
 use std::fmt;
-use std::mem::{replace, zeroed};
-use std::task::{Poll, Waker};
+use std::mem::zeroed;
 
 /// What the kernel follows pointers to, beside the buffer.
 struct Parts {
@@ -22,139 +22,48 @@ struct Parts {
     vector: libc::iovec,
 }
 
-enum State {
-    Free,
-    /// The kernel has it.
-    Flies {
-        flight: Box<Flight<Uring>>,
-        waker: Option<Waker>,
-    },
-    /// The kernel has it, and nobody waits for it.
-    Orphan(Box<Flight<Uring>>),
-    Landed(Box<Flight<Uring>>),
-}
-
-struct Slot {
-    state: State,
-    parts: Box<Parts>,
-}
-
-/// See the module.
-#[derive(Default)]
-pub(super) struct Slots {
-    slots: Vec<Slot>,
-    free: Vec<u32>,
-    flying: usize,
-}
-
-/// What a completion, or forgetting, leaves to do when the slots are not borrowed any more.
-#[derive(Default)]
-pub(super) struct Landed {
-    waker: Option<Waker>,
-    orphan: Option<Box<Flight<Uring>>>,
-}
-
-impl Landed {
-    pub(super) fn done(self) {
-        if let Some(orphan) = self.orphan {
-            orphan.land_orphan();
-        }
-        if let Some(waker) = self.waker {
-            waker.wake();
-        }
+impl Parts {
+    fn new() -> Self {
+        // SAFETY: all zeros is a value of a msghdr and of an iovec: nothing.
+        let (header, vector) = unsafe { (zeroed(), zeroed()) };
+        Self { address: RawAddress::room(), header, vector }
     }
 }
 
+impl fmt::Debug for Parts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Parts")
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Slots {
+    pub(super) flights: Flights<Uring>,
+    /// By the flight's number; boxed, so that they stay where they are when there are more.
+    #[allow(clippy::vec_box)]
+    parts: Vec<Box<Parts>>,
+}
+
 impl Slots {
-    /// Whether the kernel has any.
-    pub(super) fn fly(&self) -> bool {
-        self.flying > 0
+    pub(super) fn new() -> Self {
+        Self { flights: Flights::new(), parts: Vec::new() }
     }
 
     /// A number for a flight, and its entry for the submission ring.
     pub(super) fn put(&mut self, flight: Box<Flight<Uring>>) -> (u32, Entry) {
-        let number = self.free.pop().unwrap_or_else(|| {
-            // SAFETY: all zeros is a value of a msghdr and of an iovec: nothing.
-            let (header, vector) = unsafe { (zeroed(), zeroed()) };
-            let parts = Box::new(Parts { address: RawAddress::room(), header, vector });
-            self.slots.push(Slot { state: State::Free, parts });
-            (self.slots.len() - 1) as u32
-        });
-        let slot = &mut self.slots[number as usize];
-        slot.state = State::Flies { flight, waker: None };
-        self.flying += 1;
-        let State::Flies { flight, .. } = &mut slot.state else { unreachable!() };
-        (number, entry(flight, &mut slot.parts).user_data(u64::from(number)))
-    }
-
-    /// One that the kernel was never given.
-    pub(super) fn take_back(&mut self, number: u32) -> Box<Flight<Uring>> {
-        self.flying -= 1;
-        match self.release(number) {
-            State::Flies { flight, .. } => flight,
-            _ => unreachable!("it was just put"),
+        let number = self.flights.put(flight);
+        while self.parts.len() <= number as usize {
+            self.parts.push(Box::new(Parts::new()));
         }
-    }
-
-    fn release(&mut self, number: u32) -> State {
-        self.free.push(number);
-        replace(&mut self.slots[number as usize].state, State::Free)
+        let Some(flight) = self.flights.flight(number) else { unreachable!("it was just put") };
+        (number, entry(flight, &mut self.parts[number as usize]).user_data(u64::from(number)))
     }
 
     /// A completion has come.
-    pub(super) fn land(&mut self, number: u32, result: i32) -> Landed {
-        let Some(slot) = self.slots.get_mut(number as usize) else { return Landed::default() };
-        match replace(&mut slot.state, State::Free) {
-            State::Flies { mut flight, waker } => {
-                settle(&mut flight, &slot.parts, result);
-                slot.state = State::Landed(flight);
-                self.flying -= 1;
-                Landed { waker, orphan: None }
-            }
-            State::Orphan(mut flight) => {
-                settle(&mut flight, &slot.parts, result);
-                self.flying -= 1;
-                self.free.push(number);
-                Landed { waker: None, orphan: Some(flight) }
-            }
-            // The kernel completes an entry once; whatever this is, it is none of ours.
-            other => {
-                slot.state = other;
-                Landed::default()
-            }
-        }
-    }
-
-    /// The flight, if it has landed; else it waits with this waker, and an old one comes back, to be dropped outside.
-    pub(super) fn poll(&mut self, number: u32, waker: &Waker) -> (Poll<Box<Flight<Uring>>>, Option<Waker>) {
-        match &mut self.slots[number as usize].state {
-            State::Flies { waker: known, .. } => {
-                let same = known.as_ref().is_some_and(|known| known.will_wake(waker));
-                (Poll::Pending, if same { None } else { known.replace(waker.clone()) })
-            }
-            State::Landed(_) => match self.release(number) {
-                State::Landed(flight) => (Poll::Ready(flight), None),
-                _ => unreachable!("it has landed"),
-            },
-            _ => unreachable!("its owner polls it"),
-        }
-    }
-
-    /// Its owner is gone. With its waker, to be dropped outside, when it is still under way.
-    pub(super) fn forget(&mut self, number: u32) -> Result<Landed, Option<Waker>> {
-        match self.release(number) {
-            State::Flies { flight, waker } => {
-                self.free.pop();
-                flight.orphan();
-                self.slots[number as usize].state = State::Orphan(flight);
-                Err(waker)
-            }
-            State::Landed(flight) => {
-                flight.orphan();
-                Ok(Landed { waker: None, orphan: Some(flight) })
-            }
-            _ => unreachable!("its owner forgets it"),
-        }
+    pub(super) fn land(&mut self, number: u32, result: i32) -> Landed<Uring> {
+        let Some(parts) = self.parts.get(number as usize) else { return Landed::nothing() };
+        self.flights.land(number, |flight| settle(flight, parts, result))
     }
 }
 
@@ -249,11 +158,5 @@ fn settle(flight: &mut Flight<Uring>, parts: &Parts, result: i32) {
             }
         }
         _ => {}
-    }
-}
-
-impl fmt::Debug for Slots {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Slots").field("slots", &self.slots.len()).field("flying", &self.flying).finish()
     }
 }

@@ -1,0 +1,388 @@
+//! A network of one host: all addresses are its own.
+//!
+//! Keeps true: what is asked of a socket is answered in its order, each way; a stream's bytes come once and in order; a sender has no
+//! more under way than the receiver has room for. It plans nothing by itself: it says what is to be answered, and sent.
+
+mod stream;
+
+use super::{Reply, Request};
+use crate::driver::{Operation, SocketKind};
+use crate::time::Instant;
+use rustix::io::Errno;
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use stream::Stream;
+
+/// Datagrams that wait at a socket; what comes then is lost.
+const INBOX: usize = 256;
+/// The first port that is given out.
+const EPHEMERAL: u16 = 32_768;
+
+/// What comes to a socket.
+#[derive(Clone, Debug)]
+pub(super) enum Arrival {
+    Datagram {
+        from: SocketAddr,
+        to: SocketAddr,
+        bytes: Vec<u8>,
+    },
+    /// Somebody wants to connect.
+    Syn {
+        from: u32,
+        address: SocketAddr,
+        to: SocketAddr,
+    },
+    /// They are connected.
+    SynAck {
+        to: u32,
+        peer: u32,
+    },
+    Refused {
+        to: u32,
+    },
+    Bytes {
+        from: u32,
+        to: u32,
+        bytes: Vec<u8>,
+    },
+    /// So many bytes more have room.
+    Room {
+        to: u32,
+        bytes: usize,
+    },
+    Fin {
+        to: u32,
+    },
+    Reset {
+        to: u32,
+    },
+}
+
+impl Arrival {
+    /// The stream it goes to.
+    fn stream(&self) -> Option<u32> {
+        match self {
+            Self::Datagram { .. } | Self::Syn { .. } => None,
+            Self::SynAck { to, .. } | Self::Refused { to } | Self::Bytes { to, .. } => Some(*to),
+            Self::Room { to, .. } | Self::Fin { to } | Self::Reset { to } => Some(*to),
+        }
+    }
+}
+
+/// What is to be answered, by flight, and to be sent.
+#[derive(Default)]
+pub(super) struct Effects {
+    pub(super) answers: Vec<(u32, Reply)>,
+    pub(super) sent: Vec<Arrival>,
+}
+
+impl Effects {
+    fn sends(arrival: Arrival) -> Self {
+        Self { answers: Vec::new(), sent: vec![arrival] }
+    }
+}
+
+enum What {
+    Udp { inbox: VecDeque<(SocketAddr, Vec<u8>)> },
+    Listener { backlog: VecDeque<u32>, most: usize },
+    Stream(Stream),
+}
+
+struct Socket {
+    what: What,
+    ipv6: bool,
+    local: Option<SocketAddr>,
+    /// What is asked of it, oldest first.
+    wants: VecDeque<(u32, Request)>,
+}
+
+#[derive(Default)]
+pub(super) struct Net {
+    sockets: BTreeMap<u32, Socket>,
+    /// Who is where: datagrams (true), or listeners.
+    bound: BTreeMap<(bool, SocketAddr), u32>,
+    made: u32,
+    port: u16,
+    /// What waits for the end of a partition.
+    blocked: Vec<Arrival>,
+    /// When the last that was sent to each stream arrives.
+    last: BTreeMap<u32, Instant>,
+}
+
+impl Net {
+    pub(super) fn open(&self) -> usize {
+        self.sockets.len()
+    }
+
+    fn add(&mut self, what: What, ipv6: bool, local: Option<SocketAddr>) -> u32 {
+        self.made += 2;
+        self.sockets.insert(self.made, Socket { what, ipv6, local, wants: VecDeque::new() });
+        self.made
+    }
+
+    /// Its number is even.
+    pub(super) fn make(&mut self, kind: SocketKind, ipv6: bool) -> u32 {
+        let what = match kind {
+            SocketKind::Udp => What::Udp { inbox: VecDeque::new() },
+            SocketKind::Tcp => What::Stream(Stream::new()),
+        };
+        self.add(what, ipv6, None)
+    }
+
+    fn socket(&mut self, number: u32) -> Result<&mut Socket, Errno> {
+        self.sockets.get_mut(&number).ok_or(Errno::BADF)
+    }
+
+    pub(super) fn bind(&mut self, number: u32, mut address: SocketAddr) -> Result<(), Errno> {
+        let socket = self.socket(number)?;
+        if socket.local.is_some() || socket.ipv6 != address.is_ipv6() {
+            return Err(Errno::INVAL);
+        }
+        let datagrams = matches!(socket.what, What::Udp { .. });
+        if address.port() != 0 {
+            if datagrams && self.bound.contains_key(&(true, address)) {
+                return Err(Errno::ADDRINUSE);
+            }
+        } else {
+            // As many as there are, then they are all taken.
+            let ports =
+                (0..u16::MAX - EPHEMERAL).map(|step| EPHEMERAL + (self.port + step) % (u16::MAX - EPHEMERAL));
+            let free = ports.map(|port| SocketAddr::new(address.ip(), port));
+            let mut free = free.filter(|address| {
+                ![true, false].map(|kind| self.bound.contains_key(&(kind, *address))).contains(&true)
+            });
+            address = free.next().ok_or(Errno::ADDRINUSE)?;
+            self.port = (address.port() - EPHEMERAL + 1) % (u16::MAX - EPHEMERAL);
+        }
+        if datagrams {
+            self.bound.insert((true, address), number);
+        }
+        self.socket(number)?.local = Some(address);
+        Ok(())
+    }
+
+    /// Binds what is not bound, to any port.
+    fn bind_any(&mut self, number: u32) -> Result<SocketAddr, Errno> {
+        let socket = self.socket(number)?;
+        if let Some(local) = socket.local {
+            return Ok(local);
+        }
+        let ip: IpAddr = if socket.ipv6 { Ipv6Addr::LOCALHOST.into() } else { Ipv4Addr::LOCALHOST.into() };
+        self.bind(number, SocketAddr::new(ip, 0))?;
+        self.local_address(number)
+    }
+
+    pub(super) fn listen(&mut self, number: u32, most: usize) -> Result<(), Errno> {
+        let local = self.bind_any(number)?;
+        if self.bound.contains_key(&(false, local)) {
+            return Err(Errno::ADDRINUSE);
+        }
+        let socket = self.socket(number)?;
+        if !matches!(&socket.what, What::Stream(stream) if stream.is_new()) {
+            return Err(Errno::INVAL);
+        }
+        socket.what = What::Listener { backlog: VecDeque::new(), most };
+        self.bound.insert((false, local), number);
+        Ok(())
+    }
+
+    pub(super) fn local_address(&mut self, number: u32) -> Result<SocketAddr, Errno> {
+        let socket = self.socket(number)?;
+        let ip: IpAddr =
+            if socket.ipv6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
+        Ok(socket.local.unwrap_or(SocketAddr::new(ip, 0)))
+    }
+
+    /// Who is at this address.
+    fn at(&self, datagrams: bool, address: SocketAddr) -> Option<u32> {
+        let ip: IpAddr =
+            if address.is_ipv6() { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
+        let any = SocketAddr::new(ip, address.port());
+        self.bound.get(&(datagrams, address)).or_else(|| self.bound.get(&(datagrams, any))).copied()
+    }
+
+    pub(super) fn shut_down(&mut self, number: u32) -> Result<Effects, Errno> {
+        match &mut self.socket(number)?.what {
+            What::Stream(stream) => Ok(stream.shut_down()),
+            _ => Err(Errno::NOTCONN),
+        }
+    }
+
+    pub(super) fn close(&mut self, number: u32) -> Effects {
+        self.last.remove(&number);
+        let Some(socket) = self.sockets.remove(&number) else { return Effects::default() };
+        if let Some(local) = socket.local {
+            self.bound.retain(|(_, address), who| *who != number || *address != local);
+        }
+        match socket.what {
+            What::Udp { .. } => Effects::default(),
+            What::Stream(mut stream) => stream.close(),
+            What::Listener { backlog, .. } => {
+                let mut effects = Effects::default();
+                for child in backlog {
+                    effects.sent.extend(self.close(child).sent);
+                }
+                effects
+            }
+        }
+    }
+
+    /// Something is asked of a socket.
+    pub(super) fn request(&mut self, number: u32, flight: u32, request: Request) -> Effects {
+        let mut effects = Effects::default();
+        let begun = match request.operation {
+            Operation::Connect => self.connect(number, &request, &mut effects),
+            Operation::Send(_) => self.bind_any(number).map(|_| ()),
+            _ => Ok(()),
+        };
+        match (begun, self.sockets.get_mut(&number)) {
+            (Ok(()), Some(socket)) => socket.wants.push_back((flight, request)),
+            (Err(error), _) => effects.answers.push((flight, Reply::Failed(error))),
+            (Ok(()), None) => effects.answers.push((flight, Reply::Failed(Errno::BADF))),
+        }
+        self.answer(number, &mut effects);
+        effects
+    }
+
+    fn connect(&mut self, number: u32, request: &Request, effects: &mut Effects) -> Result<(), Errno> {
+        let to = request.address.ok_or(Errno::DESTADDRREQ)?;
+        let address = self.bind_any(number)?;
+        let What::Stream(stream) = &mut self.socket(number)?.what else { return Err(Errno::OPNOTSUPP) };
+        stream.connect(to)?;
+        effects.sent.push(Arrival::Syn { from: number, address, to });
+        Ok(())
+    }
+
+    /// Takes back what was asked; false when it is answered already.
+    pub(super) fn cancel(&mut self, flight: u32) -> bool {
+        for socket in self.sockets.values_mut() {
+            if let Some(place) = socket.wants.iter().position(|(want, _)| *want == flight) {
+                socket.wants.remove(place);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Answers what can be answered of what a socket was asked.
+    fn answer(&mut self, number: u32, effects: &mut Effects) {
+        let Some(mut socket) = self.sockets.remove(&number) else { return };
+        // Who cannot be answered keeps those behind it waiting that want the same.
+        let (mut takes, mut gives) = (true, true);
+        let mut rest = VecDeque::new();
+        while let Some((flight, request)) = socket.wants.pop_front() {
+            let turn = if request.operation.takes() { &mut takes } else { &mut gives };
+            let reply = if *turn { self.try_answer(number, &mut socket, &request, effects) } else { None };
+            match reply {
+                Some(reply) => effects.answers.push((flight, reply)),
+                None => {
+                    *turn = false;
+                    rest.push_back((flight, request));
+                }
+            }
+        }
+        socket.wants = rest;
+        self.sockets.insert(number, socket);
+    }
+
+    fn try_answer(
+        &self,
+        number: u32,
+        socket: &mut Socket,
+        request: &Request,
+        effects: &mut Effects,
+    ) -> Option<Reply> {
+        match (&mut socket.what, request.operation) {
+            (What::Udp { inbox }, Operation::ReceiveFrom | Operation::Receive) => {
+                inbox.pop_front().map(|(from, bytes)| Reply::Bytes(bytes, Some(from)))
+            }
+            (What::Udp { .. }, Operation::Send(_)) => Some(match (request.address, socket.local) {
+                (Some(to), Some(from)) => {
+                    effects.sent.push(Arrival::Datagram { from, to, bytes: request.bytes.clone() });
+                    Reply::Done(request.bytes.len())
+                }
+                _ => Reply::Failed(Errno::DESTADDRREQ),
+            }),
+            (What::Listener { backlog, .. }, Operation::Accept) => {
+                let child = backlog.pop_front()?;
+                let from = match self.sockets.get(&child).map(|child| &child.what) {
+                    Some(What::Stream(stream)) => stream.remote(),
+                    _ => None,
+                };
+                Some(from.map_or(Reply::Failed(Errno::CONNABORTED), |from| Reply::Accepted(child, from)))
+            }
+            (What::Stream(stream), operation) => stream.answer(number, operation, request, effects),
+            _ => Some(Reply::Failed(Errno::OPNOTSUPP)),
+        }
+    }
+
+    /// Something has come.
+    pub(super) fn arrive(&mut self, arrival: Arrival) -> Effects {
+        let mut effects = Effects::default();
+        let number = match arrival {
+            Arrival::Datagram { from, to, bytes } => {
+                let Some(number) = self.at(true, to) else { return effects };
+                if let Ok(Socket { what: What::Udp { inbox }, .. }) = self.socket(number)
+                    && inbox.len() < INBOX
+                {
+                    inbox.push_back((from, bytes));
+                }
+                number
+            }
+            Arrival::Syn { from, address, to } => match self.accept(from, address, to) {
+                Some((listener, child)) => {
+                    effects.sent.push(Arrival::SynAck { to: from, peer: child });
+                    listener
+                }
+                None => return Effects::sends(Arrival::Refused { to: from }),
+            },
+            ref other => {
+                let Some(number) = other.stream() else { return effects };
+                match self.sockets.get_mut(&number).map(|socket| &mut socket.what) {
+                    Some(What::Stream(stream)) => stream.arrive(arrival),
+                    // It is closed: whoever still sends to it is told.
+                    _ => {
+                        if let Arrival::Bytes { from, .. } = other {
+                            effects.sent.push(Arrival::Reset { to: *from });
+                        }
+                    }
+                }
+                number
+            }
+        };
+        self.answer(number, &mut effects);
+        effects
+    }
+
+    /// A connection comes in: who listens there, and its end of it.
+    fn accept(&mut self, from: u32, address: SocketAddr, to: SocketAddr) -> Option<(u32, u32)> {
+        let listener = self.at(false, to)?;
+        match &self.sockets.get(&listener)?.what {
+            What::Listener { backlog, most } if backlog.len() < *most => {}
+            _ => return None,
+        }
+        let child = self.add(What::Stream(Stream::connected(address, from)), to.is_ipv6(), Some(to));
+        if let What::Listener { backlog, .. } = &mut self.sockets.get_mut(&listener)?.what {
+            backlog.push_back(child);
+        }
+        Some((listener, child))
+    }
+
+    /// It does not go through for now.
+    pub(super) fn block(&mut self, arrival: Arrival) {
+        self.blocked.push(arrival);
+    }
+
+    /// What did not go through.
+    pub(super) fn unblock(&mut self) -> Vec<Arrival> {
+        std::mem::take(&mut self.blocked)
+    }
+
+    /// When something arrives that is sent to arrive then, but not ahead of what was sent before.
+    pub(super) fn in_order(&mut self, arrival: &Arrival, at: Instant) -> Instant {
+        let Some(stream) = arrival.stream() else { return at };
+        let last = self.last.entry(stream).or_insert(at);
+        *last = at.max(*last);
+        *last
+    }
+}
