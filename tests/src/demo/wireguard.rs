@@ -49,7 +49,7 @@ pub fn rows(lab: &Lab, account: &mut Account) {
     match compared(lab) {
         Ok([ours, theirs]) => {
             let mbit = |through: &Through| format!("{:.0} Mbit/s", through.tcp / 1e6);
-            let rate = |through: &Through| format!("{:.2} M packets/s sealed", through.sealed / 1e6);
+            let rate = |through: &Through| format!("{:.0} k packets/s sealed", through.sealed / 1e3);
             for (what, text, held) in [
                 ("WireGuard, TCP", &mbit as &dyn Fn(&Through) -> String, ours.tcp > 0.0),
                 ("WireGuard, full rate", &rate, ours.sealed > theirs.sealed),
