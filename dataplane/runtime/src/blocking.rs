@@ -4,20 +4,16 @@
 //! tasks. An operation waits no longer than the [`timeout`](crate::timeout()) around it. A task is cancelled by others only
 //! between its operations.
 
-use crate::driver::{Begun, Driver, Flight, OpenOptions, Operation, SocketKind, SocketOption, Wait};
+use crate::driver::{Begun, Driver, Flight, OpenOptions, SocketKind, SocketOption, Wait};
 use crate::executor::ExecutorError;
 use crate::io::Io;
 use crate::remote::span;
 use crate::system;
 use crate::task::Tasks;
 use crate::time::Instant;
-use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::io::{Errno, pread, pwrite};
-use rustix::net::{
-    RecvFlags, SendFlags, SocketFlags, acceptfrom_with, connect, recvfrom, send, sendto, sockopt,
-};
+use rustix::io::Errno;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::task::{Poll, Waker};
@@ -53,46 +49,6 @@ fn ready(descriptor: BorrowedFd<'_>, flags: PollFlags, deadline: Instant) -> boo
             Ok(0) | Err(Errno::INTR) => {}
             _ => return true,
         }
-    }
-}
-
-/// Tries once. `again`: the operation has been begun before, and its descriptor is ready since.
-fn attempt(flight: &mut Flight<Blocking>, again: bool) -> Result<usize, Errno> {
-    let descriptor = flight.source.descriptor();
-    let buffer = &mut flight.buffer;
-    match flight.operation {
-        Operation::Accept => {
-            let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-            let (accepted, address) = acceptfrom_with(descriptor, flags)?;
-            flight.accepted = Some(accepted);
-            flight.address = address.and_then(|address| address.try_into().ok());
-            Ok(0)
-        }
-        Operation::Connect if again => sockopt::socket_error(descriptor)?.map(|()| 0),
-        Operation::Connect => {
-            let address = flight.address.ok_or(Errno::DESTADDRREQ)?;
-            match connect(descriptor, &address) {
-                Err(Errno::INPROGRESS) => Err(Errno::AGAIN),
-                result => result.map(|()| 0),
-            }
-        }
-        Operation::Receive | Operation::ReceiveFrom => {
-            buffer.clear();
-            let (_, length, address) = recvfrom(descriptor, spare_capacity(buffer), RecvFlags::empty())?;
-            flight.address = address.and_then(|address| address.try_into().ok());
-            Ok(length.min(buffer.len()))
-        }
-        Operation::Send(from) => match flight.address {
-            Some(address) => sendto(descriptor, &buffer[from..], SendFlags::NOSIGNAL, &address),
-            None => send(descriptor, &buffer[from..], SendFlags::NOSIGNAL),
-        },
-        Operation::Read(at) => {
-            buffer.clear();
-            pread(descriptor, spare_capacity(buffer), at)
-        }
-        Operation::Write { at, from } => pwrite(descriptor, &buffer[from..], at),
-        Operation::Sync { data: true } => rustix::fs::fdatasync(descriptor).map(|()| 0),
-        Operation::Sync { data: false } => rustix::fs::fsync(descriptor).map(|()| 0),
     }
 }
 
@@ -151,15 +107,10 @@ impl Driver for Blocking {
 
     fn begin(&self, tasks: &Tasks, mut flight: Box<Flight<Self>>) -> Begun<Self> {
         let deadline = tasks.deadline().get();
-        let flags = match flight.operation {
-            Operation::Accept | Operation::Receive | Operation::ReceiveFrom | Operation::Read(_) => {
-                PollFlags::IN
-            }
-            _ => PollFlags::OUT,
-        };
+        let flags = if flight.operation.waits_for_input() { PollFlags::IN } else { PollFlags::OUT };
         let mut again = false;
         let begun = loop {
-            match attempt(&mut flight, again) {
+            match system::attempt(&mut flight, again) {
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => {
                     if !ready(flight.source.descriptor().as_fd(), flags, deadline) {

@@ -101,6 +101,11 @@ impl Operation {
         }
     }
 
+    /// Whether it can be done when its descriptor is readable; else, when it is writable.
+    pub(crate) fn waits_for_input(self) -> bool {
+        self.takes() || matches!(self, Self::Read(_))
+    }
+
     /// Whether it takes something that would be lost if nobody took it from here.
     pub(crate) fn takes(self) -> bool {
         matches!(self, Self::Accept | Self::Receive | Self::ReceiveFrom)

@@ -1,15 +1,17 @@
-//! The kernel's calls that do not wait, for the drivers that are over it.
+//! The kernel's calls, for the drivers that make them themselves: those that do not wait, and one attempt at those that may.
 
-use crate::driver::{OpenOptions, SocketKind, SocketOption};
-use rustix::fd::OwnedFd;
-use rustix::fs::{Mode, OFlags, fstat, open};
-use rustix::io::Errno;
+use crate::driver::{Driver, Flight, OpenOptions, Operation, SocketKind, SocketOption};
+use rustix::buffer::spare_capacity;
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{Mode, OFlags, fdatasync, fstat, fsync, open};
+use rustix::io::{Errno, pread, pwrite};
 use rustix::net::sockopt::{
     set_ip_tos, set_ipv6_tclass, set_socket_broadcast, set_socket_keepalive, set_socket_recv_buffer_size,
-    set_socket_reuseaddr, set_socket_send_buffer_size, set_tcp_nodelay, socket_domain,
+    set_socket_reuseaddr, set_socket_send_buffer_size, set_tcp_nodelay, socket_domain, socket_error,
 };
 use rustix::net::{
-    AddressFamily, Shutdown, SocketFlags, SocketType, bind, getsockname, listen, shutdown, socket_with,
+    AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType, acceptfrom_with, bind, connect,
+    getsockname, listen, recvfrom, send, sendto, shutdown, socket_with,
 };
 use std::net::SocketAddr;
 use std::path::Path;
@@ -68,4 +70,67 @@ pub(crate) fn open_file(path: &Path, options: OpenOptions) -> Result<OwnedFd, Er
 
 pub(crate) fn file_len(file: &OwnedFd) -> Result<u64, Errno> {
     Ok(fstat(file)?.st_size as u64)
+}
+
+/// One attempt at an operation of a socket, or the whole of a file's. `again`: it was begun before, and its descriptor has
+/// become ready since.
+///
+/// # Errors
+/// As the call; [`Errno::AGAIN`] when it would have to wait.
+pub(crate) fn attempt<D>(flight: &mut Flight<D>, again: bool) -> Result<usize, Errno>
+where
+    D: Driver,
+    D::Descriptor: AsFd + From<OwnedFd>,
+{
+    let descriptor = flight.source.descriptor().as_fd();
+    let buffer = &mut flight.buffer;
+    match flight.operation {
+        Operation::Accept => {
+            let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+            let (accepted, address) = acceptfrom_with(descriptor, flags)?;
+            flight.accepted = Some(accepted.into());
+            flight.address = address.and_then(|address| address.try_into().ok());
+            Ok(0)
+        }
+        Operation::Connect if again => socket_error(descriptor)?.map(|()| 0),
+        Operation::Connect => {
+            let address = flight.address.ok_or(Errno::DESTADDRREQ)?;
+            match connect(descriptor, &address) {
+                Err(Errno::INPROGRESS) => Err(Errno::AGAIN),
+                result => result.map(|()| 0),
+            }
+        }
+        Operation::Receive | Operation::ReceiveFrom => {
+            buffer.clear();
+            let (_, length, address) = recvfrom(descriptor, spare_capacity(buffer), RecvFlags::empty())?;
+            flight.address = address.and_then(|address| address.try_into().ok());
+            Ok(length.min(buffer.len()))
+        }
+        Operation::Send(from) => match flight.address {
+            Some(address) => sendto(descriptor, &buffer[from..], SendFlags::NOSIGNAL, &address),
+            None => send(descriptor, &buffer[from..], SendFlags::NOSIGNAL),
+        },
+        operation => do_with_file(operation, descriptor, buffer),
+    }
+}
+
+/// An operation of a file. It may wait for a disk.
+///
+/// # Errors
+/// As the call.
+pub(crate) fn do_with_file(
+    operation: Operation,
+    file: BorrowedFd<'_>,
+    buffer: &mut Vec<u8>,
+) -> Result<usize, Errno> {
+    match operation {
+        Operation::Read(at) => {
+            buffer.clear();
+            pread(file, spare_capacity(buffer), at)
+        }
+        Operation::Write { at, from } => pwrite(file, &buffer[from..], at),
+        Operation::Sync { data: true } => fdatasync(file).map(|()| 0),
+        Operation::Sync { data: false } => fsync(file).map(|()| 0),
+        _ => Err(Errno::INVAL),
+    }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 use zsync_runtime::{
-    BlockingIo, Driver, Either, ErrorKind, File, Io, OpenOptions, SimIo, SocketOption, TcpListener,
+    BlockingIo, Driver, Either, ErrorKind, File, Io, OpenOptions, PoolIo, SimIo, SocketOption, TcpListener,
     TcpStream, UdpSocket, UringIo, either, yield_now,
 };
 
@@ -386,6 +386,8 @@ macro_rules! all_cases {
 }
 
 all_cases!(blocking, BlockingIo::new().unwrap());
+all_cases!(pool, PoolIo::new().unwrap());
+suspending_cases!(pool_suspending, PoolIo::new().unwrap());
 all_cases!(uring, UringIo::new().unwrap());
 suspending_cases!(uring_suspending, UringIo::new().unwrap());
 all_cases!(simulated, SimIo::new(1).unwrap());
