@@ -44,6 +44,32 @@ pub async fn either<A: Future, B: Future>(first: A, second: B) -> Either<A::Outp
     .await
 }
 
+/// The results of both.
+pub async fn both<A: Future, B: Future>(first: A, second: B) -> (A::Output, B::Output) {
+    let (mut first, mut second) = (pin!(first), pin!(second));
+    let (mut one, mut two) = (None, None);
+    poll_fn(|cx| {
+        if one.is_none()
+            && let Poll::Ready(result) = first.as_mut().poll(cx)
+        {
+            one = Some(result);
+        }
+        if two.is_none()
+            && let Poll::Ready(result) = second.as_mut().poll(cx)
+        {
+            two = Some(result);
+        }
+        match (one.take(), two.take()) {
+            (Some(one), Some(two)) => Poll::Ready((one, two)),
+            (first, second) => {
+                (one, two) = (first, second);
+                Poll::Pending
+            }
+        }
+    })
+    .await
+}
+
 /// Futures that are polled together, each at a place that does not move.
 fn pinned<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<Option<Pin<Box<F>>>> {
     futures.into_iter().map(|future| Some(Box::pin(future))).collect()

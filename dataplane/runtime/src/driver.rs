@@ -247,6 +247,9 @@ pub trait Driver: Sized + fmt::Debug + 'static {
     /// a task that is spawned runs at once, as far as it can.
     const SUSPENDS: bool;
 
+    /// Whether the world is made up.
+    const SIMULATED: bool = false;
+
     /// Time.
     fn clock(&self) -> Instant;
 

@@ -31,7 +31,7 @@ mod wheel;
 
 pub use blocking::{Blocking, BlockingIo};
 pub use cancel::{Cancelled, Canceller, cancellable, check, is_cancelled, shield};
-pub use combine::{Backoff, Either, Elapsed, all, any, either, race, retry, timeout};
+pub use combine::{Backoff, Either, Elapsed, all, any, both, either, race, retry, timeout};
 pub use driver::{Begun, Driver, Flight, OpenOptions, Operation, SocketKind, SocketOption, Source, Wait};
 pub use error::{Error, ErrorKind};
 pub use executor::{Executor, ExecutorError};

@@ -108,6 +108,7 @@ impl Sim {
 impl Driver for Sim {
     type Descriptor = SimDescriptor;
     const SUSPENDS: bool = true;
+    const SIMULATED: bool = true;
 
     fn clock(&self) -> Instant {
         self.world.state().now()

@@ -1,4 +1,4 @@
-use super::{Backoff, Either, Elapsed, all, any, either, race, retry, timeout};
+use super::{Backoff, Either, Elapsed, all, any, both, either, race, retry, timeout};
 use crate::cancel::Cancelled;
 use crate::task::Tasks;
 use crate::time::Instant;
@@ -86,6 +86,16 @@ fn all_gives_every_result_in_its_place() {
     assert_eq!(results, [3, 1, 2]);
     assert!(passed < Duration::from_millis(7), "one after the other: {passed:?}");
     assert!(run(async |_| all(Vec::<std::future::Ready<()>>::new()).await).0.is_empty());
+}
+
+#[test]
+fn both_are_waited_for() {
+    let (results, passed) = run(async |tasks| {
+        let slow = tasks.sleep(Duration::from_millis(5));
+        both(slow, async { 7 }).await
+    });
+    assert_eq!(results, (Ok(()), 7));
+    assert!(passed >= Duration::from_millis(5), "{passed:?}");
 }
 
 #[test]
