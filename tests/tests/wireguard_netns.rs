@@ -283,7 +283,10 @@ fn peers_that_nobody_can_be_or_find_are_not_spoken_to() {
         }
         // Nobody knows where the last one is, and who asks for it is told.
         let nowhere = ping(&lab.client, "10.8.100.2".parse()?, 2)?;
-        ensure!(nowhere.received == 0 && nowhere.text.contains("Destination Host Unreachable"), "{nowhere:?}");
+        ensure!(
+            nowhere.received == 0 && nowhere.text.contains("Destination Host Unreachable"),
+            "{nowhere:?}"
+        );
         ensure!(listener.recv(&mut [0; 200]).is_err(), "something was said to a peer that nobody can be");
         control.balanced()?;
         Ok(())

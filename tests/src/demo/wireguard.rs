@@ -81,6 +81,10 @@ fn compared(lab: &Lab) -> Result<[Through; 2]> {
         control.stop()?;
         through
     };
+    // A veth without an XDP program takes the generator's frames only so (veth.c, veth_xdp_xmit), and zsync's is gone.
+    for device in ["eth1", "eth2"] {
+        lab.router.output(Command::new("ethtool").args(["-K", device, "gro", "on"]))?;
+    }
     let _gateway = Device::start(lab, &lab.router, "wgnear", &ours, &theirs, OUTER[1], NETWORK)?;
     lab.router.ip(&format!("route replace {NETWORK} dev wgnear"))?;
     Ok([zsync, measure(lab, None)?])
