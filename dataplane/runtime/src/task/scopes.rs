@@ -150,8 +150,10 @@ impl Tasks {
         // One that runs now ends when its poll is over: it stays in the list until then, and is passed over.
         let mut next = self.youngest(scope);
         while let Some(task) = next {
+            // Asked before: one that is not in use may be gone afterwards, its memory too.
+            let passed_over = task.is_in_use().then(|| task.head().older.get());
             self.abort(task);
-            next = if task.is_in_use() { task.head().older.get() } else { self.youngest(scope) };
+            next = passed_over.unwrap_or_else(|| self.youngest(scope));
         }
         self.scopes().borrow_mut().close(scope);
     }

@@ -387,6 +387,30 @@ fn a_scope_that_is_dropped_drops_its_tasks_and_theirs() {
     assert_eq!(bench.tasks.alive(), 0);
 }
 
+/// Also tasks that nobody has a handle of, in memory of their own, which goes back at once (valgrind sees who reads it then).
+#[test]
+fn a_scope_that_is_dropped_reads_nothing_of_what_is_gone() {
+    let bench = Bench::new();
+    let tasks = bench.tasks.clone();
+    let task = bench.tasks.spawn(async move {
+        scope(&tasks, async |scope| {
+            for _ in 0..3 {
+                let large = [1_u8; 20_000];
+                drop(scope.spawn(async move {
+                    pending::<()>().await;
+                    assert_eq!(large[19_999], 1);
+                }));
+            }
+            pending::<()>().await;
+        })
+        .await;
+    });
+    bench.settle();
+    assert_eq!(bench.tasks.alive(), 4);
+    task.abort();
+    assert_eq!(bench.tasks.alive(), 0);
+}
+
 #[test]
 fn a_child_may_abort_its_parent_and_so_itself() {
     let bench = Bench::new();
