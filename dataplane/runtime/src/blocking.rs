@@ -4,18 +4,16 @@
 //! tasks. An operation waits no longer than the [`timeout`](crate::timeout()) around it. A task is cancelled by others only
 //! between its operations.
 
-use crate::driver::{Begun, Driver, Flight, OpenOptions, SocketKind, SocketOption, Wait};
+use crate::driver::{Begun, Driver, Flight, Wait};
 use crate::executor::ExecutorError;
 use crate::io::Io;
 use crate::remote::span;
-use crate::system;
+use crate::system::{self, Kernel};
 use crate::task::Tasks;
 use crate::time::Instant;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
-use std::net::SocketAddr;
-use std::path::Path;
 use std::task::{Poll, Waker};
 
 /// See the module.
@@ -54,10 +52,11 @@ fn ready(descriptor: BorrowedFd<'_>, flags: PollFlags, deadline: Instant) -> boo
 
 impl Driver for Blocking {
     type Descriptor = OwnedFd;
+    type Calls = Kernel;
     const SUSPENDS: bool = false;
 
-    fn clock(&self) -> Instant {
-        Instant::monotonic()
+    fn calls(&self) -> &Kernel {
+        &Kernel
     }
 
     fn sleep(&self, tasks: &Tasks, until: Instant) {
@@ -71,38 +70,6 @@ impl Driver for Blocking {
             // Interrupted: once more.
             let _ = poll(&mut [], span(end, now).as_ref());
         }
-    }
-
-    fn socket(&self, kind: SocketKind, ipv6: bool) -> Result<OwnedFd, Errno> {
-        system::make_socket(kind, ipv6)
-    }
-
-    fn bind(&self, socket: &OwnedFd, address: SocketAddr) -> Result<(), Errno> {
-        system::bind_socket(socket, address)
-    }
-
-    fn listen(&self, socket: &OwnedFd, backlog: u32) -> Result<(), Errno> {
-        system::listen_socket(socket, backlog)
-    }
-
-    fn local_address(&self, socket: &OwnedFd) -> Result<SocketAddr, Errno> {
-        system::local_address(socket)
-    }
-
-    fn set_option(&self, socket: &OwnedFd, option: SocketOption) -> Result<(), Errno> {
-        system::set_option(socket, option)
-    }
-
-    fn shutdown(&self, socket: &OwnedFd) -> Result<(), Errno> {
-        system::shutdown_socket(socket)
-    }
-
-    fn open(&self, path: &Path, options: OpenOptions) -> Result<OwnedFd, Errno> {
-        system::open_file(path, options)
-    }
-
-    fn len(&self, file: &OwnedFd) -> Result<u64, Errno> {
-        system::file_len(file)
     }
 
     fn begin(&self, tasks: &Tasks, mut flight: Box<Flight<Self>>) -> Begun<Self> {

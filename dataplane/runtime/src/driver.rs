@@ -1,10 +1,11 @@
 //! What an [`Io`](crate::Io) does its waiting by: the seam between what tasks ask for and who does it.
 //!
-//! A driver has two kinds of things to do. *Calls* never wait: a socket is made, an option set. *Operations* may: each is a
+//! A driver has two kinds of things to do. *Calls* never wait ([`Calls`]): a socket is made, an option set. *Operations* may: each is a
 //! [`Flight`], which owns all that the kernel may look at until it has landed. Keeps true, of every driver: a flight lands once;
 //! its buffer is the driver's until then, whoever no longer waits; and what a flight brought that nobody waits for any more
 //! goes to its source's stash, where the next one who asks finds it.
 
+use crate::calls::Calls;
 use crate::sync::Waiters;
 use crate::task::Tasks;
 use crate::time::Instant;
@@ -13,50 +14,8 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
-
-/// A kind of socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SocketKind {
-    /// Datagrams.
-    Udp,
-    /// A stream.
-    Tcp,
-}
-
-/// What can be set on a socket (socket(7), ip(7), tcp(7)).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SocketOption {
-    /// SO_REUSEADDR.
-    ReuseAddress(bool),
-    /// SO_BROADCAST.
-    Broadcast(bool),
-    /// SO_RCVBUF, in bytes.
-    ReceiveBuffer(usize),
-    /// SO_SNDBUF, in bytes.
-    SendBuffer(usize),
-    /// TCP_NODELAY.
-    NoDelay(bool),
-    /// SO_KEEPALIVE.
-    KeepAlive(bool),
-    /// IP_TOS or IPV6_TCLASS, as the socket is.
-    TrafficClass(u8),
-}
-
-/// How a file is opened (open(2)).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct OpenOptions {
-    /// For reading.
-    pub read: bool,
-    /// For writing.
-    pub write: bool,
-    /// Makes it when it is not there, readable and writable by its owner alone.
-    pub create: bool,
-    /// Empties it.
-    pub truncate: bool,
-}
 
 /// What is to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -250,49 +209,14 @@ pub trait Driver: Sized + fmt::Debug + 'static {
     /// Whether the world is made up.
     const SIMULATED: bool = false;
 
-    /// Time.
-    fn clock(&self) -> Instant;
+    /// What makes the calls that never wait.
+    type Calls: Calls<Self::Descriptor>;
+
+    /// See [`Driver::Calls`].
+    fn calls(&self) -> &Self::Calls;
 
     /// Sleeps until then, if this driver does so within a task.
     fn sleep(&self, tasks: &Tasks, until: Instant);
-
-    /// A socket, of IPv4 or IPv6.
-    ///
-    /// # Errors
-    /// As socket(2).
-    fn socket(&self, kind: SocketKind, ipv6: bool) -> Result<Self::Descriptor, Errno>;
-
-    /// # Errors
-    /// As bind(2).
-    fn bind(&self, socket: &Self::Descriptor, address: SocketAddr) -> Result<(), Errno>;
-
-    /// # Errors
-    /// As listen(2).
-    fn listen(&self, socket: &Self::Descriptor, backlog: u32) -> Result<(), Errno>;
-
-    /// # Errors
-    /// As getsockname(2).
-    fn local_address(&self, socket: &Self::Descriptor) -> Result<SocketAddr, Errno>;
-
-    /// # Errors
-    /// As setsockopt(2).
-    fn set_option(&self, socket: &Self::Descriptor, option: SocketOption) -> Result<(), Errno>;
-
-    /// Nothing more is written.
-    ///
-    /// # Errors
-    /// As shutdown(2).
-    fn shutdown(&self, socket: &Self::Descriptor) -> Result<(), Errno>;
-
-    /// # Errors
-    /// As open(2).
-    fn open(&self, path: &Path, options: OpenOptions) -> Result<Self::Descriptor, Errno>;
-
-    /// Bytes of a file.
-    ///
-    /// # Errors
-    /// As fstat(2).
-    fn len(&self, file: &Self::Descriptor) -> Result<u64, Errno>;
 
     /// Sends a flight off.
     fn begin(&self, tasks: &Tasks, flight: Box<Flight<Self>>) -> Begun<Self>;

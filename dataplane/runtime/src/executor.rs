@@ -1,10 +1,9 @@
 //! An executor on a thread of its own: it runs tasks, and sleeps while none is ready.
 
-use crate::task::{Handle, Tasks};
+use crate::task::Tasks;
 use crate::time::Instant;
 use rustix::io::Errno;
 use std::fmt;
-use std::pin::pin;
 use std::rc::Rc;
 
 /// Tasks that are polled before the clock and the kernel are looked at again: some microseconds' worth.
@@ -18,8 +17,8 @@ pub enum ExecutorError {
         "4096 executors run in this process, the most that it can have: end one, or run its tasks on another"
     )]
     TooMany,
-    /// No descriptor for the bell.
-    #[error("the executor has no eventfd to be woken by: {0}")]
+    /// No descriptor for the bell, or for epoll.
+    #[error("the executor has no descriptor (eventfd, epoll) to be woken by: {0}")]
     Bell(Errno),
 }
 
@@ -51,24 +50,14 @@ impl Executor {
     /// With what the task panicked with. When called by a task.
     pub fn run<T: 'static>(&self, main: impl AsyncFnOnce(Rc<Tasks>) -> T + 'static) -> T {
         let tasks = self.tasks.clone();
-        let mut main = pin!(self.tasks.spawn(async move { main(tasks).await }));
+        let main = self.tasks.spawn(async move { main(tasks).await });
         while !main.is_finished() {
             let pass = self.tasks.pass(Instant::monotonic(), BUDGET);
             if !pass.more && !main.is_finished() {
                 self.tasks.remote().sleep(self.tasks.next_timer().unwrap_or(Instant::NEVER));
             }
         }
-        finished(&mut main)
-    }
-}
-
-/// The result of a task that has ended.
-fn finished<T>(handle: &mut std::pin::Pin<&mut Handle<T>>) -> T {
-    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
-    match handle.as_mut().poll(&mut cx) {
-        std::task::Poll::Ready(Ok(result)) => result,
-        std::task::Poll::Ready(Err(crate::Ended::Panicked(panic))) => std::panic::resume_unwind(panic),
-        other => unreachable!("nobody else has its handle: {}", other.is_ready()),
+        main.into_result()
     }
 }
 

@@ -1,6 +1,7 @@
 //! Files, over any driver.
 
-use crate::driver::{Driver, Flight, OpenOptions, Operation, Source};
+use crate::calls::{Calls, OpenOptions};
+use crate::driver::{Driver, Flight, Operation, Source};
 use crate::error::{Error, ErrorKind};
 use crate::io::{Io, operate};
 use std::path::{Path, PathBuf};
@@ -20,7 +21,7 @@ impl<D: Driver> File<D> {
     /// # Errors
     /// As open(2).
     pub fn open(io: &Io<D>, path: &Path, options: OpenOptions) -> Result<Self, Error> {
-        let opened = io.driver().open(path, options);
+        let opened = io.driver().calls().open(path, options);
         let descriptor = opened.map_err(|error| Error::system("open", path.display(), error))?;
         Ok(Self { io: io.clone(), path: path.into(), source: Source::new(descriptor) })
     }
@@ -30,7 +31,7 @@ impl<D: Driver> File<D> {
     /// # Errors
     /// As fstat(2).
     pub fn len(&self) -> Result<u64, Error> {
-        let length = self.io.driver().len(self.source.descriptor());
+        let length = self.io.driver().calls().len(self.source.descriptor());
         length.map_err(|error| Error::system("ask for the length of", self.path.display(), error))
     }
 

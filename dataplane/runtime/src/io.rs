@@ -23,16 +23,14 @@ mod operation;
 
 pub(crate) use operation::operate;
 
+use crate::calls::Calls;
 use crate::combine::in_time;
 use crate::driver::{Driver, Wait};
 use crate::executor::ExecutorError;
-use crate::task::{Ended, Handle, Tasks};
+use crate::task::{Handle, Tasks};
 use crate::{Cancelled, Elapsed, Instant, Scope, scope};
 use std::fmt;
-use std::panic::resume_unwind;
-use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 /// Polls before operations and timers are looked at again: some microseconds' worth.
@@ -56,7 +54,7 @@ impl<D: Driver> Io<D> {
     /// # Errors
     /// Too many executors in this process.
     pub fn over(driver: D, seed: u64) -> Result<Self, ExecutorError> {
-        let tasks = Tasks::new(driver.clock()).ok_or(ExecutorError::TooMany)?;
+        let tasks = Tasks::new(driver.calls().clock()).ok_or(ExecutorError::TooMany)?;
         tasks.seed(seed);
         tasks.set_eager(!D::SUSPENDS);
         Ok(Self { tasks, driver: Rc::new(driver) })
@@ -77,7 +75,7 @@ impl<D: Driver> Io<D> {
     /// Time, read anew.
     #[must_use]
     pub fn now(&self) -> Instant {
-        self.driver.clock()
+        self.driver.calls().clock()
     }
 
     /// Runs `main` and what it spawns until `main` has ended; all that still runs then is dropped.
@@ -88,7 +86,7 @@ impl<D: Driver> Io<D> {
         let io = self.clone();
         let main = self.tasks.spawn(async move { main(io).await });
         while !main.is_finished() {
-            let pass = self.tasks.pass(self.driver.clock(), BUDGET);
+            let pass = self.tasks.pass(self.driver.calls().clock(), BUDGET);
             let wait = match self.tasks.next_timer() {
                 _ if pass.more || main.is_finished() => Wait::No,
                 Some(due) => Wait::Until(due),
@@ -96,9 +94,8 @@ impl<D: Driver> Io<D> {
             };
             self.driver.turn(&self.tasks, wait);
         }
-        let result = taken(main);
         self.tasks.drop_all();
-        result
+        main.into_result()
     }
 
     /// A task that runs until it ends, or its Io does. With a driver that does not suspend it runs at once, as far as it can.
@@ -138,16 +135,6 @@ impl<D: Driver> Io<D> {
     /// It did not.
     pub async fn timeout<F: Future>(&self, span: Duration, future: F) -> Result<F::Output, Elapsed> {
         in_time(&self.tasks, self.now() + span, span, future).await
-    }
-}
-
-/// The result of a task that has ended.
-fn taken<T>(mut handle: Handle<T>) -> T {
-    match Pin::new(&mut handle).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(Ok(result)) => result,
-        Poll::Ready(Err(Ended::Panicked(panic))) => resume_unwind(panic),
-        Poll::Ready(Err(why)) => panic!("the main task has no result: {why}"),
-        Poll::Pending => unreachable!("it has ended"),
     }
 }
 

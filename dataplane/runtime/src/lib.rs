@@ -6,6 +6,7 @@
 #![deny(unsafe_code)]
 
 mod blocking;
+mod calls;
 mod cancel;
 mod combine;
 mod driver;
@@ -30,9 +31,10 @@ mod uring;
 mod wheel;
 
 pub use blocking::{Blocking, BlockingIo};
+pub use calls::{Calls, OpenOptions, SocketKind, SocketOption};
 pub use cancel::{Cancelled, Canceller, cancellable, check, is_cancelled, shield};
 pub use combine::{Backoff, Either, Elapsed, all, any, both, either, race, retry, timeout};
-pub use driver::{Begun, Driver, Flight, OpenOptions, Operation, SocketKind, SocketOption, Source, Wait};
+pub use driver::{Begun, Driver, Flight, Operation, Source, Wait};
 pub use error::{Error, ErrorKind};
 pub use executor::{Executor, ExecutorError};
 pub use file::File;
@@ -43,6 +45,7 @@ pub use remote::{Bell, Remote};
 pub use scope::{Scope, scope};
 pub use sim::{Faults, Sim, SimDescriptor, SimIo};
 pub use sleep::{Sleep, yield_now};
+pub use system::Kernel;
 pub use task::{Ended, Handle, Pass, Tasks};
 pub use time::Instant;
 pub use uring::{Uring, UringError, UringIo};

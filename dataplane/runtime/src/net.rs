@@ -3,7 +3,8 @@
 //! Buffers are given away and come back: with the result, or not at all when it is an error. What is received fills a buffer's
 //! capacity, from its beginning.
 
-use crate::driver::{Driver, Flight, Operation, SocketKind, SocketOption, Source};
+use crate::calls::{Calls, SocketKind, SocketOption};
+use crate::driver::{Driver, Flight, Operation, Source};
 use crate::error::{Error, ErrorKind};
 use crate::io::{Io, operate};
 use std::fmt;
@@ -21,23 +22,23 @@ struct Socket<D: Driver> {
 
 impl<D: Driver> Socket<D> {
     fn new(io: &Io<D>, kind: SocketKind, address: SocketAddr) -> Result<Self, Error> {
-        let made = io.driver().socket(kind, address.is_ipv6());
+        let made = io.driver().calls().socket(kind, address.is_ipv6());
         let descriptor = made.map_err(|error| Error::system("make a socket for", address, error))?;
         Ok(Self { io: io.clone(), source: Source::new(descriptor) })
     }
 
     fn bind(&self, address: SocketAddr) -> Result<(), Error> {
-        let bound = self.io.driver().bind(self.source.descriptor(), address);
+        let bound = self.io.driver().calls().bind(self.source.descriptor(), address);
         bound.map_err(|error| Error::system("bind to", address, error))
     }
 
     fn address(&self) -> Result<SocketAddr, Error> {
-        let address = self.io.driver().local_address(self.source.descriptor());
+        let address = self.io.driver().calls().local_address(self.source.descriptor());
         address.map_err(|error| Error::system("ask for the address of", self, error))
     }
 
     fn set(&self, option: SocketOption) -> Result<(), Error> {
-        let set = self.io.driver().set_option(self.source.descriptor(), option);
+        let set = self.io.driver().calls().set_option(self.source.descriptor(), option);
         set.map_err(|error| Error::system("set an option", format_args!("{option:?} of {self}"), error))
     }
 
@@ -65,7 +66,7 @@ impl<D: Driver> Socket<D> {
 
 impl<D: Driver> fmt::Display for Socket<D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.io.driver().local_address(self.source.descriptor()) {
+        match self.io.driver().calls().local_address(self.source.descriptor()) {
             Ok(address) => write!(f, "at the socket {address}"),
             Err(_) => write!(f, "at a socket"),
         }
@@ -144,7 +145,7 @@ impl<D: Driver> TcpListener<D> {
         let socket = Socket::new(io, SocketKind::Tcp, address)?;
         socket.set(SocketOption::ReuseAddress(true))?;
         socket.bind(address)?;
-        let listens = io.driver().listen(socket.source.descriptor(), BACKLOG);
+        let listens = io.driver().calls().listen(socket.source.descriptor(), BACKLOG);
         listens.map_err(|error| Error::system("listen at", address, error))?;
         Ok(Self(socket))
     }
@@ -224,7 +225,7 @@ impl<D: Driver> TcpStream<D> {
     /// # Errors
     /// As shutdown(2).
     pub fn shutdown(&self) -> Result<(), Error> {
-        let shut = self.0.io.driver().shutdown(self.0.source.descriptor());
+        let shut = self.0.io.driver().calls().shutdown(self.0.source.descriptor());
         shut.map_err(|error| Error::system("shut down", &self.0, error))
     }
 }

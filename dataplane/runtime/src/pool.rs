@@ -7,19 +7,17 @@
 mod readiness;
 mod threads;
 
-use crate::driver::{Begun, Driver, Flight, OpenOptions, Operation, SocketKind, SocketOption, Wait};
+use crate::driver::{Begun, Driver, Flight, Operation, Wait};
 use crate::executor::ExecutorError;
 use crate::flights::Flights;
 use crate::io::Io;
-use crate::system;
+use crate::system::{self, Kernel};
 use crate::task::Tasks;
 use crate::time::Instant;
 use readiness::Readiness;
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use std::cell::RefCell;
-use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 use threads::{Job, Threads};
@@ -88,45 +86,14 @@ impl Pool {
 
 impl Driver for Pool {
     type Descriptor = Arc<OwnedFd>;
+    type Calls = Kernel;
     const SUSPENDS: bool = true;
 
-    fn clock(&self) -> Instant {
-        Instant::monotonic()
+    fn calls(&self) -> &Kernel {
+        &Kernel
     }
 
     fn sleep(&self, _: &Tasks, _: Instant) {}
-
-    fn socket(&self, kind: SocketKind, ipv6: bool) -> Result<Arc<OwnedFd>, Errno> {
-        system::make_socket(kind, ipv6).map(Arc::new)
-    }
-
-    fn bind(&self, socket: &Arc<OwnedFd>, address: SocketAddr) -> Result<(), Errno> {
-        system::bind_socket(socket, address)
-    }
-
-    fn listen(&self, socket: &Arc<OwnedFd>, backlog: u32) -> Result<(), Errno> {
-        system::listen_socket(socket, backlog)
-    }
-
-    fn local_address(&self, socket: &Arc<OwnedFd>) -> Result<SocketAddr, Errno> {
-        system::local_address(socket)
-    }
-
-    fn set_option(&self, socket: &Arc<OwnedFd>, option: SocketOption) -> Result<(), Errno> {
-        system::set_option(socket, option)
-    }
-
-    fn shutdown(&self, socket: &Arc<OwnedFd>) -> Result<(), Errno> {
-        system::shutdown_socket(socket)
-    }
-
-    fn open(&self, path: &Path, options: OpenOptions) -> Result<Arc<OwnedFd>, Errno> {
-        system::open_file(path, options).map(Arc::new)
-    }
-
-    fn len(&self, file: &Arc<OwnedFd>) -> Result<u64, Errno> {
-        system::file_len(file)
-    }
 
     fn begin(&self, _: &Tasks, mut flight: Box<Flight<Self>>) -> Begun<Self> {
         if let Operation::Read(_) | Operation::Write { .. } | Operation::Sync { .. } = flight.operation {

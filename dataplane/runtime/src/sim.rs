@@ -10,7 +10,8 @@ mod disk;
 mod net;
 mod world;
 
-use crate::driver::{Begun, Driver, Flight, OpenOptions, Operation, SocketKind, SocketOption, Wait};
+use crate::calls::{Calls, OpenOptions, SocketKind, SocketOption};
+use crate::driver::{Begun, Driver, Flight, Operation, Wait};
 use crate::executor::ExecutorError;
 use crate::io::Io;
 use crate::task::Tasks;
@@ -105,16 +106,10 @@ impl Sim {
     }
 }
 
-impl Driver for Sim {
-    type Descriptor = SimDescriptor;
-    const SUSPENDS: bool = true;
-    const SIMULATED: bool = true;
-
+impl Calls<SimDescriptor> for Sim {
     fn clock(&self) -> Instant {
         self.world.state().now()
     }
-
-    fn sleep(&self, _: &Tasks, _: Instant) {}
 
     fn socket(&self, kind: SocketKind, ipv6: bool) -> Result<SimDescriptor, Errno> {
         let number = self.world.state().net().make(kind, ipv6);
@@ -150,6 +145,19 @@ impl Driver for Sim {
     fn len(&self, file: &SimDescriptor) -> Result<u64, Errno> {
         self.world.state().disk.len(file.number)
     }
+}
+
+impl Driver for Sim {
+    type Descriptor = SimDescriptor;
+    type Calls = Self;
+    const SUSPENDS: bool = true;
+    const SIMULATED: bool = true;
+
+    fn calls(&self) -> &Self {
+        self
+    }
+
+    fn sleep(&self, _: &Tasks, _: Instant) {}
 
     fn begin(&self, _: &Tasks, flight: Box<Flight<Self>>) -> Begun<Self> {
         let socket = flight.source.descriptor().number;

@@ -1,6 +1,8 @@
 //! The kernel's calls, for the drivers that make them themselves: those that do not wait, and one attempt at those that may.
 
-use crate::driver::{Driver, Flight, OpenOptions, Operation, SocketKind, SocketOption};
+use crate::calls::{Calls, OpenOptions, SocketKind, SocketOption};
+use crate::driver::{Driver, Flight, Operation};
+use crate::time::Instant;
 use rustix::buffer::spare_capacity;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, fdatasync, fstat, fsync, open};
@@ -16,60 +18,70 @@ use rustix::net::{
 use std::net::SocketAddr;
 use std::path::Path;
 
-pub(crate) fn make_socket(kind: SocketKind, ipv6: bool) -> Result<OwnedFd, Errno> {
-    let family = if ipv6 { AddressFamily::INET6 } else { AddressFamily::INET };
-    let kind = match kind {
-        SocketKind::Udp => SocketType::DGRAM,
-        SocketKind::Tcp => SocketType::STREAM,
-    };
-    socket_with(family, kind, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)
-}
+/// The kernel.
+#[derive(Clone, Copy, Debug)]
+pub struct Kernel;
 
-pub(crate) fn bind_socket(socket: &OwnedFd, address: SocketAddr) -> Result<(), Errno> {
-    bind(socket, &address)
-}
-
-pub(crate) fn listen_socket(socket: &OwnedFd, backlog: u32) -> Result<(), Errno> {
-    listen(socket, i32::try_from(backlog).unwrap_or(i32::MAX))
-}
-
-pub(crate) fn local_address(socket: &OwnedFd) -> Result<SocketAddr, Errno> {
-    getsockname(socket)?.try_into()
-}
-
-pub(crate) fn set_option(socket: &OwnedFd, option: SocketOption) -> Result<(), Errno> {
-    match option {
-        SocketOption::ReuseAddress(on) => set_socket_reuseaddr(socket, on),
-        SocketOption::Broadcast(on) => set_socket_broadcast(socket, on),
-        SocketOption::ReceiveBuffer(bytes) => set_socket_recv_buffer_size(socket, bytes),
-        SocketOption::SendBuffer(bytes) => set_socket_send_buffer_size(socket, bytes),
-        SocketOption::NoDelay(on) => set_tcp_nodelay(socket, on),
-        SocketOption::KeepAlive(on) => set_socket_keepalive(socket, on),
-        SocketOption::TrafficClass(class) if socket_domain(socket)? == AddressFamily::INET6 => {
-            set_ipv6_tclass(socket, u32::from(class))
-        }
-        SocketOption::TrafficClass(class) => set_ip_tos(socket, class),
+impl<D: AsFd + From<OwnedFd>> Calls<D> for Kernel {
+    fn clock(&self) -> Instant {
+        Instant::monotonic()
     }
-}
 
-pub(crate) fn shutdown_socket(socket: &OwnedFd) -> Result<(), Errno> {
-    shutdown(socket, Shutdown::Write)
-}
+    fn socket(&self, kind: SocketKind, ipv6: bool) -> Result<D, Errno> {
+        let family = if ipv6 { AddressFamily::INET6 } else { AddressFamily::INET };
+        let kind = match kind {
+            SocketKind::Udp => SocketType::DGRAM,
+            SocketKind::Tcp => SocketType::STREAM,
+        };
+        socket_with(family, kind, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None).map(D::from)
+    }
 
-pub(crate) fn open_file(path: &Path, options: OpenOptions) -> Result<OwnedFd, Errno> {
-    let mut flags = match (options.read, options.write) {
-        (true, true) => OFlags::RDWR,
-        (_, false) => OFlags::RDONLY,
-        (false, true) => OFlags::WRONLY,
-    };
-    flags |= OFlags::CLOEXEC;
-    flags.set(OFlags::CREATE, options.create);
-    flags.set(OFlags::TRUNC, options.truncate);
-    open(path, flags, Mode::RUSR | Mode::WUSR)
-}
+    fn bind(&self, socket: &D, address: SocketAddr) -> Result<(), Errno> {
+        bind(socket, &address)
+    }
 
-pub(crate) fn file_len(file: &OwnedFd) -> Result<u64, Errno> {
-    Ok(fstat(file)?.st_size as u64)
+    fn listen(&self, socket: &D, backlog: u32) -> Result<(), Errno> {
+        listen(socket, i32::try_from(backlog).unwrap_or(i32::MAX))
+    }
+
+    fn local_address(&self, socket: &D) -> Result<SocketAddr, Errno> {
+        getsockname(socket)?.try_into()
+    }
+
+    fn set_option(&self, socket: &D, option: SocketOption) -> Result<(), Errno> {
+        match option {
+            SocketOption::ReuseAddress(on) => set_socket_reuseaddr(socket, on),
+            SocketOption::Broadcast(on) => set_socket_broadcast(socket, on),
+            SocketOption::ReceiveBuffer(bytes) => set_socket_recv_buffer_size(socket, bytes),
+            SocketOption::SendBuffer(bytes) => set_socket_send_buffer_size(socket, bytes),
+            SocketOption::NoDelay(on) => set_tcp_nodelay(socket, on),
+            SocketOption::KeepAlive(on) => set_socket_keepalive(socket, on),
+            SocketOption::TrafficClass(class) if socket_domain(socket)? == AddressFamily::INET6 => {
+                set_ipv6_tclass(socket, u32::from(class))
+            }
+            SocketOption::TrafficClass(class) => set_ip_tos(socket, class),
+        }
+    }
+
+    fn shutdown(&self, socket: &D) -> Result<(), Errno> {
+        shutdown(socket, Shutdown::Write)
+    }
+
+    fn open(&self, path: &Path, options: OpenOptions) -> Result<D, Errno> {
+        let mut flags = match (options.read, options.write) {
+            (true, true) => OFlags::RDWR,
+            (_, false) => OFlags::RDONLY,
+            (false, true) => OFlags::WRONLY,
+        };
+        flags |= OFlags::CLOEXEC;
+        flags.set(OFlags::CREATE, options.create);
+        flags.set(OFlags::TRUNC, options.truncate);
+        open(path, flags, Mode::RUSR | Mode::WUSR).map(D::from)
+    }
+
+    fn len(&self, file: &D) -> Result<u64, Errno> {
+        Ok(fstat(file)?.st_size as u64)
+    }
 }
 
 /// One attempt at an operation of a socket, or the whole of a file's. `again`: it was begun before, and its descriptor has

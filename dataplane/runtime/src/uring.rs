@@ -10,11 +10,11 @@
 mod address;
 mod slot;
 
-use crate::driver::{Begun, Driver, Flight, OpenOptions, SocketKind, SocketOption, Wait};
+use crate::driver::{Begun, Driver, Flight, Wait};
 use crate::executor::ExecutorError;
 use crate::io::Io;
 use crate::remote::{Remote, span};
-use crate::system;
+use crate::system::Kernel;
 use crate::task::Tasks;
 use crate::time::Instant;
 use io_uring::squeue::Entry;
@@ -26,8 +26,6 @@ use slot::Slots;
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
-use std::path::Path;
 use std::task::{Poll, Waker};
 
 /// Entries of the submission ring: more than one pass of tasks begins, so that it is full at most once a pass.
@@ -154,45 +152,14 @@ const GETEVENTS: u32 = 1;
 
 impl Driver for Uring {
     type Descriptor = OwnedFd;
+    type Calls = Kernel;
     const SUSPENDS: bool = true;
 
-    fn clock(&self) -> Instant {
-        Instant::monotonic()
+    fn calls(&self) -> &Kernel {
+        &Kernel
     }
 
     fn sleep(&self, _: &Tasks, _: Instant) {}
-
-    fn socket(&self, kind: SocketKind, ipv6: bool) -> Result<OwnedFd, Errno> {
-        system::make_socket(kind, ipv6)
-    }
-
-    fn bind(&self, socket: &OwnedFd, address: SocketAddr) -> Result<(), Errno> {
-        system::bind_socket(socket, address)
-    }
-
-    fn listen(&self, socket: &OwnedFd, backlog: u32) -> Result<(), Errno> {
-        system::listen_socket(socket, backlog)
-    }
-
-    fn local_address(&self, socket: &OwnedFd) -> Result<SocketAddr, Errno> {
-        system::local_address(socket)
-    }
-
-    fn set_option(&self, socket: &OwnedFd, option: SocketOption) -> Result<(), Errno> {
-        system::set_option(socket, option)
-    }
-
-    fn shutdown(&self, socket: &OwnedFd) -> Result<(), Errno> {
-        system::shutdown_socket(socket)
-    }
-
-    fn open(&self, path: &Path, options: OpenOptions) -> Result<OwnedFd, Errno> {
-        system::open_file(path, options)
-    }
-
-    fn len(&self, file: &OwnedFd) -> Result<u64, Errno> {
-        system::file_len(file)
-    }
 
     fn begin(&self, _: &Tasks, flight: Box<Flight<Self>>) -> Begun<Self> {
         let (number, entry) = self.slots.borrow_mut().put(flight);

@@ -31,7 +31,7 @@ impl Bell {
             // Somebody may have been quicker; then this one goes.
             let _ = self.descriptor.set(made);
         }
-        Ok(self.descriptor.get().expect("it was just set").as_fd())
+        self.descriptor.get().map(AsFd::as_fd).ok_or(Errno::BADF)
     }
 
     /// From now on it is heard. Who calls it looks for work once more before it sleeps, and calls [`Bell::ignore`] when it

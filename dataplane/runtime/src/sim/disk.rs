@@ -3,7 +3,8 @@
 //! Keeps true: after a power failure a file is as it was when it was synced the last time; one that never was is gone.
 
 use super::{Reply, Request};
-use crate::driver::{OpenOptions, Operation};
+use crate::calls::OpenOptions;
+use crate::driver::Operation;
 use rustix::io::Errno;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -6,7 +6,8 @@
 mod stream;
 
 use super::{Reply, Request};
-use crate::driver::{Operation, SocketKind};
+use crate::calls::SocketKind;
+use crate::driver::Operation;
 use crate::time::Instant;
 use rustix::io::Errno;
 use std::collections::{BTreeMap, VecDeque};

@@ -6,6 +6,7 @@ use std::any::Any;
 use std::fmt;
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
+use std::panic::resume_unwind;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -68,6 +69,18 @@ impl<T> Handle<T> {
     /// anything: where it matters, [`Handle::cancel`] and wait.
     pub fn abort(&self) {
         self.tasks.abort(self.task);
+    }
+
+    /// The result of a task that has ended and that nobody else could abort.
+    ///
+    /// # Panics
+    /// With what it panicked with.
+    pub(crate) fn into_result(mut self) -> T {
+        match self.take() {
+            Ok(result) => result,
+            Err(Ended::Panicked(panic)) => resume_unwind(panic),
+            Err(why) => unreachable!("nobody else has its handle: {why}"),
+        }
     }
 
     fn take(&mut self) -> Result<T, Ended> {

@@ -452,11 +452,21 @@ impl Tasks {
     /// Drops all tasks, and those that are spawned by that.
     pub(crate) fn drop_all(&self) {
         let _entered = Entered::new(self);
+        let alive = |slot: &Slot| slot.task.filter(|task| !task.is(RUNNING));
+        // Again, until a round finds none: a drop may spawn.
         loop {
-            let alive =
-                self.slots.borrow().iter().rev().find_map(|slot| slot.task.filter(|task| !task.is(RUNNING)));
-            let Some(task) = alive else { break };
-            self.abort(task);
+            let count = self.slots.borrow().len();
+            let mut any = false;
+            for number in (0..count).rev() {
+                let task = alive(&self.slots.borrow()[number]);
+                if let Some(task) = task {
+                    any = true;
+                    self.abort(task);
+                }
+            }
+            if !any {
+                break;
+            }
         }
         while let Some(task) = self.pop() {
             task.head().clear(QUEUED);
