@@ -127,8 +127,11 @@ fn wide<const OPEN: bool>(
         return spread::<OPEN>(group, walk, alone, columns);
     };
     walk.skip(common);
-    let Some(sets) = rank::run::<OPEN>(group, columns, common, walk.left() == 0, bench) else { return };
-    let mut tags = Tags::of_sets(sets, common);
+    if walk.left() == 0 {
+        return rank::run::<OPEN>(group, columns, common, bench, None);
+    }
+    let mut tags = Tags::none();
+    rank::run::<OPEN>(group, columns, common, bench, Some(&mut tags));
     let mut rows = [_mm512_setzero_si512(); LANES];
     let mut lanes = Lanes::none();
     walk.pass(&mut lanes);

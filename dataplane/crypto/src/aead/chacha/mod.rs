@@ -153,8 +153,8 @@ fn run_avx512(jobs: &mut [Job<'_>], picks: &[u8], way: Way) -> bool {
     false
 }
 
-/// Packets from which on AVX-512 is chosen for them. Fewer are done on AVX2 where that pays, or one by one by
-/// `ring`: its single packet has less to set up.
+/// Packets from which on AVX-512 is chosen for them. Fewer are done one by one by `ring`, whose single packet has less to set up, so
+/// that AVX2 gets those alone that have no AVX-512 to go to.
 const LEAST: usize = 4;
 
 /// `picks` by length, and how many they are.

@@ -12,6 +12,7 @@ use std::arch::x86_64::*;
 pub(super) const ABREAST: usize = 8;
 
 /// The numbers of up to eight packets.
+#[derive(Clone, Copy)]
 pub(super) struct Abreast {
     pub(super) hash: Limbs,
     pub(super) r: Factor,

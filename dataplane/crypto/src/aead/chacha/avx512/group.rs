@@ -129,36 +129,19 @@ impl<'a> Group<'a> {
     ) -> [V; ABREAST] {
         // Written out, so that all is in registers.
         let [a, b, c, d, e, f, g, h] = rows;
+        let mut one = |n: usize, row| {
+            turn_one::<OPEN, WHOLE, AHEAD>(&mut *self.data[n], self.lens[n] as usize, block * 64, row)
+        };
         [
-            self.turn_one::<OPEN, WHOLE>(first, block, a),
-            self.turn_one::<OPEN, WHOLE>(first + 1, block, b),
-            self.turn_one::<OPEN, WHOLE>(first + 2, block, c),
-            self.turn_one::<OPEN, WHOLE>(first + 3, block, d),
-            self.turn_one::<OPEN, WHOLE>(first + 4, block, e),
-            self.turn_one::<OPEN, WHOLE>(first + 5, block, f),
-            self.turn_one::<OPEN, WHOLE>(first + 6, block, g),
-            self.turn_one::<OPEN, WHOLE>(first + 7, block, h),
+            one(first, a),
+            one(first + 1, b),
+            one(first + 2, c),
+            one(first + 3, d),
+            one(first + 4, e),
+            one(first + 5, f),
+            one(first + 6, g),
+            one(first + 7, h),
         ]
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,bmi2")]
-    fn turn_one<const OPEN: bool, const WHOLE: bool>(&mut self, n: usize, block: usize, row: V) -> V {
-        let (data, at) = (&mut self.data[n], block * 64);
-        if WHOLE {
-            let Some(text) = data.get_mut(at..).and_then(|text| text.first_chunk_mut()) else { return row };
-            prefetch(text, AHEAD);
-            let old = load(text);
-            let new = _mm512_xor_si512(old, row);
-            store(text, new);
-            if OPEN { old } else { new }
-        } else {
-            let text = data.get_mut(at..self.lens[n] as usize).unwrap_or_default();
-            let old = load_part(text);
-            let new = _mm512_xor_si512(old, row);
-            store_part(text, new);
-            if OPEN { old } else { first_bytes(new, text.len()) }
-        }
     }
 
     /// The bytes of the first packets from 64-byte block `block` on, which they have.
@@ -205,5 +188,31 @@ impl<'a> Group<'a> {
             job.data = take(&mut self.data[n]);
             job.end(self.authentic >> n & 1 != 0);
         }
+    }
+}
+
+/// Text XOR key stream of the 64 bytes of one packet from `at` on. Returns the ciphertext, with zeros behind the end of the text, `end`.
+/// `WHOLE`: it has them all. `AHEAD`: so far on it is asked for what comes next.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,bmi2")]
+pub(super) fn turn_one<const OPEN: bool, const WHOLE: bool, const AHEAD: usize>(
+    data: &mut [u8],
+    end: usize,
+    at: usize,
+    row: V,
+) -> V {
+    if WHOLE {
+        let Some(text) = data.get_mut(at..).and_then(|text| text.first_chunk_mut()) else { return row };
+        prefetch(text, AHEAD);
+        let old = load(text);
+        let new = _mm512_xor_si512(old, row);
+        store(text, new);
+        if OPEN { old } else { new }
+    } else {
+        let text = data.get_mut(at..end).unwrap_or_default();
+        let old = load_part(text);
+        let new = _mm512_xor_si512(old, row);
+        store_part(text, new);
+        if OPEN { old } else { first_bytes(new, text.len()) }
     }
 }

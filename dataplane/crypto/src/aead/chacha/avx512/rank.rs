@@ -10,6 +10,7 @@ use super::abreast::{ABREAST, Abreast};
 use super::beside::Eight;
 use super::group::Group;
 use super::keystream::{Columns, same_two};
+use super::tags::Tags;
 use super::vector::{V, transpose16, wipe};
 use std::arch::x86_64::*;
 
@@ -38,16 +39,16 @@ impl Bench {
     }
 }
 
-/// Seals or opens the first `blocks` 64-byte blocks of text of a group, at least one. `all`: there are no others, and the tags are done,
-/// too; else Poly1305 is returned, to which the others are missing.
+/// Seals or opens the first `blocks` 64-byte blocks of text of a group, at least one. Without `rest` there are no others, and the tags
+/// are done, too; else Poly1305 is there, to which the others are missing.
 #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512ifma,avx512vbmi2,bmi2")]
 pub(super) fn run<const OPEN: bool>(
     group: &mut Group<'_>,
     columns: &Columns,
     blocks: u32,
-    all: bool,
     bench: &mut Bench,
-) -> Option<Sets> {
+    rest: Option<&mut Tags>,
+) {
     let whole = group.lens().last().map_or(0, |shortest| (shortest / 64) as u32);
     let Bench { words, rows } = bench;
     *words = same_two([columns; 2], [0, 1]);
@@ -77,8 +78,10 @@ pub(super) fn run<const OPEN: bool>(
                 beside = Some(Eight::new(&sets[0]));
             }
         }
-        if !is_beside && let Some(mut beside) = beside.take() {
-            beside.end(&mut sets[0]);
+        // Ended where it lies: what it wipes there would stay if it moved.
+        if !is_beside && let Some(ended) = &mut beside {
+            ended.end(&mut sets[0]);
+            beside = None;
         }
         if is_beside {
             pair::<OPEN>(group, block, words, &mut sets[1]);
@@ -100,16 +103,15 @@ pub(super) fn run<const OPEN: bool>(
         }
         block = next;
     }
-    if let Some(mut beside) = beside {
+    if let Some(beside) = &mut beside {
         beside.end(&mut sets[0]);
     }
-    if !all {
-        return Some(sets);
+    if let Some(tags) = rest {
+        return tags.take_over(&mut sets, blocks);
     }
     for (n, set) in sets.iter_mut().enumerate() {
         group.finish::<OPEN>(n * ABREAST, set);
     }
-    None
 }
 
 /// The key stream of block `block` of the texts, and of the one behind it, if there are so many.

@@ -69,10 +69,21 @@ impl Tags {
         Self { alone, keys: None, sets, tags: None, absorbed: 0 }
     }
 
-    /// With sets that have had `absorbed` 64-byte blocks of the texts; none is alone.
+    /// Without any packet.
     #[inline]
-    pub(super) fn of_sets([first, second]: [Abreast; 2], absorbed: u32) -> Self {
-        Self { alone: 0, keys: None, sets: [Some(first), Some(second)], tags: None, absorbed }
+    pub(super) fn none() -> Self {
+        Self { alone: 0, keys: None, sets: [None, None], tags: None, absorbed: 0 }
+    }
+
+    /// Goes on with sets that have had `absorbed` 64-byte blocks of the texts, of packets none of which is alone. Nothing stays there.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub(super) fn take_over(&mut self, sets: &mut [Abreast; 2], absorbed: u32) {
+        for (own, set) in self.sets.iter_mut().zip(sets) {
+            *own = Some(*set);
+            set.wipe();
+        }
+        self.absorbed = absorbed;
     }
 
     /// With the keys of Poly1305 in rows.

@@ -13,12 +13,11 @@ use super::super::super::{Job, TAG_LEN};
 use super::GROUP;
 use super::abreast::{ABREAST, tags_of};
 use super::beside::{SHORT_STRIDE, Sixteen};
+use super::group;
 use super::keystream::{Columns, same_two};
 use super::rank::{Sets, keys, sets};
 use super::shape::{Shape, TWIN, aad_lens, lens};
-use super::vector::{
-    V, bytes, first_bytes, load, load_part, prefetch, store, store_part, to_words, transpose16,
-};
+use super::vector::{V, bytes, to_words, transpose16};
 use std::arch::x86_64::*;
 
 /// What is asked for ahead of its use.
@@ -63,9 +62,12 @@ fn in_turn<const OPEN: bool>(one: &mut Jobs<'_>, two: &mut Jobs<'_>, shape: &Sha
         [tags_of(&keys[0], &hashes[0], shape.texts(low)), tags_of(&keys[1], &hashes[1], shape.texts(high))];
     let mut second = sets(&words[0]);
     turn_into::<OPEN, true>(two, 0, &words[1], &mut second);
-    let second = tags(two, shape, &second);
+    let last = tags(two, shape, &second);
+    for set in &mut second {
+        set.wipe();
+    }
     end::<OPEN>(one, first);
-    end::<OPEN>(two, second);
+    end::<OPEN>(two, last);
 }
 
 /// Both groups side by side.
@@ -133,28 +135,12 @@ fn additional(jobs: &Jobs<'_>, sets: &mut Sets) {
     }
 }
 
-/// Text XOR key stream of a block of one packet. Returns the ciphertext, with zeros behind the end of the text. `WHOLE`: it has the
-/// whole block.
+/// Text XOR key stream of a block of one packet.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,bmi2")]
 fn turn_one<const OPEN: bool, const WHOLE: bool>(job: &mut Job<'_>, at: usize, stream: V) -> V {
     let end = job.data.len() - TAG_LEN;
-    if WHOLE {
-        let Some(text) = job.data.get_mut(at..).and_then(|text| text.first_chunk_mut()) else {
-            return stream;
-        };
-        prefetch(text, AHEAD);
-        let old = load(text);
-        let new = _mm512_xor_si512(old, stream);
-        store(text, new);
-        if OPEN { old } else { new }
-    } else {
-        let text = job.data.get_mut(at..end).unwrap_or_default();
-        let old = load_part(text);
-        let new = _mm512_xor_si512(old, stream);
-        store_part(text, new);
-        if OPEN { old } else { first_bytes(new, text.len()) }
-    }
+    group::turn_one::<OPEN, WHOLE, AHEAD>(&mut *job.data, end, at, stream)
 }
 
 /// Text XOR key stream of a block. Returns the ciphertext.
