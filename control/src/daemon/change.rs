@@ -271,7 +271,6 @@ impl Daemon {
     async fn put_in_force_live(&mut self, config: Config) -> Result<()> {
         // All of them before any is put in force: wholly or not at all.
         config.programs.verify(&self.config.programs, &self.paths.scratch())?;
-        self.states.prepare(&config.spec, self.installation.layout.workers.len(), false)?;
         let mut fresh = None;
         if tables_of(&config.spec) != tables_of(&self.config.spec)
             || config.spec.vlans != self.config.spec.vlans
@@ -279,7 +278,11 @@ impl Daemon {
             let ports = port_numbers(&self.installation, &config.spec);
             fresh = Some(mirror(&config.spec, &ports).await?);
         }
-        if let Err(error) = self.installation.apply_live(config.wanted()) {
+        let workers = self.installation.layout.workers.len();
+        let still = self.dataplane.is_none();
+        let applied = self.installation.apply_live(config.wanted());
+        // Last of what may fail: memory that was replaced cannot be had back.
+        if let Err(error) = applied.and_then(|()| self.states.prepare(&config.spec, workers, still)) {
             if let Err(error) = self.installation.apply_live(self.config.wanted()) {
                 tracing::error!("the steering before could not be restored: {error:#}");
             }

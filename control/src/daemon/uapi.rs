@@ -52,11 +52,12 @@ impl Daemon {
     }
 
     async fn change_by_wg(&mut self, end: &WireguardSpec, change: Change, reply: oneshot::Sender<Outcome>) {
-        let back = back::Back::of(&change, end, book(end, self.states.state(&end.label())));
+        let back = back::Back::of(&change, end);
         let mut new = change.apply(end);
         if new == *end {
+            let book = book(end, self.states.state(&end.label()));
             tokio::spawn(async move {
-                back.call().await.heeded().await;
+                back.call(book).await.heeded().await;
                 let _ = reply.send(Ok(Zeroizing::default()));
             });
             return;
@@ -74,20 +75,23 @@ impl Daemon {
                 return;
             }
         };
-        // Ahead of it: the records may have other memory then, which is made of this one.
-        let called = back.call().await;
         let (to, answer) = oneshot::channel();
         let past = Past { entry: self.config.entry.clone(), keys: keys::of(&self.config.spec) };
         self.apply_with(source, Some(past), 0, to).await;
         self.forget(&files);
         let (tunnel, peers) = (end.name.clone(), new.peers.len());
+        // As it is now: a change may have given the records other memory.
+        let book = ends(&self.config.spec)
+            .get(tunnel.as_str())
+            .and_then(|end| book(end, self.states.state(&end.label())));
         tokio::spawn(async move {
             let outcome = match answer.await {
                 Ok(Ok(answer)) => {
                     if let Answer::Applied(Applied { number, .. }) = answer {
                         tracing::info!(tunnel, number, peers, "changed by `wg`");
                     }
-                    called.heeded().await;
+                    // Not before: what was refused must have changed nothing.
+                    back.call(book).await.heeded().await;
                     Ok(Zeroizing::default())
                 }
                 Ok(Err(error)) => Err(refusal(&error)),

@@ -1,7 +1,8 @@
 //! A packet turned, where it lies, into what its sender is told of it: an ICMP error or a TCP reset.
 //!
 //! Owns the rules of RFC 792, 1122 §3.2.2, 1812 §4.3.2, 4443 §2.4 and 9293 §3.5.2. Refuses what none may be sent for: ICMP
-//! errors and ICMP of unknown kinds, resets for resets, later fragments, whatever went to or came from a group or nobody. So
+//! errors and ICMP of unknown kinds, resets for resets, later fragments, whatever went to or came from a group or nobody, and what
+//! came out of a tunnel, for which no station on the wire waits. So
 //! **answers to answers do not go on**. Keeps true: an answer is no longer than 576 bytes (IPv4) or 1280 (IPv6), all its
 //! checksums are right, and it leaves by the port that the packet came in by, for the station that sent it: no route is asked,
 //! which somebody who forges addresses could choose. How many leave a second, [`Limits`] says.

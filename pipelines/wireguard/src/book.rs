@@ -74,6 +74,11 @@ impl Book {
         self.slots
     }
 
+    /// Whether what is written in one is in the other.
+    pub fn is_over_same(&self, other: &Self) -> bool {
+        self.region.base() == other.region.base() && self.slots == other.slots
+    }
+
     /// How indices are made.
     #[inline]
     pub fn indices(&self) -> &Indices {

@@ -204,7 +204,7 @@ impl Desk {
             return;
         }
         let before = std::mem::replace(&mut self.peers, Arc::clone(peers));
-        let moves = book.slots() != self.book.slots();
+        let moves = !book.is_over_same(&self.book);
         let from = std::mem::replace(&mut self.book, book.clone());
         if moves && self.worker == 0 {
             book.carry_counts(&from);

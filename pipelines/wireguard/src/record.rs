@@ -154,11 +154,13 @@ impl<'a> Record<'a> {
 
     /// Makes this record, which is nobody's, the other one as it is now: nobody writes that any more. Killed meanwhile, it is nobody's.
     pub(crate) fn carry(&self, other: &Record<'_>) {
+        // First of all: the other may be this one, mapped twice.
+        let tag = other.tag();
         self.0[TAG].store(0, Release);
         for (to, from) in self.0.iter().zip(other.0).skip(1) {
             to.store(from.load(Acquire), Relaxed);
         }
-        self.0[TAG].store(other.tag(), Release);
+        self.0[TAG].store(tag, Release);
     }
 
     /// A number.

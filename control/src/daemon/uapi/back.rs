@@ -21,7 +21,6 @@ const STEP: Duration = Duration::from_millis(10);
 
 /// Who is to be called.
 pub(super) struct Back {
-    book: Option<Book>,
     peers: HashMap<PublicKey, SocketAddr>,
 }
 
@@ -33,17 +32,17 @@ pub(super) struct Called {
 
 impl Back {
     /// What `change` says of peers of `end` that is so already.
-    pub(super) fn of(change: &Change, end: &WireguardSpec, book: Option<Book>) -> Self {
+    pub(super) fn of(change: &Change, end: &WireguardSpec) -> Self {
         let said: HashMap<_, _> =
             change.peers.iter().filter_map(|peer| Some((peer.public_key, peer.endpoint?))).collect();
         let is_said = |key: &PublicKey, at: &SocketAddr| said.get(key) == Some(at);
         let peers = end.peers.iter().filter_map(|peer| Some((peer.public_key, peer.endpoint?)));
-        Self { book, peers: peers.filter(|(key, at)| is_said(key, at)).collect() }
+        Self { peers: peers.filter(|(key, at)| is_said(key, at)).collect() }
     }
 
-    /// Calls those that are elsewhere.
-    pub(super) async fn call(self) -> Called {
-        let Self { book, peers } = self;
+    /// Calls those that are elsewhere, as `book` has it.
+    pub(super) async fn call(self, book: Option<Book>) -> Called {
+        let Self { peers } = self;
         let mut slots = Vec::new();
         if let Some(book) = book.as_ref().filter(|_| !peers.is_empty()) {
             slices(book.slots(), |range| {
@@ -124,7 +123,7 @@ mod tests {
         let request = text.lines().find_map(|line| reader.line(line.as_bytes())).unwrap().unwrap();
         let Request::Set(change) = request else { panic!("{request:?}") };
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let called = runtime.block_on(Back::of(&change, end, Some(book.clone())).call());
+        let called = runtime.block_on(Back::of(&change, end).call(Some(book.clone())));
         let open = |slot: &u32| book.record(*slot).unwrap().is_called_back();
         assert!(called.slots.iter().all(open) && (0..3).filter(open).count() == called.slots.len());
         called.slots

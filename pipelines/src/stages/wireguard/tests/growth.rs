@@ -51,6 +51,9 @@ fn sessions_live_over_growth_and_no_nonce_is_used_twice() {
     a.grow(16, &[9, 2], true);
     a.grow(32, &[8, 9, 2], true);
     talk(&mut a, &mut b, "twice");
+    // Other memory of the same size: what lay between never got to the worker.
+    a.grow(32, &[8, 9, 2], true);
+    talk(&mut a, &mut b, "replaced");
     assert_eq!(a.seal.tunnel().peers().slot(&private(2).public()), slot);
     a.reload(&[2], true, true);
     talk(&mut a, &mut b, "crash");

@@ -54,6 +54,22 @@ fn who_sends_to_a_peer_that_is_nowhere_is_told() {
 }
 
 #[test]
+fn what_came_sealed_is_not_quoted_on_the_wire() {
+    for v6 in [false, true] {
+        let (mut a, mut b) = connected(v6);
+        let sealed = a.inside(&[inner(1, 2, false, b"secret"), inner(1, 2, true, b"secret")], 2 * SECOND);
+        let opened = b.outside(&sealed, 2 * SECOND);
+        assert_eq!(opened.len(), 2);
+        // Whose next hop is another tunnel, with a peer that is nowhere.
+        let mut onward = End::new(3, &[1, 2], v6, false);
+        let told = told(&mut onward, &opened, ports());
+        for ((verdict, bytes), opened) in told.iter().zip(&opened) {
+            assert_eq!((*verdict, bytes), (Verdict::Drop(DropReason::WireguardNoSession), opened));
+        }
+    }
+}
+
+#[test]
 fn no_more_are_told_than_a_host_may_send() {
     let mut end = End::new(2, &[1], false, false);
     assert!(end.inside(&vec![inner(2, 1, false, b"again"); 64], SECOND).is_empty());
