@@ -48,6 +48,7 @@ impl Executor {
     ///
     /// # Panics
     /// With what the task panicked with. When called by a task.
+    #[track_caller]
     pub fn run<T: 'static>(&self, main: impl AsyncFnOnce(Rc<Tasks>) -> T + 'static) -> T {
         let tasks = self.tasks.clone();
         let main = self.tasks.spawn(async move { main(tasks).await });

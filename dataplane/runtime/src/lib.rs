@@ -26,6 +26,7 @@ mod system;
 #[allow(unsafe_code)]
 mod task;
 mod time;
+mod trace;
 #[allow(unsafe_code)]
 mod uring;
 mod wheel;
@@ -46,6 +47,7 @@ pub use scope::{Scope, scope};
 pub use sim::{Faults, Sim, SimDescriptor, SimIo};
 pub use sleep::{Sleep, yield_now};
 pub use system::Kernel;
-pub use task::{Ended, Handle, Pass, Tasks};
+pub use task::{Doing, Dump, Ended, Handle, Overrun, Pass, TaskDump, Tasks};
 pub use time::Instant;
+pub use trace::{Frame, Site, traced};
 pub use uring::{Uring, UringError, UringIo};

@@ -20,7 +20,7 @@
 
 use crate::cancel::{Cancelled, is_cancelled};
 use crate::task::{Handle, ScopeId, Tasks};
-use std::future::poll_fn;
+use crate::trace::Site;
 use std::rc::Rc;
 use std::task::Poll;
 
@@ -32,16 +32,21 @@ pub struct Scope {
 }
 
 /// Runs `body`, cancels the tasks that it spawned and that still run, waits for them, and gives what it returned.
-pub async fn scope<T>(tasks: &Rc<Tasks>, body: impl AsyncFnOnce(&Scope) -> T) -> T {
-    let scope = Scope { tasks: tasks.clone(), id: tasks.open_scope() };
-    let result = body(&scope).await;
-    scope.cancel();
-    poll_fn(|cx| tasks.poll_empty(scope.id, cx)).await;
-    result
+#[track_caller]
+pub fn scope<T>(tasks: &Rc<Tasks>, body: impl AsyncFnOnce(&Scope) -> T) -> impl Future<Output = T> {
+    let site = Site::here("the tasks of a scope that is left");
+    async move {
+        let scope = Scope { tasks: tasks.clone(), id: tasks.open_scope() };
+        let result = body(&scope).await;
+        scope.cancel();
+        site.poll_fn(|cx| tasks.poll_empty(scope.id, cx)).await;
+        result
+    }
 }
 
 impl Scope {
     /// A task of this scope. It is ready, and polled later.
+    #[track_caller]
     pub fn spawn<F: Future + 'static>(&self, future: F) -> Handle<F::Output> {
         self.tasks.spawn_in(self.id, future)
     }
@@ -55,13 +60,13 @@ impl Scope {
     ///
     /// # Errors
     /// Who waits was cancelled; its tasks run on until the scope is left.
-    pub async fn wait(&self) -> Result<(), Cancelled> {
-        poll_fn(|cx| match self.tasks.poll_empty(self.id, cx) {
+    #[track_caller]
+    pub fn wait(&self) -> impl Future<Output = Result<(), Cancelled>> {
+        Site::here("the tasks of a scope").poll_fn(|cx| match self.tasks.poll_empty(self.id, cx) {
             Poll::Ready(()) => Poll::Ready(Ok(())),
             Poll::Pending if is_cancelled() => Poll::Ready(Err(Cancelled)),
             Poll::Pending => Poll::Pending,
         })
-        .await
     }
 }
 

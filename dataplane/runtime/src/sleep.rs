@@ -3,8 +3,8 @@
 use crate::cancel::{Cancelled, poll_cancelled};
 use crate::task::Tasks;
 use crate::time::Instant;
+use crate::trace::Site;
 use crate::wheel::Timer;
-use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -16,15 +16,18 @@ pub struct Sleep {
     tasks: Rc<Tasks>,
     due: Instant,
     timer: Option<Timer>,
+    site: Site,
 }
 
 impl Tasks {
     /// Waits until `due`: not less, and at most 66 µs and a pass longer. What is past is over at once.
+    #[track_caller]
     pub fn sleep_until(self: &Rc<Self>, due: Instant) -> Sleep {
-        Sleep { tasks: self.clone(), due, timer: None }
+        Sleep { tasks: self.clone(), due, timer: None, site: Site::here("time to pass") }
     }
 
     /// Waits so long, counted from the beginning of this pass.
+    #[track_caller]
     pub fn sleep(self: &Rc<Self>, span: Duration) -> Sleep {
         self.sleep_until(self.now() + span)
     }
@@ -70,7 +73,11 @@ impl Future for Sleep {
 
 impl Sleep {
     /// Ready when its time has come, cancelled or not.
-    pub(crate) fn poll_shielded(mut self: Pin<&mut Self>, cx: &Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_shielded(self: Pin<&mut Self>, cx: &Context<'_>) -> Poll<()> {
+        self.site.poll(|| self.poll_timer(cx))
+    }
+
+    fn poll_timer(mut self: Pin<&mut Self>, cx: &Context<'_>) -> Poll<()> {
         if self.tasks.now() >= self.due {
             self.stop();
             return Poll::Ready(());
@@ -100,9 +107,10 @@ impl Drop for Sleep {
 ///
 /// # Errors
 /// It was cancelled.
-pub async fn yield_now() -> Result<(), Cancelled> {
+#[track_caller]
+pub fn yield_now() -> impl Future<Output = Result<(), Cancelled>> {
     let mut yielded = false;
-    poll_fn(|cx| {
+    Site::here("its turn").poll_fn(move |cx| {
         if let Poll::Ready(cancelled) = poll_cancelled() {
             return Poll::Ready(Err(cancelled));
         }
@@ -113,5 +121,4 @@ pub async fn yield_now() -> Result<(), Cancelled> {
         cx.waker().wake_by_ref();
         Poll::Pending
     })
-    .await
 }

@@ -14,24 +14,27 @@
 //! [`Pointer`] is valid while the block's holders say so: `ALIVE`, `QUEUED` and `HANDLE`, in its flags. All of it stays on the
 //! executor's thread, as neither [`Tasks`] nor a [`Handle`] can be sent.
 
+mod dump;
 mod handle;
 mod memory;
 mod scopes;
 mod tasks;
 mod waker;
 
+pub use dump::{Doing, Dump, Overrun, TaskDump};
 pub use handle::{Ended, Handle};
 pub(crate) use scopes::ScopeId;
 pub use tasks::{Pass, Tasks};
 use waker::MAX_TASKS;
 pub(crate) use waker::{MAX_EXECUTORS, Word, with_current};
 
+use crate::time::Instant;
 use memory::{Class, Memory};
 use std::alloc::Layout;
 use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
 use std::mem;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
 use std::ptr::NonNull;
 use std::task::{Context, Poll, Waker};
@@ -68,6 +71,10 @@ struct Head {
     older: Cell<Option<Pointer>>,
     /// Who waits for its end.
     joiner: Cell<Option<Waker>>,
+    /// The line that spawned it.
+    spawned: &'static Location<'static>,
+    /// The beginning of the pass in which it was last polled, or spawned.
+    polled: Cell<Instant>,
 }
 
 impl Head {
@@ -137,7 +144,13 @@ impl<F: Future + 'static> Block<F> {
 
     /// A task in a block of its own, alive and with a handle.
     #[inline]
-    fn place(memory: &Memory, word: Word, scope: ScopeId, future: F) -> Pointer {
+    fn place(
+        memory: &Memory,
+        word: Word,
+        scope: ScopeId,
+        (spawned, now): (&'static Location<'static>, Instant),
+        future: F,
+    ) -> Pointer {
         let block = memory.take(Self::CLASS).cast::<Self>();
         let head = Head {
             flags: Cell::new(ALIVE | HANDLE),
@@ -148,6 +161,8 @@ impl<F: Future + 'static> Block<F> {
             younger: Cell::new(None),
             older: Cell::new(None),
             joiner: Cell::new(None),
+            spawned,
+            polled: Cell::new(now),
         };
         // SAFETY: the block is ours, and its class is that of this type.
         unsafe { block.write(Self { head, body: UnsafeCell::new(Body::Waiting(future)) }) };

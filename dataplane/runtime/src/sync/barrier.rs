@@ -5,8 +5,8 @@
 
 use super::{Wait, Waiters};
 use crate::cancel::{Cancelled, poll_cancelled};
+use crate::trace::Site;
 use std::cell::Cell;
-use std::future::poll_fn;
 use std::task::Poll;
 
 /// See the module.
@@ -33,36 +33,40 @@ impl Barrier {
     ///
     /// # Errors
     /// It was cancelled; the others wait for another one, if they still wait.
-    pub async fn wait(&self) -> Result<bool, Cancelled> {
-        let mut place: Option<Place<'_>> = None;
-        poll_fn(|cx| {
-            if let Poll::Ready(cancelled) = poll_cancelled() {
-                return Poll::Ready(Err(cancelled));
-            }
-            let Some(place) = &mut place else {
-                let arrived = self.arrived.get() + 1;
-                if arrived == self.size {
-                    self.arrived.set(0);
-                    self.round.set(self.round.get().wrapping_add(1));
-                    self.line.tell_all();
-                    return Poll::Ready(Ok(true));
+    #[track_caller]
+    pub fn wait(&self) -> impl Future<Output = Result<bool, Cancelled>> {
+        let site = Site::here("others at a barrier");
+        async move {
+            let mut place: Option<Place<'_>> = None;
+            site.poll_fn(|cx| {
+                if let Poll::Ready(cancelled) = poll_cancelled() {
+                    return Poll::Ready(Err(cancelled));
                 }
-                self.arrived.set(arrived);
-                let wait = Wait::new(&self.line);
-                let _waits =
-                    place.insert(Place { barrier: self, round: self.round.get(), wait }).wait.poll(cx);
-                return Poll::Pending;
-            };
-            // What it was told may have been passed on by one of the round before.
-            place.wait.take();
-            if place.round != self.round.get() {
-                return Poll::Ready(Ok(false));
-            }
-            // Not told: it was just asked.
-            let _waits = place.wait.poll(cx);
-            Poll::Pending
-        })
-        .await
+                let Some(place) = &mut place else {
+                    let arrived = self.arrived.get() + 1;
+                    if arrived == self.size {
+                        self.arrived.set(0);
+                        self.round.set(self.round.get().wrapping_add(1));
+                        self.line.tell_all();
+                        return Poll::Ready(Ok(true));
+                    }
+                    self.arrived.set(arrived);
+                    let wait = Wait::new(&self.line);
+                    let _waits =
+                        place.insert(Place { barrier: self, round: self.round.get(), wait }).wait.poll(cx);
+                    return Poll::Pending;
+                };
+                // What it was told may have been passed on by one of the round before.
+                place.wait.take();
+                if place.round != self.round.get() {
+                    return Poll::Ready(Ok(false));
+                }
+                // Not told: it was just asked.
+                let _waits = place.wait.poll(cx);
+                Poll::Pending
+            })
+            .await
+        }
     }
 
     /// How many a round is for.

@@ -9,10 +9,10 @@
 use super::mpsc::SendError;
 use super::{Wait, Waiters};
 use crate::cancel::{Cancelled, poll_cancelled};
+use crate::trace::Site;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
-use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::Poll;
 
@@ -111,28 +111,32 @@ impl<T: Clone> Receiver<T> {
     ///
     /// # Errors
     /// Messages were missed, or it was cancelled; no message is lost by that.
-    pub async fn recv(&mut self) -> Result<Option<T>, RecvError> {
-        let Self { channel, next } = self;
-        let mut wait = Wait::new(&channel.line);
-        poll_fn(|cx| {
-            loop {
-                // What was told to all need not be passed on.
-                wait.take();
-                if let Poll::Ready(Cancelled) = poll_cancelled() {
-                    return Poll::Ready(Err(RecvError::Cancelled));
+    #[track_caller]
+    pub fn recv(&mut self) -> impl Future<Output = Result<Option<T>, RecvError>> {
+        let site = Site::here("a message to all");
+        async move {
+            let Self { channel, next } = self;
+            let mut wait = Wait::new(&channel.line);
+            site.poll_fn(|cx| {
+                loop {
+                    // What was told to all need not be passed on.
+                    wait.take();
+                    if let Poll::Ready(Cancelled) = poll_cancelled() {
+                        return Poll::Ready(Err(RecvError::Cancelled));
+                    }
+                    if let Some(result) = channel.message(next) {
+                        return Poll::Ready(result.map(Some));
+                    }
+                    if channel.senders.get() == 0 {
+                        return Poll::Ready(Ok(None));
+                    }
+                    if wait.poll(cx).is_pending() {
+                        return Poll::Pending;
+                    }
                 }
-                if let Some(result) = channel.message(next) {
-                    return Poll::Ready(result.map(Some));
-                }
-                if channel.senders.get() == 0 {
-                    return Poll::Ready(Ok(None));
-                }
-                if wait.poll(cx).is_pending() {
-                    return Poll::Pending;
-                }
-            }
-        })
-        .await
+            })
+            .await
+        }
     }
 
     /// The next message, if it is there.

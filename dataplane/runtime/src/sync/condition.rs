@@ -7,7 +7,7 @@
 use super::mutex::{Guard, Turn};
 use super::{Wait, Waiters};
 use crate::cancel::{Cancelled, poll_cancelled};
-use std::future::poll_fn;
+use crate::trace::Site;
 use std::task::Poll;
 
 /// See the module. Use it with one mutex.
@@ -33,47 +33,54 @@ impl Condition {
     ///
     /// # Errors
     /// It was cancelled, and does not have the value any more.
-    pub async fn wait<'a, T>(&self, guard: Guard<'a, T>) -> Result<Guard<'a, T>, Cancelled> {
-        let mutex = guard.mutex();
-        let mut guard = Some(guard);
-        // The turn is dropped first, so that whoever gets the notice finds the value promised to nobody.
-        let mut notice = Wait::new(&self.line);
-        let mut turn = Turn::new(mutex);
-        poll_fn(|cx| {
-            if let Poll::Ready(cancelled) = poll_cancelled() {
-                return Poll::Ready(Err(cancelled));
-            }
-            if let Some(guard) = guard.take() {
-                let _waits = notice.poll(cx);
-                drop(guard);
-                return Poll::Pending;
-            }
-            if !notice.is_told() {
-                let _waits = notice.poll(cx);
-                return Poll::Pending;
-            }
-            let locked = turn.poll(cx);
-            if let Poll::Ready(Ok(_)) = locked {
-                notice.take();
-            }
-            locked
-        })
-        .await
+    #[track_caller]
+    pub fn wait<'a, T>(&self, guard: Guard<'a, T>) -> impl Future<Output = Result<Guard<'a, T>, Cancelled>> {
+        let site = Site::here("a notice of a condition");
+        async move {
+            let mutex = guard.mutex();
+            let mut guard = Some(guard);
+            // The turn is dropped first, so that whoever gets the notice finds the value promised to nobody.
+            let mut notice = Wait::new(&self.line);
+            let mut turn = Turn::new(mutex);
+            site.poll_fn(|cx| {
+                if let Poll::Ready(cancelled) = poll_cancelled() {
+                    return Poll::Ready(Err(cancelled));
+                }
+                if let Some(guard) = guard.take() {
+                    let _waits = notice.poll(cx);
+                    drop(guard);
+                    return Poll::Pending;
+                }
+                if !notice.is_told() {
+                    let _waits = notice.poll(cx);
+                    return Poll::Pending;
+                }
+                let locked = turn.poll(cx);
+                if let Poll::Ready(Ok(_)) = locked {
+                    notice.take();
+                }
+                locked
+            })
+            .await
+        }
     }
 
     /// Waits as long as `condition` says so of the value.
     ///
     /// # Errors
     /// It was cancelled, and does not have the value any more.
-    pub async fn wait_while<'a, T>(
+    #[track_caller]
+    pub fn wait_while<'a, T>(
         &self,
         mut guard: Guard<'a, T>,
         mut condition: impl FnMut(&mut T) -> bool,
-    ) -> Result<Guard<'a, T>, Cancelled> {
-        while condition(&mut guard) {
-            guard = self.wait(guard).await?;
-        }
-        Ok(guard)
+    ) -> impl Future<Output = Result<Guard<'a, T>, Cancelled>> {
+        Site::here("a condition").around(async move {
+            while condition(&mut guard) {
+                guard = self.wait(guard).await?;
+            }
+            Ok(guard)
+        })
     }
 
     /// Tells the one who has waited longest. False: nobody waits, and the notice is nobody's.

@@ -8,6 +8,7 @@
 
 use super::mutex::Mutex;
 use crate::cancel::{Cancelled, check};
+use crate::trace::Site;
 use crate::{Instant, Tasks};
 use std::cell::Cell;
 use std::rc::Rc;
@@ -94,19 +95,22 @@ impl Limit {
     ///
     /// # Errors
     /// It was cancelled, and took none; more than the bucket holds.
-    pub async fn acquire(&self, tokens: u32) -> Result<(), LimitError> {
-        check()?;
-        self.allow(tokens)?;
-        let turn = self.line.lock().await?;
-        let due = self.due(tokens);
-        if due > self.tasks.now() {
-            self.tasks.sleep_until(due).await?;
-            // A sleep that is over says so to who is cancelled, too.
+    #[track_caller]
+    pub fn acquire(&self, tokens: u32) -> impl Future<Output = Result<(), LimitError>> {
+        Site::here("tokens of a rate").around(async move {
             check()?;
-        }
-        self.take(tokens);
-        drop(turn);
-        Ok(())
+            self.allow(tokens)?;
+            let turn = self.line.lock().await?;
+            let due = self.due(tokens);
+            if due > self.tasks.now() {
+                self.tasks.sleep_until(due).await?;
+                // A sleep that is over says so to who is cancelled, too.
+                check()?;
+            }
+            self.take(tokens);
+            drop(turn);
+            Ok(())
+        })
     }
 
     /// Takes so many tokens, if they are there and nobody waits.

@@ -2,10 +2,10 @@
 
 use super::{Wait, Waiters};
 use crate::cancel::{Cancelled, poll_cancelled};
+use crate::trace::Site;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
-use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
@@ -115,34 +115,38 @@ impl<T> Sender<T> {
     ///
     /// # Errors
     /// The receiver is gone, or it was cancelled; the message comes back.
-    pub async fn send(&self, message: T) -> Result<(), SendError<T>> {
-        let channel = &*self.channel;
-        let mut wait = Wait::new(&channel.senders);
-        let mut message = Some(message);
-        poll_fn(|cx| {
-            let mut result = |error: Option<fn(T) -> SendError<T>>| {
-                let message = message.take().expect("polled after it was ready");
-                match error {
-                    Some(error) => Err(error(message)),
-                    None => {
-                        channel.put(message);
-                        Ok(())
+    #[track_caller]
+    pub fn send(&self, message: T) -> impl Future<Output = Result<(), SendError<T>>> {
+        let site = Site::here("room in a channel");
+        async move {
+            let channel = &*self.channel;
+            let mut wait = Wait::new(&channel.senders);
+            let mut message = Some(message);
+            site.poll_fn(|cx| {
+                let mut result = |error: Option<fn(T) -> SendError<T>>| {
+                    let message = message.take().expect("polled after it was ready");
+                    match error {
+                        Some(error) => Err(error(message)),
+                        None => {
+                            channel.put(message);
+                            Ok(())
+                        }
                     }
+                };
+                if channel.closed.get() {
+                    return Poll::Ready(result(Some(SendError::Closed)));
                 }
-            };
-            if channel.closed.get() {
-                return Poll::Ready(result(Some(SendError::Closed)));
-            }
-            if poll_cancelled().is_ready() {
-                return Poll::Ready(result(Some(SendError::Cancelled)));
-            }
-            let mine = wait.take() || channel.senders.is_empty() && channel.has_room();
-            if mine || wait.poll(cx).is_ready() {
-                return Poll::Ready(result(None));
-            }
-            Poll::Pending
-        })
-        .await
+                if poll_cancelled().is_ready() {
+                    return Poll::Ready(result(Some(SendError::Cancelled)));
+                }
+                let mine = wait.take() || channel.senders.is_empty() && channel.has_room();
+                if mine || wait.poll(cx).is_ready() {
+                    return Poll::Ready(result(None));
+                }
+                Poll::Pending
+            })
+            .await
+        }
     }
 
     /// Sends if there is room now, and nobody waits for it.
@@ -172,8 +176,9 @@ impl<T> Receiver<T> {
     ///
     /// # Errors
     /// It was cancelled; no message is lost by that.
-    pub async fn recv(&mut self) -> Result<Option<T>, Cancelled> {
-        poll_fn(|cx| self.poll_recv(cx)).await
+    #[track_caller]
+    pub fn recv(&mut self) -> impl Future<Output = Result<Option<T>, Cancelled>> {
+        Site::here("a message").poll_fn(|cx| self.poll_recv(cx))
     }
 
     pub(super) fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<T>, Cancelled>> {

@@ -7,9 +7,9 @@
 
 use super::{Wait, Waiters};
 use crate::cancel::{Cancelled, poll_cancelled};
+use crate::trace::Site;
 use std::cell::{Cell, RefCell, RefMut};
 use std::fmt;
-use std::future::poll_fn;
 use std::ops::{Deref, DerefMut};
 use std::task::{Context, Poll};
 
@@ -64,9 +64,10 @@ impl<T> Mutex<T> {
     ///
     /// # Errors
     /// It was cancelled.
-    pub async fn lock(&self) -> Result<Guard<'_, T>, Cancelled> {
+    #[track_caller]
+    pub fn lock(&self) -> impl Future<Output = Result<Guard<'_, T>, Cancelled>> {
         let mut turn = Turn::new(self);
-        poll_fn(|cx| turn.poll(cx)).await
+        Site::here("a mutex").poll_fn(move |cx| turn.poll(cx))
     }
 
     /// The value, if nobody holds it or waits for it.

@@ -5,10 +5,10 @@
 
 use super::{Wait, Waiters};
 use crate::cancel::{Cancelled, poll_cancelled};
+use crate::trace::Site;
 use std::cell::{self, Cell};
 use std::convert::Infallible;
 use std::fmt;
-use std::future::poll_fn;
 use std::task::Poll;
 
 /// See the module.
@@ -86,11 +86,18 @@ impl<T> OnceCell<T> {
     ///
     /// # Errors
     /// It was cancelled while it waited. When it is cancelled while it makes the value, that is for `make` to see.
-    pub async fn value_or_init(&self, make: impl AsyncFnOnce() -> T) -> Result<&T, Cancelled> {
-        match self.value_or_try_init(async || Ok::<T, Infallible>(make().await)).await {
-            Ok(value) => Ok(value),
-            Err(OnceError::Cancelled) => Err(Cancelled),
-            Err(OnceError::Failed(never)) => match never {},
+    #[track_caller]
+    pub fn value_or_init(
+        &self,
+        make: impl AsyncFnOnce() -> T,
+    ) -> impl Future<Output = Result<&T, Cancelled>> {
+        let made = self.value_or_try_init(async || Ok::<T, Infallible>(make().await));
+        async move {
+            match made.await {
+                Ok(value) => Ok(value),
+                Err(OnceError::Cancelled) => Err(Cancelled),
+                Err(OnceError::Failed(never)) => match never {},
+            }
         }
     }
 
@@ -98,36 +105,40 @@ impl<T> OnceCell<T> {
     ///
     /// # Errors
     /// It was cancelled while it waited, or `make` failed.
-    pub async fn value_or_try_init<E>(
+    #[track_caller]
+    pub fn value_or_try_init<E>(
         &self,
         make: impl AsyncFnOnce() -> Result<T, E>,
-    ) -> Result<&T, OnceError<E>> {
-        let making = {
-            let mut wait = Wait::new(&self.line);
-            poll_fn(|cx| {
-                if let Poll::Ready(Cancelled) = poll_cancelled() {
-                    return Poll::Ready(Err(OnceError::Cancelled));
-                }
-                if let Some(value) = self.value.get() {
-                    return Poll::Ready(Ok(Err(value)));
-                }
-                let free = !self.busy.get() && self.line.told() == 0 && self.line.is_empty();
-                if wait.take() || free || wait.poll(cx).is_ready() {
-                    self.busy.set(true);
-                    return Poll::Ready(Ok(Ok(Making(self))));
-                }
-                Poll::Pending
-            })
-            .await?
-        };
-        let making = match making {
-            Ok(making) => making,
-            Err(value) => return Ok(value),
-        };
-        let value = make().await.map_err(OnceError::Failed)?;
-        let value = self.value.get_or_init(|| value);
-        drop(making);
-        Ok(value)
+    ) -> impl Future<Output = Result<&T, OnceError<E>>> {
+        let site = Site::here("who makes a value");
+        async move {
+            let making = {
+                let mut wait = Wait::new(&self.line);
+                site.poll_fn(|cx| {
+                    if let Poll::Ready(Cancelled) = poll_cancelled() {
+                        return Poll::Ready(Err(OnceError::Cancelled));
+                    }
+                    if let Some(value) = self.value.get() {
+                        return Poll::Ready(Ok(Err(value)));
+                    }
+                    let free = !self.busy.get() && self.line.told() == 0 && self.line.is_empty();
+                    if wait.take() || free || wait.poll(cx).is_ready() {
+                        self.busy.set(true);
+                        return Poll::Ready(Ok(Ok(Making(self))));
+                    }
+                    Poll::Pending
+                })
+                .await?
+            };
+            let making = match making {
+                Ok(making) => making,
+                Err(value) => return Ok(value),
+            };
+            let value = make().await.map_err(OnceError::Failed)?;
+            let value = self.value.get_or_init(|| value);
+            drop(making);
+            Ok(value)
+        }
     }
 }
 

@@ -5,9 +5,10 @@
 //! Keeps true: a message that was sent is received, stays for the next wait when one is cancelled, or is dropped with the receiver.
 
 use crate::cancel::{Cancelled, poll_cancelled};
+use crate::trace::Site;
 use std::cell::Cell;
 use std::fmt;
-use std::future::poll_fn;
+use std::panic::Location;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -19,6 +20,8 @@ struct Channel<T> {
     sender: Cell<Option<Waker>>,
     /// An end is gone.
     closed: Cell<bool>,
+    /// The line that made it: who waits for the message has no other.
+    made: &'static Location<'static>,
 }
 
 /// Why there is no message.
@@ -33,12 +36,14 @@ pub enum RecvError {
 }
 
 /// A channel for one message.
+#[track_caller]
 pub fn channel<T>() -> (Sender<T>, Receiver<T>) {
     let channel = Rc::new(Channel {
         message: Cell::new(None),
         receiver: Cell::new(None),
         sender: Cell::new(None),
         closed: Cell::new(false),
+        made: Location::caller(),
     });
     (Sender { channel: channel.clone() }, Receiver { channel })
 }
@@ -78,8 +83,9 @@ impl<T> Sender<T> {
     ///
     /// # Errors
     /// It was cancelled.
-    pub async fn closed(&mut self) -> Result<(), Cancelled> {
-        poll_fn(|cx| {
+    #[track_caller]
+    pub fn closed(&mut self) -> impl Future<Output = Result<(), Cancelled>> {
+        Site::here("the receiver's end").poll_fn(|cx| {
             if let Poll::Ready(cancelled) = poll_cancelled() {
                 return Poll::Ready(Err(cancelled));
             }
@@ -89,7 +95,6 @@ impl<T> Sender<T> {
             remember(&self.channel.sender, cx);
             Poll::Pending
         })
-        .await
     }
 }
 
@@ -119,8 +124,11 @@ impl<T> Future for Receiver<T> {
         if self.channel.closed.get() {
             return Poll::Ready(Err(RecvError::Closed));
         }
-        remember(&self.channel.receiver, cx);
-        Poll::Pending
+        let site = Site { what: "the one message of a channel", at: self.channel.made };
+        site.poll(|| {
+            remember(&self.channel.receiver, cx);
+            Poll::Pending
+        })
     }
 }
 

@@ -9,6 +9,7 @@
 use super::semaphore::{AcquireError, Permit, Semaphore};
 use crate::cancel::{Cancelled, check};
 use crate::combine::timeout;
+use crate::trace::Site;
 use crate::{Instant, Tasks};
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -140,21 +141,24 @@ impl<F: Factory> Pool<F> {
     ///
     /// # Errors
     /// It was cancelled, or it took too long, or the pool is closed, or a new one cannot be made.
-    pub async fn checkout(&self) -> Result<Lent<F>, PoolError<F::Error>> {
-        let state = &self.state;
-        let PoolLimits { items, wait, .. } = state.limits;
-        let lent = timeout(&state.tasks, wait, async {
-            let permit = state.permits.acquire(1).await.map_err(|error| match error {
-                AcquireError::Cancelled => PoolError::Cancelled,
-                // One is never more than there are, and it waits while none is free.
-                AcquireError::Closed | AcquireError::Busy { .. } | AcquireError::TooMany { .. } => {
-                    PoolError::Closed
-                }
-            })?;
-            let item = state.ready().await?;
-            Ok(Lent { item: Some(item), state: state.clone(), _permit: permit })
-        });
-        lent.await.unwrap_or(Err(PoolError::TimedOut { items, wait }))
+    #[track_caller]
+    pub fn checkout(&self) -> impl Future<Output = Result<Lent<F>, PoolError<F::Error>>> {
+        Site::here("an item of a pool").around(async move {
+            let state = &self.state;
+            let PoolLimits { items, wait, .. } = state.limits;
+            let lent = timeout(&state.tasks, wait, async {
+                let permit = state.permits.acquire(1).await.map_err(|error| match error {
+                    AcquireError::Cancelled => PoolError::Cancelled,
+                    // One is never more than there are, and it waits while none is free.
+                    AcquireError::Closed | AcquireError::Busy { .. } | AcquireError::TooMany { .. } => {
+                        PoolError::Closed
+                    }
+                })?;
+                let item = state.ready().await?;
+                Ok(Lent { item: Some(item), state: state.clone(), _permit: permit })
+            });
+            lent.await.unwrap_or(Err(PoolError::TimedOut { items, wait }))
+        })
     }
 
     /// Drops those that have been idle for too long; how many.

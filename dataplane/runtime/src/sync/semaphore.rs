@@ -6,9 +6,9 @@
 
 use super::{Wait, Waiters};
 use crate::cancel::{Cancelled, poll_cancelled};
+use crate::trace::Site;
 use std::cell::Cell;
 use std::fmt;
-use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::Poll;
 
@@ -107,22 +107,26 @@ impl Semaphore {
     ///
     /// # Errors
     /// It was cancelled; the semaphore is or was closed; more than there ever are.
-    pub async fn acquire(&self, permits: u32) -> Result<Permit, AcquireError> {
-        let state = &*self.state;
-        let mut place = Place { state, wants: permits, wait: Wait::wanting(&state.line, permits) };
-        poll_fn(|cx| {
-            if let Poll::Ready(Cancelled) = poll_cancelled() {
-                return Poll::Ready(Err(AcquireError::Cancelled));
-            }
-            if let Err(error) = self.allow(permits) {
-                return Poll::Ready(Err(error));
-            }
-            if place.wait.take() || state.take(permits) || place.wait.poll(cx).is_ready() {
-                return Poll::Ready(Ok(Permit { semaphore: self.clone(), permits }));
-            }
-            Poll::Pending
-        })
-        .await
+    #[track_caller]
+    pub fn acquire(&self, permits: u32) -> impl Future<Output = Result<Permit, AcquireError>> {
+        let site = Site::here("permits");
+        async move {
+            let state = &*self.state;
+            let mut place = Place { state, wants: permits, wait: Wait::wanting(&state.line, permits) };
+            site.poll_fn(|cx| {
+                if let Poll::Ready(Cancelled) = poll_cancelled() {
+                    return Poll::Ready(Err(AcquireError::Cancelled));
+                }
+                if let Err(error) = self.allow(permits) {
+                    return Poll::Ready(Err(error));
+                }
+                if place.wait.take() || state.take(permits) || place.wait.poll(cx).is_ready() {
+                    return Poll::Ready(Ok(Permit { semaphore: self.clone(), permits }));
+                }
+                Poll::Pending
+            })
+            .await
+        }
     }
 
     /// So many permits, if they are free and nobody waits.

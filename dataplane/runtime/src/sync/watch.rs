@@ -5,9 +5,9 @@
 
 use super::{Wait, Waiters};
 use crate::cancel::{Cancelled, poll_cancelled};
+use crate::trace::Site;
 use std::cell::{Cell, Ref, RefCell};
 use std::fmt;
-use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::Poll;
 
@@ -101,45 +101,55 @@ impl<T> Receiver<T> {
     ///
     /// # Errors
     /// It was cancelled; what is new stays so.
-    pub async fn changed(&mut self) -> Result<bool, Cancelled> {
-        let Self { channel, seen } = self;
-        let mut wait = Wait::new(&channel.line);
-        poll_fn(|cx| {
-            loop {
-                // What was told to all need not be passed on.
-                wait.take();
-                if let Poll::Ready(cancelled) = poll_cancelled() {
-                    return Poll::Ready(Err(cancelled));
+    #[track_caller]
+    pub fn changed(&mut self) -> impl Future<Output = Result<bool, Cancelled>> {
+        let site = Site::here("a new value");
+        async move {
+            let Self { channel, seen } = self;
+            let mut wait = Wait::new(&channel.line);
+            site.poll_fn(|cx| {
+                loop {
+                    // What was told to all need not be passed on.
+                    wait.take();
+                    if let Poll::Ready(cancelled) = poll_cancelled() {
+                        return Poll::Ready(Err(cancelled));
+                    }
+                    let version = channel.version.get();
+                    if *seen != version {
+                        *seen = version;
+                        return Poll::Ready(Ok(true));
+                    }
+                    if channel.senders.get() == 0 {
+                        return Poll::Ready(Ok(false));
+                    }
+                    if wait.poll(cx).is_pending() {
+                        return Poll::Pending;
+                    }
                 }
-                let version = channel.version.get();
-                if *seen != version {
-                    *seen = version;
-                    return Poll::Ready(Ok(true));
-                }
-                if channel.senders.get() == 0 {
-                    return Poll::Ready(Ok(false));
-                }
-                if wait.poll(cx).is_pending() {
-                    return Poll::Pending;
-                }
-            }
-        })
-        .await
+            })
+            .await
+        }
     }
 
     /// Waits until the value is as `wanted`, now or after a change. False when no sender is left and it is not.
     ///
     /// # Errors
     /// It was cancelled.
-    pub async fn wait_for(&mut self, mut wanted: impl FnMut(&T) -> bool) -> Result<bool, Cancelled> {
-        loop {
-            if wanted(&self.borrow_and_see()) {
-                return Ok(true);
+    #[track_caller]
+    pub fn wait_for(
+        &mut self,
+        mut wanted: impl FnMut(&T) -> bool,
+    ) -> impl Future<Output = Result<bool, Cancelled>> {
+        Site::here("a value that is wanted").around(async move {
+            loop {
+                if wanted(&self.borrow_and_see()) {
+                    return Ok(true);
+                }
+                if !self.changed().await? {
+                    return Ok(false);
+                }
             }
-            if !self.changed().await? {
-                return Ok(false);
-            }
-        }
+        })
     }
 
     /// Whether there is a value that this has not seen.

@@ -2,6 +2,7 @@
 
 use super::{ABORTED, ALIVE, CANCELLED, HANDLE, Pointer, RUNNING, TAKEN, Tasks, reason};
 use crate::cancel::is_cancelled;
+use crate::trace::Site;
 use std::any::Any;
 use std::fmt;
 use std::marker::PhantomData;
@@ -106,9 +107,12 @@ impl<T> Future for Handle<T> {
         if is_cancelled() {
             return Poll::Ready(Err(Ended::Cancelled));
         }
-        let joiner = head.joiner.take().filter(|joiner| joiner.will_wake(cx.waker()));
-        head.joiner.set(Some(joiner.unwrap_or_else(|| cx.waker().clone())));
-        Poll::Pending
+        let site = Site { what: "the end of a task", at: head.spawned };
+        site.poll(|| {
+            let joiner = head.joiner.take().filter(|joiner| joiner.will_wake(cx.waker()));
+            head.joiner.set(Some(joiner.unwrap_or_else(|| cx.waker().clone())));
+            Poll::Pending
+        })
     }
 }
 

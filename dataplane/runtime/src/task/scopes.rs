@@ -3,7 +3,7 @@
 //! Keeps true: each task that has not ended is in the list of its scope, once; a scope's number is used again only when it
 //! is empty and left.
 
-use super::{CANCELLED, Pointer, Tasks};
+use super::{CANCELLED, Pointer, Tasks, Word};
 use std::task::{Context, Poll, Waker};
 
 /// A scope's number.
@@ -17,6 +17,8 @@ impl ScopeId {
 
 #[derive(Default)]
 struct Node {
+    /// The task that opened it.
+    owner: Option<Word>,
     youngest: Option<Pointer>,
     alive: u32,
     /// Who waits until it is empty.
@@ -40,14 +42,21 @@ impl Scopes {
         &mut self.nodes[scope.0 as usize]
     }
 
-    fn open(&mut self) -> ScopeId {
-        match self.free.pop() {
+    fn open(&mut self, owner: Option<Word>) -> ScopeId {
+        let scope = match self.free.pop() {
             Some(free) => ScopeId(free),
             None => {
                 self.nodes.push(Node::default());
                 ScopeId((self.nodes.len() - 1) as u32)
             }
-        }
+        };
+        self.node(scope).owner = owner;
+        scope
+    }
+
+    /// The task that opened a scope, if any did; it may have ended.
+    pub(super) fn owner(&self, scope: ScopeId) -> Option<Word> {
+        self.nodes.get(scope.0 as usize)?.owner
     }
 
     /// A new task's; one of a cancelled scope is cancelled from the start.
@@ -106,7 +115,7 @@ impl Scopes {
 impl Tasks {
     /// A new scope. It is left by [`Tasks::leave_scope`].
     pub(crate) fn open_scope(&self) -> ScopeId {
-        self.scopes().borrow_mut().open()
+        self.scopes().borrow_mut().open(self.running())
     }
 
     /// Asks all tasks of a scope to come to their ends, and those that it will have.

@@ -5,6 +5,7 @@
 //! others have their turns, timers and operations included; nothing is allocated by waking, and by spawning only until there is memory for as
 //! many tasks of that size as run at a time.
 
+use super::dump::{Overrun, Overruns};
 use super::scopes::{ScopeId, Scopes};
 use super::waker::{Entered, Word};
 use super::{
@@ -15,11 +16,12 @@ use crate::remote::{Registration, Remote};
 use crate::time::Instant;
 use crate::wheel::Wheel;
 use std::any::Any;
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, Ref, RefCell};
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::task::{Context, Waker};
+use std::time::Duration;
 
 /// No slot.
 const NONE: u32 = u32::MAX;
@@ -65,6 +67,9 @@ pub struct Tasks {
     now: Cell<Instant>,
     pass: Cell<bool>,
     closed: Cell<bool>,
+    /// How long a poll may take without being noted.
+    watch: Cell<Option<Duration>>,
+    overruns: RefCell<Overruns>,
     wheel: RefCell<Wheel>,
     /// Wakers of timers that have fired; kept for its memory.
     due: Cell<Vec<Waker>>,
@@ -96,6 +101,8 @@ impl Tasks {
             now: Cell::new(now),
             pass: Cell::new(false),
             closed: Cell::new(false),
+            watch: Cell::new(None),
+            overruns: RefCell::default(),
             wheel: RefCell::new(Wheel::new(now)),
             due: Cell::default(),
             scopes: RefCell::new(Scopes::new()),
@@ -118,6 +125,11 @@ impl Tasks {
     #[must_use]
     pub fn alive(&self) -> u32 {
         self.alive.get()
+    }
+
+    /// The task that is polled now.
+    pub(super) fn running(&self) -> Option<Word> {
+        self.current.get().map(|task| task.head().word)
     }
 
     /// Whether a task waits for its turn.
@@ -192,20 +204,22 @@ impl Tasks {
     /// # Panics
     /// When there are 2²⁴ tasks already.
     #[inline]
+    #[track_caller]
     pub(crate) fn spawn_in<F: Future + 'static>(
         self: &Rc<Self>,
         scope: ScopeId,
         future: F,
     ) -> Handle<F::Output> {
         let word = self.occupy();
-        let task = Block::place(&self.memory, word, scope, future);
+        let spawned = Location::caller();
+        let task = Block::place(&self.memory, word, scope, (spawned, self.now.get()), future);
         self.slots.borrow_mut()[word.slot()].task = Some(task);
         self.alive.set(self.alive.get() + 1);
         self.scopes.borrow_mut().adopt(scope, task);
         if self.closed.get() {
             self.abort(task);
         } else if self.eager.get() && self.pass.get() {
-            self.run_within(task);
+            self.run_within::<false>(task);
         } else {
             self.make_ready(task);
         }
@@ -213,6 +227,7 @@ impl Tasks {
     }
 
     /// A task that is of no scope: it runs until it ends, or its executor does.
+    #[track_caller]
     pub fn spawn<F: Future + 'static>(self: &Rc<Self>, future: F) -> Handle<F::Output> {
         self.spawn_in(ScopeId::ROOT, future)
     }
@@ -236,19 +251,23 @@ impl Tasks {
         if self.current.get().is_some_and(|current| current.head().word == word) {
             return self.woken.set(true);
         }
-        let slots = self.slots.borrow();
-        if let Some(slot) = slots.get(word.slot())
-            && slot.word == word
-            && let Some(task) = slot.task
-        {
-            drop(slots);
+        if let Some(task) = self.of_word(word) {
             self.make_ready(task);
         }
     }
 
+    /// All tasks that have not ended.
+    pub(super) fn all(&self) -> Vec<Pointer> {
+        self.slots.borrow().iter().filter_map(|slot| slot.task).collect()
+    }
+
+    /// The task of this word, if that is still there.
+    pub(super) fn of_word(&self, word: Word) -> Option<Pointer> {
+        self.slots.borrow().get(word.slot()).filter(|slot| slot.word == word)?.task
+    }
+
     fn wake_all(&self) {
-        let tasks: Vec<Pointer> = self.slots.borrow().iter().filter_map(|slot| slot.task).collect();
-        tasks.into_iter().for_each(|task| self.make_ready(task));
+        self.all().into_iter().for_each(|task| self.make_ready(task));
     }
 
     #[inline]
@@ -306,7 +325,10 @@ impl Tasks {
                 && let Some(task) = self.pop()
             {
                 polled.set(polled.get() + 1);
-                self.run(task);
+                match self.watch.get() {
+                    None => self.run::<false>(task),
+                    Some(limit) => self.run_watched(task, limit),
+                }
             }
         };
         // Once for many polls, and again for those behind one that panics.
@@ -332,11 +354,31 @@ impl Tasks {
         self.ended(task);
     }
 
-    /// Polls a new task within the poll of another.
-    fn run_within(&self, task: Pointer) {
+    /// Polls a task, and notes it if it takes longer.
+    #[cold]
+    fn run_watched(&self, task: Pointer, limit: Duration) {
+        let (id, spawned, at) = (task.head().word.bits(), task.head().spawned, Instant::monotonic());
+        self.run::<false>(task);
+        let took = Instant::monotonic() - at;
+        if took > limit {
+            self.overruns.borrow_mut().note(Overrun { id, spawned, at, took });
+        }
+    }
+
+    /// From now on polls that take longer than `limit` are noted, for [`Tasks::dump`]; each costs two looks at the clock then. None: no more.
+    pub fn watch(&self, limit: Option<Duration>) {
+        self.watch.set(limit);
+    }
+
+    pub(super) fn overruns(&self) -> Ref<'_, Overruns> {
+        self.overruns.borrow()
+    }
+
+    /// Polls a task within the poll of another, or within none. `LOOK`: only to see where it waits.
+    pub(super) fn run_within<const LOOK: bool>(&self, task: Pointer) {
         let before = (self.current.take(), self.woken.get(), self.cancelled.get(), self.deadline.get());
         self.deadline.set(Instant::NEVER);
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.run(task))) {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.run::<LOOK>(task))) {
             self.panicked(panic);
         }
         let (current, woken, cancelled, deadline) = before;
@@ -346,9 +388,9 @@ impl Tasks {
         self.deadline.set(deadline);
     }
 
-    /// Polls a task that was taken from the ready list, or is new.
+    /// Polls a task that was taken from the ready list, or is new, or is looked at.
     #[inline]
-    fn run(&self, task: Pointer) {
+    fn run<const LOOK: bool>(&self, task: Pointer) {
         let head = task.head();
         let flags = head.flags.get() & !QUEUED;
         if flags & ALIVE == 0 {
@@ -356,6 +398,9 @@ impl Tasks {
             return self.free_unless_held(task);
         }
         head.flags.set(flags | RUNNING);
+        if !LOOK {
+            head.polled.set(self.now.get());
+        }
         self.woken.set(false);
         self.cancelled.set(flags & CANCELLED != 0);
         let waker = head.word.waker();

@@ -66,6 +66,7 @@ pub struct Interval {
 /// # Panics
 /// When the period is zero.
 #[must_use]
+#[track_caller]
 pub fn interval(tasks: &Rc<Tasks>, period: Duration, missed: Missed) -> Interval {
     assert!(period > Duration::ZERO, "an interval of no length would never let anything else run");
     Interval { tasks: tasks.clone(), sleep: tasks.sleep(period), period, missed }
