@@ -26,7 +26,7 @@ use crate::stages::wireguard::open::Open;
 use crate::stages::wireguard::seal::Seal;
 use crate::vlans::Vlans;
 use std::net::{Ipv4Addr, Ipv6Addr};
-use zsync_packet::burst::{BURST, Bits, Burst};
+use zsync_packet::burst::{BURST, Bits, Burst, Facts};
 use zsync_packet::verdict::{DropReason, PipelineId, PortId, Verdict};
 
 /// Pipelines that one packet may run through, by gotos, before it is dropped as going round in circles.
@@ -297,6 +297,7 @@ impl Snapshot {
             });
             match place {
                 Some((pipeline, from)) => {
+                    self.know_answers(pipeline, burst, cx);
                     self.run(pipeline, from, burst, cx, counts);
                     self.finish(burst, cx, counts);
                 }
@@ -307,6 +308,24 @@ impl Snapshot {
         }
         self.process_mixed(burst, cx, counts);
         self.vlans.transmit(burst, cx);
+    }
+
+    /// An answer that goes back into a tunnel is a packet of its own from here on: it is parsed like any other.
+    fn know_answers(&mut self, pipeline: PipelineId, burst: &mut Burst, cx: &mut Cx<'_>) {
+        let mut any = false;
+        for i in burst.undecided() {
+            if burst.facts(i).answered {
+                *burst.facts_mut(i) = Facts::default();
+                any = true;
+            }
+        }
+        let pipeline = self.pipelines.get_mut(usize::from(pipeline.0)).filter(|_| any);
+        for placed in pipeline.into_iter().flat_map(|pipeline| &mut pipeline.stages) {
+            if let AnyStage::Parse(parse) = &mut placed.stage {
+                // What is known already stays as it is.
+                return parse.process(burst, cx);
+            }
+        }
     }
 
     /// Makes it worker `worker`'s: see [`Stage::assign`].

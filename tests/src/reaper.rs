@@ -27,14 +27,25 @@ pub(crate) fn reap(folders: &Path) {
     }
 }
 
-/// Removes a lab's folder, with the BPF file system in it.
+/// Removes a lab's folder, with the BPF file systems in it: each control process that a test starts has one.
 pub(crate) fn remove_folder(folder: &Path) {
-    let bpffs = folder.join("bpffs");
-    while bpffs.exists() && unmount(&bpffs, UnmountFlags::DETACH).is_ok() {}
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    // The last ones may lie in the others.
+    for mounted in mounts_below(&mounts, folder).rev() {
+        let _ = unmount(mounted, UnmountFlags::DETACH);
+    }
     match fs::remove_dir_all(folder) {
         Err(error) if folder.exists() => eprintln!("cannot remove {}: {error}", folder.display()),
         _ => {}
     }
+}
+
+/// Where something is mounted below `folder`, in the order of `mounts` (proc(5): the second word of a line). Our own names have nothing that is
+/// written otherwise there.
+fn mounts_below<'m>(mounts: &'m str, folder: &Path) -> impl DoubleEndedIterator<Item = &'m Path> {
+    let paths: Vec<_> = mounts.lines().filter_map(|line| line.split(' ').nth(1)).map(Path::new).collect();
+    let folder = folder.to_owned();
+    paths.into_iter().filter(move |path| path.starts_with(&folder) && *path != folder)
 }
 
 fn entries(folder: &Path) -> impl Iterator<Item = String> {
@@ -56,6 +67,14 @@ fn owner(name: &str) -> Option<Pid> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn all_that_is_mounted_in_a_folder_is_found_and_nothing_beside_it() {
+        let mounts = "bpf /tmp/zs1-2/bpffs bpf rw 0 0\nbpf /tmp/zs1-2/other/bpffs bpf rw 0 0\n\
+                      bpf /tmp/zs1-20/bpffs bpf rw 0 0\nproc /proc proc rw 0 0\n";
+        let found: Vec<_> = mounts_below(mounts, Path::new("/tmp/zs1-2")).collect();
+        assert_eq!(found, [Path::new("/tmp/zs1-2/bpffs"), Path::new("/tmp/zs1-2/other/bpffs")]);
+    }
 
     #[test]
     fn only_names_of_labs_have_an_owner() {

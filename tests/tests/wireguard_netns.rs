@@ -82,6 +82,26 @@ fn what_fits_goes_and_who_sends_more_is_told_how_much_does() {
 }
 
 #[test]
+fn who_sends_through_the_tunnel_what_goes_no_further_is_told_through_it() {
+    in_lab(Shape::router().client_mtu(1300), |lab| {
+        let (_, _peer, control) = tunnel(lab, "")?;
+        talk(lab)?;
+        for (client, headers) in [("10.1.0.2", 28), ("fd01::2", 48)] {
+            let outcome = ping_with(&lab.server, client.parse()?, 2, &["-i", "0.02", "-t", "1"])?;
+            let told = outcome.text.contains("exceeded");
+            ensure!(outcome.received == 0 && told, "hops: {outcome:?}");
+            let fits = whole(&lab.server, client, 1300 - headers)?;
+            ensure!(fits.all(), "{fits:?}");
+            let outcome = whole(&lab.server, client, 1301 - headers)?;
+            let told = ["mtu = 1300", "mtu=1300"].iter().any(|told| outcome.text.contains(told));
+            ensure!(outcome.received == 0 && told, "size: {outcome:?}");
+        }
+        control.balanced()?;
+        Ok(())
+    });
+}
+
+#[test]
 fn padding_makes_no_message_longer_than_the_tunnel_takes() {
     in_lab(Shape::router(), |lab| {
         let (_, _peer, control) = tunnel(lab, "mtu = 1300")?;

@@ -16,7 +16,7 @@ use zsync_packet::flow::HashKey;
 use zsync_packet::frame::{FrameSize, HEADROOM};
 use zsync_packet::header::{Ethernet, Ipv4, Ipv6, VlanTag, ether_type, ethernet};
 use zsync_packet::pool::Pool;
-use zsync_packet::verdict::{PortId, Verdict};
+use zsync_packet::verdict::{HERE, PortId, Verdict};
 use zsync_pipelines::compile::{Resources, compile};
 use zsync_pipelines::snapshot::{AnyStage, PortFacts, Snapshot};
 use zsync_pipelines::spec::wireguard::stand_in;
@@ -118,7 +118,9 @@ pub fn explain(
             };
             match trace.verdict {
                 // It belongs to another worker: what that one would say is the answer.
-                Verdict::Worker(owner, _) if usize::from(owner) != worker && hops < with.workers => {
+                Verdict::Worker(owner, _)
+                    if owner != HERE && usize::from(owner) != worker && hops < with.workers =>
+                {
                     worker = usize::from(owner);
                     hops += 1;
                     snapshot.assign(worker);
@@ -297,6 +299,7 @@ fn in_words(spec: &Spec, worker: usize, trace: &Trace) -> ExplainedPacket {
         Verdict::Punt => "to the kernel".to_owned(),
         Verdict::Consume => "consumed".to_owned(),
         Verdict::Drop(reason) => format!("drop: {}", reason.label()),
+        Verdict::Worker(HERE, _) => "back into the tunnel that it came out of".to_owned(),
         Verdict::Worker(worker, _) => format!("to worker {worker}, which owns its flow"),
     };
     let step = |step: &Step| {

@@ -19,7 +19,7 @@ use crate::wheel::Wheel;
 use zsync_io::device::Device;
 use zsync_packet::burst::{BURST, Burst, Packet};
 use zsync_packet::pool::Pool;
-use zsync_packet::verdict::{DropReason, Verdict};
+use zsync_packet::verdict::{DropReason, HERE, Verdict};
 use zsync_pipelines::snapshot::{MAX_STAGES, Snapshot, StageCount};
 use zsync_pipelines::stage::{Cx, Extra, Spawned};
 use zsync_protocol::message::Idle;
@@ -256,6 +256,7 @@ impl<D: Device> Worker<D> {
                 // Packets that a stage has added are behind the others, and new.
                 Verdict::Worker(owner, stage) if hops.get(packets).is_none_or(|hops| *hops < HOPS) => {
                     let hops = hops.get(packets).map_or(1, |hops| hops + 1);
+                    let owner = if owner == HERE { parts.pool.worker() } else { owner };
                     let errand = Errand::GoOn { stage, epoch, facts: *facts, key: *key, hops };
                     parts.hand_over(counters, owner, packet, errand);
                 }

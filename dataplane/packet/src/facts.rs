@@ -25,6 +25,9 @@ pub struct Facts {
     pub reply: bool,
     /// It is now the answer to what it was, which goes no further; flow and key are still those of what it was.
     pub answered: bool,
+    /// It came out of a tunnel: the number of the stage, plus one, behind which an answer to it goes on; 0 when that leaves by the port
+    /// that it came in by.
+    pub tunnel: u8,
     /// Hash of the flow, the same for all its packets.
     pub hash: u32,
     /// The operator's mark: filters set it, later stages match it.
@@ -35,7 +38,7 @@ pub struct Facts {
     pub delay: u32,
 }
 
-const _: () = assert!(size_of::<Facts>() == 28, "cleared for every packet");
+const _: () = assert!(size_of::<Facts>() == 32, "cleared for every packet");
 
 /// Whether a packet is whole.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

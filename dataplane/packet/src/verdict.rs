@@ -13,6 +13,9 @@ pub struct PortId(pub u16);
 #[repr(transparent)]
 pub struct PipelineId(pub u16);
 
+/// In the place of a worker's number: the worker that has the packet.
+pub const HERE: u8 = u8::MAX;
+
 /// What becomes of a packet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Verdict {
@@ -27,7 +30,8 @@ pub enum Verdict {
     Punt,
     /// Nowhere; counted by reason.
     Drop(DropReason),
-    /// To this worker, which owns the packet's flow: there it goes on behind the stage of this number.
+    /// To this worker, which owns the packet's flow: there it goes on behind the stage of this number. [`HERE`] is the worker that has it:
+    /// so an answer goes back into the tunnel that its packet came out of.
     Worker(u8, u8),
     /// Nowhere: a stage has taken all that it needs of it.
     Consume,

@@ -1,11 +1,11 @@
 //! A packet turned, where it lies, into what its sender is told of it: an ICMP error or a TCP reset.
 //!
 //! Owns the rules of RFC 792, 1122 §3.2.2, 1812 §4.3.2, 4443 §2.4 and 9293 §3.5.2. Refuses what none may be sent for: ICMP
-//! errors and ICMP of unknown kinds, resets for resets, later fragments, whatever went to or came from a group or nobody, and what
-//! came out of a tunnel, for which no station on the wire waits. So
+//! errors and ICMP of unknown kinds, resets for resets, later fragments, whatever went to or came from a group or nobody. So
 //! **answers to answers do not go on**. Keeps true: an answer is no longer than 576 bytes (IPv4) or 1280 (IPv6), all its
 //! checksums are right, and it leaves by the port that the packet came in by, for the station that sent it: no route is asked,
-//! which somebody who forges addresses could choose. How many leave a second, [`Limits`] says.
+//! which somebody who forges addresses could choose. But what came out of a tunnel is answered from its destination, and goes on behind the
+//! stage that it came out of, back into the tunnel; where none says so, it is not answered at all. How many leave a second, [`Limits`] says.
 //!
 //! The quoted packet is as it lies there, so a stage asks for the answer before it changes the packet, and undoes what
 //! [others](Arrived) have translated.
@@ -25,7 +25,7 @@ use limits::Class;
 use told::Told;
 use zsync_packet::burst::Burst;
 use zsync_packet::header::{icmp, icmpv6};
-use zsync_packet::verdict::{DropReason, Verdict};
+use zsync_packet::verdict::{DropReason, HERE, Verdict};
 
 /// What the sender of a packet is told. The numbers are ICMP's type and code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -58,7 +58,7 @@ pub enum Answer {
 const LONGEST_V6: usize = 1280;
 
 /// Turns packet `i` into its [answer](zsync_packet::burst::Facts::answered), and says what is to become of it:
-/// [`Verdict::Transmit`] by the port that it came in by, or [`Verdict::Drop`] for `otherwise` when it may have no answer, or too
+/// [`Verdict::Transmit`] by the port that it came in by, [`Verdict::Worker`] back into a tunnel, or [`Verdict::Drop`] for `otherwise` when it may have no answer, or too
 /// many were sent lately.
 ///
 /// An ICMP error comes from the address of `from`, the port that the packet came in by; where that has none of its family,
@@ -76,6 +76,11 @@ pub fn reply(
     let port = burst.port(i);
     let l3 = usize::from(burst.facts(i).l3);
     let Some(told) = Told::of(burst.bytes(i), l3, answer) else { return Verdict::Drop(otherwise) };
+    // An answer by the port would show on the wire what came sealed.
+    let (back, nobody) = (burst.facts(i).tunnel, burst.bytes(i).get(6..12) == Some(&[0; 6]));
+    if nobody && back == 0 {
+        return Verdict::Drop(otherwise);
+    }
     let now = cx.now;
     let identification = match cx.limits() {
         Some(limits) => match limits.take(now, answer.class(), told.sender()) {
@@ -84,8 +89,18 @@ pub fn reply(
         },
         None => 0,
     };
-    let Some(draft) = Draft::of(&told, answer, from, identification) else { return Verdict::Drop(otherwise) };
+    // The other end of a tunnel takes from it what it sends there, and hardly the port's address.
+    let own = if back > 0 { &PortFacts { v4: None, v6: None, ..*from } } else { from };
+    let Some(draft) = Draft::of(&told, answer, own, identification) else { return Verdict::Drop(otherwise) };
     match draft.put(burst, i, l3) {
+        Some(()) if back > 0 => {
+            // As what comes out of a tunnel: to us, from no station.
+            if let Some(stations) = burst.bytes_mut(i).first_chunk_mut::<12>() {
+                stations[..6].copy_from_slice(&from.mac);
+                stations[6..].fill(0);
+            }
+            Verdict::Worker(HERE, back - 1)
+        }
         Some(()) => Verdict::Transmit(port),
         None => Verdict::Drop(DropReason::NoHeadroom),
     }

@@ -8,9 +8,6 @@ use zsync_packet::header::{Icmp, Icmpv6, Ipv4, Ipv6, Tcp, TcpFlags, ethernet, ic
 /// Longest Ethernet header: two tags.
 pub(super) const LONGEST_LINK: usize = ethernet::HEADER_LEN + ethernet::MAX_TAGS * ethernet::TAG_LEN;
 
-/// The station of what came out of a tunnel. An answer by the port would show on the wire what came sealed.
-pub(super) const NOBODY: [u8; 6] = [0; 6];
-
 /// A packet whose sender may be told something.
 pub(super) enum Told<'a> {
     V4 { ip: Ipv4<'a>, packet: &'a [u8] },
@@ -25,7 +22,6 @@ impl<'a> Told<'a> {
         if !(ethernet::HEADER_LEN..=LONGEST_LINK).contains(&l3)
             || link.first()? & 1 != 0
             || link.get(6)? & 1 != 0
-            || *link.get(6..12)? == NOBODY
         {
             return None;
         }

@@ -161,13 +161,15 @@ impl Stage for Open {
         }
         let authentic = open(shared, burst, mask, &openings, &groups);
         let (mut opened, routes) = (false, shared.routing.routes());
+        // This stage is the one behind the one ahead.
+        let back = ahead.checked_add(2).unwrap_or(0);
         for (i, opening) in zsync_packet::burst::Bits(mask).zip(&openings) {
             let group = &mut groups[usize::from(opening.group)];
             let verdict = if authentic >> i & 1 == 0 {
                 Verdict::Drop(DropReason::WireguardForged)
             } else {
                 take(shared, group, opening, worker, now)
-                    .and_then(|()| unwrap(shared, burst, i, opening, group, ports, &routes))
+                    .and_then(|()| unwrap(shared, burst, i, opening, group, (ports, &routes, back)))
                     .unwrap_or_else(Verdict::Drop)
             };
             match verdict {
@@ -285,8 +287,7 @@ fn unwrap(
     i: usize,
     opening: &Opening,
     group: &mut Group<'_>,
-    ports: &[PortFacts],
-    routes: &Routes<'_>,
+    (ports, routes, back): (&[PortFacts], &Routes<'_>, u8),
 ) -> Result<Verdict, DropReason> {
     const MALFORMED: DropReason = DropReason::TunnelMalformed;
     if usize::from(opening.len) == OVERHEAD {
@@ -319,7 +320,7 @@ fn unwrap(
         header[12..].copy_from_slice(&kind.to_be_bytes());
     }
     let known = *burst.facts(i);
-    *burst.facts_mut(i) = Facts { vlan: known.vlan, mark: known.mark, ..Facts::default() };
+    *burst.facts_mut(i) = Facts { vlan: known.vlan, mark: known.mark, tunnel: back, ..Facts::default() };
     Ok(Verdict::Next)
 }
 
