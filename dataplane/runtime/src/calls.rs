@@ -2,8 +2,9 @@
 
 use crate::time::Instant;
 use rustix::io::Errno;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
+use std::time::Duration;
 
 /// A kind of socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,23 +15,88 @@ pub enum SocketKind {
     Tcp,
 }
 
-/// What can be set on a socket (socket(7), ip(7), tcp(7)).
+/// What can be set on a socket (socket(7), ip(7), ipv6(7), udp(7), tcp(7)). Where IPv4 and IPv6 have options of their own, it is that of
+/// the socket's family. In a simulation those say so that mean something there; it takes the others and does nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SocketOption {
-    /// SO_REUSEADDR.
+    /// SO_REUSEADDR. Datagram sockets share an address if all have it; of those, one gets what is not multicast. (Simulated.)
     ReuseAddress(bool),
-    /// SO_BROADCAST.
+    /// SO_REUSEPORT: sockets share an address, and what comes is spread over them.
+    ReusePort(bool),
+    /// IPV6_V6ONLY: no IPv4 by mapped addresses. Before it is bound.
+    OnlyV6(bool),
+    /// SO_BROADCAST; without it, to send to a broadcast address is EACCES. (Simulated, for 255.255.255.255 and 127.255.255.255.)
     Broadcast(bool),
     /// SO_RCVBUF, in bytes.
     ReceiveBuffer(usize),
     /// SO_SNDBUF, in bytes.
     SendBuffer(usize),
+    /// IP_TOS or IPV6_TCLASS, of all that is sent. (Simulated.)
+    TrafficClass(u8),
+    /// IP_RECVTOS or IPV6_RECVTCLASS: [`Details::traffic_class`] is told of what comes. (Simulated.)
+    ReceiveTrafficClass(bool),
+    /// IP_PKTINFO or IPV6_RECVPKTINFO: [`Details::local`] and [`Details::interface`] are told of what comes. (Simulated.)
+    ReceivePacketInfo(bool),
+    /// UDP_GRO: datagrams that came together from one sender are received as one buffer, and [`Details::segment`] says where they
+    /// part. (A simulation joins none.)
+    ReceiveSegments(bool),
+    /// IP_ADD_MEMBERSHIP or IPV6_ADD_MEMBERSHIP: what is sent to this group on this interface is received, interface 0 being what the
+    /// routes say. (Simulated.)
+    Join(IpAddr, u32),
+    /// The opposite of [`SocketOption::Join`], with the same interface. (Simulated.)
+    Leave(IpAddr, u32),
+    /// IP_MULTICAST_IF or IPV6_MULTICAST_IF: the interface by which multicast leaves.
+    MulticastInterface(u32),
+    /// IP_MULTICAST_LOOP or IPV6_MULTICAST_LOOP: this host receives it too, as it does where nothing is set. (Simulated.)
+    MulticastLoop(bool),
+    /// IP_MULTICAST_TTL or IPV6_MULTICAST_HOPS; 1 where nothing is set.
+    MulticastHops(u8),
     /// TCP_NODELAY.
     NoDelay(bool),
-    /// SO_KEEPALIVE.
+    /// SO_KEEPALIVE, at the kernel's times.
     KeepAlive(bool),
-    /// IP_TOS or IPV6_TCLASS, as the socket is.
-    TrafficClass(u8),
+    /// SO_KEEPALIVE, with TCP_KEEPIDLE, TCP_KEEPINTVL and TCP_KEEPCNT.
+    KeepAliveAfter {
+        /// Nothing came for so long: from 1 s to 32,767 s, in whole seconds.
+        idle: Duration,
+        /// Between probes; as above.
+        interval: Duration,
+        /// Without an answer to so many, the connection is broken: from 1 to 127.
+        probes: u32,
+    },
+    /// TCP_FASTOPEN, of a listener: so many connections may be pending whose first bytes came with their SYN. Takes effect where
+    /// net.ipv4.tcp_fastopen has the bit 2.
+    FastOpen(u32),
+    /// TCP_FASTOPEN_CONNECT, before connecting: to connect is then no wait, and the first bytes go with the SYN to whom the
+    /// kernel has a cookie for; an error to connect is told when they are written.
+    FastOpenConnect(bool),
+}
+
+/// What goes with a datagram, or has come with it, besides its bytes and its address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Details {
+    /// The address of this host that it is sent from; or that it came to (a group's, if it was sent to one), if the socket
+    /// has [`SocketOption::ReceivePacketInfo`].
+    pub local: Option<IpAddr>,
+    /// The interface by which it leaves, 0 being what the routes say; or has come, as above.
+    pub interface: u32,
+    /// IP's TOS or traffic class, instead of the socket's; or as it came, if the socket has
+    /// [`SocketOption::ReceiveTrafficClass`].
+    pub traffic_class: Option<u8>,
+    /// UDP_SEGMENT: the buffer is several datagrams of so many bytes, the last of which may be shorter: 64 at most (128
+    /// since Linux 6.9), and as many bytes together as one datagram may have. Received, with [`SocketOption::ReceiveSegments`]: it is several that came.
+    pub segment: Option<u16>,
+}
+
+/// Which half of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Half {
+    /// What comes.
+    Read,
+    /// What goes.
+    Write,
+    /// Both.
+    Both,
 }
 
 /// How a file is opened (open(2)).
@@ -73,11 +139,11 @@ pub trait Calls<D> {
     /// As setsockopt(2).
     fn set_option(&self, socket: &D, option: SocketOption) -> Result<(), Errno>;
 
-    /// Nothing more is written.
+    /// Nothing more is read, or written.
     ///
     /// # Errors
     /// As shutdown(2).
-    fn shutdown(&self, socket: &D) -> Result<(), Errno>;
+    fn shutdown(&self, socket: &D, half: Half) -> Result<(), Errno>;
 
     /// # Errors
     /// As open(2).

@@ -5,7 +5,7 @@
 //! its buffer is the driver's until then, whoever no longer waits; and what a flight brought that nobody waits for any more
 //! goes to its source's stash, where the next one who asks finds it.
 
-use crate::calls::Calls;
+use crate::calls::{Calls, Details};
 use crate::sync::Waiters;
 use crate::task::Tasks;
 use crate::time::Instant;
@@ -26,9 +26,9 @@ pub enum Operation {
     Connect,
     /// Bytes of a stream into the buffer's room.
     Receive,
-    /// A datagram into the buffer's room, and where it is from.
+    /// A datagram into the buffer's room, where it is from, and what came with it.
     ReceiveFrom,
-    /// The buffer from this byte on, to the flight's address if it has one.
+    /// The buffer from this byte on, to the flight's address if it has one, with its details.
     Send(usize),
     /// Bytes of a file from this one on, into the buffer's room.
     Read(u64),
@@ -86,6 +86,7 @@ pub(crate) struct Kept<D: Driver> {
     pub(crate) buffer: Vec<u8>,
     pub(crate) address: Option<SocketAddr>,
     pub(crate) accepted: Option<D::Descriptor>,
+    pub(crate) details: Details,
 }
 
 impl<D: Driver> Source<D> {
@@ -134,6 +135,8 @@ pub struct Flight<D: Driver> {
     pub address: Option<SocketAddr>,
     /// The descriptor that an accept brought.
     pub accepted: Option<D::Descriptor>,
+    /// What goes or came with a datagram.
+    pub details: Details,
     /// Bytes, or why not; set when it has landed.
     pub result: Result<usize, Errno>,
 }
@@ -141,7 +144,8 @@ pub struct Flight<D: Driver> {
 impl<D: Driver> Flight<D> {
     pub(crate) fn new(operation: Operation, source: &Rc<Source<D>>, buffer: Vec<u8>) -> Box<Self> {
         let source = source.clone();
-        Box::new(Self { operation, source, buffer, address: None, accepted: None, result: Ok(0) })
+        let details = Details::default();
+        Box::new(Self { operation, source, buffer, address: None, accepted: None, details, result: Ok(0) })
     }
 
     /// Its owner is gone, and it is not back yet. For drivers, once, before [`Flight::land_orphan`].
@@ -156,10 +160,10 @@ impl<D: Driver> Flight<D> {
         if !self.operation.takes() {
             return;
         }
-        let Self { operation, source, buffer, address, accepted, result } = self;
+        let Self { operation, source, buffer, address, accepted, details, result } = self;
         source.orphans.set(source.orphans.get() - 1);
         if result.is_ok() {
-            source.stash.borrow_mut().push_back(Kept { operation, buffer, address, accepted });
+            source.stash.borrow_mut().push_back(Kept { operation, buffer, address, accepted, details });
         }
         source.landed.tell_all();
     }

@@ -32,7 +32,7 @@ mod uring;
 mod wheel;
 
 pub use blocking::{Blocking, BlockingIo};
-pub use calls::{Calls, OpenOptions, SocketKind, SocketOption};
+pub use calls::{Calls, Details, Half, OpenOptions, SocketKind, SocketOption};
 pub use cancel::{Cancelled, Canceller, cancellable, check, is_cancelled, shield};
 pub use combine::{Backoff, Either, Elapsed, all, any, both, either, race, retry, timeout};
 pub use driver::{Begun, Driver, Flight, Operation, Source, Wait};

@@ -3,7 +3,7 @@
 //! Buffers are given away and come back: with the result, or not at all when it is an error. What is received fills a buffer's
 //! capacity, from its beginning.
 
-use crate::calls::{Calls, SocketKind, SocketOption};
+use crate::calls::{Calls, Details, Half, SocketKind, SocketOption};
 use crate::driver::{Driver, Flight, Operation, Source};
 use crate::error::{Error, ErrorKind};
 use crate::io::{Io, operate};
@@ -21,10 +21,17 @@ struct Socket<D: Driver> {
 }
 
 impl<D: Driver> Socket<D> {
-    fn new(io: &Io<D>, kind: SocketKind, address: SocketAddr) -> Result<Self, Error> {
+    fn new(
+        io: &Io<D>,
+        kind: SocketKind,
+        address: SocketAddr,
+        options: &[SocketOption],
+    ) -> Result<Self, Error> {
         let made = io.driver().calls().socket(kind, address.is_ipv6());
         let descriptor = made.map_err(|error| Error::system("make a socket for", address, error))?;
-        Ok(Self { io: io.clone(), source: Source::new(descriptor) })
+        let socket = Self { io: io.clone(), source: Source::new(descriptor) };
+        options.iter().try_for_each(|option| socket.set(*option))?;
+        Ok(socket)
     }
 
     fn bind(&self, address: SocketAddr) -> Result<(), Error> {
@@ -39,7 +46,7 @@ impl<D: Driver> Socket<D> {
 
     fn set(&self, option: SocketOption) -> Result<(), Error> {
         let set = self.io.driver().calls().set_option(self.source.descriptor(), option);
-        set.map_err(|error| Error::system("set an option", format_args!("{option:?} of {self}"), error))
+        set.map_err(|error| Error::system("set", format_args!("{option:?} {self}"), error))
     }
 
     /// Does this, and gives back the flight and how many bytes; or the error, about the socket.
@@ -49,8 +56,19 @@ impl<D: Driver> Socket<D> {
         buffer: Vec<u8>,
         address: Option<SocketAddr>,
     ) -> Result<(Box<Flight<D>>, usize), Error> {
+        self.operate_with(operation, buffer, address, Details::default()).await
+    }
+
+    /// As above, with what goes with a datagram.
+    async fn operate_with(
+        &self,
+        operation: Operation,
+        buffer: Vec<u8>,
+        address: Option<SocketAddr>,
+        details: Details,
+    ) -> Result<(Box<Flight<D>>, usize), Error> {
         let mut flight = Flight::new(operation, &self.source, buffer);
-        flight.address = address;
+        (flight.address, flight.details) = (address, details);
         let flight = operate(&self.io, flight).await;
         match flight.result {
             Ok(length) => Ok((flight, length)),
@@ -89,7 +107,15 @@ impl<D: Driver> UdpSocket<D> {
     /// # Errors
     /// As socket(2) and bind(2).
     pub fn bind(io: &Io<D>, address: SocketAddr) -> Result<Self, Error> {
-        let socket = Socket::new(io, SocketKind::Udp, address)?;
+        Self::bind_with(io, address, &[])
+    }
+
+    /// As [`UdpSocket::bind`], with options that are set before.
+    ///
+    /// # Errors
+    /// As socket(2), setsockopt(2) and bind(2).
+    pub fn bind_with(io: &Io<D>, address: SocketAddr, options: &[SocketOption]) -> Result<Self, Error> {
+        let socket = Socket::new(io, SocketKind::Udp, address, options)?;
         socket.bind(address)?;
         Ok(Self(socket))
     }
@@ -115,9 +141,18 @@ impl<D: Driver> UdpSocket<D> {
     /// # Errors
     /// It was cancelled; or as recvfrom(2).
     pub async fn receive(&self, buffer: Vec<u8>) -> Result<(SocketAddr, Vec<u8>), Error> {
+        let (from, _, buffer) = self.receive_with(buffer).await?;
+        Ok((from, buffer))
+    }
+
+    /// As [`UdpSocket::receive`], with what came with it, as far as the socket's options ask for it.
+    ///
+    /// # Errors
+    /// It was cancelled; or as recvmsg(2).
+    pub async fn receive_with(&self, buffer: Vec<u8>) -> Result<(SocketAddr, Details, Vec<u8>), Error> {
         let (flight, _) = self.0.operate(Operation::ReceiveFrom, buffer, None).await?;
         match flight.address {
-            Some(address) => Ok((address, flight.buffer)),
+            Some(address) => Ok((address, flight.details, flight.buffer)),
             None => Err(Error::new("receive", &self.0, ErrorKind::Ended)),
         }
     }
@@ -127,7 +162,21 @@ impl<D: Driver> UdpSocket<D> {
     /// # Errors
     /// It was cancelled; or as sendto(2).
     pub async fn send(&self, buffer: Vec<u8>, to: SocketAddr) -> Result<Vec<u8>, Error> {
-        let (flight, _) = self.0.operate(Operation::Send(0), buffer, Some(to)).await?;
+        self.send_with(buffer, to, Details::default()).await
+    }
+
+    /// As [`UdpSocket::send`], as the details say; with a segment, as several datagrams.
+    ///
+    /// # Errors
+    /// It was cancelled; or as sendmsg(2). EINVAL: the details are not of the address's family, or it would be too
+    /// many datagrams. EMSGSIZE: it is longer than a datagram may be.
+    pub async fn send_with(
+        &self,
+        buffer: Vec<u8>,
+        to: SocketAddr,
+        details: Details,
+    ) -> Result<Vec<u8>, Error> {
+        let (flight, _) = self.0.operate_with(Operation::Send(0), buffer, Some(to), details).await?;
         Ok(flight.buffer)
     }
 }
@@ -142,10 +191,23 @@ impl<D: Driver> TcpListener<D> {
     /// # Errors
     /// As socket(2), bind(2) and listen(2).
     pub fn bind(io: &Io<D>, address: SocketAddr) -> Result<Self, Error> {
-        let socket = Socket::new(io, SocketKind::Tcp, address)?;
-        socket.set(SocketOption::ReuseAddress(true))?;
+        Self::bind_with(io, address, BACKLOG, &[SocketOption::ReuseAddress(true)])
+    }
+
+    /// As [`TcpListener::bind`], where so many connections may wait to be accepted (net.core.somaxconn is the most; what comes
+    /// then is not answered, and a simulation refuses it), and with these options, which its connections have from it.
+    ///
+    /// # Errors
+    /// As socket(2), setsockopt(2), bind(2) and listen(2).
+    pub fn bind_with(
+        io: &Io<D>,
+        address: SocketAddr,
+        backlog: u32,
+        options: &[SocketOption],
+    ) -> Result<Self, Error> {
+        let socket = Socket::new(io, SocketKind::Tcp, address, options)?;
         socket.bind(address)?;
-        let listens = io.driver().calls().listen(socket.source.descriptor(), BACKLOG);
+        let listens = io.driver().calls().listen(socket.source.descriptor(), backlog);
         listens.map_err(|error| Error::system("listen at", address, error))?;
         Ok(Self(socket))
     }
@@ -184,7 +246,15 @@ impl<D: Driver> TcpStream<D> {
     /// # Errors
     /// It was cancelled; or as socket(2) and connect(2).
     pub async fn connect(io: &Io<D>, to: SocketAddr) -> Result<Self, Error> {
-        let socket = Socket::new(io, SocketKind::Tcp, to)?;
+        Self::connect_with(io, to, &[]).await
+    }
+
+    /// As [`TcpStream::connect`], with options that are set before.
+    ///
+    /// # Errors
+    /// It was cancelled; or as socket(2), setsockopt(2) and connect(2).
+    pub async fn connect_with(io: &Io<D>, to: SocketAddr, options: &[SocketOption]) -> Result<Self, Error> {
+        let socket = Socket::new(io, SocketKind::Tcp, to, options)?;
         socket.operate(Operation::Connect, Vec::new(), Some(to)).await?;
         Ok(Self(socket))
     }
@@ -225,7 +295,16 @@ impl<D: Driver> TcpStream<D> {
     /// # Errors
     /// As shutdown(2).
     pub fn shutdown(&self) -> Result<(), Error> {
-        let shut = self.0.io.driver().calls().shutdown(self.0.source.descriptor());
+        self.shut(Half::Write)
+    }
+
+    /// Ends one half of it, or both. Of what is not read any more, the other end is not told; what came is still there to be
+    /// read, then comes the end.
+    ///
+    /// # Errors
+    /// As shutdown(2).
+    pub fn shut(&self, half: Half) -> Result<(), Error> {
+        let shut = self.0.io.driver().calls().shutdown(self.0.source.descriptor(), half);
         shut.map_err(|error| Error::system("shut down", &self.0, error))
     }
 }

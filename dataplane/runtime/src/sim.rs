@@ -10,7 +10,7 @@ mod disk;
 mod net;
 mod world;
 
-use crate::calls::{Calls, OpenOptions, SocketKind, SocketOption};
+use crate::calls::{Calls, Details, Half, OpenOptions, SocketKind, SocketOption};
 use crate::driver::{Begun, Driver, Flight, Operation, Wait};
 use crate::executor::ExecutorError;
 use crate::io::Io;
@@ -128,13 +128,12 @@ impl Calls<SimDescriptor> for Sim {
         self.world.state().net().local_address(socket.number)
     }
 
-    fn set_option(&self, socket: &SimDescriptor, _: SocketOption) -> Result<(), Errno> {
-        // None of them changes what is simulated.
-        self.world.state().net().local_address(socket.number).map(|_| ())
+    fn set_option(&self, socket: &SimDescriptor, option: SocketOption) -> Result<(), Errno> {
+        self.world.state().net().set_option(socket.number, option)
     }
 
-    fn shutdown(&self, socket: &SimDescriptor) -> Result<(), Errno> {
-        self.world.state().shut_down(socket.number)
+    fn shutdown(&self, socket: &SimDescriptor, half: Half) -> Result<(), Errno> {
+        self.world.state().shut_down(socket.number, half)
     }
 
     fn open(&self, path: &Path, options: OpenOptions) -> Result<SimDescriptor, Errno> {
@@ -169,6 +168,7 @@ impl Driver for Sim {
             },
             room: flight.buffer.capacity(),
             address: flight.address,
+            details: flight.details,
         };
         let number = self.world.flights().put(flight);
         self.world.state().begin(number, socket, request);
@@ -209,12 +209,14 @@ struct Request {
     /// How many bytes may come.
     room: usize,
     address: Option<SocketAddr>,
+    details: Details,
 }
 
 /// What the world says to a request.
 enum Reply {
     Done(usize),
     Failed(Errno),
-    Bytes(Vec<u8>, Option<SocketAddr>),
+    Bytes(Vec<u8>),
+    Datagram(SocketAddr, Details, Vec<u8>),
     Accepted(u32, SocketAddr),
 }

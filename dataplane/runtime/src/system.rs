@@ -1,19 +1,19 @@
 //! The kernel's calls, for the drivers that make them themselves: those that do not wait, and one attempt at those that may.
 
-use crate::calls::{Calls, OpenOptions, SocketKind, SocketOption};
+mod option;
+
+use crate::calls::{Calls, Half, OpenOptions, SocketKind, SocketOption};
 use crate::driver::{Driver, Flight, Operation};
 use crate::time::Instant;
+use crate::uring::message;
 use rustix::buffer::spare_capacity;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, fdatasync, fstat, fsync, open};
 use rustix::io::{Errno, pread, pwrite};
-use rustix::net::sockopt::{
-    set_ip_tos, set_ipv6_tclass, set_socket_broadcast, set_socket_keepalive, set_socket_recv_buffer_size,
-    set_socket_reuseaddr, set_socket_send_buffer_size, set_tcp_nodelay, socket_domain, socket_error,
-};
+use rustix::net::sockopt::socket_error;
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType, acceptfrom_with, bind, connect,
-    getsockname, listen, recvfrom, send, sendto, shutdown, socket_with,
+    getsockname, listen, recv, send, shutdown, socket_with,
 };
 use std::net::SocketAddr;
 use std::path::Path;
@@ -49,22 +49,16 @@ impl<D: AsFd + From<OwnedFd>> Calls<D> for Kernel {
     }
 
     fn set_option(&self, socket: &D, option: SocketOption) -> Result<(), Errno> {
-        match option {
-            SocketOption::ReuseAddress(on) => set_socket_reuseaddr(socket, on),
-            SocketOption::Broadcast(on) => set_socket_broadcast(socket, on),
-            SocketOption::ReceiveBuffer(bytes) => set_socket_recv_buffer_size(socket, bytes),
-            SocketOption::SendBuffer(bytes) => set_socket_send_buffer_size(socket, bytes),
-            SocketOption::NoDelay(on) => set_tcp_nodelay(socket, on),
-            SocketOption::KeepAlive(on) => set_socket_keepalive(socket, on),
-            SocketOption::TrafficClass(class) if socket_domain(socket)? == AddressFamily::INET6 => {
-                set_ipv6_tclass(socket, u32::from(class))
-            }
-            SocketOption::TrafficClass(class) => set_ip_tos(socket, class),
-        }
+        option::set(socket.as_fd(), option)
     }
 
-    fn shutdown(&self, socket: &D) -> Result<(), Errno> {
-        shutdown(socket, Shutdown::Write)
+    fn shutdown(&self, socket: &D, half: Half) -> Result<(), Errno> {
+        let how = match half {
+            Half::Read => Shutdown::Read,
+            Half::Write => Shutdown::Write,
+            Half::Both => Shutdown::Both,
+        };
+        shutdown(socket, how)
     }
 
     fn open(&self, path: &Path, options: OpenOptions) -> Result<D, Errno> {
@@ -112,14 +106,17 @@ where
                 result => result.map(|()| 0),
             }
         }
-        Operation::Receive | Operation::ReceiveFrom => {
+        Operation::Receive => {
             buffer.clear();
-            let (_, length, address) = recvfrom(descriptor, spare_capacity(buffer), RecvFlags::empty())?;
-            flight.address = address.and_then(|address| address.try_into().ok());
-            Ok(length.min(buffer.len()))
+            recv(descriptor, spare_capacity(buffer), RecvFlags::empty())
+                .map(|(_, length)| length.min(buffer.len()))
+        }
+        Operation::ReceiveFrom => {
+            (flight.address, flight.details) = message::receive(descriptor, buffer)?;
+            Ok(buffer.len())
         }
         Operation::Send(from) => match flight.address {
-            Some(address) => sendto(descriptor, &buffer[from..], SendFlags::NOSIGNAL, &address),
+            Some(address) => message::send(descriptor, &buffer[from..], address, &flight.details),
             None => send(descriptor, &buffer[from..], SendFlags::NOSIGNAL),
         },
         operation => do_with_file(operation, descriptor, buffer),

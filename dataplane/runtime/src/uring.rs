@@ -5,9 +5,12 @@
 //! also when the ring goes: its drop cancels what is under way and waits for it.
 //!
 //! What is unsafe in this module: pushing an entry whose pointers the kernel follows later, and taking a descriptor that a
-//! completion brought. Both lean on the invariant above.
+//! completion brought. Both lean on the invariant above. So are the calls with messages ([`message`]), which all drivers over the
+//! kernel make, because they are made of the same parts.
 
 mod address;
+mod control;
+pub(crate) mod message;
 mod slot;
 
 use crate::driver::{Begun, Driver, Flight, Wait};
@@ -163,7 +166,7 @@ impl Driver for Uring {
 
     fn begin(&self, _: &Tasks, flight: Box<Flight<Self>>) -> Begun<Self> {
         let (number, entry) = self.slots.borrow_mut().put(flight);
-        match self.push(&entry) {
+        match entry.and_then(|entry| self.push(&entry)) {
             Ok(()) => Begun::Flies(number),
             Err(error) => {
                 let mut flight = self.slots.borrow_mut().flights.take_back(number);

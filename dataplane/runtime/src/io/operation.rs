@@ -88,6 +88,7 @@ fn from_stash<D: Driver>(source: &Source<D>, flight: &mut Flight<D>) -> bool {
     let Some(kept) = stash.front_mut() else { return false };
     flight.address = kept.address;
     flight.accepted = kept.accepted.take();
+    flight.details = kept.details;
     let room = flight.buffer.capacity();
     flight.buffer.clear();
     let taken = kept.buffer.len().min(room);

@@ -58,7 +58,7 @@ impl Disk {
         match request.operation {
             Operation::Read(at) if options.read || !options.write => {
                 let rest = usize::try_from(at).ok().and_then(|at| content.now.get(at..)).unwrap_or(&[]);
-                Reply::Bytes(rest[..request.room.min(rest.len())].to_vec(), None)
+                Reply::Bytes(rest[..request.room.min(rest.len())].to_vec())
             }
             Operation::Write { at, .. } if options.write => {
                 let Some(end) = usize::try_from(at).ok().and_then(|at| at.checked_add(request.bytes.len()))

@@ -4,18 +4,18 @@
 //! more under way than the receiver has room for. It plans nothing by itself: it says what is to be answered, and sent.
 
 mod stream;
+mod udp;
 
 use super::{Reply, Request};
-use crate::calls::SocketKind;
+use crate::calls::{Half, SocketKind, SocketOption};
 use crate::driver::Operation;
 use crate::time::Instant;
 use rustix::io::Errno;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use stream::Stream;
+use udp::{Udp, is_broadcast};
 
-/// Datagrams that wait at a socket; what comes then is lost.
-const INBOX: usize = 256;
 /// The first port that is given out.
 const EPHEMERAL: u16 = 32_768;
 
@@ -25,6 +25,7 @@ pub(super) enum Arrival {
     Datagram {
         from: SocketAddr,
         to: SocketAddr,
+        class: u8,
         bytes: Vec<u8>,
     },
     /// Somebody wants to connect.
@@ -84,7 +85,7 @@ impl Effects {
 }
 
 enum What {
-    Udp { inbox: VecDeque<(SocketAddr, Vec<u8>)> },
+    Udp(Udp),
     Listener { backlog: VecDeque<u32>, most: usize },
     Stream(Stream),
 }
@@ -124,7 +125,7 @@ impl Net {
     /// Its number is even.
     pub(super) fn make(&mut self, kind: SocketKind, ipv6: bool) -> u32 {
         let what = match kind {
-            SocketKind::Udp => What::Udp { inbox: VecDeque::new() },
+            SocketKind::Udp => What::Udp(Udp::default()),
             SocketKind::Tcp => What::Stream(Stream::new()),
         };
         self.add(what, ipv6, None)
@@ -139,9 +140,14 @@ impl Net {
         if socket.local.is_some() || socket.ipv6 != address.is_ipv6() {
             return Err(Errno::INVAL);
         }
-        let datagrams = matches!(socket.what, What::Udp { .. });
+        let (datagrams, shares) = match &socket.what {
+            What::Udp(udp) => (true, udp.shares),
+            _ => (false, false),
+        };
         if address.port() != 0 {
-            if datagrams && self.bound.contains_key(&(true, address)) {
+            let other = self.bound.get(&(true, address)).and_then(|other| self.sockets.get(other));
+            let shared = matches!(other, Some(Socket { what: What::Udp(udp), .. }) if udp.shares && shares);
+            if datagrams && other.is_some() && !shared {
                 return Err(Errno::ADDRINUSE);
             }
         } else {
@@ -202,11 +208,20 @@ impl Net {
         self.bound.get(&(datagrams, address)).or_else(|| self.bound.get(&(datagrams, any))).copied()
     }
 
-    pub(super) fn shut_down(&mut self, number: u32) -> Result<Effects, Errno> {
+    pub(super) fn set_option(&mut self, number: u32, option: SocketOption) -> Result<(), Errno> {
         match &mut self.socket(number)?.what {
-            What::Stream(stream) => Ok(stream.shut_down()),
-            _ => Err(Errno::NOTCONN),
+            What::Udp(udp) => udp.set(option),
+            _ => Ok(()),
         }
+    }
+
+    pub(super) fn shut_down(&mut self, number: u32, half: Half) -> Result<Effects, Errno> {
+        let mut effects = match &mut self.socket(number)?.what {
+            What::Stream(stream) => stream.shut_down(half)?,
+            _ => return Err(Errno::NOTCONN),
+        };
+        self.answer(number, &mut effects);
+        Ok(effects)
     }
 
     pub(super) fn close(&mut self, number: u32) -> Effects {
@@ -216,7 +231,7 @@ impl Net {
             self.bound.retain(|(_, address), who| *who != number || *address != local);
         }
         match socket.what {
-            What::Udp { .. } => Effects::default(),
+            What::Udp(_) => Effects::default(),
             What::Stream(mut stream) => stream.close(),
             What::Listener { backlog, .. } => {
                 let mut effects = Effects::default();
@@ -294,16 +309,14 @@ impl Net {
         effects: &mut Effects,
     ) -> Option<Reply> {
         match (&mut socket.what, request.operation) {
-            (What::Udp { inbox }, Operation::ReceiveFrom | Operation::Receive) => {
-                inbox.pop_front().map(|(from, bytes)| Reply::Bytes(bytes, Some(from)))
-            }
-            (What::Udp { .. }, Operation::Send(_)) => Some(match (request.address, socket.local) {
-                (Some(to), Some(from)) => {
-                    effects.sent.push(Arrival::Datagram { from, to, bytes: request.bytes.clone() });
+            (What::Udp(udp), Operation::ReceiveFrom | Operation::Receive) => udp.take(),
+            (What::Udp(udp), Operation::Send(_)) => {
+                let sent = socket.local.ok_or(Errno::INVAL).and_then(|local| udp.send(local, request));
+                Some(sent.map_or_else(Reply::Failed, |sent| {
+                    effects.sent.extend(sent);
                     Reply::Done(request.bytes.len())
-                }
-                _ => Reply::Failed(Errno::DESTADDRREQ),
-            }),
+                }))
+            }
             (What::Listener { backlog, .. }, Operation::Accept) => {
                 let child = backlog.pop_front()?;
                 let from = match self.sockets.get(&child).map(|child| &child.what) {
@@ -321,14 +334,14 @@ impl Net {
     pub(super) fn arrive(&mut self, arrival: Arrival) -> Effects {
         let mut effects = Effects::default();
         let number = match arrival {
-            Arrival::Datagram { from, to, bytes } => {
-                let Some(number) = self.at(true, to) else { return effects };
-                if let Ok(Socket { what: What::Udp { inbox }, .. }) = self.socket(number)
-                    && inbox.len() < INBOX
-                {
-                    inbox.push_back((from, bytes));
+            Arrival::Datagram { from, to, class, bytes } => {
+                for number in self.hearers(to) {
+                    if let Ok(Socket { what: What::Udp(udp), .. }) = self.socket(number) {
+                        udp.arrive(from, to, class, bytes.clone());
+                    }
+                    self.answer(number, &mut effects);
                 }
-                number
+                return effects;
             }
             Arrival::Syn { from, address, to } => match self.accept(from, address, to) {
                 Some((listener, child)) => {
@@ -353,6 +366,18 @@ impl Net {
         };
         self.answer(number, &mut effects);
         effects
+    }
+
+    /// Whose a datagram to this address is: one socket's, or that of all who hear a group or broadcast.
+    fn hearers(&self, to: SocketAddr) -> Vec<u32> {
+        if !to.ip().is_multicast() && !is_broadcast(to.ip()) {
+            return self.at(true, to).into_iter().collect();
+        }
+        let hears = |socket: &Socket| match (&socket.what, socket.local) {
+            (What::Udp(udp), Some(local)) => udp.hears(local, to),
+            _ => false,
+        };
+        self.sockets.iter().filter(|(_, socket)| hears(socket)).map(|(number, _)| *number).collect()
     }
 
     /// A connection comes in: who listens there, and its end of it.

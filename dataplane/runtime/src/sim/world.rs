@@ -5,7 +5,8 @@
 use super::disk::Disk;
 use super::net::{Arrival, Effects, Net};
 use super::{Faults, Reply, Request, Sim, SimDescriptor};
-use crate::driver::Wait;
+use crate::calls::Half;
+use crate::driver::{Flight, Wait};
 use crate::flights::Flights;
 use crate::task::Tasks;
 use crate::time::Instant;
@@ -128,12 +129,10 @@ impl World {
             flight.result = match reply {
                 Reply::Done(length) => Ok(length),
                 Reply::Failed(error) => Err(error),
-                Reply::Bytes(bytes, from) => {
-                    flight.buffer.clear();
-                    let length = bytes.len().min(flight.buffer.capacity());
-                    flight.buffer.extend_from_slice(&bytes[..length]);
-                    flight.address = from;
-                    Ok(length)
+                Reply::Bytes(bytes) => Ok(fill(flight, &bytes)),
+                Reply::Datagram(from, details, bytes) => {
+                    (flight.address, flight.details) = (Some(from), details);
+                    Ok(fill(flight, &bytes))
                 }
                 Reply::Accepted(number, from) => {
                     flight.accepted = world.map(|world| SimDescriptor { world, number });
@@ -144,6 +143,14 @@ impl World {
         });
         landed.done();
     }
+}
+
+/// As many bytes as there is room for.
+fn fill(flight: &mut Flight<Sim>, bytes: &[u8]) -> usize {
+    flight.buffer.clear();
+    let length = bytes.len().min(flight.buffer.capacity());
+    flight.buffer.extend_from_slice(&bytes[..length]);
+    length
 }
 
 impl fmt::Debug for World {
@@ -201,8 +208,8 @@ impl State {
         &mut self.net
     }
 
-    pub(super) fn shut_down(&mut self, socket: u32) -> Result<(), Errno> {
-        let effects = self.net.shut_down(socket)?;
+    pub(super) fn shut_down(&mut self, socket: u32, half: Half) -> Result<(), Errno> {
+        let effects = self.net.shut_down(socket, half)?;
         self.take(effects);
         Ok(())
     }

@@ -5,6 +5,7 @@
 
 use super::Uring;
 use super::address::RawAddress;
+use super::message::Message;
 use crate::driver::{Flight, Operation};
 use crate::flights::{Flights, Landed};
 use io_uring::opcode;
@@ -13,21 +14,11 @@ use io_uring::types::{Fd, FsyncFlags};
 use rustix::fd::{AsRawFd, FromRawFd, OwnedFd};
 use rustix::io::Errno;
 use std::fmt;
-use std::mem::zeroed;
 
 /// What the kernel follows pointers to, beside the buffer.
 struct Parts {
     address: RawAddress,
-    header: libc::msghdr,
-    vector: libc::iovec,
-}
-
-impl Parts {
-    fn new() -> Self {
-        // SAFETY: all zeros is a value of a msghdr and of an iovec: nothing.
-        let (header, vector) = unsafe { (zeroed(), zeroed()) };
-        Self { address: RawAddress::room(), header, vector }
-    }
+    message: Message,
 }
 
 impl fmt::Debug for Parts {
@@ -50,28 +41,29 @@ impl Slots {
         Self { flights: Flights::new(), parts: Vec::new() }
     }
 
-    /// A number for a flight, and its entry for the submission ring.
-    pub(super) fn put(&mut self, flight: Box<Flight<Uring>>) -> (u32, Entry) {
+    /// A number for a flight, and its entry for the submission ring; or why it has none.
+    pub(super) fn put(&mut self, flight: Box<Flight<Uring>>) -> (u32, Result<Entry, Errno>) {
         let number = self.flights.put(flight);
         while self.parts.len() <= number as usize {
-            self.parts.push(Box::new(Parts::new()));
+            self.parts.push(Box::new(Parts { address: RawAddress::room(), message: Message::new() }));
         }
         let Some(flight) = self.flights.flight(number) else { unreachable!("it was just put") };
-        (number, entry(flight, &mut self.parts[number as usize]).user_data(u64::from(number)))
+        let entry = entry(flight, &mut self.parts[number as usize]);
+        (number, entry.map(|entry| entry.user_data(u64::from(number))))
     }
 
     /// A completion has come.
     pub(super) fn land(&mut self, number: u32, result: i32) -> Landed<Uring> {
-        let Some(parts) = self.parts.get(number as usize) else { return Landed::nothing() };
+        let Some(parts) = self.parts.get_mut(number as usize) else { return Landed::nothing() };
         self.flights.land(number, |flight| settle(flight, parts, result))
     }
 }
 
 /// The entry of a flight. What it points to is the flight's buffer, which is on the heap, and the slot's parts.
-fn entry(flight: &mut Flight<Uring>, parts: &mut Parts) -> Entry {
+fn entry(flight: &mut Flight<Uring>, parts: &mut Parts) -> Result<Entry, Errno> {
     let fd = Fd(flight.source.descriptor().as_raw_fd());
     let buffer = &mut flight.buffer;
-    match flight.operation {
+    Ok(match flight.operation {
         Operation::Accept => {
             parts.address = RawAddress::room();
             opcode::Accept::new(fd, parts.address.as_mut_ptr(), &raw mut parts.address.length)
@@ -87,21 +79,17 @@ fn entry(flight: &mut Flight<Uring>, parts: &mut Parts) -> Entry {
             opcode::Recv::new(fd, buffer.as_mut_ptr(), length(buffer.capacity())).build()
         }
         Operation::ReceiveFrom => {
-            buffer.clear();
-            parts.address = RawAddress::room();
-            let vector = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.capacity() };
-            opcode::RecvMsg::new(fd, header(parts, vector)).build()
+            let header = parts.message.receiving(buffer);
+            opcode::RecvMsg::new(fd, header).flags(libc::MSG_CMSG_CLOEXEC as u32).build()
         }
         Operation::Send(from) => {
             let rest = &buffer[from..];
-            let Some(address) = flight.address else {
-                return opcode::Send::new(fd, rest.as_ptr(), length(rest.len()))
-                    .flags(libc::MSG_NOSIGNAL)
-                    .build();
-            };
-            parts.address = RawAddress::new(address);
-            let vector = libc::iovec { iov_base: rest.as_ptr().cast_mut().cast(), iov_len: rest.len() };
-            opcode::SendMsg::new(fd, header(parts, vector)).flags(libc::MSG_NOSIGNAL as u32).build()
+            if let Some(address) = flight.address {
+                let header = parts.message.sending(rest, address, &flight.details)?;
+                opcode::SendMsg::new(fd, header).flags(libc::MSG_NOSIGNAL as u32).build()
+            } else {
+                opcode::Send::new(fd, rest.as_ptr(), length(rest.len())).flags(libc::MSG_NOSIGNAL).build()
+            }
         }
         Operation::Read(at) => {
             buffer.clear();
@@ -115,17 +103,7 @@ fn entry(flight: &mut Flight<Uring>, parts: &mut Parts) -> Entry {
             let flags = if data { FsyncFlags::DATASYNC } else { FsyncFlags::empty() };
             opcode::Fsync::new(fd).flags(flags).build()
         }
-    }
-}
-
-/// A message header in the slot's parts, with one vector.
-fn header(parts: &mut Parts, vector: libc::iovec) -> *mut libc::msghdr {
-    parts.vector = vector;
-    parts.header.msg_name = parts.address.as_mut_ptr().cast();
-    parts.header.msg_namelen = parts.address.length;
-    parts.header.msg_iov = &raw mut parts.vector;
-    parts.header.msg_iovlen = 1;
-    &raw mut parts.header
+    })
 }
 
 /// The kernel counts in 32 bits; the rest is another operation.
@@ -134,7 +112,7 @@ fn length(bytes: usize) -> u32 {
 }
 
 /// What a completion says, into its flight.
-fn settle(flight: &mut Flight<Uring>, parts: &Parts, result: i32) {
+fn settle(flight: &mut Flight<Uring>, parts: &mut Parts, result: i32) {
     if result < 0 {
         flight.result = Err(Errno::from_raw_os_error(-result));
         return;
@@ -152,9 +130,7 @@ fn settle(flight: &mut Flight<Uring>, parts: &Parts, result: i32) {
             // SAFETY: the kernel has written so many bytes at its beginning, and it has room for them.
             unsafe { flight.buffer.set_len(length) };
             if flight.operation == Operation::ReceiveFrom {
-                let mut from = parts.address;
-                from.length = parts.header.msg_namelen;
-                flight.address = from.address();
+                (flight.address, flight.details) = parts.message.received();
             }
         }
         _ => {}

@@ -1,6 +1,7 @@
 //! One end of a connection.
 
 use super::{Arrival, Effects};
+use crate::calls::Half;
 use crate::driver::Operation;
 use crate::sim::{Reply, Request};
 use rustix::io::Errno;
@@ -71,8 +72,14 @@ impl Stream {
         }
     }
 
-    pub(super) fn shut_down(&mut self) -> Effects {
-        self.last_word(|to| Arrival::Fin { to })
+    pub(super) fn shut_down(&mut self, half: Half) -> Result<Effects, Errno> {
+        if self.state != State::Open {
+            return Err(Errno::NOTCONN);
+        }
+        if half != Half::Write {
+            self.ended = true;
+        }
+        Ok(if half == Half::Read { Effects::default() } else { self.last_word(|to| Arrival::Fin { to }) })
     }
 
     /// What was not read is lost, and the other end is told so.
@@ -105,9 +112,9 @@ impl Stream {
             Operation::Receive if !self.inbox.is_empty() => {
                 let bytes: Vec<u8> = self.inbox.drain(..request.room.min(self.inbox.len())).collect();
                 effects.sent.push(Arrival::Room { to: peer, bytes: bytes.len() });
-                Some(Reply::Bytes(bytes, None))
+                Some(Reply::Bytes(bytes))
             }
-            Operation::Receive => self.ended.then(|| Reply::Bytes(Vec::new(), None)),
+            Operation::Receive => self.ended.then(|| Reply::Bytes(Vec::new())),
             Operation::Send(_) if self.shut => Some(Reply::Failed(Errno::PIPE)),
             Operation::Send(_) if request.bytes.is_empty() => Some(Reply::Done(0)),
             Operation::Send(_) if self.room > 0 => {

@@ -1,0 +1,22 @@
+//! Each case on each Io.
+
+/// Makes a test of each case for each Io: `async fn<D: Driver>(Io<D>)`, in the module around it.
+macro_rules! on_every_io {
+    ($($case:ident),* $(,)?) => {
+        on_every_io!(blocking, zsync_runtime::BlockingIo::new().unwrap(), $($case),*);
+        on_every_io!(pool, zsync_runtime::PoolIo::new().unwrap(), $($case),*);
+        on_every_io!(uring, zsync_runtime::UringIo::new().unwrap(), $($case),*);
+        on_every_io!(simulated, zsync_runtime::SimIo::new(7).unwrap(), $($case),*);
+    };
+    ($name:ident, $io:expr, $($case:ident),*) => {
+        mod $name {
+            $(
+                #[test]
+                fn $case() {
+                    $io.run(async |io| super::$case(io).await);
+                }
+            )*
+        }
+    };
+}
+pub(crate) use on_every_io;
