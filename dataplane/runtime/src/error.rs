@@ -49,6 +49,15 @@ impl Error {
     pub fn is_cancelled(&self) -> bool {
         self.kind == ErrorKind::Cancelled
     }
+
+    /// Whether something has run out that may be there again soon: descriptors (EMFILE, ENFILE) or memory for buffers (ENOBUFS,
+    /// ENOMEM). Nothing was done, and nothing is lost: who waits a while may try again. (A connection that could not be
+    /// accepted waits on.)
+    #[must_use]
+    pub fn is_exhaustion(&self) -> bool {
+        const RUN_OUT: [Errno; 4] = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+        matches!(self.kind, ErrorKind::System(error) if RUN_OUT.contains(&error))
+    }
 }
 
 impl fmt::Display for Error {
