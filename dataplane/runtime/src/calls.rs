@@ -2,6 +2,7 @@
 
 use crate::time::Instant;
 use rustix::io::Errno;
+use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
@@ -13,6 +14,10 @@ pub enum SocketKind {
     Udp,
     /// A stream.
     Tcp,
+    /// Datagrams on this host (unix(7)), which are not lost.
+    UnixDatagram,
+    /// A stream on this host.
+    UnixStream,
 }
 
 /// What can be set on a socket (socket(7), ip(7), ipv6(7), udp(7), tcp(7)). Where IPv4 and IPv6 have options of their own, it is that of
@@ -112,12 +117,39 @@ pub struct OpenOptions {
     pub truncate: bool,
 }
 
-/// Who makes these calls: the kernel, or a simulation.
+/// What is at a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Metadata {
+    /// Bytes of a file.
+    pub length: u64,
+    /// Whether it is a directory.
+    pub directory: bool,
+    /// Who may do what: the lowest twelve bits of the mode. (Simulated: 0o600, or 0o700.)
+    pub permissions: u32,
+    /// When it was last written to, since 1970. (Simulated: nothing.)
+    pub modified: Duration,
+}
+
+/// How a range of a file will be used (posix_fadvise(2)). A simulation takes it and does nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Advice {
+    /// From its beginning to its end: more is read ahead.
+    Sequential,
+    /// Here and there: nothing is.
+    Random,
+    /// Soon: it is read ahead now.
+    Soon,
+    /// Not again: what is on the disk goes from memory.
+    NotAgain,
+}
+
+/// Who makes these calls: the kernel, or a simulation. What the latter has not is EOPNOTSUPP there. Those about files may wait for a
+/// disk; so they are for a program's beginning and end, and for when the next operation waits for the same disk anyway.
 pub trait Calls<D> {
     /// Time.
     fn clock(&self) -> Instant;
 
-    /// A socket, of IPv4 or IPv6.
+    /// A socket; `ipv6` matters to those of the network. (Of this host: not simulated.)
     ///
     /// # Errors
     /// As socket(2).
@@ -126,6 +158,30 @@ pub trait Calls<D> {
     /// # Errors
     /// As bind(2).
     fn bind(&self, socket: &D, address: SocketAddr) -> Result<(), Errno>;
+
+    /// A socket of this host, at this path, which has at most 107 bytes. (Not simulated.)
+    ///
+    /// # Errors
+    /// As bind(2). EADDRINUSE: something is there, if only what a server that is gone has left.
+    fn bind_unix(&self, socket: &D, path: &Path) -> Result<(), Errno>;
+
+    /// Connects to a socket of this host. (Not simulated.)
+    ///
+    /// # Errors
+    /// As connect(2). EAGAIN: as many as may wait to be accepted there do.
+    fn connect_unix(&self, socket: &D, path: &Path) -> Result<(), Errno>;
+
+    /// Two sockets of this host, connected. (Simulated: streams.)
+    ///
+    /// # Errors
+    /// As socketpair(2).
+    fn pair(&self, kind: SocketKind) -> Result<(D, D), Errno>;
+
+    /// What is written to the second is read from the first.
+    ///
+    /// # Errors
+    /// As pipe(2).
+    fn pipe(&self) -> Result<(D, D), Errno>;
 
     /// # Errors
     /// As listen(2).
@@ -154,4 +210,46 @@ pub trait Calls<D> {
     /// # Errors
     /// As fstat(2).
     fn len(&self, file: &D) -> Result<u64, Errno>;
+
+    /// Cuts a file, or lengthens it by zeros.
+    ///
+    /// # Errors
+    /// As ftruncate(2).
+    fn truncate(&self, file: &D, length: u64) -> Result<(), Errno>;
+
+    /// How a range of a file will be used; length 0: to its end.
+    ///
+    /// # Errors
+    /// As posix_fadvise(2).
+    fn advise(&self, file: &D, at: u64, length: u64, advice: Advice) -> Result<(), Errno>;
+
+    /// What is at a path; of a link, what it names.
+    ///
+    /// # Errors
+    /// As stat(2).
+    fn metadata(&self, path: &Path) -> Result<Metadata, Errno>;
+
+    /// Gives a file another name, in place of what has that name. (A simulation has it on the disk at once, as it has what follows.)
+    ///
+    /// # Errors
+    /// As rename(2).
+    fn rename(&self, from: &Path, to: &Path) -> Result<(), Errno>;
+
+    /// Takes a file away, or a directory that is empty.
+    ///
+    /// # Errors
+    /// As unlink(2) or rmdir(2).
+    fn remove(&self, path: &Path, directory: bool) -> Result<(), Errno>;
+
+    /// Makes a directory, its owner's alone.
+    ///
+    /// # Errors
+    /// As mkdir(2).
+    fn make_directory(&self, path: &Path) -> Result<(), Errno>;
+
+    /// The names in a directory, in their order.
+    ///
+    /// # Errors
+    /// As open(2) or getdents(2).
+    fn names(&self, directory: &Path) -> Result<Vec<OsString>, Errno>;
 }

@@ -9,6 +9,7 @@ use crate::calls::{Calls, Details};
 use crate::sync::Waiters;
 use crate::task::Tasks;
 use crate::time::Instant;
+use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -30,8 +31,27 @@ pub enum Operation {
     ReceiveFrom,
     /// The buffer from this byte on, to the flight's address if it has one, with its details.
     Send(usize),
+    /// Bytes of a stream into the buffer's room, and the descriptors that were passed with them.
+    ReceivePassed,
+    /// Bytes of what has no positions, a pipe for one, into the buffer's room.
+    ReadNext,
+    /// The buffer from this byte on, to what has no positions.
+    WriteNext(usize),
+    /// There is something to be read.
+    Readable,
+    /// Bytes from the flight's other source, without passing through this process. One of the two is a pipe.
+    Splice {
+        /// From this one on, of a file; else what is next in a pipe.
+        at: Option<u64>,
+        /// At most.
+        length: usize,
+    },
     /// Bytes of a file from this one on, into the buffer's room.
     Read(u64),
+    /// As [`Operation::Read`], into the room of the flight's buffers, one after the other.
+    ReadVectored(u64),
+    /// All of the flight's buffers, to the file from its byte `at` on.
+    WriteVectored(u64),
     /// The buffer from its byte `from` on, to the file's byte `at`.
     Write {
         /// Of the file.
@@ -52,22 +72,39 @@ impl Operation {
         match self {
             Self::Accept => "accept",
             Self::Connect => "connect",
-            Self::Receive | Self::ReceiveFrom => "receive",
+            Self::Receive | Self::ReceiveFrom | Self::ReceivePassed => "receive",
             Self::Send(_) => "send",
-            Self::Read(_) => "read",
-            Self::Write { .. } => "write",
+            Self::Read(_) | Self::ReadNext | Self::ReadVectored(_) => "read",
+            Self::Write { .. } | Self::WriteNext(_) | Self::WriteVectored(_) => "write",
+            Self::Readable => "wait for",
+            Self::Splice { .. } => "splice",
             Self::Sync { .. } => "sync",
         }
     }
 
     /// Whether it can be done when its descriptor is readable; else, when it is writable.
     pub(crate) fn waits_for_input(self) -> bool {
-        self.takes() || matches!(self, Self::Read(_))
+        self.takes() || matches!(self, Self::Readable)
     }
 
     /// Whether it takes something that would be lost if nobody took it from here.
     pub(crate) fn takes(self) -> bool {
-        matches!(self, Self::Accept | Self::Receive | Self::ReceiveFrom)
+        matches!(self, Self::Accept | Self::ReceiveFrom) || self.takes_bytes()
+    }
+
+    /// Whether it takes bytes, of which the next may take what this one had no room for.
+    pub(crate) fn takes_bytes(self) -> bool {
+        matches!(self, Self::Receive | Self::ReceivePassed | Self::ReadNext)
+    }
+
+    /// Whether it is about a file, and waits for a disk if for anything.
+    pub(crate) fn is_of_file(self) -> bool {
+        match self {
+            Self::Read(_) | Self::Write { .. } | Self::Sync { .. } => true,
+            Self::ReadVectored(_) | Self::WriteVectored(_) => true,
+            Self::Splice { at, .. } => at.is_some(),
+            _ => false,
+        }
     }
 }
 
@@ -87,6 +124,7 @@ pub(crate) struct Kept<D: Driver> {
     pub(crate) address: Option<SocketAddr>,
     pub(crate) accepted: Option<D::Descriptor>,
     pub(crate) details: Details,
+    pub(crate) passed: Vec<OwnedFd>,
 }
 
 impl<D: Driver> Source<D> {
@@ -137,6 +175,12 @@ pub struct Flight<D: Driver> {
     pub accepted: Option<D::Descriptor>,
     /// What goes or came with a datagram.
     pub details: Details,
+    /// Descriptors that go or came with bytes.
+    pub passed: Vec<OwnedFd>,
+    /// What an operation with several buffers is about.
+    pub buffers: Vec<Vec<u8>>,
+    /// Where a splice takes from.
+    pub other: Option<Rc<Source<D>>>,
     /// Bytes, or why not; set when it has landed.
     pub result: Result<usize, Errno>,
 }
@@ -144,8 +188,18 @@ pub struct Flight<D: Driver> {
 impl<D: Driver> Flight<D> {
     pub(crate) fn new(operation: Operation, source: &Rc<Source<D>>, buffer: Vec<u8>) -> Box<Self> {
         let source = source.clone();
-        let details = Details::default();
-        Box::new(Self { operation, source, buffer, address: None, accepted: None, details, result: Ok(0) })
+        Box::new(Self {
+            operation,
+            source,
+            buffer,
+            address: None,
+            accepted: None,
+            details: Details::default(),
+            passed: Vec::new(),
+            buffers: Vec::new(),
+            other: None,
+            result: Ok(0),
+        })
     }
 
     /// Its owner is gone, and it is not back yet. For drivers, once, before [`Flight::land_orphan`].
@@ -160,10 +214,17 @@ impl<D: Driver> Flight<D> {
         if !self.operation.takes() {
             return;
         }
-        let Self { operation, source, buffer, address, accepted, details, result } = self;
+        let Self { operation, source, buffer, address, accepted, details, passed, result, .. } = self;
         source.orphans.set(source.orphans.get() - 1);
         if result.is_ok() {
-            source.stash.borrow_mut().push_back(Kept { operation, buffer, address, accepted, details });
+            source.stash.borrow_mut().push_back(Kept {
+                operation,
+                buffer,
+                address,
+                accepted,
+                details,
+                passed,
+            });
         }
         source.landed.tell_all();
     }

@@ -15,9 +15,9 @@ use std::rc::Rc;
 const BACKLOG: u32 = 1024;
 
 /// What all sockets have.
-struct Socket<D: Driver> {
-    io: Io<D>,
-    source: Rc<Source<D>>,
+pub(crate) struct Socket<D: Driver> {
+    pub(crate) io: Io<D>,
+    pub(crate) source: Rc<Source<D>>,
 }
 
 impl<D: Driver> Socket<D> {
@@ -29,7 +29,7 @@ impl<D: Driver> Socket<D> {
     ) -> Result<Self, Error> {
         let made = io.driver().calls().socket(kind, address.is_ipv6());
         let descriptor = made.map_err(|error| Error::system("make a socket for", address, error))?;
-        let socket = Self { io: io.clone(), source: Source::new(descriptor) };
+        let socket = Self::around(io, descriptor);
         options.iter().try_for_each(|option| socket.set(*option))?;
         Ok(socket)
     }
@@ -49,8 +49,30 @@ impl<D: Driver> Socket<D> {
         set.map_err(|error| Error::system("set", format_args!("{option:?} {self}"), error))
     }
 
+    /// Around a descriptor.
+    pub(crate) fn around(io: &Io<D>, descriptor: D::Descriptor) -> Self {
+        Self { io: io.clone(), source: Source::new(descriptor) }
+    }
+
+    /// Ends one half of it, or both.
+    pub(crate) fn shut(&self, half: Half) -> Result<(), Error> {
+        let shut = self.io.driver().calls().shutdown(self.source.descriptor(), half);
+        shut.map_err(|error| Error::system("shut down", self, error))
+    }
+
+    /// All of the buffer, one part after the other.
+    pub(crate) async fn write(&self, mut buffer: Vec<u8>) -> Result<Vec<u8>, Error> {
+        let mut written = 0;
+        while written < buffer.len() {
+            let (flight, length) = self.operate(Operation::Send(written), buffer, None).await?;
+            buffer = flight.buffer;
+            written += length;
+        }
+        Ok(buffer)
+    }
+
     /// Does this, and gives back the flight and how many bytes; or the error, about the socket.
-    async fn operate(
+    pub(crate) async fn operate(
         &self,
         operation: Operation,
         buffer: Vec<u8>,
@@ -69,10 +91,15 @@ impl<D: Driver> Socket<D> {
     ) -> Result<(Box<Flight<D>>, usize), Error> {
         let mut flight = Flight::new(operation, &self.source, buffer);
         (flight.address, flight.details) = (address, details);
+        self.fly(flight).await
+    }
+
+    pub(crate) async fn fly(&self, flight: Box<Flight<D>>) -> Result<(Box<Flight<D>>, usize), Error> {
+        let (operation, address) = (flight.operation, flight.address);
         let flight = operate(&self.io, flight).await;
         match flight.result {
             Ok(length) => Ok((flight, length)),
-            Err(error) => match address {
+            Err(error) => match address.filter(|_| !operation.takes()) {
                 Some(address) => {
                     Err(Error::system(operation.name(), format_args!("{self} to {address}"), error))
                 }
@@ -227,10 +254,7 @@ impl<D: Driver> TcpListener<D> {
     pub async fn accept(&self) -> Result<(TcpStream<D>, SocketAddr), Error> {
         let (mut flight, _) = self.0.operate(Operation::Accept, Vec::new(), None).await?;
         match (flight.accepted.take(), flight.address) {
-            (Some(accepted), Some(from)) => {
-                let socket = Socket { io: self.0.io.clone(), source: Source::new(accepted) };
-                Ok((TcpStream(socket), from))
-            }
+            (Some(accepted), Some(from)) => Ok((TcpStream(Socket::around(&self.0.io, accepted)), from)),
             _ => Err(Error::new("accept", &self.0, ErrorKind::Ended)),
         }
     }
@@ -280,14 +304,8 @@ impl<D: Driver> TcpStream<D> {
     ///
     /// # Errors
     /// It was cancelled; or as send(2).
-    pub async fn write(&self, mut buffer: Vec<u8>) -> Result<Vec<u8>, Error> {
-        let mut written = 0;
-        while written < buffer.len() {
-            let (flight, length) = self.0.operate(Operation::Send(written), buffer, None).await?;
-            buffer = flight.buffer;
-            written += length;
-        }
-        Ok(buffer)
+    pub async fn write(&self, buffer: Vec<u8>) -> Result<Vec<u8>, Error> {
+        self.0.write(buffer).await
     }
 
     /// Says that nothing more is written.
@@ -304,7 +322,10 @@ impl<D: Driver> TcpStream<D> {
     /// # Errors
     /// As shutdown(2).
     pub fn shut(&self, half: Half) -> Result<(), Error> {
-        let shut = self.0.io.driver().calls().shutdown(self.0.source.descriptor(), half);
-        shut.map_err(|error| Error::system("shut down", &self.0, error))
+        self.0.shut(half)
+    }
+
+    pub(crate) fn socket(&self) -> &Socket<D> {
+        &self.0
     }
 }

@@ -7,7 +7,7 @@
 mod readiness;
 mod threads;
 
-use crate::driver::{Begun, Driver, Flight, Operation, Wait};
+use crate::driver::{Begun, Driver, Flight, Wait};
 use crate::executor::ExecutorError;
 use crate::flights::Flights;
 use crate::io::Io;
@@ -96,11 +96,12 @@ impl Driver for Pool {
     fn sleep(&self, _: &Tasks, _: Instant) {}
 
     fn begin(&self, _: &Tasks, mut flight: Box<Flight<Self>>) -> Begun<Self> {
-        if let Operation::Read(_) | Operation::Write { .. } | Operation::Sync { .. } = flight.operation {
+        if flight.operation.is_of_file() {
             let (operation, file) = (flight.operation, flight.source.descriptor().clone());
-            let buffer = std::mem::take(&mut flight.buffer);
+            let other = flight.other.as_ref().map(|other| other.descriptor().clone());
+            let (buffer, buffers) = (std::mem::take(&mut flight.buffer), std::mem::take(&mut flight.buffers));
             let number = self.flights.borrow_mut().put(flight);
-            self.threads.submit(Job { number, operation, file, buffer });
+            self.threads.submit(Job { number, operation, file, other, buffer, buffers });
             return Begun::Flies(number);
         }
         let input = flight.operation.waits_for_input();
@@ -170,7 +171,7 @@ impl Driver for Pool {
         ready.into_iter().for_each(|ready| self.try_ready(ready));
         while let Some(done) = self.threads.take_done() {
             self.land(done.number, |flight| {
-                flight.buffer = done.buffer;
+                (flight.buffer, flight.buffers) = (done.buffer, done.buffers);
                 flight.result = done.result;
             });
         }

@@ -10,13 +10,14 @@ mod disk;
 mod net;
 mod world;
 
-use crate::calls::{Calls, Details, Half, OpenOptions, SocketKind, SocketOption};
+use crate::calls::{Advice, Calls, Details, Half, Metadata, OpenOptions, SocketKind, SocketOption};
 use crate::driver::{Begun, Driver, Flight, Operation, Wait};
 use crate::executor::ExecutorError;
 use crate::io::Io;
 use crate::task::Tasks;
 use crate::time::Instant;
 use rustix::io::Errno;
+use std::ffi::OsString;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -112,8 +113,28 @@ impl Calls<SimDescriptor> for Sim {
     }
 
     fn socket(&self, kind: SocketKind, ipv6: bool) -> Result<SimDescriptor, Errno> {
-        let number = self.world.state().net().make(kind, ipv6);
+        let number = self.world.state().net().make(kind, ipv6)?;
         Ok(self.descriptor(number))
+    }
+
+    fn bind_unix(&self, _: &SimDescriptor, _: &Path) -> Result<(), Errno> {
+        Err(Errno::OPNOTSUPP)
+    }
+
+    fn connect_unix(&self, _: &SimDescriptor, _: &Path) -> Result<(), Errno> {
+        Err(Errno::OPNOTSUPP)
+    }
+
+    fn pair(&self, kind: SocketKind) -> Result<(SimDescriptor, SimDescriptor), Errno> {
+        if kind != SocketKind::UnixStream {
+            return Err(Errno::OPNOTSUPP);
+        }
+        let (one, two) = self.world.state().net().pair();
+        Ok((self.descriptor(one), self.descriptor(two)))
+    }
+
+    fn pipe(&self) -> Result<(SimDescriptor, SimDescriptor), Errno> {
+        self.pair(SocketKind::UnixStream)
     }
 
     fn bind(&self, socket: &SimDescriptor, address: SocketAddr) -> Result<(), Errno> {
@@ -144,6 +165,34 @@ impl Calls<SimDescriptor> for Sim {
     fn len(&self, file: &SimDescriptor) -> Result<u64, Errno> {
         self.world.state().disk.len(file.number)
     }
+
+    fn truncate(&self, file: &SimDescriptor, length: u64) -> Result<(), Errno> {
+        self.world.state().disk.truncate(file.number, length)
+    }
+
+    fn advise(&self, file: &SimDescriptor, _: u64, _: u64, _: Advice) -> Result<(), Errno> {
+        self.len(file).map(|_| ())
+    }
+
+    fn metadata(&self, path: &Path) -> Result<Metadata, Errno> {
+        self.world.state().disk.metadata(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> Result<(), Errno> {
+        self.world.state().disk.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path, directory: bool) -> Result<(), Errno> {
+        self.world.state().disk.remove(path, directory)
+    }
+
+    fn make_directory(&self, path: &Path) -> Result<(), Errno> {
+        self.world.state().disk.make_directory(path)
+    }
+
+    fn names(&self, directory: &Path) -> Result<Vec<OsString>, Errno> {
+        self.world.state().disk.names(directory)
+    }
 }
 
 impl Driver for Sim {
@@ -158,18 +207,30 @@ impl Driver for Sim {
 
     fn sleep(&self, _: &Tasks, _: Instant) {}
 
-    fn begin(&self, _: &Tasks, flight: Box<Flight<Self>>) -> Begun<Self> {
+    fn begin(&self, _: &Tasks, mut flight: Box<Flight<Self>>) -> Begun<Self> {
         let socket = flight.source.descriptor().number;
         let request = Request {
-            operation: flight.operation,
+            // What has no positions is a stream here.
+            operation: match flight.operation {
+                Operation::ReadNext | Operation::ReceivePassed => Operation::Receive,
+                Operation::WriteNext(from) => Operation::Send(from),
+                operation => operation,
+            },
             bytes: match flight.operation {
-                Operation::Send(from) | Operation::Write { from, .. } => flight.buffer[from..].to_vec(),
+                Operation::Send(from) | Operation::WriteNext(from) | Operation::Write { from, .. } => {
+                    flight.buffer[from..].to_vec()
+                }
+                Operation::WriteVectored(_) => flight.buffers.concat(),
                 _ => Vec::new(),
             },
-            room: flight.buffer.capacity(),
+            room: flight.buffer.capacity() + flight.buffers.iter().map(Vec::capacity).sum::<usize>(),
             address: flight.address,
             details: flight.details,
         };
+        if !flight.passed.is_empty() {
+            flight.result = Err(Errno::OPNOTSUPP);
+            return Begun::Landed(flight);
+        }
         let number = self.world.flights().put(flight);
         self.world.state().begin(number, socket, request);
         Begun::Flies(number)

@@ -2,21 +2,32 @@
 
 mod option;
 
-use crate::calls::{Calls, Half, OpenOptions, SocketKind, SocketOption};
+use crate::calls::{Advice, Calls, Half, Metadata, OpenOptions, SocketKind, SocketOption};
 use crate::driver::{Driver, Flight, Operation};
 use crate::time::Instant;
 use crate::uring::message;
 use rustix::buffer::spare_capacity;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{Mode, OFlags, fdatasync, fstat, fsync, open};
-use rustix::io::{Errno, pread, pwrite};
+use rustix::fs::{
+    Advice as KernelAdvice, FileType, Mode, OFlags, fadvise, fdatasync, fstat, fsync, ftruncate, mkdir, open,
+    rename, rmdir, stat, unlink,
+};
+use rustix::io::{Errno, pread, pwrite, pwritev, read, write};
 use rustix::net::sockopt::socket_error;
 use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType, acceptfrom_with, bind, connect,
-    getsockname, listen, recv, send, shutdown, socket_with,
+    AddressFamily, RecvFlags, SendFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType, acceptfrom_with,
+    bind, connect, getsockname, listen, recv, send, shutdown, socket_with, socketpair,
 };
+use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with, splice};
+use std::ffi::OsString;
+use std::io::IoSlice;
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::path::Path;
+use std::time::Duration;
+
+/// Those that are made here stay here, and never make anybody wait.
+const FLAGS: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
 
 /// The kernel.
 #[derive(Clone, Copy, Debug)]
@@ -29,15 +40,36 @@ impl<D: AsFd + From<OwnedFd>> Calls<D> for Kernel {
 
     fn socket(&self, kind: SocketKind, ipv6: bool) -> Result<D, Errno> {
         let family = if ipv6 { AddressFamily::INET6 } else { AddressFamily::INET };
-        let kind = match kind {
-            SocketKind::Udp => SocketType::DGRAM,
-            SocketKind::Tcp => SocketType::STREAM,
+        let (family, kind) = match kind {
+            SocketKind::Udp => (family, SocketType::DGRAM),
+            SocketKind::Tcp => (family, SocketType::STREAM),
+            SocketKind::UnixDatagram => (AddressFamily::UNIX, SocketType::DGRAM),
+            SocketKind::UnixStream => (AddressFamily::UNIX, SocketType::STREAM),
         };
-        socket_with(family, kind, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None).map(D::from)
+        socket_with(family, kind, FLAGS, None).map(D::from)
     }
 
     fn bind(&self, socket: &D, address: SocketAddr) -> Result<(), Errno> {
         bind(socket, &address)
+    }
+
+    fn bind_unix(&self, socket: &D, path: &Path) -> Result<(), Errno> {
+        bind(socket, &SocketAddrUnix::new(path)?)
+    }
+
+    fn connect_unix(&self, socket: &D, path: &Path) -> Result<(), Errno> {
+        connect(socket, &SocketAddrUnix::new(path)?)
+    }
+
+    fn pair(&self, kind: SocketKind) -> Result<(D, D), Errno> {
+        let kind = if kind == SocketKind::UnixDatagram { SocketType::DGRAM } else { SocketType::STREAM };
+        let (one, two) = socketpair(AddressFamily::UNIX, kind, FLAGS, None)?;
+        Ok((one.into(), two.into()))
+    }
+
+    fn pipe(&self) -> Result<(D, D), Errno> {
+        let (reads, writes) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        Ok((reads.into(), writes.into()))
     }
 
     fn listen(&self, socket: &D, backlog: u32) -> Result<(), Errno> {
@@ -76,6 +108,52 @@ impl<D: AsFd + From<OwnedFd>> Calls<D> for Kernel {
     fn len(&self, file: &D) -> Result<u64, Errno> {
         Ok(fstat(file)?.st_size as u64)
     }
+
+    fn truncate(&self, file: &D, length: u64) -> Result<(), Errno> {
+        ftruncate(file, length)
+    }
+
+    fn advise(&self, file: &D, at: u64, length: u64, advice: Advice) -> Result<(), Errno> {
+        let advice = match advice {
+            Advice::Sequential => KernelAdvice::Sequential,
+            Advice::Random => KernelAdvice::Random,
+            Advice::Soon => KernelAdvice::WillNeed,
+            Advice::NotAgain => KernelAdvice::DontNeed,
+        };
+        fadvise(file, at, NonZeroU64::new(length), advice)
+    }
+
+    fn metadata(&self, path: &Path) -> Result<Metadata, Errno> {
+        let stat = stat(path)?;
+        let seconds = Duration::from_secs(u64::try_from(stat.st_mtime).unwrap_or(0));
+        Ok(Metadata {
+            length: stat.st_size as u64,
+            directory: FileType::from_raw_mode(stat.st_mode).is_dir(),
+            permissions: stat.st_mode & 0o7777,
+            modified: seconds + Duration::from_nanos(stat.st_mtime_nsec as u64),
+        })
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> Result<(), Errno> {
+        rename(from, to)
+    }
+
+    fn remove(&self, path: &Path, directory: bool) -> Result<(), Errno> {
+        if directory { rmdir(path) } else { unlink(path) }
+    }
+
+    fn make_directory(&self, path: &Path) -> Result<(), Errno> {
+        mkdir(path, Mode::RWXU)
+    }
+
+    fn names(&self, directory: &Path) -> Result<Vec<OsString>, Errno> {
+        let of_io = |error: std::io::Error| Errno::from_io_error(&error).unwrap_or(Errno::IO);
+        let entries = std::fs::read_dir(directory).map_err(of_io)?;
+        let names = entries.map(|entry| entry.map(|entry| entry.file_name()).map_err(of_io));
+        let mut names: Vec<OsString> = names.collect::<Result<_, _>>()?;
+        names.sort();
+        Ok(names)
+    }
 }
 
 /// One attempt at an operation of a socket, or the whole of a file's. `again`: it was begun before, and its descriptor has
@@ -92,8 +170,7 @@ where
     let buffer = &mut flight.buffer;
     match flight.operation {
         Operation::Accept => {
-            let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-            let (accepted, address) = acceptfrom_with(descriptor, flags)?;
+            let (accepted, address) = acceptfrom_with(descriptor, FLAGS)?;
             flight.accepted = Some(accepted.into());
             flight.address = address.and_then(|address| address.try_into().ok());
             Ok(0)
@@ -111,15 +188,34 @@ where
             recv(descriptor, spare_capacity(buffer), RecvFlags::empty())
                 .map(|(_, length)| length.min(buffer.len()))
         }
-        Operation::ReceiveFrom => {
-            (flight.address, flight.details) = message::receive(descriptor, buffer)?;
+        Operation::ReceiveFrom | Operation::ReceivePassed => {
+            let received = message::receive(descriptor, buffer)?;
+            (flight.address, flight.details, flight.passed) =
+                (received.from, received.details, received.passed);
             Ok(buffer.len())
         }
-        Operation::Send(from) => match flight.address {
-            Some(address) => message::send(descriptor, &buffer[from..], address, &flight.details),
-            None => send(descriptor, &buffer[from..], SendFlags::NOSIGNAL),
-        },
-        operation => do_with_file(operation, descriptor, buffer),
+        Operation::Send(from) if flight.address.is_none() && flight.passed.is_empty() => {
+            send(descriptor, &buffer[from..], SendFlags::NOSIGNAL)
+        }
+        Operation::Send(from) => {
+            message::send(descriptor, &buffer[from..], flight.address, &flight.details, &flight.passed)
+        }
+        Operation::ReadNext => {
+            buffer.clear();
+            read(descriptor, spare_capacity(buffer))
+        }
+        Operation::WriteNext(from) => write(descriptor, &buffer[from..]),
+        Operation::Readable if again => Ok(0),
+        Operation::Readable => Err(Errno::AGAIN),
+        Operation::Splice { at: None, length } => {
+            let from = flight.other.as_ref().ok_or(Errno::INVAL)?.descriptor();
+            let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
+            splice(from, None, descriptor, None, length, flags)
+        }
+        operation => {
+            let other = flight.other.as_ref().map(|other| other.descriptor().as_fd());
+            do_with_file(operation, descriptor, other, buffer, &mut flight.buffers)
+        }
     }
 }
 
@@ -130,7 +226,9 @@ where
 pub(crate) fn do_with_file(
     operation: Operation,
     file: BorrowedFd<'_>,
+    other: Option<BorrowedFd<'_>>,
     buffer: &mut Vec<u8>,
+    buffers: &mut [Vec<u8>],
 ) -> Result<usize, Errno> {
     match operation {
         Operation::Read(at) => {
@@ -138,6 +236,26 @@ pub(crate) fn do_with_file(
             pread(file, spare_capacity(buffer), at)
         }
         Operation::Write { at, from } => pwrite(file, &buffer[from..], at),
+        // preadv(2) wants bytes that are there already; a read each is as right, and ends where one ends early.
+        Operation::ReadVectored(mut at) => {
+            let begin = at;
+            for buffer in buffers {
+                buffer.clear();
+                let length = pread(file, spare_capacity(buffer), at)?;
+                at += length as u64;
+                if buffer.len() < buffer.capacity() {
+                    break;
+                }
+            }
+            Ok((at - begin) as usize)
+        }
+        Operation::WriteVectored(at) => {
+            let slices: Vec<IoSlice<'_>> = buffers.iter().map(|buffer| IoSlice::new(buffer)).collect();
+            pwritev(file, &slices, at)
+        }
+        Operation::Splice { at: Some(mut at), length } => {
+            splice(other.ok_or(Errno::INVAL)?, Some(&mut at), file, None, length, SpliceFlags::MOVE)
+        }
         Operation::Sync { data: true } => fdatasync(file).map(|()| 0),
         Operation::Sync { data: false } => fsync(file).map(|()| 0),
         _ => Err(Errno::INVAL),

@@ -112,9 +112,20 @@ impl Uring {
                 }
                 number => {
                     let landed = self.slots.borrow_mut().land(number as u32, completion.result());
-                    landed.done();
+                    match landed {
+                        Ok(landed) => landed.done(),
+                        Err(entry) => self.push_again(number as u32, &entry),
+                    }
                 }
             }
+        }
+    }
+
+    /// Pushes what has to wait once more; lands it if it cannot.
+    fn push_again(&self, number: u32, entry: &Entry) {
+        if let Err(error) = self.push(entry) {
+            let landed = self.slots.borrow_mut().flights.land(number, |flight| flight.result = Err(error));
+            landed.done();
         }
     }
 
@@ -183,6 +194,7 @@ impl Driver for Uring {
     }
 
     fn cancel(&self, number: u32) {
+        self.slots.borrow_mut().cancel(number);
         // Without room for the cancellation the operation goes on until it is done.
         let _ = self.push(&opcode::AsyncCancel::new(u64::from(number)).build().user_data(CANCEL));
     }

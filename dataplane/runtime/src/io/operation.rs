@@ -5,7 +5,7 @@
 
 use super::Io;
 use crate::cancel::is_cancelled;
-use crate::driver::{Begun, Driver, Flight, Operation, Source};
+use crate::driver::{Begun, Driver, Flight, Source};
 use crate::sync::Wait;
 use rustix::io::Errno;
 use std::future::poll_fn;
@@ -89,13 +89,14 @@ fn from_stash<D: Driver>(source: &Source<D>, flight: &mut Flight<D>) -> bool {
     flight.address = kept.address;
     flight.accepted = kept.accepted.take();
     flight.details = kept.details;
+    flight.passed = std::mem::take(&mut kept.passed);
     let room = flight.buffer.capacity();
     flight.buffer.clear();
     let taken = kept.buffer.len().min(room);
     flight.buffer.extend_from_slice(&kept.buffer[..taken]);
     flight.result = Ok(taken);
     // The rest of a datagram is gone, as it always is; of a stream it is next.
-    if taken < kept.buffer.len() && kept.operation == Operation::Receive {
+    if taken < kept.buffer.len() && kept.operation.takes_bytes() {
         kept.buffer.drain(..taken);
     } else {
         stash.pop_front();

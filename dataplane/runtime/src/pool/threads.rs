@@ -22,7 +22,9 @@ pub(super) struct Job {
     pub(super) number: u32,
     pub(super) operation: Operation,
     pub(super) file: Arc<OwnedFd>,
+    pub(super) other: Option<Arc<OwnedFd>>,
     pub(super) buffer: Vec<u8>,
+    pub(super) buffers: Vec<Vec<u8>>,
 }
 
 /// One that was made.
@@ -30,6 +32,7 @@ pub(super) struct Job {
 pub(super) struct Done {
     pub(super) number: u32,
     pub(super) buffer: Vec<u8>,
+    pub(super) buffers: Vec<Vec<u8>>,
     pub(super) result: Result<usize, Errno>,
 }
 
@@ -139,16 +142,17 @@ impl Shared {
     }
 
     fn perform(&self, job: Job) {
-        let Job { number, operation, file, mut buffer } = job;
+        let Job { number, operation, file, other, mut buffer, mut buffers } = job;
         let result = loop {
-            match do_with_file(operation, file.as_fd(), &mut buffer) {
+            let other = other.as_ref().map(AsFd::as_fd);
+            match do_with_file(operation, file.as_fd(), other, &mut buffer, &mut buffers) {
                 Err(Errno::INTR) => {}
                 result => break result,
             }
         };
         // The file's owner may close it now.
-        drop(file);
-        self.done.push(Done { number, buffer, result });
+        drop((file, other));
+        self.done.push(Done { number, buffer, buffers, result });
     }
 }
 

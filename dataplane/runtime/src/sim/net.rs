@@ -123,12 +123,26 @@ impl Net {
     }
 
     /// Its number is even.
-    pub(super) fn make(&mut self, kind: SocketKind, ipv6: bool) -> u32 {
+    pub(super) fn make(&mut self, kind: SocketKind, ipv6: bool) -> Result<u32, Errno> {
         let what = match kind {
             SocketKind::Udp => What::Udp(Udp::default()),
             SocketKind::Tcp => What::Stream(Stream::new()),
+            SocketKind::UnixDatagram | SocketKind::UnixStream => return Err(Errno::OPNOTSUPP),
         };
-        self.add(what, ipv6, None)
+        Ok(self.add(what, ipv6, None))
+    }
+
+    /// Both ends of a stream that no network is between.
+    pub(super) fn pair(&mut self) -> (u32, u32) {
+        let one = self.add(What::Stream(Stream::local(self.made + 4)), false, None);
+        let two = self.add(What::Stream(Stream::local(one)), false, None);
+        (one, two)
+    }
+
+    /// Whether it goes to such a stream.
+    pub(super) fn is_local(&self, arrival: &Arrival) -> bool {
+        let socket = arrival.stream().and_then(|number| self.sockets.get(&number));
+        matches!(socket, Some(Socket { what: What::Stream(stream), .. }) if stream.is_local())
     }
 
     fn socket(&mut self, number: u32) -> Result<&mut Socket, Errno> {
@@ -248,7 +262,7 @@ impl Net {
         let mut effects = Effects::default();
         let begun = match request.operation {
             Operation::Connect => self.connect(number, &request, &mut effects),
-            Operation::Send(_) => self.bind_any(number).map(|_| ()),
+            Operation::Send(_) if request.address.is_some() => self.bind_any(number).map(|_| ()),
             _ => Ok(()),
         };
         match (begun, self.sockets.get_mut(&number)) {

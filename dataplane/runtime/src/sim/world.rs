@@ -147,10 +147,13 @@ impl World {
 
 /// As many bytes as there is room for.
 fn fill(flight: &mut Flight<Sim>, bytes: &[u8]) -> usize {
-    flight.buffer.clear();
-    let length = bytes.len().min(flight.buffer.capacity());
-    flight.buffer.extend_from_slice(&bytes[..length]);
-    length
+    let mut rest = bytes;
+    for buffer in std::iter::once(&mut flight.buffer).chain(&mut flight.buffers) {
+        buffer.clear();
+        let part = rest.split_off(..rest.len().min(buffer.capacity())).unwrap_or(&[]);
+        buffer.extend_from_slice(part);
+    }
+    bytes.len() - rest.len()
 }
 
 impl fmt::Debug for World {
@@ -251,7 +254,7 @@ impl State {
                     self.plan(again, Event::Arrives(arrival.clone()));
                 }
                 self.plan(at, Event::Arrives(arrival));
-            } else if self.faults.partition {
+            } else if self.faults.partition && !self.net.is_local(&arrival) {
                 self.net.block(arrival);
             } else {
                 let at = self.net.in_order(&arrival, at);

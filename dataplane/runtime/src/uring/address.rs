@@ -18,6 +18,11 @@ impl RawAddress {
         Self { storage, length: size_of::<libc::sockaddr_storage>() as libc::socklen_t }
     }
 
+    /// Where a socket is connected to says it all.
+    pub(super) fn none() -> Self {
+        Self { length: 0, ..Self::room() }
+    }
+
     pub(super) fn new(address: SocketAddr) -> Self {
         let mut raw = Self::room();
         match address {

@@ -4,6 +4,7 @@
 //! where its header is aligned.
 
 use crate::calls::Details;
+use rustix::fd::{AsRawFd, OwnedFd, RawFd};
 use std::mem::size_of;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -11,6 +12,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 const HEADER: usize = size_of::<libc::cmsghdr>();
 /// Room for all of [`Details`] of either family, twice: a socket of IPv6 may be told those of both.
 const ROOM: usize = 256;
+/// Descriptors that may go along at a time.
+pub(crate) const PASSED: usize = 16;
 
 /// See the module.
 #[repr(C, align(8))]
@@ -98,6 +101,22 @@ impl Control {
             fits &= self.put(libc::SOL_UDP, libc::UDP_SEGMENT, &segment.to_ne_bytes());
         }
         fits
+    }
+
+    /// Descriptors that go along.
+    pub(super) fn put_passed(&mut self, passed: &[OwnedFd]) -> bool {
+        let numbers: Vec<u8> = passed.iter().flat_map(|fd| fd.as_raw_fd().to_ne_bytes()).collect();
+        let fits = passed.len() <= PASSED;
+        passed.is_empty() || fits && self.put(libc::SOL_SOCKET, libc::SCM_RIGHTS, &numbers)
+    }
+
+    /// The numbers of those that came along.
+    pub(super) fn passed(&self) -> impl Iterator<Item = RawFd> {
+        let rights =
+            |message: &(i32, i32, &[u8])| (message.0, message.1) == (libc::SOL_SOCKET, libc::SCM_RIGHTS);
+        let data =
+            self.messages().filter(rights).flat_map(|(_, _, data)| data.chunks_exact(size_of::<RawFd>()));
+        data.filter_map(number)
     }
 
     /// What the kernel says of a datagram.

@@ -6,10 +6,17 @@
 use super::address::RawAddress;
 use super::control::Control;
 use crate::calls::Details;
-use rustix::fd::{AsRawFd, BorrowedFd};
+use rustix::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use rustix::io::Errno;
 use std::mem::zeroed;
 use std::net::SocketAddr;
+
+/// What comes beside the bytes.
+pub(crate) struct Received {
+    pub(crate) from: Option<SocketAddr>,
+    pub(crate) details: Details,
+    pub(crate) passed: Vec<OwnedFd>,
+}
 
 /// See the module.
 pub(super) struct Message {
@@ -48,25 +55,30 @@ impl Message {
     /// To send these bytes.
     ///
     /// # Errors
-    /// EINVAL: the details are not of the address's family.
+    /// EINVAL: the details are not of the address's family, or too many descriptors go along.
     pub(super) fn sending(
         &mut self,
         bytes: &[u8],
-        to: SocketAddr,
+        to: Option<SocketAddr>,
         details: &Details,
+        passed: &[OwnedFd],
     ) -> Result<*const libc::msghdr, Errno> {
-        (self.address, self.control) = (RawAddress::new(to), Control::new());
-        if !self.control.put_details(details, to.is_ipv6()) {
+        (self.address, self.control) = (to.map_or_else(RawAddress::none, RawAddress::new), Control::new());
+        if !self.control.put_passed(passed)
+            || to.is_some_and(|to| !self.control.put_details(details, to.is_ipv6()))
+        {
             return Err(Errno::INVAL);
         }
         Ok(self.header(libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() }))
     }
 
     /// What the kernel wrote beside the bytes.
-    pub(super) fn received(&mut self) -> (Option<SocketAddr>, Details) {
+    pub(super) fn received(&mut self) -> Received {
         self.address.length = self.header.msg_namelen;
-        self.control.length = self.header.msg_controllen;
-        (self.address.address(), self.control.details())
+        self.control.length = std::mem::replace(&mut self.header.msg_controllen, 0);
+        // SAFETY: the kernel has just opened them, for us; and they are not looked at again.
+        let passed = self.control.passed().map(|number| unsafe { OwnedFd::from_raw_fd(number) }).collect();
+        Received { from: self.address.address(), details: self.control.details(), passed }
     }
 }
 
@@ -80,10 +92,7 @@ fn result(returned: isize) -> Result<usize, Errno> {
 ///
 /// # Errors
 /// As the call.
-pub(crate) fn receive(
-    socket: BorrowedFd<'_>,
-    buffer: &mut Vec<u8>,
-) -> Result<(Option<SocketAddr>, Details), Errno> {
+pub(crate) fn receive(socket: BorrowedFd<'_>, buffer: &mut Vec<u8>) -> Result<Received, Errno> {
     let mut message = Message::new();
     let header = message.receiving(buffer);
     // SAFETY: the header points to the message and to the buffer's room, which are there until it returns.
@@ -96,15 +105,16 @@ pub(crate) fn receive(
 /// sendmsg(2), of as many bytes as it says.
 ///
 /// # Errors
-/// As the call; EINVAL: the details are not of the address's family.
+/// As the call; EINVAL: the details are not of the address's family, or too many descriptors go along.
 pub(crate) fn send(
     socket: BorrowedFd<'_>,
     bytes: &[u8],
-    to: SocketAddr,
+    to: Option<SocketAddr>,
     details: &Details,
+    passed: &[OwnedFd],
 ) -> Result<usize, Errno> {
     let mut message = Message::new();
-    let header = message.sending(bytes, to, details)?;
+    let header = message.sending(bytes, to, details, passed)?;
     // SAFETY: the header points to the message and to the bytes, which are there until it returns.
     result(unsafe { libc::sendmsg(socket.as_raw_fd(), header, libc::MSG_NOSIGNAL) })
 }

@@ -8,6 +8,7 @@ use super::address::RawAddress;
 use super::message::Message;
 use crate::driver::{Flight, Operation};
 use crate::flights::{Flights, Landed};
+use crate::system;
 use io_uring::opcode;
 use io_uring::squeue::Entry;
 use io_uring::types::{Fd, FsyncFlags};
@@ -19,6 +20,15 @@ use std::fmt;
 struct Parts {
     address: RawAddress,
     message: Message,
+    vectors: Vec<libc::iovec>,
+    /// It is asked to end.
+    cancelled: bool,
+}
+
+impl Parts {
+    fn new() -> Self {
+        Self { address: RawAddress::room(), message: Message::new(), vectors: Vec::new(), cancelled: false }
+    }
 }
 
 impl fmt::Debug for Parts {
@@ -45,17 +55,39 @@ impl Slots {
     pub(super) fn put(&mut self, flight: Box<Flight<Uring>>) -> (u32, Result<Entry, Errno>) {
         let number = self.flights.put(flight);
         while self.parts.len() <= number as usize {
-            self.parts.push(Box::new(Parts { address: RawAddress::room(), message: Message::new() }));
+            self.parts.push(Box::new(Parts::new()));
         }
         let Some(flight) = self.flights.flight(number) else { unreachable!("it was just put") };
-        let entry = entry(flight, &mut self.parts[number as usize]);
+        let parts = &mut self.parts[number as usize];
+        parts.cancelled = false;
+        let entry = entry(flight, parts);
         (number, entry.map(|entry| entry.user_data(u64::from(number))))
     }
 
-    /// A completion has come.
-    pub(super) fn land(&mut self, number: u32, result: i32) -> Landed<Uring> {
-        let Some(parts) = self.parts.get_mut(number as usize) else { return Landed::nothing() };
-        self.flights.land(number, |flight| settle(flight, parts, result))
+    /// A completion has come. What has only become ready is tried now; if it must wait again, that is an entry.
+    pub(super) fn land(&mut self, number: u32, result: i32) -> Result<Landed<Uring>, Entry> {
+        let (Some(parts), Some(flight)) = (self.parts.get_mut(number as usize), self.flights.flight(number))
+        else {
+            return Ok(Landed::nothing());
+        };
+        if !is_polled(flight.operation) {
+            return Ok(self.flights.land(number, |flight| settle(flight, parts, result)));
+        }
+        let result =
+            if result < 0 { Err(Errno::from_raw_os_error(-result)) } else { system::attempt(flight, true) };
+        let result = match result {
+            Err(Errno::AGAIN | Errno::INTR) if parts.cancelled => Err(Errno::CANCELED),
+            Err(Errno::AGAIN | Errno::INTR) => return Err(polled(flight).user_data(u64::from(number))),
+            result => result,
+        };
+        Ok(self.flights.land(number, |flight| flight.result = result))
+    }
+
+    /// It is asked to end: it does not wait once more.
+    pub(super) fn cancel(&mut self, number: u32) {
+        if let Some(parts) = self.parts.get_mut(number as usize) {
+            parts.cancelled = true;
+        }
     }
 }
 
@@ -78,18 +110,40 @@ fn entry(flight: &mut Flight<Uring>, parts: &mut Parts) -> Result<Entry, Errno> 
             buffer.clear();
             opcode::Recv::new(fd, buffer.as_mut_ptr(), length(buffer.capacity())).build()
         }
-        Operation::ReceiveFrom => {
+        Operation::ReceiveFrom | Operation::ReceivePassed => {
             let header = parts.message.receiving(buffer);
             opcode::RecvMsg::new(fd, header).flags(libc::MSG_CMSG_CLOEXEC as u32).build()
         }
         Operation::Send(from) => {
             let rest = &buffer[from..];
-            if let Some(address) = flight.address {
-                let header = parts.message.sending(rest, address, &flight.details)?;
-                opcode::SendMsg::new(fd, header).flags(libc::MSG_NOSIGNAL as u32).build()
-            } else {
+            if flight.address.is_none() && flight.passed.is_empty() {
                 opcode::Send::new(fd, rest.as_ptr(), length(rest.len())).flags(libc::MSG_NOSIGNAL).build()
+            } else {
+                let header = parts.message.sending(rest, flight.address, &flight.details, &flight.passed)?;
+                opcode::SendMsg::new(fd, header).flags(libc::MSG_NOSIGNAL as u32).build()
             }
+        }
+        Operation::Splice { at: Some(at), length: most } => {
+            let from = flight.other.as_ref().ok_or(Errno::INVAL)?.descriptor();
+            let (from, at) = (Fd(from.as_raw_fd()), i64::try_from(at).map_err(|_| Errno::OVERFLOW)?);
+            opcode::Splice::new(from, at, fd, -1, length(most)).build()
+        }
+        Operation::ReadVectored(at) => {
+            parts.vectors.clear();
+            for buffer in &mut flight.buffers {
+                buffer.clear();
+                let (iov_base, iov_len) = (buffer.as_mut_ptr().cast(), buffer.capacity());
+                parts.vectors.push(libc::iovec { iov_base, iov_len });
+            }
+            opcode::Readv::new(fd, parts.vectors.as_ptr(), length(parts.vectors.len())).offset(at).build()
+        }
+        Operation::WriteVectored(at) => {
+            parts.vectors.clear();
+            for buffer in &flight.buffers {
+                let (iov_base, iov_len) = (buffer.as_ptr().cast_mut().cast(), buffer.len());
+                parts.vectors.push(libc::iovec { iov_base, iov_len });
+            }
+            opcode::Writev::new(fd, parts.vectors.as_ptr(), length(parts.vectors.len())).offset(at).build()
         }
         Operation::Read(at) => {
             buffer.clear();
@@ -103,7 +157,27 @@ fn entry(flight: &mut Flight<Uring>, parts: &mut Parts) -> Result<Entry, Errno> 
             let flags = if data { FsyncFlags::DATASYNC } else { FsyncFlags::empty() };
             opcode::Fsync::new(fd).flags(flags).build()
         }
+        Operation::ReadNext
+        | Operation::WriteNext(_)
+        | Operation::Readable
+        | Operation::Splice { at: None, .. } => polled(flight),
     })
+}
+
+/// Whether the ring only says when an operation can be tried. Not all that has no positions waits in a ring, some of it gives
+/// EAGAIN; but all of it can be polled.
+fn is_polled(operation: Operation) -> bool {
+    match operation {
+        Operation::ReadNext | Operation::WriteNext(_) | Operation::Readable => true,
+        Operation::Splice { at, .. } => at.is_none(),
+        _ => false,
+    }
+}
+
+/// Tells when the operation can be tried.
+fn polled(flight: &Flight<Uring>) -> Entry {
+    let events = if flight.operation.waits_for_input() { libc::POLLIN } else { libc::POLLOUT };
+    opcode::PollAdd::new(Fd(flight.source.descriptor().as_raw_fd()), events as u32).build()
 }
 
 /// The kernel counts in 32 bits; the rest is another operation.
@@ -125,12 +199,23 @@ fn settle(flight: &mut Flight<Uring>, parts: &mut Parts, result: i32) {
             flight.address = parts.address.address();
             flight.result = Ok(0);
         }
-        Operation::Receive | Operation::ReceiveFrom | Operation::Read(_) => {
+        Operation::Receive | Operation::ReceiveFrom | Operation::ReceivePassed | Operation::Read(_) => {
             let length = (result as usize).min(flight.buffer.capacity());
             // SAFETY: the kernel has written so many bytes at its beginning, and it has room for them.
             unsafe { flight.buffer.set_len(length) };
-            if flight.operation == Operation::ReceiveFrom {
-                (flight.address, flight.details) = parts.message.received();
+            if matches!(flight.operation, Operation::ReceiveFrom | Operation::ReceivePassed) {
+                let received = parts.message.received();
+                (flight.address, flight.details, flight.passed) =
+                    (received.from, received.details, received.passed);
+            }
+        }
+        Operation::ReadVectored(_) => {
+            let mut rest = result as usize;
+            for buffer in &mut flight.buffers {
+                let length = rest.min(buffer.capacity());
+                rest -= length;
+                // SAFETY: as above; the kernel fills them one after the other.
+                unsafe { buffer.set_len(length) };
             }
         }
         _ => {}
