@@ -1,7 +1,9 @@
 //! What never waits: making sockets, setting options, opening files.
 
 use crate::time::Instant;
+use rustix::fs::inotify::WatchFlags;
 use rustix::io::Errno;
+use rustix::process::Signal;
 use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -252,4 +254,40 @@ pub trait Calls<D> {
     /// # Errors
     /// As open(2) or getdents(2).
     fn names(&self, directory: &Path) -> Result<Vec<OsString>, Errno>;
+
+    /// What happens to files, to be read ([`Watches`](crate::Watches)). (Not simulated; nor is what follows.)
+    ///
+    /// # Errors
+    /// As inotify_init1(2).
+    fn watches(&self) -> Result<D, Errno>;
+
+    /// Watches what is at a path.
+    ///
+    /// # Errors
+    /// As inotify_add_watch(2).
+    fn watch(&self, watches: &D, path: &Path, events: WatchFlags) -> Result<i32, Errno>;
+
+    /// Watches it no more.
+    ///
+    /// # Errors
+    /// As inotify_rm_watch(2).
+    fn unwatch(&self, watches: &D, watch: i32) -> Result<(), Errno>;
+
+    /// Signals, to be read ([`Signals`](crate::Signals)).
+    ///
+    /// # Errors
+    /// As signalfd(2).
+    fn signals(&self, signals: &[Signal]) -> Result<D, Errno>;
+
+    /// A child, which can be read from when it has ended ([`Child`](crate::Child)).
+    ///
+    /// # Errors
+    /// As pidfd_open(2).
+    fn child(&self, process: u32) -> Result<D, Errno>;
+
+    /// Sends a signal to a child.
+    ///
+    /// # Errors
+    /// As pidfd_send_signal(2).
+    fn signal(&self, child: &D, signal: Signal) -> Result<(), Errno>;
 }

@@ -125,6 +125,10 @@ impl<D: Driver> File<D> {
         Self { io: io.clone(), path: name.into(), source: Source::new(descriptor) }
     }
 
+    pub(crate) fn io(&self) -> &Io<D> {
+        &self.io
+    }
+
     pub(crate) fn source(&self) -> &Rc<Source<D>> {
         &self.source
     }

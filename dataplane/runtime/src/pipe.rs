@@ -6,6 +6,8 @@ use crate::error::{Error, ErrorKind};
 use crate::file::File;
 use crate::io::Io;
 use crate::net::TcpStream;
+use rustix::fd::OwnedFd;
+use rustix::io::ioctl_fionbio;
 
 /// Bytes that go through a pipe at a time: as many as one has room for (pipe(7)).
 const PART: usize = 64 << 10;
@@ -27,6 +29,36 @@ pub fn pipe<D: Driver>(io: &Io<D>) -> Result<(PipeReader<D>, PipeWriter<D>), Err
     let (reads, writes) = made.map_err(|error| Error::system("make", "a pipe", error))?;
     let end = |descriptor| File::around(io, "a pipe", descriptor);
     Ok((PipeReader(end(reads)), PipeWriter(end(writes))))
+}
+
+/// Never makes anybody wait from now on; so does every copy of it.
+fn adopt<D>(io: &Io<D>, descriptor: OwnedFd) -> Result<File<D>, Error>
+where
+    D: Driver<Descriptor: From<OwnedFd>>,
+{
+    let adopted = ioctl_fionbio(&descriptor, true);
+    adopted.map_err(|error| Error::system("adopt", "a pipe", error))?;
+    Ok(File::around(io, "a pipe", descriptor.into()))
+}
+
+impl<D: Driver<Descriptor: From<OwnedFd>>> PipeReader<D> {
+    /// One that came from elsewhere: a child's output, or what was passed. Any descriptor that can be waited for will do.
+    ///
+    /// # Errors
+    /// As ioctl(2).
+    pub fn adopt(io: &Io<D>, descriptor: OwnedFd) -> Result<Self, Error> {
+        adopt(io, descriptor).map(Self)
+    }
+}
+
+impl<D: Driver<Descriptor: From<OwnedFd>>> PipeWriter<D> {
+    /// As [`PipeReader::adopt`]: a child's input, for one.
+    ///
+    /// # Errors
+    /// As ioctl(2).
+    pub fn adopt(io: &Io<D>, descriptor: OwnedFd) -> Result<Self, Error> {
+        adopt(io, descriptor).map(Self)
+    }
 }
 
 impl<D: Driver> PipeReader<D> {

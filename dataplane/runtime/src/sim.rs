@@ -16,7 +16,9 @@ use crate::executor::ExecutorError;
 use crate::io::Io;
 use crate::task::Tasks;
 use crate::time::Instant;
+use rustix::fs::inotify::WatchFlags;
 use rustix::io::Errno;
+use rustix::process::Signal;
 use std::ffi::OsString;
 use std::fmt;
 use std::net::SocketAddr;
@@ -192,6 +194,30 @@ impl Calls<SimDescriptor> for Sim {
 
     fn names(&self, directory: &Path) -> Result<Vec<OsString>, Errno> {
         self.world.state().disk.names(directory)
+    }
+
+    fn watches(&self) -> Result<SimDescriptor, Errno> {
+        Err(Errno::OPNOTSUPP)
+    }
+
+    fn watch(&self, _: &SimDescriptor, _: &Path, _: WatchFlags) -> Result<i32, Errno> {
+        Err(Errno::OPNOTSUPP)
+    }
+
+    fn unwatch(&self, _: &SimDescriptor, _: i32) -> Result<(), Errno> {
+        Err(Errno::OPNOTSUPP)
+    }
+
+    fn signals(&self, _: &[Signal]) -> Result<SimDescriptor, Errno> {
+        Err(Errno::OPNOTSUPP)
+    }
+
+    fn child(&self, _: u32) -> Result<SimDescriptor, Errno> {
+        Err(Errno::OPNOTSUPP)
+    }
+
+    fn signal(&self, _: &SimDescriptor, _: Signal) -> Result<(), Errno> {
+        Err(Errno::OPNOTSUPP)
     }
 }
 

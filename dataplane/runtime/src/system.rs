@@ -6,8 +6,11 @@ use crate::calls::{Advice, Calls, Half, Metadata, OpenOptions, SocketKind, Socke
 use crate::driver::{Driver, Flight, Operation};
 use crate::time::Instant;
 use crate::uring::message;
+use nix::sys::signal::SigSet;
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::buffer::spare_capacity;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::inotify::{self, WatchFlags};
 use rustix::fs::{
     Advice as KernelAdvice, FileType, Mode, OFlags, fadvise, fdatasync, fstat, fsync, ftruncate, mkdir, open,
     rename, rmdir, stat, unlink,
@@ -19,6 +22,7 @@ use rustix::net::{
     bind, connect, getsockname, listen, recv, send, shutdown, socket_with, socketpair,
 };
 use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with, splice};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::ffi::OsString;
 use std::io::IoSlice;
 use std::net::SocketAddr;
@@ -153,6 +157,37 @@ impl<D: AsFd + From<OwnedFd>> Calls<D> for Kernel {
         let mut names: Vec<OsString> = names.collect::<Result<_, _>>()?;
         names.sort();
         Ok(names)
+    }
+
+    fn watches(&self) -> Result<D, Errno> {
+        inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK).map(D::from)
+    }
+
+    fn watch(&self, watches: &D, path: &Path, events: WatchFlags) -> Result<i32, Errno> {
+        inotify::add_watch(watches, path, events)
+    }
+
+    fn unwatch(&self, watches: &D, watch: i32) -> Result<(), Errno> {
+        inotify::remove_watch(watches, watch)
+    }
+
+    fn signals(&self, signals: &[Signal]) -> Result<D, Errno> {
+        let of_nix = |error: nix::Error| Errno::from_raw_os_error(error as i32);
+        let mut set = SigSet::empty();
+        for signal in signals {
+            set.add(signal.as_raw().try_into().map_err(of_nix)?);
+        }
+        let made = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK);
+        Ok(OwnedFd::from(made.map_err(of_nix)?).into())
+    }
+
+    fn child(&self, process: u32) -> Result<D, Errno> {
+        let process = i32::try_from(process).ok().and_then(Pid::from_raw).ok_or(Errno::SRCH)?;
+        pidfd_open(process, PidfdFlags::empty()).map(D::from)
+    }
+
+    fn signal(&self, child: &D, signal: Signal) -> Result<(), Errno> {
+        pidfd_send_signal(child, signal)
     }
 }
 
