@@ -202,6 +202,11 @@ impl<D: Driver> Flight<D> {
         })
     }
 
+    /// Whether a send has nothing but bytes.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.address.is_none() && self.passed.is_empty()
+    }
+
     /// Its owner is gone, and it is not back yet. For drivers, once, before [`Flight::land_orphan`].
     pub fn orphan(&self) {
         if self.operation.takes() {

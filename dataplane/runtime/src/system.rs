@@ -201,6 +201,7 @@ where
     D: Driver,
     D::Descriptor: AsFd + From<OwnedFd>,
 {
+    let plain = flight.is_plain();
     let descriptor = flight.source.descriptor().as_fd();
     let buffer = &mut flight.buffer;
     match flight.operation {
@@ -229,9 +230,7 @@ where
                 (received.from, received.details, received.passed);
             Ok(buffer.len())
         }
-        Operation::Send(from) if flight.address.is_none() && flight.passed.is_empty() => {
-            send(descriptor, &buffer[from..], SendFlags::NOSIGNAL)
-        }
+        Operation::Send(from) if plain => send(descriptor, &buffer[from..], SendFlags::NOSIGNAL),
         Operation::Send(from) => {
             message::send(descriptor, &buffer[from..], flight.address, &flight.details, &flight.passed)
         }

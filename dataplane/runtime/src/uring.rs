@@ -10,19 +10,22 @@
 
 mod address;
 mod control;
+mod lacking;
 pub(crate) mod message;
 mod slot;
 
-use crate::driver::{Begun, Driver, Flight, Wait};
+use crate::driver::{Begun, Driver, Flight, Operation, Wait};
 use crate::executor::ExecutorError;
 use crate::io::Io;
 use crate::remote::{Remote, span};
-use crate::system::Kernel;
+use crate::system::{self, Kernel};
 use crate::task::Tasks;
 use crate::time::Instant;
+use io_uring::register::Probe;
 use io_uring::squeue::Entry;
 use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
 use io_uring::{IoUring, opcode};
+use lacking::Lacking;
 use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::io::Errno;
 use slot::Slots;
@@ -65,11 +68,23 @@ impl UringIo {
     /// # Errors
     /// No ring, too many executors, no descriptor for the bell.
     pub fn new() -> Result<Self, UringError> {
+        Self::without(&[])
+    }
+
+    /// As [`UringIo::new`], and these of [`Uring::OPERATIONS`] are done as if the kernel lacked them: to test that, or to go around
+    /// what is wrong with one.
+    ///
+    /// # Errors
+    /// As [`UringIo::new`].
+    pub fn without(operations: &[&str]) -> Result<Self, UringError> {
         let mut builder = IoUring::builder();
         builder.setup_single_issuer().setup_defer_taskrun().setup_submit_all().setup_cqsize(ENTRIES * 4);
         let ring = builder.build(ENTRIES).map_err(UringError::Ring)?;
+        let mut probe = Probe::new();
+        ring.submitter().register_probe(&mut probe).map_err(UringError::Ring)?;
+        let slots = Slots::new(Lacking::new(&probe, operations));
         let driver =
-            Uring { ring: RefCell::new(ring), slots: RefCell::new(Slots::new()), watched: Cell::new(false) };
+            Uring { ring: RefCell::new(ring), slots: RefCell::new(slots), watched: Cell::new(false) };
         let io = Self::over(driver, Instant::monotonic().as_nanos())?;
         io.tasks().remote().bell().descriptor().map_err(ExecutorError::Bell)?;
         Ok(io)
@@ -77,6 +92,17 @@ impl UringIo {
 }
 
 impl Uring {
+    /// The ring's operations that are used where the kernel has them, by their names (IORING_OP_RECV is `recv`). Beside them it has
+    /// to have POLL_ADD and ASYNC_CANCEL.
+    pub const OPERATIONS: [&'static str; 12] = lacking::NAMES;
+
+    /// Those of them that it does without: their descriptors are polled in the ring, and then the system call is made; what is
+    /// about a file holds the calling thread up.
+    #[must_use]
+    pub fn fallen_back(&self) -> Vec<&'static str> {
+        self.slots.borrow().lacking.names().collect()
+    }
+
     /// Puts an entry into the submission ring, which is emptied first when it is full.
     fn push(&self, entry: &Entry) -> Result<(), Errno> {
         let mut ring = self.ring.borrow_mut();
@@ -175,7 +201,21 @@ impl Driver for Uring {
 
     fn sleep(&self, _: &Tasks, _: Instant) {}
 
-    fn begin(&self, _: &Tasks, flight: Box<Flight<Self>>) -> Begun<Self> {
+    fn begin(&self, _: &Tasks, mut flight: Box<Flight<Self>>) -> Begun<Self> {
+        // Without the ring, to connect begins with a call, and a file's is one.
+        let first = flight.operation == Operation::Connect || flight.operation.is_of_file();
+        if first && self.slots.borrow().lacking.polls(&flight) {
+            let result = loop {
+                match system::attempt(&mut flight, false) {
+                    Err(Errno::INTR) => {}
+                    result => break result,
+                }
+            };
+            if result != Err(Errno::AGAIN) {
+                flight.result = result;
+                return Begun::Landed(flight);
+            }
+        }
         let (number, entry) = self.slots.borrow_mut().put(flight);
         match entry.and_then(|entry| self.push(&entry)) {
             Ok(()) => Begun::Flies(number),

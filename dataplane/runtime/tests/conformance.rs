@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 use zsync_runtime::{
     BlockingIo, Driver, Either, ErrorKind, File, Io, OpenOptions, PoolIo, SimIo, SocketOption, TcpListener,
-    TcpStream, UdpSocket, UringIo, either, yield_now,
+    TcpStream, UdpSocket, Uring, UringIo, either, yield_now,
 };
 
 const LOCAL: [&str; 2] = ["127.0.0.1:0", "[::1]:0"];
@@ -390,5 +390,15 @@ all_cases!(pool, PoolIo::new().unwrap());
 suspending_cases!(pool_suspending, PoolIo::new().unwrap());
 all_cases!(uring, UringIo::new().unwrap());
 suspending_cases!(uring_suspending, UringIo::new().unwrap());
+all_cases!(uring_by_readiness, UringIo::without(&Uring::OPERATIONS).unwrap());
+suspending_cases!(uring_by_readiness_suspending, UringIo::without(&Uring::OPERATIONS).unwrap());
 all_cases!(simulated, SimIo::new(1).unwrap());
 suspending_cases!(simulated_suspending, SimIo::new(2).unwrap());
+
+#[test]
+fn a_ring_says_what_it_does_without() {
+    assert_eq!(UringIo::new().unwrap().driver().fallen_back(), [""; 0]);
+    let without = ["fsync", "recv", "recv", "nothing of this name"];
+    assert_eq!(UringIo::without(&without).unwrap().driver().fallen_back(), ["recv", "fsync"]);
+    assert_eq!(UringIo::without(&Uring::OPERATIONS).unwrap().driver().fallen_back(), Uring::OPERATIONS);
+}

@@ -5,6 +5,7 @@
 
 use super::Uring;
 use super::address::RawAddress;
+use super::lacking::Lacking;
 use super::message::Message;
 use crate::driver::{Flight, Operation};
 use crate::flights::{Flights, Landed};
@@ -41,14 +42,15 @@ impl fmt::Debug for Parts {
 #[derive(Debug)]
 pub(super) struct Slots {
     pub(super) flights: Flights<Uring>,
+    pub(super) lacking: Lacking,
     /// By the flight's number; boxed, so that they stay where they are when there are more.
     #[allow(clippy::vec_box)]
     parts: Vec<Box<Parts>>,
 }
 
 impl Slots {
-    pub(super) fn new() -> Self {
-        Self { flights: Flights::new(), parts: Vec::new() }
+    pub(super) fn new(lacking: Lacking) -> Self {
+        Self { flights: Flights::new(), lacking, parts: Vec::new() }
     }
 
     /// A number for a flight, and its entry for the submission ring; or why it has none.
@@ -60,7 +62,7 @@ impl Slots {
         let Some(flight) = self.flights.flight(number) else { unreachable!("it was just put") };
         let parts = &mut self.parts[number as usize];
         parts.cancelled = false;
-        let entry = entry(flight, parts);
+        let entry = if self.lacking.polls(flight) { Ok(polled(flight)) } else { entry(flight, parts) };
         (number, entry.map(|entry| entry.user_data(u64::from(number))))
     }
 
@@ -70,7 +72,7 @@ impl Slots {
         else {
             return Ok(Landed::nothing());
         };
-        if !is_polled(flight.operation) {
+        if !self.lacking.polls(flight) {
             return Ok(self.flights.land(number, |flight| settle(flight, parts, result)));
         }
         let result =
@@ -94,6 +96,7 @@ impl Slots {
 /// The entry of a flight. What it points to is the flight's buffer, which is on the heap, and the slot's parts.
 fn entry(flight: &mut Flight<Uring>, parts: &mut Parts) -> Result<Entry, Errno> {
     let fd = Fd(flight.source.descriptor().as_raw_fd());
+    let plain = flight.is_plain();
     let buffer = &mut flight.buffer;
     Ok(match flight.operation {
         Operation::Accept => {
@@ -116,7 +119,7 @@ fn entry(flight: &mut Flight<Uring>, parts: &mut Parts) -> Result<Entry, Errno> 
         }
         Operation::Send(from) => {
             let rest = &buffer[from..];
-            if flight.address.is_none() && flight.passed.is_empty() {
+            if plain {
                 opcode::Send::new(fd, rest.as_ptr(), length(rest.len())).flags(libc::MSG_NOSIGNAL).build()
             } else {
                 let header = parts.message.sending(rest, flight.address, &flight.details, &flight.passed)?;
@@ -162,16 +165,6 @@ fn entry(flight: &mut Flight<Uring>, parts: &mut Parts) -> Result<Entry, Errno> 
         | Operation::Readable
         | Operation::Splice { at: None, .. } => polled(flight),
     })
-}
-
-/// Whether the ring only says when an operation can be tried. Not all that has no positions waits in a ring, some of it gives
-/// EAGAIN; but all of it can be polled.
-fn is_polled(operation: Operation) -> bool {
-    match operation {
-        Operation::ReadNext | Operation::WriteNext(_) | Operation::Readable => true,
-        Operation::Splice { at, .. } => at.is_none(),
-        _ => false,
-    }
 }
 
 /// Tells when the operation can be tried.

@@ -1,4 +1,4 @@
-//! Each case on each Io.
+//! Each case on each Io, and on a ring that lacks all that can be done without.
 
 /// Makes a test of each case for each Io: `async fn<D: Driver>(Io<D>)`, in the module around it.
 macro_rules! on_every_io {
@@ -6,6 +6,11 @@ macro_rules! on_every_io {
         on_every_io!(blocking, zsync_runtime::BlockingIo::new().unwrap(), $($case),*);
         on_every_io!(pool, zsync_runtime::PoolIo::new().unwrap(), $($case),*);
         on_every_io!(uring, zsync_runtime::UringIo::new().unwrap(), $($case),*);
+        on_every_io!(
+            uring_by_readiness,
+            zsync_runtime::UringIo::without(&zsync_runtime::Uring::OPERATIONS).unwrap(),
+            $($case),*
+        );
         on_every_io!(simulated, zsync_runtime::SimIo::new(7).unwrap(), $($case),*);
     };
     ($name:ident, $io:expr, $($case:ident),*) => {
