@@ -2,7 +2,7 @@
 
 mod option;
 
-use crate::calls::{Advice, Calls, Half, Metadata, OpenOptions, SocketKind, SocketOption};
+use crate::calls::{Advice, Calls, Details, Half, Metadata, OpenOptions, SocketKind, SocketOption};
 use crate::driver::{Driver, Flight, Operation};
 use crate::time::Instant;
 use crate::uring::message;
@@ -19,7 +19,7 @@ use rustix::io::{Errno, pread, pwrite, pwritev, read, write};
 use rustix::net::sockopt::socket_error;
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType, acceptfrom_with,
-    bind, connect, getsockname, listen, recv, send, shutdown, socket_with, socketpair,
+    bind, connect, getsockname, listen, recv, send, sendto, shutdown, socket_with, socketpair,
 };
 use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with, splice};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -231,6 +231,9 @@ where
             Ok(buffer.len())
         }
         Operation::Send(from) if plain => send(descriptor, &buffer[from..], SendFlags::NOSIGNAL),
+        Operation::Send(from) if flight.details == Details::default() && let Some(to) = flight.address => {
+            sendto(descriptor, &buffer[from..], SendFlags::NOSIGNAL, &to)
+        }
         Operation::Send(from) => {
             message::send(descriptor, &buffer[from..], flight.address, &flight.details, &flight.passed)
         }

@@ -5,7 +5,9 @@ mod every;
 use every::on_every_io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
-use zsync_runtime::{Details, Driver, ErrorKind, Half, Io, SocketOption, TcpListener, TcpStream, UdpSocket};
+use zsync_runtime::{
+    Details, Driver, ErrorKind, Half, Io, SocketOption, TcpListener, TcpStream, UdpSocket, all,
+};
 
 const FAMILIES: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
 /// Loopback's number, on every Linux.
@@ -222,6 +224,37 @@ async fn one_half_ends_and_the_other_goes_on<D: Driver>(io: Io<D>) {
     }
 }
 
+async fn groups_run_out_and_come_back<D: Driver>(io: Io<D>) {
+    let socket = UdpSocket::bind(&io, any_port(FAMILIES[0])).unwrap();
+    let group = |number: u8| IpAddr::from([239, 9, 9, number]);
+    let joined = (0..=255).map(|number| socket.set(SocketOption::Join(group(number), 1)));
+    let (full, error) =
+        joined.enumerate().find_map(|(number, joined)| Some((number as u8, joined.err()?))).unwrap();
+    // net.ipv4.igmp_max_memberships
+    assert!(full >= 20, "{full}: {error}");
+    assert!(
+        matches!(error.kind(), ErrorKind::System(errno) if errno.raw_os_error() == libc::ENOBUFS),
+        "{error}"
+    );
+    assert!(error.is_exhaustion() && error.to_string().contains("Join"), "{error}");
+    socket.set(SocketOption::Leave(group(0), 1)).unwrap();
+    socket.set(SocketOption::Join(group(full), 1)).unwrap();
+}
+
+/// More than either ring of io_uring has room for, within one poll.
+async fn operations_beyond_the_rings_room_all_land<D: Driver>(io: Io<D>) {
+    const COUNT: usize = 3000;
+    let [here, there] = [0, 1].map(|_| UdpSocket::bind(&io, any_port(FAMILIES[0])).unwrap());
+    let to = there.address().unwrap();
+    // Most find no room in the other's socket; all are sent.
+    let sent = all((0..COUNT).map(|number| here.send(vec![1; number % 9], to))).await;
+    assert_eq!(sent.len(), COUNT);
+    for (number, sent) in sent.into_iter().enumerate() {
+        assert_eq!(sent.unwrap(), vec![1; number % 9]);
+    }
+    assert_eq!(there.receive(Vec::with_capacity(9)).await.unwrap().0, here.address().unwrap());
+}
+
 on_every_io!(
     an_address_is_shared_by_those_who_agree,
     a_group_is_heard_from_join_to_leave,
@@ -232,4 +265,6 @@ on_every_io!(
     joined_datagrams_say_where_they_part,
     streams_take_their_options,
     one_half_ends_and_the_other_goes_on,
+    groups_run_out_and_come_back,
+    operations_beyond_the_rings_room_all_land,
 );

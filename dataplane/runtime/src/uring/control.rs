@@ -32,9 +32,14 @@ impl Control {
         Self { bytes: [0; ROOM], length: 0 }
     }
 
-    /// All of its room, for the kernel to write to.
-    pub(super) fn room() -> Self {
-        Self { bytes: [0; ROOM], length: ROOM }
+    /// Nothing again. What lies behind its length is read by nobody.
+    pub(super) fn clear(&mut self) {
+        self.length = 0;
+    }
+
+    /// All of its room is the kernel's to write to.
+    pub(super) fn open(&mut self) {
+        self.length = ROOM;
     }
 
     pub(super) fn as_mut_ptr(&mut self) -> *mut libc::c_void {
@@ -186,7 +191,8 @@ mod tests {
 
     #[test]
     fn a_length_of_nothing_ends_it() {
-        let control = Control::room();
+        let mut control = Control::new();
+        control.open();
         assert_eq!(control.messages().count(), 0);
     }
 }

@@ -48,7 +48,8 @@ impl Message {
     /// To receive into the buffer's room.
     pub(super) fn receiving(&mut self, buffer: &mut Vec<u8>) -> *mut libc::msghdr {
         buffer.clear();
-        (self.address, self.control) = (RawAddress::room(), Control::room());
+        self.address = RawAddress::room();
+        self.control.open();
         self.header(libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.capacity() })
     }
 
@@ -63,7 +64,8 @@ impl Message {
         details: &Details,
         passed: &[OwnedFd],
     ) -> Result<*const libc::msghdr, Errno> {
-        (self.address, self.control) = (to.map_or_else(RawAddress::none, RawAddress::new), Control::new());
+        self.address = to.map_or_else(RawAddress::none, RawAddress::new);
+        self.control.clear();
         if !self.control.put_passed(passed)
             || to.is_some_and(|to| !self.control.put_details(details, to.is_ipv6()))
         {

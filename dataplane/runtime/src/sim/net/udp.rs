@@ -15,6 +15,8 @@ const INBOX: usize = 256;
 const LONGEST: usize = 65_507;
 /// Datagrams of one buffer (UDP_MAX_SEGMENTS was 64 until Linux 6.9, include/linux/udp.h).
 const SEGMENTS: usize = 64;
+/// Groups of a socket (net.ipv4.igmp_max_memberships).
+const GROUPS: usize = 20;
 /// The only interface there is.
 const LOOPBACK: u32 = 1;
 
@@ -51,6 +53,7 @@ impl Udp {
                 return Err(Errno::INVAL);
             }
             SocketOption::Join(_, interface) if interface > LOOPBACK => return Err(Errno::NODEV),
+            SocketOption::Join(..) if self.groups.len() == GROUPS => return Err(Errno::NOBUFS),
             SocketOption::Join(group, interface) if !self.groups.insert((group, interface)) => {
                 return Err(Errno::ADDRINUSE);
             }
