@@ -27,8 +27,10 @@ pub enum Operation {
     Connect,
     /// Bytes of a stream into the buffer's room.
     Receive,
-    /// A datagram into the buffer's room, where it is from, and what came with it.
+    /// A datagram into the buffer's room, and where it is from.
     ReceiveFrom,
+    /// As [`Operation::ReceiveFrom`], with what came beside its bytes. (A call of its own, for it takes longer.)
+    ReceiveMessage,
     /// The buffer from this byte on, to the flight's address if it has one, with its details.
     Send(usize),
     /// Bytes of a stream into the buffer's room, and the descriptors that were passed with them.
@@ -72,7 +74,8 @@ impl Operation {
         match self {
             Self::Accept => "accept",
             Self::Connect => "connect",
-            Self::Receive | Self::ReceiveFrom | Self::ReceivePassed => "receive",
+            Self::Receive | Self::ReceiveFrom => "receive",
+            Self::ReceiveMessage | Self::ReceivePassed => "receive",
             Self::Send(_) => "send",
             Self::Read(_) | Self::ReadNext | Self::ReadVectored(_) => "read",
             Self::Write { .. } | Self::WriteNext(_) | Self::WriteVectored(_) => "write",
@@ -89,7 +92,7 @@ impl Operation {
 
     /// Whether it takes something that would be lost if nobody took it from here.
     pub(crate) fn takes(self) -> bool {
-        matches!(self, Self::Accept | Self::ReceiveFrom) || self.takes_bytes()
+        matches!(self, Self::Accept | Self::ReceiveFrom | Self::ReceiveMessage) || self.takes_bytes()
     }
 
     /// Whether it takes bytes, of which the next may take what this one had no room for.

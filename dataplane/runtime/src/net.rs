@@ -168,16 +168,25 @@ impl<D: Driver> UdpSocket<D> {
     /// # Errors
     /// It was cancelled; or as recvfrom(2).
     pub async fn receive(&self, buffer: Vec<u8>) -> Result<(SocketAddr, Vec<u8>), Error> {
-        let (from, _, buffer) = self.receive_with(buffer).await?;
+        let (from, _, buffer) = self.receive_by(Operation::ReceiveFrom, buffer).await?;
         Ok((from, buffer))
     }
 
-    /// As [`UdpSocket::receive`], with what came with it, as far as the socket's options ask for it.
+    /// As [`UdpSocket::receive`], with what came with it, as far as the socket's options ask for it. (What a [`UdpSocket::receive`] that
+    /// was dropped has taken, of that nothing more is known.)
     ///
     /// # Errors
     /// It was cancelled; or as recvmsg(2).
     pub async fn receive_with(&self, buffer: Vec<u8>) -> Result<(SocketAddr, Details, Vec<u8>), Error> {
-        let (flight, _) = self.0.operate(Operation::ReceiveFrom, buffer, None).await?;
+        self.receive_by(Operation::ReceiveMessage, buffer).await
+    }
+
+    async fn receive_by(
+        &self,
+        operation: Operation,
+        buffer: Vec<u8>,
+    ) -> Result<(SocketAddr, Details, Vec<u8>), Error> {
+        let (flight, _) = self.0.operate(operation, buffer, None).await?;
         match flight.address {
             Some(address) => Ok((address, flight.details, flight.buffer)),
             None => Err(Error::new("receive", &self.0, ErrorKind::Ended)),

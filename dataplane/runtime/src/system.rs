@@ -19,7 +19,7 @@ use rustix::io::{Errno, pread, pwrite, pwritev, read, write};
 use rustix::net::sockopt::socket_error;
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType, acceptfrom_with,
-    bind, connect, getsockname, listen, recv, send, sendto, shutdown, socket_with, socketpair,
+    bind, connect, getsockname, listen, recv, recvfrom, send, sendto, shutdown, socket_with, socketpair,
 };
 use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with, splice};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -224,14 +224,23 @@ where
             recv(descriptor, spare_capacity(buffer), RecvFlags::empty())
                 .map(|(_, length)| length.min(buffer.len()))
         }
-        Operation::ReceiveFrom | Operation::ReceivePassed => {
+        Operation::ReceiveFrom => {
+            buffer.clear();
+            let (_, length, address) = recvfrom(descriptor, spare_capacity(buffer), RecvFlags::empty())?;
+            flight.address = address.and_then(|address| address.try_into().ok());
+            Ok(length.min(buffer.len()))
+        }
+        Operation::ReceiveMessage | Operation::ReceivePassed => {
             let received = message::receive(descriptor, buffer)?;
             (flight.address, flight.details, flight.passed) =
                 (received.from, received.details, received.passed);
             Ok(buffer.len())
         }
         Operation::Send(from) if plain => send(descriptor, &buffer[from..], SendFlags::NOSIGNAL),
-        Operation::Send(from) if flight.details == Details::default() && let Some(to) = flight.address => {
+        Operation::Send(from)
+            if flight.details == Details::default()
+                && let Some(to) = flight.address =>
+        {
             sendto(descriptor, &buffer[from..], SendFlags::NOSIGNAL, &to)
         }
         Operation::Send(from) => {

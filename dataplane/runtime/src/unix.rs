@@ -187,7 +187,7 @@ impl<D: Driver> UnixDatagram<D> {
     /// # Errors
     /// It was cancelled; or as recvmsg(2).
     pub async fn receive(&self, buffer: Vec<u8>) -> Result<(Vec<u8>, Vec<OwnedFd>), Error> {
-        let (flight, _) = self.0.operate(Operation::ReceiveFrom, buffer, None).await?;
+        let (flight, _) = self.0.operate(Operation::ReceiveMessage, buffer, None).await?;
         Ok((flight.buffer, flight.passed))
     }
 

@@ -3,6 +3,8 @@
 //! Keeps true: what is asked of a socket is answered in its order, each way; a stream's bytes come once and in order; a sender has no
 //! more under way than the receiver has room for. It plans nothing by itself: it says what is to be answered, and sent.
 
+mod arrival;
+mod places;
 mod stream;
 mod udp;
 
@@ -10,79 +12,12 @@ use super::{Reply, Request};
 use crate::calls::{Half, SocketKind, SocketOption};
 use crate::driver::Operation;
 use crate::time::Instant;
+pub(super) use arrival::{Arrival, Effects};
 use rustix::io::Errno;
 use std::collections::{BTreeMap, VecDeque};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use stream::Stream;
-use udp::{Udp, is_broadcast};
-
-/// The first port that is given out.
-const EPHEMERAL: u16 = 32_768;
-
-/// What comes to a socket.
-#[derive(Clone, Debug)]
-pub(super) enum Arrival {
-    Datagram {
-        from: SocketAddr,
-        to: SocketAddr,
-        class: u8,
-        bytes: Vec<u8>,
-    },
-    /// Somebody wants to connect.
-    Syn {
-        from: u32,
-        address: SocketAddr,
-        to: SocketAddr,
-    },
-    /// They are connected.
-    SynAck {
-        to: u32,
-        peer: u32,
-    },
-    Refused {
-        to: u32,
-    },
-    Bytes {
-        from: u32,
-        to: u32,
-        bytes: Vec<u8>,
-    },
-    /// So many bytes more have room.
-    Room {
-        to: u32,
-        bytes: usize,
-    },
-    Fin {
-        to: u32,
-    },
-    Reset {
-        to: u32,
-    },
-}
-
-impl Arrival {
-    /// The stream it goes to.
-    fn stream(&self) -> Option<u32> {
-        match self {
-            Self::Datagram { .. } | Self::Syn { .. } => None,
-            Self::SynAck { to, .. } | Self::Refused { to } | Self::Bytes { to, .. } => Some(*to),
-            Self::Room { to, .. } | Self::Fin { to } | Self::Reset { to } => Some(*to),
-        }
-    }
-}
-
-/// What is to be answered, by flight, and to be sent.
-#[derive(Default)]
-pub(super) struct Effects {
-    pub(super) answers: Vec<(u32, Reply)>,
-    pub(super) sent: Vec<Arrival>,
-}
-
-impl Effects {
-    fn sends(arrival: Arrival) -> Self {
-        Self { answers: Vec::new(), sent: vec![arrival] }
-    }
-}
+use udp::Udp;
 
 enum What {
     Udp(Udp),
@@ -149,50 +84,6 @@ impl Net {
         self.sockets.get_mut(&number).ok_or(Errno::BADF)
     }
 
-    pub(super) fn bind(&mut self, number: u32, mut address: SocketAddr) -> Result<(), Errno> {
-        let socket = self.socket(number)?;
-        if socket.local.is_some() || socket.ipv6 != address.is_ipv6() {
-            return Err(Errno::INVAL);
-        }
-        let (datagrams, shares) = match &socket.what {
-            What::Udp(udp) => (true, udp.shares),
-            _ => (false, false),
-        };
-        if address.port() != 0 {
-            let other = self.bound.get(&(true, address)).and_then(|other| self.sockets.get(other));
-            let shared = matches!(other, Some(Socket { what: What::Udp(udp), .. }) if udp.shares && shares);
-            if datagrams && other.is_some() && !shared {
-                return Err(Errno::ADDRINUSE);
-            }
-        } else {
-            // As many as there are, then they are all taken.
-            let ports =
-                (0..u16::MAX - EPHEMERAL).map(|step| EPHEMERAL + (self.port + step) % (u16::MAX - EPHEMERAL));
-            let free = ports.map(|port| SocketAddr::new(address.ip(), port));
-            let mut free = free.filter(|address| {
-                ![true, false].map(|kind| self.bound.contains_key(&(kind, *address))).contains(&true)
-            });
-            address = free.next().ok_or(Errno::ADDRINUSE)?;
-            self.port = (address.port() - EPHEMERAL + 1) % (u16::MAX - EPHEMERAL);
-        }
-        if datagrams {
-            self.bound.insert((true, address), number);
-        }
-        self.socket(number)?.local = Some(address);
-        Ok(())
-    }
-
-    /// Binds what is not bound, to any port.
-    fn bind_any(&mut self, number: u32) -> Result<SocketAddr, Errno> {
-        let socket = self.socket(number)?;
-        if let Some(local) = socket.local {
-            return Ok(local);
-        }
-        let ip: IpAddr = if socket.ipv6 { Ipv6Addr::LOCALHOST.into() } else { Ipv4Addr::LOCALHOST.into() };
-        self.bind(number, SocketAddr::new(ip, 0))?;
-        self.local_address(number)
-    }
-
     pub(super) fn listen(&mut self, number: u32, most: usize) -> Result<(), Errno> {
         let local = self.bind_any(number)?;
         if self.bound.contains_key(&(false, local)) {
@@ -205,21 +96,6 @@ impl Net {
         socket.what = What::Listener { backlog: VecDeque::new(), most };
         self.bound.insert((false, local), number);
         Ok(())
-    }
-
-    pub(super) fn local_address(&mut self, number: u32) -> Result<SocketAddr, Errno> {
-        let socket = self.socket(number)?;
-        let ip: IpAddr =
-            if socket.ipv6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
-        Ok(socket.local.unwrap_or(SocketAddr::new(ip, 0)))
-    }
-
-    /// Who is at this address.
-    fn at(&self, datagrams: bool, address: SocketAddr) -> Option<u32> {
-        let ip: IpAddr =
-            if address.is_ipv6() { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
-        let any = SocketAddr::new(ip, address.port());
-        self.bound.get(&(datagrams, address)).or_else(|| self.bound.get(&(datagrams, any))).copied()
     }
 
     pub(super) fn set_option(&mut self, number: u32, option: SocketOption) -> Result<(), Errno> {
@@ -323,7 +199,7 @@ impl Net {
         effects: &mut Effects,
     ) -> Option<Reply> {
         match (&mut socket.what, request.operation) {
-            (What::Udp(udp), Operation::ReceiveFrom | Operation::Receive) => udp.take(),
+            (What::Udp(udp), Operation::ReceiveFrom | Operation::ReceiveMessage) => udp.take(),
             (What::Udp(udp), Operation::Send(_)) => {
                 let sent = socket.local.ok_or(Errno::INVAL).and_then(|local| udp.send(local, request));
                 Some(sent.map_or_else(Reply::Failed, |sent| {
@@ -380,18 +256,6 @@ impl Net {
         };
         self.answer(number, &mut effects);
         effects
-    }
-
-    /// Whose a datagram to this address is: one socket's, or that of all who hear a group or broadcast.
-    fn hearers(&self, to: SocketAddr) -> Vec<u32> {
-        if !to.ip().is_multicast() && !is_broadcast(to.ip()) {
-            return self.at(true, to).into_iter().collect();
-        }
-        let hears = |socket: &Socket| match (&socket.what, socket.local) {
-            (What::Udp(udp), Some(local)) => udp.hears(local, to),
-            _ => false,
-        };
-        self.sockets.iter().filter(|(_, socket)| hears(socket)).map(|(number, _)| *number).collect()
     }
 
     /// A connection comes in: who listens there, and its end of it.

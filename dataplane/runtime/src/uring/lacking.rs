@@ -57,7 +57,9 @@ impl Lacking {
             Operation::Accept => opcode::Accept::CODE,
             Operation::Connect => opcode::Connect::CODE,
             Operation::Receive => opcode::Recv::CODE,
-            Operation::ReceiveFrom | Operation::ReceivePassed => opcode::RecvMsg::CODE,
+            Operation::ReceiveFrom | Operation::ReceiveMessage | Operation::ReceivePassed => {
+                opcode::RecvMsg::CODE
+            }
             Operation::Send(_) if flight.is_plain() => opcode::Send::CODE,
             Operation::Send(_) => opcode::SendMsg::CODE,
             Operation::Read(_) => opcode::Read::CODE,

@@ -45,11 +45,15 @@ impl Message {
         &raw mut self.header
     }
 
-    /// To receive into the buffer's room.
-    pub(super) fn receiving(&mut self, buffer: &mut Vec<u8>) -> *mut libc::msghdr {
+    /// To receive into the buffer's room; with `all`, also what comes beside the bytes.
+    pub(super) fn receiving(&mut self, buffer: &mut Vec<u8>, all: bool) -> *mut libc::msghdr {
         buffer.clear();
         self.address = RawAddress::room();
-        self.control.open();
+        if all {
+            self.control.open();
+        } else {
+            self.control.clear();
+        }
         self.header(libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.capacity() })
     }
 
@@ -96,7 +100,7 @@ fn result(returned: isize) -> Result<usize, Errno> {
 /// As the call.
 pub(crate) fn receive(socket: BorrowedFd<'_>, buffer: &mut Vec<u8>) -> Result<Received, Errno> {
     let mut message = Message::new();
-    let header = message.receiving(buffer);
+    let header = message.receiving(buffer, true);
     // SAFETY: the header points to the message and to the buffer's room, which are there until it returns.
     let length = result(unsafe { libc::recvmsg(socket.as_raw_fd(), header, libc::MSG_CMSG_CLOEXEC) })?;
     // SAFETY: the kernel has written so many bytes at its beginning.

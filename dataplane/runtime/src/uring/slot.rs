@@ -113,8 +113,8 @@ fn entry(flight: &mut Flight<Uring>, parts: &mut Parts) -> Result<Entry, Errno> 
             buffer.clear();
             opcode::Recv::new(fd, buffer.as_mut_ptr(), length(buffer.capacity())).build()
         }
-        Operation::ReceiveFrom | Operation::ReceivePassed => {
-            let header = parts.message.receiving(buffer);
+        Operation::ReceiveFrom | Operation::ReceiveMessage | Operation::ReceivePassed => {
+            let header = parts.message.receiving(buffer, flight.operation != Operation::ReceiveFrom);
             opcode::RecvMsg::new(fd, header).flags(libc::MSG_CMSG_CLOEXEC as u32).build()
         }
         Operation::Send(from) => {
@@ -192,25 +192,28 @@ fn settle(flight: &mut Flight<Uring>, parts: &mut Parts, result: i32) {
             flight.address = parts.address.address();
             flight.result = Ok(0);
         }
-        Operation::Receive | Operation::ReceiveFrom | Operation::ReceivePassed | Operation::Read(_) => {
-            let length = (result as usize).min(flight.buffer.capacity());
-            // SAFETY: the kernel has written so many bytes at its beginning, and it has room for them.
-            unsafe { flight.buffer.set_len(length) };
-            if matches!(flight.operation, Operation::ReceiveFrom | Operation::ReceivePassed) {
-                let received = parts.message.received();
-                (flight.address, flight.details, flight.passed) =
-                    (received.from, received.details, received.passed);
-            }
+        Operation::ReceiveFrom | Operation::ReceiveMessage | Operation::ReceivePassed => {
+            filled(&mut flight.buffer, result);
+            let received = parts.message.received();
+            (flight.address, flight.details, flight.passed) =
+                (received.from, received.details, received.passed);
         }
+        Operation::Receive | Operation::Read(_) => filled(&mut flight.buffer, result),
         Operation::ReadVectored(_) => {
-            let mut rest = result as usize;
+            // One after the other.
+            let mut rest = result;
             for buffer in &mut flight.buffers {
-                let length = rest.min(buffer.capacity());
-                rest -= length;
-                // SAFETY: as above; the kernel fills them one after the other.
-                unsafe { buffer.set_len(length) };
+                filled(buffer, rest);
+                rest -= buffer.len() as i32;
             }
         }
         _ => {}
     }
+}
+
+/// The kernel has written so many bytes at its beginning, as far as there was room.
+fn filled(buffer: &mut Vec<u8>, bytes: i32) {
+    let length = (bytes.max(0) as usize).min(buffer.capacity());
+    // SAFETY: see above; a completion says nothing else.
+    unsafe { buffer.set_len(length) };
 }
