@@ -1,7 +1,8 @@
 //! Work that waits, on one thread: tasks, scopes, cancellation, timers.
 //!
 //! Packets run to completion; protocols wait. What waits is a task here: a future on the thread of its executor, in memory that
-//! tasks leave to each other, woken by a word. What it waits by is an [`Io`], which the caller passes.
+//! tasks leave to each other, woken by a word. What it waits by is an [`Io`], which the caller passes: over it are sockets
+//! ([`UdpSocket`], [`TcpStream`], [`UnixStream`]), [pipes](pipe()), [`File`]s, [`Watches`], [`Signals`] and [`Child`]ren. `examples/` shows them at work.
 
 #![deny(unsafe_code)]
 
@@ -53,7 +54,7 @@ pub use remote::{Bell, Remote};
 pub use rustix::fs::inotify::{ReadFlags, WatchFlags};
 pub use rustix::process::Signal;
 pub use scope::{Scope, scope};
-pub use signals::{Received, Signals};
+pub use signals::{SignalInfo, Signals};
 pub use sim::{Faults, Sim, SimDescriptor, SimIo};
 pub use sleep::{Sleep, yield_now};
 pub use system::Kernel;

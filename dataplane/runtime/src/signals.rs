@@ -15,7 +15,7 @@ const RECORD: usize = 128;
 
 /// A signal that came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Received {
+pub struct SignalInfo {
     /// Which.
     pub signal: Signal,
     /// The process that sent it; 0: the kernel, or one that cannot be seen from here.
@@ -42,7 +42,7 @@ impl<D: Driver> Signals<D> {
     ///
     /// # Errors
     /// It was cancelled; or as read(2).
-    pub async fn next(&self) -> Result<Received, Error> {
+    pub async fn next(&self) -> Result<SignalInfo, Error> {
         let mut record = Vec::new();
         record.reserve_exact(RECORD);
         let (flight, _) = self.0.operate(Operation::ReadNext, record).await?;
@@ -50,7 +50,7 @@ impl<D: Driver> Signals<D> {
         let word = |at: usize| flight.buffer.get(at..)?.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes));
         let signal = word(0).and_then(|number| Signal::from_named_raw(i32::try_from(number).ok()?));
         match (signal, word(12)) {
-            (Some(signal), Some(process)) => Ok(Received { signal, process }),
+            (Some(signal), Some(process)) => Ok(SignalInfo { signal, process }),
             _ => Err(Error::new("read", "signals", ErrorKind::Ended)),
         }
     }

@@ -7,8 +7,8 @@ use super::Io;
 use crate::cancel::is_cancelled;
 use crate::driver::{Begun, Driver, Flight, Source};
 use crate::sync::Wait;
+use crate::trace::Site;
 use rustix::io::Errno;
-use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
@@ -25,21 +25,25 @@ enum State<D: Driver> {
 }
 
 /// Does what the flight says, and gives it back with its result. Cancelled, that is [`Errno::CANCELED`].
-pub(crate) async fn operate<D: Driver>(io: &Io<D>, flight: Box<Flight<D>>) -> Box<Flight<D>> {
+#[track_caller]
+pub(crate) fn operate<D: Driver>(io: &Io<D>, flight: Box<Flight<D>>) -> impl Future<Output = Box<Flight<D>>> {
+    let site = Site::here(flight.operation.name());
     let source = flight.source.clone();
     let takes = flight.operation.takes();
     let mut waiting = Waiting { io, state: State::Ready(flight) };
-    if takes && source.has_orphans() {
-        let mut wait = Wait::new(source.landed());
-        poll_fn(|cx| {
-            if !source.has_orphans() || is_cancelled() {
-                return Poll::Ready(());
-            }
-            wait.poll(cx).map(|()| ())
-        })
-        .await;
+    async move {
+        if takes && source.has_orphans() {
+            let mut wait = Wait::new(source.landed());
+            let landed = site.poll_fn(|cx| {
+                if !source.has_orphans() || is_cancelled() {
+                    return Poll::Ready(());
+                }
+                wait.poll(cx).map(|()| ())
+            });
+            landed.await;
+        }
+        site.poll_fn(|cx| waiting.poll(cx, takes.then_some(&source))).await
     }
-    poll_fn(|cx| waiting.poll(cx, takes.then_some(&source))).await
 }
 
 impl<D: Driver> Waiting<'_, D> {
