@@ -7,6 +7,7 @@ use crate::error::Error;
 use crate::io::{Io, operate};
 use rustix::io::Errno;
 use rustix::process::Signal;
+use std::panic::Location;
 use std::process::{Child as Process, Command, ExitStatus};
 use std::rc::Rc;
 
@@ -47,16 +48,21 @@ impl<D: Driver> Child<D> {
     ///
     /// # Errors
     /// It was cancelled; or as waitpid(2).
-    pub async fn wait(&mut self) -> Result<ExitStatus, Error> {
-        loop {
-            let ended = self.process.try_wait();
-            match ended.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO)) {
-                Ok(Some(status)) => return Ok(status),
-                Ok(None) => {}
-                Err(error) => return Err(self.error("wait for", error)),
+    #[track_caller]
+    pub fn wait(&mut self) -> impl Future<Output = Result<ExitStatus, Error>> {
+        let line = Location::caller();
+        async move {
+            loop {
+                let ended = self.process.try_wait();
+                match ended.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO)) {
+                    Ok(Some(status)) => return Ok(status),
+                    Ok(None) => {}
+                    Err(error) => return Err(self.error("wait for", error)),
+                }
+                let flight =
+                    operate(&self.io, line, Flight::new(Operation::Readable, &self.source, Vec::new())).await;
+                flight.result.map_err(|error| self.error("wait for", error))?;
             }
-            let flight = operate(&self.io, Flight::new(Operation::Readable, &self.source, Vec::new())).await;
-            flight.result.map_err(|error| self.error("wait for", error))?;
         }
     }
 

@@ -4,7 +4,9 @@ use crate::calls::{Advice, Calls, Metadata, OpenOptions};
 use crate::driver::{Driver, Flight, Operation, Source};
 use crate::error::{Error, ErrorKind};
 use crate::io::{Io, operate};
+use crate::trace::At;
 use std::ffi::OsString;
+use std::panic::Location;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -48,51 +50,69 @@ impl<D: Driver> File<D> {
     ///
     /// # Errors
     /// It was cancelled; or as pread(2).
-    pub async fn read(&self, at: u64, buffer: Vec<u8>) -> Result<Vec<u8>, Error> {
-        Ok(self.operate(Operation::Read(at), buffer).await?.0.buffer)
+    #[track_caller]
+    pub fn read(&self, at: u64, buffer: Vec<u8>) -> impl Future<Output = Result<Vec<u8>, Error>> {
+        let line = Location::caller();
+        async move { Ok(self.operate(line, Operation::Read(at), buffer).await?.0.buffer) }
     }
 
     /// Writes all of the buffer from the file's byte `at` on; it comes back.
     ///
     /// # Errors
     /// It was cancelled; or as pwrite(2).
-    pub async fn write(&self, at: u64, mut buffer: Vec<u8>) -> Result<Vec<u8>, Error> {
-        let mut written = 0;
-        while written < buffer.len() {
-            let operation = Operation::Write { at: at + written as u64, from: written };
-            let (flight, length) = self.operate(operation, buffer).await?;
-            if length == 0 {
-                return Err(Error::new("write", self.path.display(), ErrorKind::Ended));
+    #[track_caller]
+    pub fn write(&self, at: u64, mut buffer: Vec<u8>) -> impl Future<Output = Result<Vec<u8>, Error>> {
+        let line = Location::caller();
+        async move {
+            let mut written = 0;
+            while written < buffer.len() {
+                let operation = Operation::Write { at: at + written as u64, from: written };
+                let (flight, length) = self.operate(line, operation, buffer).await?;
+                if length == 0 {
+                    return Err(Error::new("write", self.path.display(), ErrorKind::Ended));
+                }
+                buffer = flight.buffer;
+                written += length;
             }
-            buffer = flight.buffer;
-            written += length;
+            Ok(buffer)
         }
-        Ok(buffer)
     }
 
     /// As [`File::read`], into several buffers, one after the other.
     ///
     /// # Errors
     /// It was cancelled; or as preadv(2).
-    pub async fn read_vectored(&self, at: u64, buffers: Vec<Vec<u8>>) -> Result<Vec<Vec<u8>>, Error> {
-        let mut flight = Flight::new(Operation::ReadVectored(at), &self.source, Vec::new());
-        flight.buffers = buffers;
-        Ok(self.fly(flight).await?.0.buffers)
+    #[track_caller]
+    pub fn read_vectored(
+        &self,
+        at: u64,
+        buffers: Vec<Vec<u8>>,
+    ) -> impl Future<Output = Result<Vec<Vec<u8>>, Error>> {
+        let line = Location::caller();
+        async move {
+            let mut flight = Flight::new(Operation::ReadVectored(at), &self.source, Vec::new());
+            flight.buffers = buffers;
+            Ok(self.fly(line, flight).await?.0.buffers)
+        }
     }
 
     /// Writes the buffers, one behind the other, from the file's byte `at` on; how many bytes were written, if not all.
     ///
     /// # Errors
     /// It was cancelled; or as pwritev(2). EINVAL: more than 1,024 buffers.
-    pub async fn write_vectored(
+    #[track_caller]
+    pub fn write_vectored(
         &self,
         at: u64,
         buffers: Vec<Vec<u8>>,
-    ) -> Result<(usize, Vec<Vec<u8>>), Error> {
-        let mut flight = Flight::new(Operation::WriteVectored(at), &self.source, Vec::new());
-        flight.buffers = buffers;
-        let (flight, length) = self.fly(flight).await?;
-        Ok((length, flight.buffers))
+    ) -> impl Future<Output = Result<(usize, Vec<Vec<u8>>), Error>> {
+        let line = Location::caller();
+        async move {
+            let mut flight = Flight::new(Operation::WriteVectored(at), &self.source, Vec::new());
+            flight.buffers = buffers;
+            let (flight, length) = self.fly(line, flight).await?;
+            Ok((length, flight.buffers))
+        }
     }
 
     /// Cuts it, or lengthens it by zeros.
@@ -117,8 +137,10 @@ impl<D: Driver> File<D> {
     ///
     /// # Errors
     /// It was cancelled; or as fsync(2).
-    pub async fn sync(&self, data: bool) -> Result<(), Error> {
-        self.operate(Operation::Sync { data }, Vec::new()).await.map(|_| ())
+    #[track_caller]
+    pub fn sync(&self, data: bool) -> impl Future<Output = Result<(), Error>> {
+        let line = Location::caller();
+        async move { self.operate(line, Operation::Sync { data }, Vec::new()).await.map(|_| ()) }
     }
 
     pub(crate) fn around(io: &Io<D>, name: &str, descriptor: D::Descriptor) -> Self {
@@ -135,15 +157,20 @@ impl<D: Driver> File<D> {
 
     pub(crate) async fn operate(
         &self,
+        line: At,
         operation: Operation,
         buffer: Vec<u8>,
     ) -> Result<(Box<Flight<D>>, usize), Error> {
-        self.fly(Flight::new(operation, &self.source, buffer)).await
+        self.fly(line, Flight::new(operation, &self.source, buffer)).await
     }
 
-    pub(crate) async fn fly(&self, flight: Box<Flight<D>>) -> Result<(Box<Flight<D>>, usize), Error> {
+    pub(crate) async fn fly(
+        &self,
+        line: At,
+        flight: Box<Flight<D>>,
+    ) -> Result<(Box<Flight<D>>, usize), Error> {
         let operation = flight.operation;
-        let flight = operate(&self.io, flight).await;
+        let flight = operate(&self.io, line, flight).await;
         match flight.result {
             Ok(length) => Ok((flight, length)),
             Err(error) => Err(Error::system(operation.name(), self.path.display(), error)),

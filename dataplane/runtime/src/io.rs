@@ -82,6 +82,7 @@ impl<D: Driver> Io<D> {
     ///
     /// # Panics
     /// With what it panicked with. When called by a task.
+    #[track_caller]
     pub fn run<T: 'static>(&self, main: impl AsyncFnOnce(Self) -> T + 'static) -> T {
         let io = self.clone();
         let main = self.tasks.spawn(async move { main(io).await });
@@ -99,25 +100,31 @@ impl<D: Driver> Io<D> {
     }
 
     /// A task that runs until it ends, or its Io does. With a driver that does not suspend it runs at once, as far as it can.
+    #[track_caller]
     pub fn spawn<F: Future + 'static>(&self, future: F) -> Handle<F::Output> {
         self.tasks.spawn(future)
     }
 
     /// Tasks that end before what spawned them goes on; see [`scope`](scope()).
-    pub async fn scope<T>(&self, body: impl AsyncFnOnce(&Scope) -> T) -> T {
-        scope(&self.tasks, body).await
+    #[track_caller]
+    pub fn scope<T>(&self, body: impl AsyncFnOnce(&Scope) -> T) -> impl Future<Output = T> {
+        scope(&self.tasks, body)
     }
 
     /// Waits until then; what is past is over at once.
     ///
     /// # Errors
     /// It was cancelled.
-    pub async fn sleep_until(&self, due: Instant) -> Result<(), Cancelled> {
-        crate::check()?;
-        if !D::SUSPENDS {
-            self.driver.sleep(&self.tasks, due);
+    #[track_caller]
+    pub fn sleep_until(&self, due: Instant) -> impl Future<Output = Result<(), Cancelled>> {
+        let sleep = self.tasks.sleep_until(due);
+        async move {
+            crate::check()?;
+            if !D::SUSPENDS {
+                self.driver.sleep(&self.tasks, due);
+            }
+            sleep.await
         }
-        self.tasks.sleep_until(due).await
     }
 
     /// Waits so long, counted from when it is called. (The clock is read for that; [`Tasks::sleep`] counts from the beginning
@@ -125,8 +132,9 @@ impl<D: Driver> Io<D> {
     ///
     /// # Errors
     /// It was cancelled.
-    pub async fn sleep(&self, span: Duration) -> Result<(), Cancelled> {
-        self.sleep_until(self.now() + span).await
+    #[track_caller]
+    pub fn sleep(&self, span: Duration) -> impl Future<Output = Result<(), Cancelled>> {
+        self.sleep_until(self.now() + span)
     }
 
     /// What a future gives, if it does within so long from when this is called; see [`timeout`](crate::timeout()).

@@ -7,8 +7,10 @@ use crate::calls::{Calls, Details, Half, SocketKind, SocketOption};
 use crate::driver::{Driver, Flight, Operation, Source};
 use crate::error::{Error, ErrorKind};
 use crate::io::{Io, operate};
+use crate::trace::At;
 use std::fmt;
 use std::net::SocketAddr;
+use std::panic::Location;
 use std::rc::Rc;
 
 /// Connections that wait to be accepted.
@@ -61,10 +63,10 @@ impl<D: Driver> Socket<D> {
     }
 
     /// All of the buffer, one part after the other.
-    pub(crate) async fn write(&self, mut buffer: Vec<u8>) -> Result<Vec<u8>, Error> {
+    pub(crate) async fn write(&self, line: At, mut buffer: Vec<u8>) -> Result<Vec<u8>, Error> {
         let mut written = 0;
         while written < buffer.len() {
-            let (flight, length) = self.operate(Operation::Send(written), buffer, None).await?;
+            let (flight, length) = self.operate(line, Operation::Send(written), buffer, None).await?;
             buffer = flight.buffer;
             written += length;
         }
@@ -74,16 +76,18 @@ impl<D: Driver> Socket<D> {
     /// Does this, and gives back the flight and how many bytes; or the error, about the socket.
     pub(crate) async fn operate(
         &self,
+        line: At,
         operation: Operation,
         buffer: Vec<u8>,
         address: Option<SocketAddr>,
     ) -> Result<(Box<Flight<D>>, usize), Error> {
-        self.operate_with(operation, buffer, address, Details::default()).await
+        self.operate_with(line, operation, buffer, address, Details::default()).await
     }
 
     /// As above, with what goes with a datagram.
     async fn operate_with(
         &self,
+        line: At,
         operation: Operation,
         buffer: Vec<u8>,
         address: Option<SocketAddr>,
@@ -91,12 +95,16 @@ impl<D: Driver> Socket<D> {
     ) -> Result<(Box<Flight<D>>, usize), Error> {
         let mut flight = Flight::new(operation, &self.source, buffer);
         (flight.address, flight.details) = (address, details);
-        self.fly(flight).await
+        self.fly(line, flight).await
     }
 
-    pub(crate) async fn fly(&self, flight: Box<Flight<D>>) -> Result<(Box<Flight<D>>, usize), Error> {
+    pub(crate) async fn fly(
+        &self,
+        line: At,
+        flight: Box<Flight<D>>,
+    ) -> Result<(Box<Flight<D>>, usize), Error> {
         let (operation, address) = (flight.operation, flight.address);
-        let flight = operate(&self.io, flight).await;
+        let flight = operate(&self.io, line, flight).await;
         match flight.result {
             Ok(length) => Ok((flight, length)),
             Err(error) => match address.filter(|_| !operation.takes()) {
@@ -167,9 +175,13 @@ impl<D: Driver> UdpSocket<D> {
     ///
     /// # Errors
     /// It was cancelled; or as recvfrom(2).
-    pub async fn receive(&self, buffer: Vec<u8>) -> Result<(SocketAddr, Vec<u8>), Error> {
-        let (from, _, buffer) = self.receive_by(Operation::ReceiveFrom, buffer).await?;
-        Ok((from, buffer))
+    #[track_caller]
+    pub fn receive(&self, buffer: Vec<u8>) -> impl Future<Output = Result<(SocketAddr, Vec<u8>), Error>> {
+        let line = Location::caller();
+        async move {
+            let (from, _, buffer) = self.receive_by(line, Operation::ReceiveFrom, buffer).await?;
+            Ok((from, buffer))
+        }
     }
 
     /// As [`UdpSocket::receive`], with what came with it, as far as the socket's options ask for it. (What a [`UdpSocket::receive`] that
@@ -177,16 +189,21 @@ impl<D: Driver> UdpSocket<D> {
     ///
     /// # Errors
     /// It was cancelled; or as recvmsg(2).
-    pub async fn receive_with(&self, buffer: Vec<u8>) -> Result<(SocketAddr, Details, Vec<u8>), Error> {
-        self.receive_by(Operation::ReceiveMessage, buffer).await
+    #[track_caller]
+    pub fn receive_with(
+        &self,
+        buffer: Vec<u8>,
+    ) -> impl Future<Output = Result<(SocketAddr, Details, Vec<u8>), Error>> {
+        self.receive_by(Location::caller(), Operation::ReceiveMessage, buffer)
     }
 
     async fn receive_by(
         &self,
+        line: At,
         operation: Operation,
         buffer: Vec<u8>,
     ) -> Result<(SocketAddr, Details, Vec<u8>), Error> {
-        let (flight, _) = self.0.operate(operation, buffer, None).await?;
+        let (flight, _) = self.0.operate(line, operation, buffer, None).await?;
         match flight.address {
             Some(address) => Ok((address, flight.details, flight.buffer)),
             None => Err(Error::new("receive", &self.0, ErrorKind::Ended)),
@@ -197,8 +214,9 @@ impl<D: Driver> UdpSocket<D> {
     ///
     /// # Errors
     /// It was cancelled; or as sendto(2).
-    pub async fn send(&self, buffer: Vec<u8>, to: SocketAddr) -> Result<Vec<u8>, Error> {
-        self.send_with(buffer, to, Details::default()).await
+    #[track_caller]
+    pub fn send(&self, buffer: Vec<u8>, to: SocketAddr) -> impl Future<Output = Result<Vec<u8>, Error>> {
+        self.send_with(buffer, to, Details::default())
     }
 
     /// As [`UdpSocket::send`], as the details say; with a segment, as several datagrams.
@@ -206,14 +224,19 @@ impl<D: Driver> UdpSocket<D> {
     /// # Errors
     /// It was cancelled; or as sendmsg(2). EINVAL: the details are not of the address's family, or it would be too
     /// many datagrams. EMSGSIZE: it is longer than a datagram may be.
-    pub async fn send_with(
+    #[track_caller]
+    pub fn send_with(
         &self,
         buffer: Vec<u8>,
         to: SocketAddr,
         details: Details,
-    ) -> Result<Vec<u8>, Error> {
-        let (flight, _) = self.0.operate_with(Operation::Send(0), buffer, Some(to), details).await?;
-        Ok(flight.buffer)
+    ) -> impl Future<Output = Result<Vec<u8>, Error>> {
+        let line = Location::caller();
+        async move {
+            let (flight, _) =
+                self.0.operate_with(line, Operation::Send(0), buffer, Some(to), details).await?;
+            Ok(flight.buffer)
+        }
     }
 }
 
@@ -260,11 +283,15 @@ impl<D: Driver> TcpListener<D> {
     ///
     /// # Errors
     /// It was cancelled; or as accept(2).
-    pub async fn accept(&self) -> Result<(TcpStream<D>, SocketAddr), Error> {
-        let (mut flight, _) = self.0.operate(Operation::Accept, Vec::new(), None).await?;
-        match (flight.accepted.take(), flight.address) {
-            (Some(accepted), Some(from)) => Ok((TcpStream(Socket::around(&self.0.io, accepted)), from)),
-            _ => Err(Error::new("accept", &self.0, ErrorKind::Ended)),
+    #[track_caller]
+    pub fn accept(&self) -> impl Future<Output = Result<(TcpStream<D>, SocketAddr), Error>> {
+        let line = Location::caller();
+        async move {
+            let (mut flight, _) = self.0.operate(line, Operation::Accept, Vec::new(), None).await?;
+            match (flight.accepted.take(), flight.address) {
+                (Some(accepted), Some(from)) => Ok((TcpStream(Socket::around(&self.0.io, accepted)), from)),
+                _ => Err(Error::new("accept", &self.0, ErrorKind::Ended)),
+            }
         }
     }
 }
@@ -278,18 +305,27 @@ impl<D: Driver> TcpStream<D> {
     ///
     /// # Errors
     /// It was cancelled; or as socket(2) and connect(2).
-    pub async fn connect(io: &Io<D>, to: SocketAddr) -> Result<Self, Error> {
-        Self::connect_with(io, to, &[]).await
+    #[track_caller]
+    pub fn connect(io: &Io<D>, to: SocketAddr) -> impl Future<Output = Result<Self, Error>> {
+        Self::connect_with(io, to, &[])
     }
 
     /// As [`TcpStream::connect`], with options that are set before.
     ///
     /// # Errors
     /// It was cancelled; or as socket(2), setsockopt(2) and connect(2).
-    pub async fn connect_with(io: &Io<D>, to: SocketAddr, options: &[SocketOption]) -> Result<Self, Error> {
-        let socket = Socket::new(io, SocketKind::Tcp, to, options)?;
-        socket.operate(Operation::Connect, Vec::new(), Some(to)).await?;
-        Ok(Self(socket))
+    #[track_caller]
+    pub fn connect_with(
+        io: &Io<D>,
+        to: SocketAddr,
+        options: &[SocketOption],
+    ) -> impl Future<Output = Result<Self, Error>> {
+        let line = Location::caller();
+        async move {
+            let socket = Socket::new(io, SocketKind::Tcp, to, options)?;
+            socket.operate(line, Operation::Connect, Vec::new(), Some(to)).await?;
+            Ok(Self(socket))
+        }
     }
 
     /// Sets an option.
@@ -305,16 +341,20 @@ impl<D: Driver> TcpStream<D> {
     ///
     /// # Errors
     /// It was cancelled; or as recv(2).
-    pub async fn read(&self, buffer: Vec<u8>) -> Result<Vec<u8>, Error> {
-        Ok(self.0.operate(Operation::Receive, buffer, None).await?.0.buffer)
+    #[track_caller]
+    pub fn read(&self, buffer: Vec<u8>) -> impl Future<Output = Result<Vec<u8>, Error>> {
+        let line = Location::caller();
+        async move { Ok(self.0.operate(line, Operation::Receive, buffer, None).await?.0.buffer) }
     }
 
     /// Writes all of the buffer, which comes back. Dropped meanwhile, it may have written a part.
     ///
     /// # Errors
     /// It was cancelled; or as send(2).
-    pub async fn write(&self, buffer: Vec<u8>) -> Result<Vec<u8>, Error> {
-        self.0.write(buffer).await
+    #[track_caller]
+    pub fn write(&self, buffer: Vec<u8>) -> impl Future<Output = Result<Vec<u8>, Error>> {
+        let line = Location::caller();
+        async move { self.0.write(line, buffer).await }
     }
 
     /// Says that nothing more is written.

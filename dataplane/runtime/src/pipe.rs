@@ -8,6 +8,7 @@ use crate::io::Io;
 use crate::net::TcpStream;
 use rustix::fd::OwnedFd;
 use rustix::io::ioctl_fionbio;
+use std::panic::Location;
 
 /// Bytes that go through a pipe at a time: as many as one has room for (pipe(7)).
 const PART: usize = 64 << 10;
@@ -67,8 +68,10 @@ impl<D: Driver> PipeReader<D> {
     ///
     /// # Errors
     /// It was cancelled; or as read(2).
-    pub async fn read(&self, buffer: Vec<u8>) -> Result<Vec<u8>, Error> {
-        Ok(self.0.operate(Operation::ReadNext, buffer).await?.0.buffer)
+    #[track_caller]
+    pub fn read(&self, buffer: Vec<u8>) -> impl Future<Output = Result<Vec<u8>, Error>> {
+        let line = Location::caller();
+        async move { Ok(self.0.operate(line, Operation::ReadNext, buffer).await?.0.buffer) }
     }
 }
 
@@ -77,14 +80,18 @@ impl<D: Driver> PipeWriter<D> {
     ///
     /// # Errors
     /// It was cancelled; or as write(2). EPIPE: nobody reads any more.
-    pub async fn write(&self, mut buffer: Vec<u8>) -> Result<Vec<u8>, Error> {
-        let mut written = 0;
-        while written < buffer.len() {
-            let (flight, length) = self.0.operate(Operation::WriteNext(written), buffer).await?;
-            buffer = flight.buffer;
-            written += length;
+    #[track_caller]
+    pub fn write(&self, mut buffer: Vec<u8>) -> impl Future<Output = Result<Vec<u8>, Error>> {
+        let line = Location::caller();
+        async move {
+            let mut written = 0;
+            while written < buffer.len() {
+                let (flight, length) = self.0.operate(line, Operation::WriteNext(written), buffer).await?;
+                buffer = flight.buffer;
+                written += length;
+            }
+            Ok(buffer)
         }
-        Ok(buffer)
     }
 }
 
@@ -94,43 +101,52 @@ impl<D: Driver> TcpStream<D> {
     ///
     /// # Errors
     /// It was cancelled; or as pipe(2), splice(2) and send(2).
-    pub async fn send_file(&self, file: &File<D>, at: u64, length: u64) -> Result<u64, Error> {
-        let socket = self.socket();
-        let mut sent = 0;
-        if D::SIMULATED {
+    #[track_caller]
+    pub fn send_file(
+        &self,
+        file: &File<D>,
+        at: u64,
+        length: u64,
+    ) -> impl Future<Output = Result<u64, Error>> {
+        let line = Location::caller();
+        async move {
+            let socket = self.socket();
+            let mut sent = 0;
+            if D::SIMULATED {
+                while sent < length {
+                    let most = usize::try_from(length - sent).unwrap_or(PART).min(PART);
+                    let mut part = file.read(at + sent, Vec::with_capacity(most)).await?;
+                    part.truncate(most);
+                    if part.is_empty() {
+                        break;
+                    }
+                    sent += self.write(part).await?.len() as u64;
+                }
+                return Ok(sent);
+            }
+            let (reads, writes) = pipe(&socket.io)?;
             while sent < length {
                 let most = usize::try_from(length - sent).unwrap_or(PART).min(PART);
-                let mut part = file.read(at + sent, Vec::with_capacity(most)).await?;
-                part.truncate(most);
-                if part.is_empty() {
+                let splice = Operation::Splice { at: Some(at + sent), length: most };
+                let mut flight = Flight::new(splice, writes.0.source(), Vec::new());
+                flight.other = Some(file.source().clone());
+                let mut waiting = file.fly(line, flight).await?.1;
+                if waiting == 0 {
                     break;
                 }
-                sent += self.write(part).await?.len() as u64;
-            }
-            return Ok(sent);
-        }
-        let (reads, writes) = pipe(&socket.io)?;
-        while sent < length {
-            let most = usize::try_from(length - sent).unwrap_or(PART).min(PART);
-            let splice = Operation::Splice { at: Some(at + sent), length: most };
-            let mut flight = Flight::new(splice, writes.0.source(), Vec::new());
-            flight.other = Some(file.source().clone());
-            let mut waiting = file.fly(flight).await?.1;
-            if waiting == 0 {
-                break;
-            }
-            while waiting > 0 {
-                let splice = Operation::Splice { at: None, length: waiting };
-                let mut flight = Flight::new(splice, &socket.source, Vec::new());
-                flight.other = Some(reads.0.source().clone());
-                let length = socket.fly(flight).await?.1;
-                if length == 0 {
-                    return Err(Error::new("send a file", socket, ErrorKind::Ended));
+                while waiting > 0 {
+                    let splice = Operation::Splice { at: None, length: waiting };
+                    let mut flight = Flight::new(splice, &socket.source, Vec::new());
+                    flight.other = Some(reads.0.source().clone());
+                    let length = socket.fly(line, flight).await?.1;
+                    if length == 0 {
+                        return Err(Error::new("send a file", socket, ErrorKind::Ended));
+                    }
+                    waiting -= length;
+                    sent += length as u64;
                 }
-                waiting -= length;
-                sent += length as u64;
             }
+            Ok(sent)
         }
-        Ok(sent)
     }
 }

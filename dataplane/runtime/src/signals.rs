@@ -9,6 +9,7 @@ use crate::error::{Error, ErrorKind};
 use crate::file::File;
 use crate::io::Io;
 use rustix::process::Signal;
+use std::panic::Location;
 
 /// sizeof(struct signalfd_siginfo).
 const RECORD: usize = 128;
@@ -42,16 +43,21 @@ impl<D: Driver> Signals<D> {
     ///
     /// # Errors
     /// It was cancelled; or as read(2).
-    pub async fn next(&self) -> Result<SignalInfo, Error> {
-        let mut record = Vec::new();
-        record.reserve_exact(RECORD);
-        let (flight, _) = self.0.operate(Operation::ReadNext, record).await?;
-        // Its first words: number, errno, code, process.
-        let word = |at: usize| flight.buffer.get(at..)?.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes));
-        let signal = word(0).and_then(|number| Signal::from_named_raw(i32::try_from(number).ok()?));
-        match (signal, word(12)) {
-            (Some(signal), Some(process)) => Ok(SignalInfo { signal, process }),
-            _ => Err(Error::new("read", "signals", ErrorKind::Ended)),
+    #[track_caller]
+    pub fn next(&self) -> impl Future<Output = Result<SignalInfo, Error>> {
+        let line = Location::caller();
+        async move {
+            let mut record = Vec::new();
+            record.reserve_exact(RECORD);
+            let (flight, _) = self.0.operate(line, Operation::ReadNext, record).await?;
+            // Its first words: number, errno, code, process.
+            let word =
+                |at: usize| flight.buffer.get(at..)?.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes));
+            let signal = word(0).and_then(|number| Signal::from_named_raw(i32::try_from(number).ok()?));
+            match (signal, word(12)) {
+                (Some(signal), Some(process)) => Ok(SignalInfo { signal, process }),
+                _ => Err(Error::new("read", "signals", ErrorKind::Ended)),
+            }
         }
     }
 }

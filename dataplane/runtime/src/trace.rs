@@ -24,6 +24,9 @@ struct Notes {
     depth: usize,
 }
 
+/// A line of the program.
+pub(crate) type At = &'static Location<'static>;
+
 /// What is waited for, and where in the program.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Site {

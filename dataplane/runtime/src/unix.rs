@@ -8,7 +8,9 @@ use crate::driver::{Driver, Flight, Operation};
 use crate::error::{Error, ErrorKind};
 use crate::io::Io;
 use crate::net::Socket;
+use crate::trace::At;
 use rustix::fd::OwnedFd;
+use std::panic::Location;
 use std::path::Path;
 
 /// One of a kind; `operation` says what it is for, at which path.
@@ -39,12 +41,13 @@ fn pair<D: Driver>(io: &Io<D>, kind: SocketKind) -> Result<(Socket<D>, Socket<D>
 /// Sends once, with descriptors.
 async fn send<D: Driver>(
     socket: &Socket<D>,
+    line: At,
     buffer: Vec<u8>,
     passed: Vec<OwnedFd>,
 ) -> Result<(Vec<u8>, usize), Error> {
     let mut flight = Flight::new(Operation::Send(0), &socket.source, buffer);
     flight.passed = passed;
-    let (flight, length) = socket.fly(flight).await?;
+    let (flight, length) = socket.fly(line, flight).await?;
     Ok((flight.buffer, length))
 }
 
@@ -68,11 +71,15 @@ impl<D: Driver> UnixListener<D> {
     ///
     /// # Errors
     /// It was cancelled; or as accept(2).
-    pub async fn accept(&self) -> Result<UnixStream<D>, Error> {
-        let (mut flight, _) = self.0.operate(Operation::Accept, Vec::new(), None).await?;
-        match flight.accepted.take() {
-            Some(accepted) => Ok(UnixStream(Socket::around(&self.0.io, accepted))),
-            None => Err(Error::new("accept", &self.0, ErrorKind::Ended)),
+    #[track_caller]
+    pub fn accept(&self) -> impl Future<Output = Result<UnixStream<D>, Error>> {
+        let line = Location::caller();
+        async move {
+            let (mut flight, _) = self.0.operate(line, Operation::Accept, Vec::new(), None).await?;
+            match flight.accepted.take() {
+                Some(accepted) => Ok(UnixStream(Socket::around(&self.0.io, accepted))),
+                None => Err(Error::new("accept", &self.0, ErrorKind::Ended)),
+            }
         }
     }
 }
@@ -106,25 +113,36 @@ impl<D: Driver> UnixStream<D> {
     ///
     /// # Errors
     /// It was cancelled; or as recv(2).
-    pub async fn read(&self, buffer: Vec<u8>) -> Result<Vec<u8>, Error> {
-        Ok(self.0.operate(Operation::Receive, buffer, None).await?.0.buffer)
+    #[track_caller]
+    pub fn read(&self, buffer: Vec<u8>) -> impl Future<Output = Result<Vec<u8>, Error>> {
+        let line = Location::caller();
+        async move { Ok(self.0.operate(line, Operation::Receive, buffer, None).await?.0.buffer) }
     }
 
     /// As [`UnixStream::read`], with the descriptors that were passed with these bytes.
     ///
     /// # Errors
     /// It was cancelled; or as recvmsg(2).
-    pub async fn read_passed(&self, buffer: Vec<u8>) -> Result<(Vec<u8>, Vec<OwnedFd>), Error> {
-        let (flight, _) = self.0.operate(Operation::ReceivePassed, buffer, None).await?;
-        Ok((flight.buffer, flight.passed))
+    #[track_caller]
+    pub fn read_passed(
+        &self,
+        buffer: Vec<u8>,
+    ) -> impl Future<Output = Result<(Vec<u8>, Vec<OwnedFd>), Error>> {
+        let line = Location::caller();
+        async move {
+            let (flight, _) = self.0.operate(line, Operation::ReceivePassed, buffer, None).await?;
+            Ok((flight.buffer, flight.passed))
+        }
     }
 
     /// Writes all of the buffer, which comes back. Dropped meanwhile, it may have written a part.
     ///
     /// # Errors
     /// It was cancelled; or as send(2).
-    pub async fn write(&self, buffer: Vec<u8>) -> Result<Vec<u8>, Error> {
-        self.0.write(buffer).await
+    #[track_caller]
+    pub fn write(&self, buffer: Vec<u8>) -> impl Future<Output = Result<Vec<u8>, Error>> {
+        let line = Location::caller();
+        async move { self.0.write(line, buffer).await }
     }
 
     /// Writes the buffer's beginning, a byte at least, and passes descriptors with it, 16 at most; how many bytes were written. They
@@ -132,12 +150,14 @@ impl<D: Driver> UnixStream<D> {
     ///
     /// # Errors
     /// It was cancelled; or as sendmsg(2). EINVAL: more descriptors than that.
-    pub async fn write_passing(
+    #[track_caller]
+    pub fn write_passing(
         &self,
         buffer: Vec<u8>,
         passed: Vec<OwnedFd>,
-    ) -> Result<(Vec<u8>, usize), Error> {
-        send(&self.0, buffer, passed).await
+    ) -> impl Future<Output = Result<(Vec<u8>, usize), Error>> {
+        let line = Location::caller();
+        async move { send(&self.0, line, buffer, passed).await }
     }
 
     /// Ends one half of it, or both.
@@ -186,16 +206,26 @@ impl<D: Driver> UnixDatagram<D> {
     ///
     /// # Errors
     /// It was cancelled; or as recvmsg(2).
-    pub async fn receive(&self, buffer: Vec<u8>) -> Result<(Vec<u8>, Vec<OwnedFd>), Error> {
-        let (flight, _) = self.0.operate(Operation::ReceiveMessage, buffer, None).await?;
-        Ok((flight.buffer, flight.passed))
+    #[track_caller]
+    pub fn receive(&self, buffer: Vec<u8>) -> impl Future<Output = Result<(Vec<u8>, Vec<OwnedFd>), Error>> {
+        let line = Location::caller();
+        async move {
+            let (flight, _) = self.0.operate(line, Operation::ReceiveMessage, buffer, None).await?;
+            Ok((flight.buffer, flight.passed))
+        }
     }
 
     /// Sends the buffer as one, with descriptors, 16 at most; the buffer comes back, and they are closed here.
     ///
     /// # Errors
     /// It was cancelled; or as sendmsg(2). EINVAL: more descriptors than that.
-    pub async fn send(&self, buffer: Vec<u8>, passed: Vec<OwnedFd>) -> Result<Vec<u8>, Error> {
-        Ok(send(&self.0, buffer, passed).await?.0)
+    #[track_caller]
+    pub fn send(
+        &self,
+        buffer: Vec<u8>,
+        passed: Vec<OwnedFd>,
+    ) -> impl Future<Output = Result<Vec<u8>, Error>> {
+        let line = Location::caller();
+        async move { Ok(send(&self.0, line, buffer, passed).await?.0) }
     }
 }

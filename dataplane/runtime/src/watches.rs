@@ -10,6 +10,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
+use std::panic::Location;
 use std::path::Path;
 
 /// Bytes of an event without its name: watch, mask, cookie, length of the name.
@@ -71,13 +72,18 @@ impl<D: Driver> Watches<D> {
     ///
     /// # Errors
     /// It was cancelled; or as read(2).
-    pub async fn next(&self) -> Result<WatchEvent, Error> {
-        loop {
-            if let Some(event) = self.read.borrow_mut().pop_front() {
-                return Ok(event);
+    #[track_caller]
+    pub fn next(&self) -> impl Future<Output = Result<WatchEvent, Error>> {
+        let line = Location::caller();
+        async move {
+            loop {
+                if let Some(event) = self.read.borrow_mut().pop_front() {
+                    return Ok(event);
+                }
+                let (flight, _) =
+                    self.file.operate(line, Operation::ReadNext, Vec::with_capacity(ROOM)).await?;
+                self.read.borrow_mut().extend(events(&flight.buffer));
             }
-            let (flight, _) = self.file.operate(Operation::ReadNext, Vec::with_capacity(ROOM)).await?;
-            self.read.borrow_mut().extend(events(&flight.buffer));
         }
     }
 }

@@ -255,15 +255,16 @@ async fn operations_beyond_the_rings_room_all_land<D: Driver>(io: Io<D>) {
     assert_eq!(there.receive(Vec::with_capacity(9)).await.unwrap().0, here.address().unwrap());
 }
 
-async fn a_dump_says_which_operation_is_waited_for<D: Driver>(io: Io<D>) {
+async fn a_dump_says_which_operation_is_waited_for_and_where<D: Driver>(io: Io<D>) {
     if !D::SUSPENDS {
         return;
     }
     let socket = UdpSocket::bind(&io, any_port(FAMILIES[0])).unwrap();
+    let line = line!() + 1;
     let waits = io.spawn(async move { socket.receive(Vec::with_capacity(9)).await.map(|_| ()) });
     io.sleep(Duration::from_millis(1)).await.unwrap();
     let dump = io.tasks().dump().to_string();
-    assert!(dump.contains("receive (") && dump.contains("net.rs:"), "{dump}");
+    assert!(dump.contains(&format!("receive ({}:{line})", file!())), "{dump}");
     waits.cancel();
     assert!(waits.await.unwrap().unwrap_err().is_cancelled(), "it waited on");
 }
@@ -280,5 +281,5 @@ on_every_io!(
     one_half_ends_and_the_other_goes_on,
     groups_run_out_and_come_back,
     operations_beyond_the_rings_room_all_land,
-    a_dump_says_which_operation_is_waited_for,
+    a_dump_says_which_operation_is_waited_for_and_where,
 );

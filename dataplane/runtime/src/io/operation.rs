@@ -7,7 +7,7 @@ use super::Io;
 use crate::cancel::is_cancelled;
 use crate::driver::{Begun, Driver, Flight, Source};
 use crate::sync::Wait;
-use crate::trace::Site;
+use crate::trace::{At, Site};
 use rustix::io::Errno;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -24,26 +24,23 @@ enum State<D: Driver> {
     Over,
 }
 
-/// Does what the flight says, and gives it back with its result. Cancelled, that is [`Errno::CANCELED`].
-#[track_caller]
-pub(crate) fn operate<D: Driver>(io: &Io<D>, flight: Box<Flight<D>>) -> impl Future<Output = Box<Flight<D>>> {
-    let site = Site::here(flight.operation.name());
+/// Waits, for who waits at this line: does what the flight says, and gives it back with its result. Cancelled, that is [`Errno::CANCELED`].
+pub(crate) async fn operate<D: Driver>(io: &Io<D>, at: At, flight: Box<Flight<D>>) -> Box<Flight<D>> {
+    let site = Site { what: flight.operation.name(), at };
     let source = flight.source.clone();
     let takes = flight.operation.takes();
     let mut waiting = Waiting { io, state: State::Ready(flight) };
-    async move {
-        if takes && source.has_orphans() {
-            let mut wait = Wait::new(source.landed());
-            let landed = site.poll_fn(|cx| {
-                if !source.has_orphans() || is_cancelled() {
-                    return Poll::Ready(());
-                }
-                wait.poll(cx).map(|()| ())
-            });
-            landed.await;
-        }
-        site.poll_fn(|cx| waiting.poll(cx, takes.then_some(&source))).await
+    if takes && source.has_orphans() {
+        let mut wait = Wait::new(source.landed());
+        let landed = site.poll_fn(|cx| {
+            if !source.has_orphans() || is_cancelled() {
+                return Poll::Ready(());
+            }
+            wait.poll(cx).map(|()| ())
+        });
+        landed.await;
     }
+    site.poll_fn(|cx| waiting.poll(cx, takes.then_some(&source))).await
 }
 
 impl<D: Driver> Waiting<'_, D> {
