@@ -93,7 +93,7 @@ impl<D: Driver> Io<D> {
                 Some(due) => Wait::Until(due),
                 None => Wait::Until(Instant::NEVER),
             };
-            self.driver.turn(&self.tasks, wait);
+            self.tasks.within(|| self.driver.turn(&self.tasks, wait));
         }
         self.tasks.drop_all();
         main.into_result()

@@ -303,6 +303,12 @@ impl Tasks {
         Some(task)
     }
 
+    /// Does this as what this thread runs: a task of ours that it wakes is ready at once, without a detour by the inbox and the bell.
+    pub(crate) fn within<T>(&self, work: impl FnOnce() -> T) -> T {
+        let _entered = Entered::new(self);
+        work()
+    }
+
     /// One pass at this time: timers that are due, wakes from other threads, then tasks that are ready, `budget` polls at most.
     ///
     /// # Panics
