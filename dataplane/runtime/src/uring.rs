@@ -167,6 +167,11 @@ impl Uring {
         }
     }
 
+    /// Whether the kernel has nothing of ours to do, but for watching the bell.
+    fn is_idle(&self) -> bool {
+        self.ring.borrow_mut().submission().is_empty() && self.slots.borrow().flights.flying() == 0
+    }
+
     /// Hands over what was pushed, lets the kernel finish what it has put off, and waits until `until` for a completion.
     fn enter(&self, until: Option<Instant>) {
         let mut ring = self.ring.borrow_mut();
@@ -253,6 +258,8 @@ impl Driver for Uring {
     fn turn(&self, tasks: &Tasks, wait: Wait) {
         let remote = tasks.remote();
         match wait {
+            // Nothing is under way, so nothing can land; a word from another thread is seen without the kernel.
+            Wait::No if self.is_idle() => return,
             Wait::No => self.enter(None),
             Wait::Until(until) => {
                 remote.bell().listen();
