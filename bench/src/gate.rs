@@ -5,7 +5,6 @@
 //! baseline's file. Refuses: to compare counts of two builds (another compiler, profile, target or flags). Keeps true: what
 //! fails is told by name, with what it was, what it is, and what to do.
 
-use crate::allocations;
 use crate::stages::callgrind;
 use crate::stages::case::{Case, KINDS, gated};
 use crate::stages::work::Work;
@@ -261,7 +260,7 @@ pub fn frugal(watch: &Watch) -> Result<u64> {
         }
         work.prepare()?;
         let rounds = UNALLOCATED.div_ceil(round);
-        let (allocations, ()) = allocations::during(|| (0..rounds).for_each(|_| work.measured()))?;
+        let (allocations, ()) = zsync_allocations::during(|| (0..rounds).for_each(|_| work.measured()))?;
         ensure!(
             allocations == 0,
             "{name}: {allocations} allocations for {} packets: a worker's loop makes none",

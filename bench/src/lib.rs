@@ -6,7 +6,7 @@
 //!   traffic, generator      packets, the routes that lead them; the kernel as their source
 //!   stages                  what each part of forwarding a packet costs: clocks, instructions
 //!   tools                   what the generator and the sink themselves cost
-//!   gate, allocations       instructions against a committed baseline; none allocated per packet; the books balance
+//!   gate                    instructions against a committed baseline; none allocated per packet; the books balance
 //!   memory                  the engine's own worker between two null devices
 //!   veth, place, forwarder  a router between two veth pairs, and who forwards in it
 //!   tally                   its far end, counted
@@ -19,6 +19,8 @@
 //!   testpmd, hugepages      DPDK's forwarder, in the same run
 //!   wireguard               tunnels: in memory, whole ones beside others', and under a flood of handshakes
 //!   crypto                  encryption and signatures, beside other libraries
+//!   runtime                 the async runtime, beside others
+//!   measured                what one of these gave, and on which machine
 //!   fib, acl, dpdk          lookups and DPDK's programs that measure theirs, over the same files
 //!   program                 other programs, run to their end or to that of the run
 //!   watch, interrupt        how far a run is, and how it stops in order
@@ -30,7 +32,6 @@
 #![deny(unsafe_code)]
 
 pub mod acl;
-pub mod allocations;
 pub mod connections;
 pub mod conntrack;
 pub mod crypto;
@@ -47,12 +48,14 @@ pub mod interrupt;
 pub mod kernel;
 pub mod live;
 pub mod machine;
+pub mod measured;
 pub mod memory;
 pub mod outcome;
 pub mod peers;
 pub mod place;
 pub mod program;
 pub mod report;
+pub mod runtime;
 pub mod search;
 pub mod stages;
 pub mod tally;

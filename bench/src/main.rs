@@ -12,8 +12,9 @@ use commands::search::{self, Search};
 use commands::{benchmarks, peers, report};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use zsync_bench::allocations::Counting;
+use zsync_allocations::Counting;
 use zsync_bench::folder;
+use zsync_bench::runtime::Contestant;
 
 /// Counts for the gate; a counter of the thread's own costs the others nothing that they measure: they do not allocate.
 #[global_allocator]
@@ -60,6 +61,9 @@ enum Action {
     Search(Box<Search>),
     /// Does one stage's work on so many packets, once, and measures nothing: to be run under callgrind.
     Stage(Stage),
+    /// Is one of the runtimes that `run runtime` compares, for that.
+    #[command(hide = true)]
+    Contestant(Contestant),
     /// Fails when a packet costs more instructions than the baseline says, a worker allocates, or its books do not balance.
     Gate(Gate),
 }
@@ -79,6 +83,7 @@ fn main() -> ExitCode {
         Action::Receive(what) => receive::receive(&what),
         Action::Search(what) => search::search(&what),
         Action::Stage(what) => gate::stage(&what).map(success),
+        Action::Contestant(what) => what.serve().map(success),
         Action::Gate(what) => gate::pass(&what),
     };
     outcome.unwrap_or_else(|error| {

@@ -156,6 +156,16 @@ impl Watch {
     }
 }
 
+impl zsync_report::watch::Watch for Watch {
+    fn step(&self, done: usize, total: usize, what: &str) {
+        Self::step(self, done, total, what);
+    }
+
+    fn is_cancelled(&self) -> bool {
+        Self::is_cancelled(self)
+    }
+}
+
 impl Drop for Watch {
     fn drop(&mut self) {
         self.clear();

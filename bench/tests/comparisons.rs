@@ -79,6 +79,28 @@ fn signatures_are_verified_by_everybody_in_batches_of_each_size() {
 }
 
 #[test]
+fn every_runtime_does_every_exercise_and_limits_stand_beside_their_figures() {
+    let Some(outcomes) = report("runtime", false) else { return };
+    assert_eq!(outcomes.len(), 13, "{outcomes:?}");
+    for outcome in &outcomes {
+        assert!(outcome.problems().is_empty() && outcome.absent.is_empty(), "{outcome:?}");
+        // One of them cannot abort a task.
+        let others = outcome.peers.iter().filter(|peer| peer.samples.iter().all(|&figure| figure > 0.0));
+        assert_eq!(others.count(), if outcome.name.contains("aborted") { 4 } else { 5 }, "{outcome:?}");
+        let of_limit = |note: &String| note.contains(": held") || note.contains(": NOT held");
+        let is_second = outcome.name.ends_with("32 tasks");
+        assert!(is_second || outcome.notes.iter().any(of_limit), "{outcome:?}");
+    }
+    let all = outcomes.iter().flat_map(|outcome| &outcome.notes);
+    let spawned: Vec<&String> =
+        all.filter(|note| note.starts_with("allocations once warm, a task")).collect();
+    assert!(
+        !spawned.is_empty() && spawned.iter().all(|note| note.contains(": zsync 0, tokio 1")),
+        "{spawned:?}"
+    );
+}
+
+#[test]
 fn the_edge_is_compared_with_the_kernel_in_each_of_its_ways() {
     if let Some(name) = common::not_built() {
         eprintln!("SKIPPED: {name} is not built");

@@ -19,7 +19,9 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("zsync-wireguard", &["zsync-packet", "zsync-crypto"]),
     ("zsync-protocol", &["zsync-packet"]),
     ("zsync-report", &[]),
+    ("zsync-allocations", &[]),
     ("zsync-bench-crypto", &["zsync-crypto", "zsync-report"]),
+    ("zsync-bench-runtime", &["zsync-allocations", "zsync-report", "zsync-runtime"]),
     ("zsync-search", &[]),
     ("zsync-sink", &[]),
     ("zsync-ends", &["zsync-bench-xsk", "zsync-packet", "zsync-search", "zsync-sink", "zsync-traffic"]),
@@ -49,7 +51,7 @@ const ABOVE: &[&str] = &["zsync-bench", "zsync-tests"];
 /// Crates of others that only some of ours may import.
 const CONFINED: &[(&str, &[&str])] = &[
     ("aya", &["zsync-control", "zsync-ebpf-common", "zsync-bench", "zsync-bench-xsk", "zsync-tests"]),
-    ("tokio", &["zsync-control", "zsync-bench", "zsync-tests"]),
+    ("tokio", &["zsync-control", "zsync-bench", "zsync-bench-runtime", "zsync-tests"]),
     ("rtnetlink", &["zsync-control"]),
     ("aws-lc-rs", &["zsync-bench-crypto"]),
     ("seccompiler", &["zsync-engine"]),

@@ -2,7 +2,8 @@
 
 use anyhow::{Context, Result};
 use std::time::Duration;
-use zsync_bench_crypto::{Settings, Unwatched, aead, signatures};
+use zsync_bench_crypto::{Settings, aead, signatures};
+use zsync_report::watch::Unwatched;
 
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);

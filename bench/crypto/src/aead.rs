@@ -5,19 +5,20 @@
 
 mod judge;
 
+use crate::Settings;
 use crate::contestant::{Contestant, Inside, Task, Way};
-use crate::figures::{Figures, Row};
 use crate::inside::{AwsLc, Ours, Ring, RustCrypto};
 use crate::limits;
 use crate::outside::{self, Outside};
 use crate::packets::{Lengths, Packets, Shape};
 use crate::sweep;
 use crate::tunnel::Tunnel;
-use crate::{Settings, Watch};
 use anyhow::Result;
 use std::time::Instant;
 use zsync_crypto::aead::{Algorithm, Backend};
+use zsync_report::figures::{Figures, Row};
 use zsync_report::outcome::{Absent, Direction, Series};
+use zsync_report::watch::Watch;
 
 /// Lengths that have limits, in ascending order.
 const LENGTHS: [usize; 5] = [64, 256, 512, 1420, 8192];
@@ -210,7 +211,7 @@ mod tests {
         std::fs::create_dir_all(&folder).unwrap();
         // No time: one round is made all the same.
         let settings = Settings { rounds: 2, time: std::time::Duration::ZERO, folder: &folder };
-        let figures = run(&settings, &crate::Unwatched);
+        let figures = run(&settings, &Unwatched);
         std::fs::remove_dir_all(&folder).unwrap();
         let figures = figures.unwrap();
         assert_eq!(figures.rows.len(), 3 * 2 * shapes().len());

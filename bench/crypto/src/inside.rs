@@ -13,7 +13,7 @@ pub(crate) struct Ours {
 }
 
 impl Library for Ours {
-    const NAME: &'static str = crate::OURS;
+    const NAME: &'static str = zsync_report::figures::OURS;
 
     fn keys(&mut self, algorithm: Algorithm, keys: &[Vec<u8>]) -> Result<()> {
         let made = keys.iter().map(|key| Key::new(algorithm, key)).collect::<Option<_>>();

@@ -9,8 +9,7 @@
 //!   aead         all of them over all shapes of packets and sizes of bursts, in rounds
 //!   sweep        zsync beside ring at every length and burst: where is it the slowest?
 //!   signatures   Ed25519, by size of batch
-//!   limits       what zsync is to reach, and whether it does
-//!   figures      what came of it: tables, outcomes
+//!   limits       what zsync is to reach
 //! ```
 //!
 //! Keeps true: in each round every contestant has its turn at a task right after the one before it, and a ratio is of two
@@ -20,9 +19,8 @@
 
 pub mod aead;
 mod contestant;
-pub mod figures;
 mod inside;
-pub mod limits;
+mod limits;
 mod outside;
 mod packets;
 pub mod signatures;
@@ -31,9 +29,6 @@ mod tunnel;
 
 use std::path::Path;
 use std::time::Duration;
-
-/// What ours is called among contestants.
-pub(crate) const OURS: &str = "zsync";
 
 /// How a run is to be.
 #[derive(Clone, Copy, Debug)]
@@ -44,25 +39,4 @@ pub struct Settings<'a> {
     pub time: Duration,
     /// Where programs are built that are contestants; the caller's to remove.
     pub folder: &'a Path,
-}
-
-/// Who started a run: is told how far it is, and may stop it.
-pub trait Watch {
-    /// `done` of `total` steps are behind it, and this one is under way.
-    fn step(&self, done: usize, total: usize, what: &str);
-
-    /// Whether the run is to stop: the round under way does not count then.
-    fn is_cancelled(&self) -> bool;
-}
-
-/// Nobody who looks.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Unwatched;
-
-impl Watch for Unwatched {
-    fn step(&self, _done: usize, _total: usize, _what: &str) {}
-
-    fn is_cancelled(&self) -> bool {
-        false
-    }
 }

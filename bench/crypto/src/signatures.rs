@@ -3,16 +3,18 @@
 //! Messages are of 200 bytes, each under a key of its own. Keeps true: nobody is timed who does not take every signature, or takes one
 //! over other bytes; keys are read ahead where a library can, and its row says so where it cannot.
 
-use crate::figures::{Figures, Row};
-use crate::limits::{self, Asked, Limit};
+use crate::Settings;
+use crate::limits;
 use crate::packets::Seeded;
-use crate::{OURS, Settings, Watch};
 use anyhow::{Context, Result, ensure};
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey, verify_batch};
 use std::ops::Range;
 use std::time::{Duration, Instant};
 use zsync_crypto::ed25519;
+use zsync_report::figures::{Figures, OURS, Row};
+use zsync_report::limit::{Asked, Limit};
 use zsync_report::outcome::{Direction, Series};
+use zsync_report::watch::Watch;
 
 /// Signatures at once.
 const BATCHES: [usize; 4] = [1, 8, 64, 1024];
@@ -283,7 +285,7 @@ fn judge(row: &Row) -> [Limit; 2] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Unwatched;
+    use zsync_report::watch::Unwatched;
 
     /// Takes whatever it is shown.
     struct Blind;

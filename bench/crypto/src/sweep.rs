@@ -7,14 +7,14 @@
 
 use crate::aead::name;
 use crate::contestant::{Contestant, Inside, Task, Way};
-use crate::figures::{Figures, Row};
 use crate::inside::{Ours, Ring};
 use crate::packets::{Packets, Seeded, Shape};
-use crate::{OURS, Watch};
 use anyhow::Result;
 use std::time::{Duration, Instant};
 use zsync_crypto::aead::Algorithm;
+use zsync_report::figures::{Figures, OURS, Row};
 use zsync_report::outcome::Series;
+use zsync_report::watch::Watch;
 
 /// Bytes of text: each length up to 9000 that is at the edge of a block, of a vector or of several, and some between.
 const LENGTHS: [usize; 66] = [
@@ -177,7 +177,7 @@ fn again(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Unwatched;
+    use zsync_report::watch::Unwatched;
 
     fn three() -> Three {
         [

@@ -2,13 +2,14 @@
 //!
 //! ```text
 //!   outcome, machine, curve  what was measured, on what; curves that it may carry
+//!   figures, limit           what came of contestants in rounds, and of what was to be reached
 //!   spread                   minimum, median, maximum of samples
 //!   json, folder             a line of JSON per outcome; all that lie in a folder
 //!   figure                   numbers as people read them
 //!   table                    100 columns for a terminal
 //!   plot                     SVG: latency, loss, ratios
 //!   page                     one HTML file that needs nothing else
-//!   progress                 what a long run says meanwhile
+//!   progress, watch          what a long run says meanwhile, and who may stop it
 //! ```
 //!
 //! Refuses: to average anything away, and to hide what is not valid: it is shown, struck out, with the reason.
@@ -18,8 +19,10 @@
 
 pub mod curve;
 pub mod figure;
+pub mod figures;
 pub mod folder;
 pub mod json;
+pub mod limit;
 pub mod machine;
 pub mod outcome;
 pub mod page;
@@ -27,3 +30,4 @@ pub mod plot;
 pub mod progress;
 pub mod spread;
 pub mod table;
+pub mod watch;

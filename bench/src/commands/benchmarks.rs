@@ -5,7 +5,7 @@ use std::time::Duration;
 use zsync_bench::report::Report;
 use zsync_bench::stages::costs;
 use zsync_bench::watch::Watch;
-use zsync_bench::{acl, crypto, fib, memory, veth, wireguard};
+use zsync_bench::{acl, crypto, fib, memory, runtime, veth, wireguard};
 
 /// A benchmark: its name, what it measures, and how to run it for a time in so many rounds.
 pub struct Benchmark {
@@ -79,6 +79,7 @@ pub fn list() {
     BENCHMARKS.iter().for_each(|b| println!("{:14}  {}", b.name, b.about));
     costs::BENCHMARKS.iter().for_each(|(name, about, _)| println!("{name:14}  {about}"));
     crypto::BENCHMARKS.iter().for_each(|(name, about, _)| println!("{name:14}  {about}"));
+    println!("{:14}  {}", runtime::BENCHMARK.0, runtime::BENCHMARK.1);
     wireguard::BENCHMARKS.iter().for_each(|(name, about, _)| println!("{name:14}  {about}"));
 }
 

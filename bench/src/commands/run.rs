@@ -9,10 +9,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 use zsync_bench::hugepages::HugePages;
+use zsync_bench::measured::Measured;
 use zsync_bench::peers::{self, PEERS, Peer, State};
 use zsync_bench::stages::costs::{self, Plan};
 use zsync_bench::watch::Watch;
-use zsync_bench::{crypto, enclosure, interrupt, veth, wireguard};
+use zsync_bench::{crypto, enclosure, interrupt, runtime, veth, wireguard};
 use zsync_report::outcome::Outcome;
 
 #[derive(Args)]
@@ -179,25 +180,27 @@ fn measure(names: &[String], peer: Option<&Peer>, what: &Settings) -> Result<Exi
 enum Alone {
     Costs(Plan),
     Crypto(crypto::Subject),
+    Runtime,
 }
 
 impl Alone {
     fn find(name: &str) -> Option<Self> {
-        costs::find(name).map(Self::Costs).or_else(|| crypto::find(name).map(Self::Crypto))
+        let costs = || costs::find(name).map(Self::Costs);
+        let crypto = || crypto::find(name).map(Self::Crypto);
+        costs().or_else(crypto).or_else(|| (name == runtime::BENCHMARK.0).then_some(Self::Runtime))
     }
 
     /// As it is printed, as a table and as outcomes.
     fn measure(&self, name: &str, what: &Settings, watch: &Watch) -> Result<(String, Vec<Outcome>)> {
         let (rounds, time) = (what.rounds.unwrap_or(7) as usize, Duration::try_from_secs_f64(what.seconds)?);
+        let shown = |measured: &Measured| (measured.to_string(), measured.outcomes(name, &command_line()));
         let shown = match self {
             Self::Costs(plan) => {
                 let costs = costs::run(*plan, rounds, time, what.large, watch)?;
                 (costs.to_string(), costs.outcomes(name, &command_line()))
             }
-            Self::Crypto(subject) => {
-                let measured = crypto::run(*subject, rounds, time, watch)?;
-                (measured.to_string(), measured.outcomes(name, &command_line()))
-            }
+            Self::Crypto(subject) => shown(&crypto::run(*subject, rounds, time, watch)?),
+            Self::Runtime => shown(&runtime::run(rounds, time, watch)?),
         };
         watch.clear();
         Ok(shown)

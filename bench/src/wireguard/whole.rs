@@ -10,8 +10,8 @@ use crate::wireguard::place;
 use crate::wireguard::traffic::{LOADS, Load, Through, await_tunnel, send};
 use anyhow::{Context, Result, ensure};
 use std::time::Duration;
-use zsync_bench_crypto::figures::{Figures, Row};
-use zsync_bench_crypto::limits::{Asked, Limit};
+use zsync_report::figures::{Figures, Row};
+use zsync_report::limit::{Asked, Limit};
 use zsync_report::outcome::{Absent, Direction, Series};
 use zsync_report::spread::Spread;
 

@@ -77,7 +77,7 @@ fn family(command: &Command) -> Family {
         "search" => Family::Search,
         "run" | "compare" => match command.names().first().copied().unwrap_or_default() {
             name if name.starts_with("memory-") => Family::Memory,
-            "stages" | "lookups" | "tools" | "wireguard" | "crypto" | "ed25519" => Family::Stages,
+            "stages" | "lookups" | "tools" | "wireguard" | "crypto" | "ed25519" | "runtime" => Family::Stages,
             "fib" | "acl" => Family::Lookups,
             _ => Family::Veth,
         },

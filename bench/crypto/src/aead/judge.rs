@@ -3,13 +3,13 @@
 //! Owns: which rows a limit is of. Keeps true: what is asked of the worst of several rows names the row.
 
 use super::{AWS, LENGTHS, RING, name, plain};
-use crate::OURS;
 use crate::contestant::Way;
-use crate::figures::{Figures, Row};
-use crate::limits::{self, Asked, Limit};
+use crate::limits;
 use crate::outside;
 use crate::packets::{Lengths, Packets, Shape};
 use zsync_crypto::aead::Algorithm;
+use zsync_report::figures::{Figures, OURS, Row};
+use zsync_report::limit::{Asked, Limit};
 use zsync_report::spread::Spread;
 
 /// All limits; `sets` has the packets of the mixes.

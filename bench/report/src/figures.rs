@@ -2,13 +2,15 @@
 //!
 //! Keeps true: nothing is averaged away, every sample is in its row; a ratio above 1 says that zsync is the faster one.
 
-use crate::OURS;
-use crate::limits::Limit;
+use crate::figure::digits;
+use crate::limit::Limit;
+use crate::machine::Machine;
+use crate::outcome::{Absent, Direction, Outcome, Ratio, Series};
+use crate::spread::Spread;
 use std::fmt;
-use zsync_report::figure::digits;
-use zsync_report::machine::Machine;
-use zsync_report::outcome::{Absent, Direction, Outcome, Ratio, Series};
-use zsync_report::spread::Spread;
+
+/// What ours is called among contestants.
+pub const OURS: &str = "zsync";
 
 /// One task, and the samples of all who had a turn at it.
 #[derive(Clone, Debug)]
@@ -80,7 +82,7 @@ pub struct Figures {
 
 impl Figures {
     /// Without any.
-    pub(crate) fn new(unit: &'static str, direction: Direction, about: &'static str) -> Self {
+    pub fn new(unit: &'static str, direction: Direction, about: &'static str) -> Self {
         Self {
             unit,
             direction,
@@ -101,7 +103,7 @@ impl Figures {
             .map(|row| {
                 let mut outcome = self.outcome(format!("{benchmark}: {}", row.title()), row);
                 outcome.command = command.to_owned();
-                outcome.machine = machine.with_devices("null", "in memory");
+                outcome.machine = machine.clone();
                 outcome.commit = commit.to_owned();
                 let limits = self.limits.iter().filter(|limit| limit.of == row.title());
                 outcome.notes = limits.map(Limit::to_string).chain(self.notes.iter().cloned()).collect();
@@ -119,7 +121,7 @@ impl Figures {
     }
 
     /// Ours beside the first of the others, in each round.
-    pub(crate) fn ratio(&self, row: &Row) -> Option<Ratio> {
+    pub fn ratio(&self, row: &Row) -> Option<Ratio> {
         self.outcome(String::new(), row).ratios().into_iter().next()
     }
 
@@ -226,7 +228,7 @@ impl fmt::Display for Figures {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::Asked;
+    use crate::limit::Asked;
 
     fn row(name: &str, burst: usize, samples: &[(&str, &[f64])]) -> Row {
         let series = samples.iter().map(|&(name, samples)| Series::new(name, samples)).collect();

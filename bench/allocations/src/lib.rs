@@ -7,7 +7,6 @@
     reason = "a global allocator is an unsafe trait; every call goes to the system's as it came"
 )]
 
-use anyhow::{Result, ensure};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::hint::black_box;
@@ -52,15 +51,38 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
+/// The program's global allocator is not [`Counting`], so nothing is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("this program's global allocator does not count: make it zsync_allocations::Counting")]
+pub struct Uncounted;
+
+/// How often this thread has allocated so far.
+///
+/// # Errors
+/// Nothing is counted.
+pub fn so_far() -> Result<u64, Uncounted> {
+    let before = COUNT.get();
+    drop(black_box(Box::new(0_u64)));
+    if COUNT.get() > before { Ok(COUNT.get()) } else { Err(Uncounted) }
+}
+
 /// How often this thread allocates while `work` runs.
 ///
 /// # Errors
-/// [`Counting`] is not this program's global allocator, so nothing is counted.
-pub fn during<T>(work: impl FnOnce() -> T) -> Result<(u64, T)> {
-    let before = COUNT.get();
-    drop(black_box(Box::new(0_u64)));
-    ensure!(COUNT.get() > before, "this program's global allocator does not count");
-    let before = COUNT.get();
+/// Nothing is counted.
+pub fn during<T>(work: impl FnOnce() -> T) -> Result<(u64, T), Uncounted> {
+    let before = so_far()?;
     let value = work();
     Ok((COUNT.get() - before, value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_it_as_the_global_allocator_nothing_is_said_to_be_counted() {
+        assert_eq!(so_far(), Err(Uncounted));
+        assert_eq!(during(|| Box::new(1)).unwrap_err(), Uncounted);
+    }
 }
