@@ -36,6 +36,8 @@ use std::task::{Poll, Waker};
 
 /// Entries of the submission ring: more than one pass of tasks begins, so that it is full at most once a pass.
 const ENTRIES: u32 = 256;
+/// Operations that are done by a call of their own between two turns, at most: then timers and completions have theirs.
+const ALONE: u32 = 16;
 /// Completions of these are nobody's flight.
 const BELL: u64 = u64::MAX;
 const CANCEL: u64 = u64::MAX - 1;
@@ -57,6 +59,8 @@ pub struct Uring {
     slots: RefCell<Slots>,
     /// Whether the bell's descriptor is watched.
     watched: Cell<bool>,
+    /// Calls since the last turn; see [`ALONE`].
+    alone: Cell<u32>,
 }
 
 /// An [`Io`] by io_uring.
@@ -83,8 +87,12 @@ impl UringIo {
         let mut probe = Probe::new();
         ring.submitter().register_probe(&mut probe).map_err(UringError::Ring)?;
         let slots = Slots::new(Lacking::new(&probe, operations));
-        let driver =
-            Uring { ring: RefCell::new(ring), slots: RefCell::new(slots), watched: Cell::new(false) };
+        let driver = Uring {
+            ring: RefCell::new(ring),
+            slots: RefCell::new(slots),
+            watched: Cell::new(false),
+            alone: Cell::new(0),
+        };
         let io = Self::over(driver, Instant::monotonic().as_nanos())?;
         io.tasks().remote().bell().descriptor().map_err(ExecutorError::Bell)?;
         Ok(io)
@@ -172,6 +180,14 @@ impl Uring {
         self.ring.borrow_mut().submission().is_empty() && self.slots.borrow().flights.flying() == 0
     }
 
+    /// Whether a socket's operation is the only thing to do: then the ring would be entered for it alone, and a call costs less.
+    fn is_alone(&self, tasks: &Tasks, operation: Operation) -> bool {
+        matches!(operation, Operation::Receive | Operation::ReceiveFrom | Operation::Send(_))
+            && self.alone.get() < ALONE
+            && !tasks.has_ready()
+            && self.ring.borrow_mut().submission().is_empty()
+    }
+
     /// Hands over what was pushed, lets the kernel finish what it has put off, and waits until `until` for a completion.
     fn enter(&self, until: Option<Instant>) {
         let mut ring = self.ring.borrow_mut();
@@ -206,16 +222,19 @@ impl Driver for Uring {
 
     fn sleep(&self, _: &Tasks, _: Instant) {}
 
-    fn begin(&self, _: &Tasks, mut flight: Box<Flight<Self>>) -> Begun<Self> {
+    fn begin(&self, tasks: &Tasks, mut flight: Box<Flight<Self>>) -> Begun<Self> {
+        let alone = self.is_alone(tasks, flight.operation);
+        self.alone.set(self.alone.get() + u32::from(alone));
         // Without the ring, to connect begins with a call, and a file's is one.
         let first = flight.operation == Operation::Connect || flight.operation.is_of_file();
-        if first && self.slots.borrow().lacking.polls(&flight) {
+        if alone || first && self.slots.borrow().lacking.polls(&flight) {
             let result = loop {
                 match system::attempt(&mut flight, false) {
                     Err(Errno::INTR) => {}
                     result => break result,
                 }
             };
+            // It would wait: the ring can.
             if result != Err(Errno::AGAIN) {
                 flight.result = result;
                 return Begun::Landed(flight);
@@ -256,6 +275,7 @@ impl Driver for Uring {
     }
 
     fn turn(&self, tasks: &Tasks, wait: Wait) {
+        self.alone.set(0);
         let remote = tasks.remote();
         match wait {
             // Nothing is under way, so nothing can land; a word from another thread is seen without the kernel.
