@@ -97,7 +97,8 @@ impl Runner {
             Some(side) => side,
             none => none.insert(Side::start((settings.contestant)(self.name))?),
         };
-        match side.turn(Exercise::ALL[number], turn, settings.far_core)? {
+        let exercise = Exercise::ALL[number];
+        match side.turn(exercise, turn.max(exercise.least()), settings.far_core)? {
             Came::Own(sample) => {
                 samples.values.push(sample.value);
                 samples.allocations = sample.allocations;

@@ -127,7 +127,7 @@ mod tests {
 
     /// What a contestant gives in a turn, and the rate that the far end saw.
     fn play(turn: Turn, exercise: Exercise) -> (Answer, Option<f64>) {
-        let time = Duration::from_millis(30);
+        let time = exercise.least() * 3;
         let mut datagrams = Datagrams::bind().unwrap();
         let far = Some(datagrams.address().unwrap());
         let (told, heard) = channel();
