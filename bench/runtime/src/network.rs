@@ -7,7 +7,6 @@ use crate::exercise::{CONNECTIONS, DROPS, Exercise};
 use crate::far::LENGTH;
 use crate::tasks::Sample;
 use anyhow::{Context, Result};
-use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
@@ -125,11 +124,10 @@ async fn tcp_echo<C: Contestant>(c: &C, listening: Listening) -> Result<()> {
     Ok(())
 }
 
-/// How many of the datagrams are received that come just before a receive is dropped, and just after.
+/// How many datagrams are received, until one is not, that come just before a receive is dropped, and just after.
 async fn drop_receives<C: Contestant>(c: &C) -> Result<u32> {
     let (udp, address) = c.udp().await?;
     let sender = UdpSocket::bind(crate::contestant::ANY)?;
-    let kept = Cell::new(0);
     for number in 0..DROPS {
         let mut waiting = Box::pin(C::receive(&udp, Vec::with_capacity(ROOM)));
         poll_fn(|cx| {
@@ -153,12 +151,10 @@ async fn drop_receives<C: Contestant>(c: &C) -> Result<u32> {
             Poll::Pending => lost.as_mut().poll(cx).map(|_| None),
         })
         .await;
-        if received.transpose()?.is_some_and(|(_, bytes)| bytes == datagram) {
-            kept.set(kept.get() + 1);
-        } else if number + 1 < DROPS {
-            // The receive that was just given up may take the next one: begin anew.
-            return Ok(kept.get());
+        if !received.transpose()?.is_some_and(|(_, bytes)| bytes == datagram) {
+            // What took it may take the next one, too.
+            return Ok(number);
         }
     }
-    Ok(kept.get())
+    Ok(DROPS)
 }
