@@ -151,7 +151,7 @@ async fn drop_receives<C: Contestant>(c: &C) -> Result<u32> {
             Poll::Pending => lost.as_mut().poll(cx).map(|_| None),
         })
         .await;
-        if !received.transpose()?.is_some_and(|(_, bytes)| bytes == datagram) {
+        if received.transpose()?.is_none_or(|(_, bytes)| bytes != datagram) {
             // What took it may take the next one, too.
             return Ok(number);
         }

@@ -103,7 +103,8 @@ fn timers_set_and_taken_back_and_fired() {
     let rounds = when_warm(async |tasks| {
         // One that is taken back beside one that fires.
         let mut forgotten = pin!(tasks.sleep(Duration::from_secs(3600)));
-        poll_fn(|cx| Poll::Ready(assert!(forgotten.as_mut().poll(cx).is_pending()))).await;
+        let is_pending = poll_fn(|cx| Poll::Ready(forgotten.as_mut().poll(cx).is_pending())).await;
+        assert!(is_pending, "an hour is over");
         tasks.sleep(Duration::from_micros(1)).await.unwrap();
     });
     assert_eq!(rounds, 0);
