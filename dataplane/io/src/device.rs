@@ -8,10 +8,13 @@ use std::os::fd::BorrowedFd;
 use zsync_packet::burst::{Burst, Packet};
 use zsync_packet::pool::Pool;
 
-/// The endpoint behind one queue. Bursts are of at most [`zsync_packet::burst::BURST`] packets.
+/// The endpoint behind one queue. Bursts are of at most [`zsync_packet::burst::BURST`] packets. What is said here of frames
+/// with the kernel is true of a device that has none there: each call of it copies.
 pub trait Device {
     /// Takes what has been sent back into the pool. Returns how many frames came.
-    fn complete(&mut self, pool: &mut Pool) -> usize;
+    fn complete(&mut self, _pool: &mut Pool) -> usize {
+        0
+    }
 
     /// Receives into the room that `burst` has, and gives the kernel new frames to receive into. Returns how many packets
     /// came.
@@ -22,18 +25,28 @@ pub trait Device {
     /// What is left is the caller's still. Nothing needs to have left before [`Self::flush`].
     fn tx_burst(&mut self, pool: &mut Pool, packets: &mut Vec<Packet>) -> usize;
 
+    /// Of the packets that the last [`Self::tx_burst`] left, how many can never leave by this device as they are: those at the
+    /// front. The others had no room.
+    fn unfit(&self) -> usize {
+        0
+    }
+
     /// Makes what was submitted leave: when enough is waiting, when the oldest has waited long enough at `now`
     /// (nanoseconds, monotonic), or at once when `force` says that nothing else will come soon.
-    fn flush(&mut self, now: u64, force: bool);
+    fn flush(&mut self, _now: u64, _force: bool) {}
 
     /// A descriptor that becomes readable when packets are there; `None` when there is nothing to wait on.
     fn waitable(&self) -> Option<BorrowedFd<'_>>;
 
     /// Whether the device has packets to send that have not been flushed.
-    fn unflushed(&self) -> bool;
+    fn unflushed(&self) -> bool {
+        false
+    }
 
     /// Frames that lie in its RX and completion rings now: on the ledger they still count as `Fill` and `Tx`.
-    fn arrived(&self) -> Arrived;
+    fn arrived(&self) -> Arrived {
+        Arrived::default()
+    }
 
     /// What went wrong, and how often.
     fn counters(&self) -> &DeviceCounters;

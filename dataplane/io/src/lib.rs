@@ -1,10 +1,11 @@
 //! Devices: where packets come from and go to.
 //!
-//! One trait, [`device::Device`], and what implements it: AF_XDP sockets, capture files, memory.
+//! One trait, [`device::Device`], and what implements it: AF_XDP sockets, TUN devices, UDP sockets, capture files, memory.
 
 pub mod device;
 pub mod memory;
 pub mod pcap;
 pub mod ring;
 pub mod tun;
+pub mod udp;
 pub mod xsk;
