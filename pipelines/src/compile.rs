@@ -266,6 +266,7 @@ fn settings(spec: &WireguardSpec) -> Option<Settings> {
         private: spec.private_key.secret.clone()?,
         port: spec.listen_port,
         local: spec.local.clone(),
+        to: spec.to.map(|port| PortId(port.0)),
         mtu: usize::from(spec.mtu),
         dscp: spec.dscp,
         slots: spec.max_peers,

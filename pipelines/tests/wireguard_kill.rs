@@ -95,6 +95,7 @@ impl End {
             private: private(us),
             port: 51820,
             local: vec![address(us).ip()],
+            to: None,
             mtu: 1420,
             dscp: None,
             // As many as there is room for.

@@ -19,6 +19,7 @@ use super::names::{Names, PortNames, check_name};
 use super::nearest::nearest;
 use super::stage::{STAGES, StageKind, kinds_of, patched, stage_kind};
 use super::tun::{no_frames, tun};
+use super::udp::{no_two_at_one, udp};
 use super::vlan::{VlanPort, vlan_ports};
 
 /// Prefixes in the sets of all filters together: what a data plane is told at once has an end.
@@ -48,6 +49,7 @@ pub(crate) fn build(document: &Document, read: &mut Reader<'_>, out: &mut Findin
     let spec = Spec { engine, control, ports, vlans, pipelines: built };
     one_layer(&spec, document, out);
     no_frames(&spec, document, out);
+    no_two_at_one(document, out);
     let stages = spec.pipelines.iter().flat_map(|pipeline| &pipeline.stages);
     let prefixes: usize = stages
         .filter_map(|stage| match &stage.spec {
@@ -124,6 +126,7 @@ fn ports(document: &Document, names: &PortNames, out: &mut Findings<'_>) -> Vec<
             replace: fields.switch("replace"),
             promiscuous: fields.switch("promiscuous"),
             tun: tun(&entry.name.value, fields, out),
+            udp: udp(&entry.name, fields, out),
         });
     }
     ports

@@ -120,9 +120,14 @@ fn port(port: &Port) -> Rows {
         Steer::Prefixes(prefixes) => table("{ prefixes = ", prefixes.iter().map(quoted).collect()),
         Steer::Services(services) => table("{ ports = ", services.iter().map(quoted).collect()),
     };
+    // A socket has no device, and a device listens nowhere.
+    let (first, device) = match (&port.udp, &port.tun) {
+        (Some(udp), _) => (("listen", word(udp.listen)), "udp"),
+        (None, tun) => (("netdev", word(&port.netdev)), if tun.is_some() { "tun" } else { "xdp" }),
+    };
     vec![
-        ("netdev", word(&port.netdev)),
-        ("device", word(if port.tun.is_some() { "tun" } else { "xdp" })),
+        first,
+        ("device", word(device)),
         ("mtu", port.tun.as_ref().map_or_else(|| word("auto"), |tun| one(tun.mtu))),
         ("addresses", many(port.tun.iter().flat_map(|tun| &tun.addresses).map(quoted).collect())),
         ("queues", amount(port.queues)),
@@ -177,7 +182,7 @@ fn stage_rows(spec: &Spec, stage: &StageSpec) -> Rows {
                 if entries.is_empty() { "{}".to_owned() } else { format!("{{ {} }}", entries.join(", ")) };
             vec![("table", one(table)), ("by-mark", Text::One(tables))]
         }
-        StageSpec::WireguardOpen(spec) | StageSpec::WireguardSeal(spec) => spec.rows(),
+        StageSpec::WireguardOpen(end) | StageSpec::WireguardSeal(end) => end.rows(spec),
         StageSpec::Nat(nat) => nat.rows(spec),
         StageSpec::Track(spec) => super::track::rows(spec),
         StageSpec::Filter(_) | StageSpec::MacSwap | StageSpec::Drop | StageSpec::Punt => Vec::new(),

@@ -100,10 +100,9 @@ fn whole(mark: Mark, header: &str) -> Change {
 
 fn changed(header: &str, old: &Rows, new: &Rows, changes: &mut Vec<Change>) {
     let (kind, name) = header.split_once('.').unwrap_or((header, ""));
-    for ((key, old), (_, new)) in old.iter().zip(new) {
-        if old == new {
-            continue;
-        }
+    for (key, old) in old {
+        // A key that only one of them has goes with the kind of its port, which is another then.
+        let Some((_, new)) = new.iter().find(|(same, new)| same == key && new != old) else { continue };
         let reach = section(kind).and_then(|section| section.key(key)).map(|key| key.reach);
         let effect = match reach {
             Some(Reach::Live) => Effect::Live,

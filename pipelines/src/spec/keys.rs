@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::kind::{Kind, Text};
 use super::model::{Failover, HugePages, Idle, Mode};
 use super::stage::{MAX_TABLES, STAGES, Tables};
-use super::{tun, vlan};
+use super::{tun, udp, vlan};
 
 /// One key of a section.
 #[derive(Debug)]
@@ -212,13 +212,14 @@ const PORT: &[Key] = &[
     Key {
         name: "netdev",
         kind: Kind::Text(Text::Netdev),
-        default: None,
+        default: ABSENT,
         reach: Reach::Sockets,
-        about: "The kernel's name of the network device.",
+        about: "The kernel's name of the network device. All ports have one but UDP sockets.",
     },
     tun::DEVICE,
     tun::MTU_KEY,
     tun::ADDRESSES,
+    udp::LISTEN,
     Key {
         name: "queues",
         kind: Kind::Either(&[Kind::Word(&["auto"]), Kind::Whole { min: 1, max: 64 }]),

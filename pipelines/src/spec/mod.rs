@@ -54,6 +54,7 @@ pub(crate) mod stage;
 mod track;
 mod tun;
 pub mod tunnel;
+mod udp;
 mod unmet;
 pub mod vlan;
 pub mod wireguard;
@@ -80,6 +81,7 @@ pub use shape::ShapeSpec;
 pub use stage::bare;
 pub use track::TrackSpec;
 pub use tun::{TunAddress, TunSpec};
+pub use udp::UdpSpec;
 pub use unmet::unmet;
 
 use findings::Findings;

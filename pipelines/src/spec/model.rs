@@ -21,6 +21,7 @@ use super::reassemble::ReassembleSpec;
 use super::shape::ShapeSpec;
 use super::tun::TunSpec;
 use super::tunnel::{DecapSpec, EncapSpec};
+use super::udp::UdpSpec;
 use super::vlan::{VlanPort, VlanSpec};
 use super::wireguard::WireguardSpec;
 use crate::tables::meter::subject::Per;
@@ -42,7 +43,7 @@ pub struct Spec {
 }
 
 /// Of [`Spec::to_bytes`]: another number with any change of what a `Spec` holds.
-const FORMAT: u32 = 0x7a73_0001;
+const FORMAT: u32 = 0x7a73_0002;
 
 /// Bytes that are no configuration, or not one of this version.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -158,7 +159,7 @@ pub struct Port {
     pub id: PortId,
     /// Name in the configuration.
     pub name: String,
-    /// Name of the kernel's network device.
+    /// Name of the kernel's network device; empty: the port has none.
     pub netdev: String,
     /// How many of its queues are served: 1..=64.
     pub queues: Amount,
@@ -184,6 +185,16 @@ pub struct Port {
     pub promiscuous: bool,
     /// It is a TUN device that is made for it, like this; else a device of the kernel's whose packets XDP takes.
     pub tun: Option<TunSpec>,
+    /// It is a UDP socket, like this, and no device.
+    pub udp: Option<UdpSpec>,
+}
+
+impl Port {
+    /// Whether XDP takes its packets, into sockets with rings; a TUN device and a UDP socket have none.
+    #[must_use]
+    pub fn has_rings(&self) -> bool {
+        self.tun.is_none() && self.udp.is_none()
+    }
 }
 
 /// An XDP program of the operator's.

@@ -230,14 +230,18 @@ pub(crate) static STAGES: &[StageKind] = &[
         section: Tables::Shared("wireguard"),
         bare: false,
         decides: false,
-        build: |fields, path, _, out| StageSpec::WireguardOpen(wireguard::build(fields, path, out)),
+        build: |fields, path, names, out| {
+            StageSpec::WireguardOpen(wireguard::build(fields, path, names, out))
+        },
     },
     StageKind {
         name: "wireguard-seal",
         section: Tables::Shared("wireguard"),
         bare: false,
         decides: false,
-        build: |fields, path, _, out| StageSpec::WireguardSeal(wireguard::build(fields, path, out)),
+        build: |fields, path, names, out| {
+            StageSpec::WireguardSeal(wireguard::build(fields, path, names, out))
+        },
     },
     StageKind {
         name: "drop",

@@ -8,13 +8,14 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::datum::{Datum, Fields};
+use super::datum::{Datum, Fields, Placed};
 use super::decode::{Document, defaults};
 use super::findings::Findings;
 use super::keys::{Key, Reach};
 use super::kind::{Kind, Text};
 use super::mirror::{MirrorSpec, MirrorTo};
 use super::model::{Layer, Spec, StageSpec};
+use super::tunnel::DecapSpec;
 
 /// MTU of a TUN device where none is told: what fits a tunnel of WireGuard over IPv6 on Ethernet.
 pub const MTU: u32 = 1420;
@@ -68,11 +69,11 @@ fn wrong(text: &str) -> Option<String> {
 /// The keys of a port that tell of its kind of device.
 pub(crate) const DEVICE: Key = Key {
     name: "device",
-    kind: Kind::Word(&["xdp", "tun"]),
+    kind: Kind::Word(&["xdp", "tun", "udp"]),
     default: Some("\"xdp\""),
     reach: Reach::Sockets,
-    about: "What the port is: a network device whose packets XDP takes, or a TUN device that is made for it, by which the host's own \
-            packets come and go.",
+    about: "What the port is: a network device whose packets XDP takes; a TUN device that is made for it, by which the host's own \
+            packets come and go; or a UDP socket.",
 };
 
 pub(crate) const MTU_KEY: Key = Key {
@@ -114,17 +115,18 @@ const FOREIGN: [&str; 10] = [
 
 /// The TUN device of a port's section, if it has one.
 pub(crate) fn tun(name: &str, fields: &Fields, out: &mut Findings<'_>) -> Option<TunSpec> {
-    let is_tun = fields.text("device") == "tun";
-    let plain = defaults("port");
+    let is_tun = match &*fields.text("device") {
+        "tun" => true,
+        "udp" => return None,
+        _ => false,
+    };
     let strange: &[&str] = if is_tun { &FOREIGN } else { &["mtu", "addresses"] };
-    for key in strange {
-        let default = plain.at(key).map(|default| &default.value);
-        let Some(given) = fields.at(key).filter(|given| default != Some(&given.value)) else { continue };
+    for (key, given) in given(fields, strange) {
         let message = match is_tun {
             true => format!("port \"{name}\" is a TUN device, which has no `{key}`"),
             false => format!("port \"{name}\" is a device of the kernel's, whose `{key}` it has itself"),
         };
-        let help = match (is_tun, *key) {
+        let help = match (is_tun, key) {
             (true, _) => "leave it out".to_owned(),
             (false, "mtu") => format!("`ip link set {} mtu …`, or device = \"tun\"", fields.text("netdev")),
             (false, _) => format!("`ip address add … dev {}`, or device = \"tun\"", fields.text("netdev")),
@@ -138,33 +140,52 @@ pub(crate) fn tun(name: &str, fields: &Fields, out: &mut Findings<'_>) -> Option
     })
 }
 
+/// Those of `keys` that say something else than they do by default, and what.
+pub(crate) fn given<'f>(
+    fields: &'f Fields,
+    keys: &'static [&'static str],
+) -> impl Iterator<Item = (&'static str, &'f Placed<Datum>)> {
+    let plain = defaults("port");
+    keys.iter().filter_map(move |key| {
+        let default = plain.at(key).map(|default| &default.value);
+        Some((*key, fields.at(key).filter(|given| default != Some(&given.value))?))
+    })
+}
+
 /// Refuses frames on ports that have none.
 pub(crate) fn no_frames(spec: &Spec, document: &Document, out: &mut Findings<'_>) {
-    let is_tun = |name: &str| spec.port(name).is_some_and(|port| port.tun.is_some());
+    let bare = |name: &str| match spec.port(name)? {
+        port if port.tun.is_some() => Some(("a TUN device", "a TUN device carries IP packets")),
+        port if port.udp.is_some() => Some(("a UDP socket", "a UDP socket carries datagrams")),
+        _ => None,
+    };
     for entry in document.entries("pipeline") {
         let Some(this) = spec.pipelines.iter().find(|pipeline| pipeline.name == entry.name.value) else {
             continue;
         };
-        for input in entry.fields.items("input").iter().filter(|input| is_tun(input.value.text())) {
-            if this.layer() == Layer::L2 {
+        for input in entry.fields.items("input") {
+            if let (Layer::L2, Some((_, carries))) = (this.layer(), bare(input.value.text())) {
                 let message = format!(
                     "pipeline \"{}\" takes frames, and \"{}\" has none",
                     this.name,
                     input.value.text()
                 );
-                out.error(&input.span, message).help("a TUN device carries IP packets: route them");
+                out.error(&input.span, message).help(format!("{carries}: route them"));
             }
         }
         for (stage, placed) in this.stages.iter().zip(entry.fields.items("stages")) {
             let outputs: Vec<_> = match &stage.spec {
                 StageSpec::Patch { map } => map.iter().flatten().copied().collect(),
                 StageSpec::Mirror(MirrorSpec { to: MirrorTo::Port(to), .. }) => vec![*to],
+                StageSpec::Decap(DecapSpec { to: Some(to), .. }) => vec![*to],
                 _ => Vec::new(),
             };
-            for output in outputs.into_iter().map(|id| spec.port_name(id)).filter(|name| is_tun(name)) {
-                let message =
-                    format!("[{}] sends frames to \"{output}\", a TUN device, which has none", stage.label);
-                out.error(&placed.span, message).help("a TUN device carries IP packets");
+            for output in outputs.into_iter().map(|id| spec.port_name(id)) {
+                if let Some((what, carries)) = bare(output) {
+                    let message =
+                        format!("[{}] sends frames to \"{output}\", {what}, which has none", stage.label);
+                    out.error(&placed.span, message).help(carries);
+                }
             }
         }
     }

@@ -13,7 +13,8 @@ mod tests;
 pub mod uapi;
 
 use super::address::Prefix;
-use super::canonical::{Rows, Text as Written, many, one, quoted, word};
+use super::canonical::{Rows, Text as Written, many, one, port_name, quoted, word};
+use super::model::{PortId, Spec};
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 use zsync_wireguard::key::PublicKey;
@@ -39,6 +40,8 @@ pub struct WireguardSpec {
     pub listen_port: u16,
     /// Our addresses, at most one of each family; none: the host's own.
     pub local: Vec<IpAddr>,
+    /// The port with the UDP socket by which all that this end says leaves; none: it goes on to the next stage.
+    pub to: Option<PortId>,
     /// Longest packet inside, bytes: 576..=9000.
     pub mtu: u16,
     /// Peers that there is memory for: 1..=262144, and no fewer than there are.
@@ -73,11 +76,13 @@ impl WireguardSpec {
     }
 
     /// The section's canonical rows.
-    pub(crate) fn rows(&self) -> Rows {
+    pub(crate) fn rows(&self, spec: &Spec) -> Rows {
+        let port = |port| Written::One(format!("{{ port = {} }}", port_name(spec, port)));
         vec![
             ("private-key-file", word(&self.private_key.path)),
             ("listen-port", one(self.listen_port)),
             ("local", many(self.local.iter().map(quoted).collect())),
+            ("to", self.to.map_or_else(|| word("next"), port)),
             ("mtu", one(self.mtu)),
             ("max-peers", one(self.max_peers)),
             ("dscp", self.dscp.map_or_else(|| word("inner"), one)),

@@ -28,7 +28,7 @@ use zsync_crypto::aead::Aead;
 use zsync_packet::burst::Burst;
 use zsync_packet::flow::HashKey;
 use zsync_packet::region::Region;
-use zsync_packet::verdict::{DropReason, Verdict};
+use zsync_packet::verdict::{DropReason, PortId, Verdict};
 use zsync_wireguard::book::{Book, Count, Peer, Peers, TooManyPeers};
 use zsync_wireguard::desk::{Action, Desk, Entropy, Letter, system_entropy};
 use zsync_wireguard::key::Secret;
@@ -43,6 +43,8 @@ pub struct Settings {
     pub port: u16,
     /// Our addresses outside; none: all that the host has.
     pub local: Vec<IpAddr>,
+    /// The port with a UDP socket, by which all leaves that the tunnel says; none: it goes on to the next stage.
+    pub to: Option<PortId>,
     /// Longest inner packet, in bytes.
     pub mtu: usize,
     /// DSCP of outer packets; none: the inner packet's.

@@ -2,11 +2,12 @@
 
 use super::{KeyFile, PeerSpec, WireguardSpec};
 use crate::spec::datum::{Datum, Fields, Placed};
-use crate::spec::decode::Document;
+use crate::spec::decode::{Document, Entry};
 use crate::spec::findings::Findings;
 use crate::spec::keys::{ABSENT, Key, Reach};
 use crate::spec::kind::{Form, Kind, Text};
 use crate::spec::model::Pipeline;
+use crate::spec::names::Names;
 use crate::spec::quantity::parse_duration;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -86,6 +87,13 @@ pub(crate) const KEYS: &[Key] = &[
         "The addresses of this end, one of each family at most; if empty, the host's own.",
     ),
     key(
+        "to",
+        Kind::Either(&[Kind::OneKey(&[("port", &Kind::Text(Text::Port))]), Kind::Word(&["next"])]),
+        Some("\"next\""),
+        "Where all goes that this end says: { port = \"outer\" } leaves by the UDP socket that this port is, by the kernel's \
+         routes; \"next\": sealed packets go on to the next stage, `route` for one.",
+    ),
+    key(
         "mtu",
         Kind::Whole { min: 576, max: 9000 },
         Some("1420"),
@@ -158,7 +166,7 @@ fn keepalive(text: &str) -> Result<u16, String> {
 }
 
 /// Reads the table called `path`.
-pub(crate) fn build(fields: &Fields, path: &str, out: &mut Findings<'_>) -> WireguardSpec {
+pub(crate) fn build(fields: &Fields, path: &str, names: &Names, out: &mut Findings<'_>) -> WireguardSpec {
     let number = |key: &str| fields.at(key).and_then(|value| value.value.number());
     let short = |key: &str| number(key).and_then(|number| u16::try_from(number).ok());
     let items = fields.items("peers");
@@ -186,6 +194,7 @@ pub(crate) fn build(fields: &Fields, path: &str, out: &mut Findings<'_>) -> Wire
             .unwrap_or_else(|| KeyFile::unread(String::new())),
         listen_port: short("listen-port").unwrap_or(super::PORT),
         local: local(fields, path, out),
+        to: to(fields).and_then(|name| names.ports.known(name.value.text(), &name.span, out)),
         mtu,
         max_peers,
         dscp: number("dscp").and_then(|dscp| u8::try_from(dscp).ok()),
@@ -219,6 +228,14 @@ fn key_file(fields: &Fields, key: &str, path: &str, out: &mut Findings<'_>) -> O
         );
     }
     Some(KeyFile::unread(text))
+}
+
+/// The name of the port that this end sends by.
+fn to(fields: &Fields) -> Option<&Placed<Datum>> {
+    match &fields.at("to")?.value {
+        Datum::OneKey("port", name) => Some(name),
+        _ => None,
+    }
 }
 
 fn local(fields: &Fields, path: &str, out: &mut Findings<'_>) -> Vec<IpAddr> {
@@ -268,11 +285,34 @@ fn distinct(peers: &[Placed<Datum>], path: &str, out: &mut Findings<'_>) {
     }
 }
 
+/// Whether the port that an end sends by is a socket, and the one that its peers send to.
+fn check_to(document: &Document, entry: &Entry, out: &mut Findings<'_>) {
+    let (Some(name), listens) = (to(&entry.fields), entry.fields.number("listen-port")) else { return };
+    let path = format!("wireguard.{}.to", entry.name.value);
+    let text = name.value.text();
+    let port = document.entries("port").find(|port| port.name.value == text);
+    if port.is_none_or(|port| port.fields.text("device") != "udp") {
+        out.error(&name.span, format!("`{path}`: port \"{text}\" is no UDP socket"))
+            .expected("a port with device = \"udp\"")
+            .help("\"next\" and a `route` behind send by other ports");
+        return;
+    }
+    let socket = port.and_then(|port| port.fields.at("listen")?.value.text().parse::<SocketAddr>().ok());
+    if let Some(socket) = socket.filter(|socket| u32::from(socket.port()) != listens) {
+        let message = format!(
+            "`{path}`: port \"{text}\" listens at UDP port {}, and this end at {listens}",
+            socket.port()
+        );
+        out.error(&name.span, message).help(format!("listen-port = {}, or another `listen`", socket.port()));
+    }
+}
+
 /// Whether what tables and pipelines say goes together: no two ends want the same packets, and what is opened is sealed too.
 pub(crate) fn check(document: &Document, pipelines: &[Pipeline], out: &mut Findings<'_>) {
     let mut ends: Vec<(u32, Vec<String>, &str, usize)> = Vec::new();
     for entry in document.entries("wireguard") {
         let (name, fields) = (entry.name.value.as_str(), &entry.fields);
+        check_to(document, entry, out);
         let local: Vec<String> =
             fields.items("local").iter().map(|item| item.value.text().to_owned()).collect();
         let port = fields.number("listen-port");

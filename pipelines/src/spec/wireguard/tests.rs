@@ -27,6 +27,7 @@ fn defaults_are_those_of_the_documents() {
         private_key: KeyFile::unread("gw.key"),
         listen_port: 51_820,
         local: Vec::new(),
+        to: None,
         mtu: 1420,
         max_peers: 64,
         dscp: None,

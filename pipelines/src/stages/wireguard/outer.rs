@@ -11,6 +11,7 @@ use zsync_packet::checksum::Sum;
 use zsync_packet::flow::FlowKey;
 use zsync_packet::header::build::{Ipv4Spec, Ipv6Spec};
 use zsync_packet::header::{UdpMut, ether_type, ethernet, ipv4, ipv6, protocol, udp};
+use zsync_packet::verdict::Verdict;
 use zsync_wireguard::record::Endpoint;
 
 /// Hops of outer packets.
@@ -51,10 +52,11 @@ impl Ends {
         Outer::new(*self, port).write(bytes, tos, flow, number)
     }
 
-    /// Writes the UDP checksum where there must be one (RFC 8200 §8.1), once all is sealed.
+    /// Writes the UDP checksum where there must be one (RFC 8200 §8.1), once all is sealed. By a socket the kernel writes it.
     #[inline]
-    pub(super) fn finish(&self, bytes: &mut [u8]) {
+    pub(super) fn finish(&self, shared: &Shared, bytes: &mut [u8]) {
         if let Self::V6(from, to, _) = self
+            && shared.settings.to.is_none()
             && let Some(datagram) = bytes.get_mut(ethernet::HEADER_LEN + ipv6::HEADER_LEN..)
             && let Ok(mut datagram) = UdpMut::parse(datagram)
         {
@@ -62,9 +64,10 @@ impl Ends {
         }
     }
 
-    /// From here on packet `i` is the outer one.
+    /// From here on packet `i` is the outer one: it leaves by the tunnel's socket, or a stage behind says by what.
     #[inline]
-    pub(super) fn know(&self, burst: &mut Burst, i: usize, port: u16) {
+    pub(super) fn know(&self, shared: &Shared, burst: &mut Burst, i: usize) {
+        let port = shared.settings.port;
         let known = *burst.facts(i);
         let (version, key) = match *self {
             Self::V4(from, to, at) => (4, FlowKey::v4((from, port), (to, at), protocol::UDP)),
@@ -80,6 +83,9 @@ impl Ends {
             ..Facts::default()
         };
         burst.set_key(i, key);
+        if let Some(port) = shared.settings.to {
+            burst.decide(i, Verdict::Transmit(port));
+        }
     }
 }
 
@@ -163,12 +169,19 @@ impl Outer {
     }
 }
 
-/// The address that we send to `remote` from: a configured one, or that of the port which the kernel's route says.
+/// The address that we send to `remote` from: a configured one, or that of the port which the kernel's route says. By a socket the
+/// kernel chooses, which is what the unspecified one asks of it.
 #[cold]
 fn own(shared: &Shared, remote: SocketAddr) -> Option<IpAddr> {
     let family = |address: &&IpAddr| address.is_ipv4() == remote.is_ipv4();
     if let Some(configured) = shared.settings.local.iter().find(family) {
         return Some(*configured);
+    }
+    if shared.settings.to.is_some() {
+        return Some(match remote {
+            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        });
     }
     let fib = shared.with.fib.as_ref()?;
     let route = match remote.ip() {

@@ -1,6 +1,6 @@
 //! `wireguard-seal`: into WireGuard. Packets to the inner addresses of a peer are sealed, those of a burst as one batch, in the
-//! frames that they came in; from then on they are the outer packets, for a `route` behind. All else goes on as it is, and so do
-//! packets to the host's own addresses. It is also where a tunnel speaks by itself: handshakes, empty messages, packets that
+//! frames that they came in; from then on they are the outer packets, for a `route` behind, or leave by the tunnel's UDP socket at once. All
+//! else goes on as it is, and so do packets to the host's own addresses. It is also where a tunnel speaks by itself: handshakes, empty messages, packets that
 //! have waited for a session.
 //!
 //! Owns nothing but scratch. Refuses what is too long for the tunnel, which its sender is told; packets whose hops are used up,

@@ -15,6 +15,7 @@ use zsync_packet::verdict::{DropReason, Verdict};
 use zsync_wireguard::desk::PACE;
 use zsync_wireguard::record::{Fact, Role};
 
+mod by_socket;
 mod growth;
 mod nowhere;
 mod pair;
@@ -78,6 +79,7 @@ fn settings(seed: u8, peers: &[u8], v6: bool, knows: bool) -> Settings {
         private: private(seed),
         port: PORT,
         local: vec![outside(seed, v6).ip()],
+        to: None,
         mtu: 1420,
         dscp: None,
         slots: 4,
@@ -161,11 +163,15 @@ impl End {
     /// What is left undecided; all else is counted.
     fn drained(&mut self) -> Vec<Vec<u8>> {
         let mut left = Vec::new();
-        let Self { burst, pool, drops, consumed, .. } = self;
+        let Self { burst, pool, drops, consumed, seal, .. } = self;
+        let to = seal.tunnel().0.settings.to;
         burst.drain(|packet, verdict, _| {
             match verdict {
                 Verdict::Next => {
                     left.push(pool.arena().bytes(&packet.frame, packet.start, packet.len).to_vec())
+                }
+                Verdict::Transmit(port) if Some(port) == to => {
+                    left.push(pool.arena().bytes(&packet.frame, packet.start, packet.len).to_vec());
                 }
                 Verdict::Drop(reason) => *drops.entry(reason.label()).or_default() += 1,
                 Verdict::Consume => *consumed += 1,

@@ -170,6 +170,7 @@ fn stages(
         private: private(seed),
         port: PORT,
         local: vec![outside(seed, false).ip(), outside(seed, true).ip()],
+        to: None,
         mtu: MTU,
         dscp: None,
         slots: SLOTS,

@@ -37,6 +37,7 @@ fn end(peers: Vec<PeerSpec>) -> WireguardSpec {
         private_key: KeyFile { path: "/k/w".to_owned(), secret: Some(Secret::new([9; 32])) },
         listen_port: 51_820,
         local: Vec::new(),
+        to: None,
         mtu: 1420,
         max_peers: 64,
         dscp: None,

@@ -43,7 +43,8 @@ impl<'b> Letterbox<'b> {
             return None;
         }
         let to = key.destination();
-        if self.last != Some(to) {
+        // What the tunnel's socket gives us is ours.
+        if self.last != Some(to) && self.shared.settings.to != Some(burst.port(i)) {
             if !self.shared.is_local(to) {
                 return None;
             }

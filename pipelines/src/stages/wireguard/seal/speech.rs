@@ -60,10 +60,10 @@ pub(super) fn send(
         if let Some(place) = bytes.get_mut(ends.len()..) {
             place.copy_from_slice(message);
         }
-        ends.finish(bytes);
+        ends.finish(shared, bytes);
     });
     if let Some(i) = made {
-        ends.know(burst, i, shared.settings.port);
+        ends.know(shared, burst, i);
     }
 }
 

@@ -253,8 +253,8 @@ pub(super) fn seal(shared: &Shared, burst: &mut Burst, work: &mut Work<'_>, now:
         }
         let bytes = burst.bytes_mut(i);
         group.bytes += bytes.len().saturating_sub(usize::from(sealing.at)) as u64;
-        group.ends.finish(bytes);
-        group.ends.know(burst, i, shared.settings.port);
+        group.ends.finish(shared, bytes);
+        group.ends.know(shared, burst, i);
     }
     for group in groups.iter().filter(|group| group.bytes > 0) {
         sent(&group.record, group.data, group.bytes, now);
