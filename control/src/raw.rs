@@ -1,4 +1,4 @@
-//! The few kernel calls that no safe crate wraps: a TUN device, two socket options of AF_XDP, the queues of a NIC.
+//! The few kernel calls that no safe crate wraps: a TUN device, options of sockets, the queues of a NIC.
 //!
 //! Each function is one call with its own structure, checked by the compiler for size, and nothing outlives it.
 
@@ -15,7 +15,11 @@ const XDP_MAX_TX_SKB_BUDGET: c_int = 9;
 const SO_PREFER_BUSY_POLL: c_int = 69;
 const SO_BUSY_POLL_BUDGET: c_int = 70;
 
-fn set(socket: impl AsFd, level: c_int, option: c_int, value: c_int) -> Result<(), Errno> {
+/// Sets an option of a socket that is a number.
+///
+/// # Errors
+/// What the kernel answers.
+pub fn set_option(socket: impl AsFd, level: c_int, option: c_int, value: c_int) -> Result<(), Errno> {
     // SAFETY: the pointer and the length are those of `value`, which lives until the call returns.
     let result = unsafe {
         libc::setsockopt(
@@ -38,7 +42,7 @@ fn last() -> Errno {
 /// # Errors
 /// `ENOPROTOOPT` before Linux 6.17: it sends 32 then.
 pub fn set_tx_budget(socket: impl AsFd, packets: u32) -> Result<(), Errno> {
-    set(socket, libc::SOL_XDP, XDP_MAX_TX_SKB_BUDGET, packets as c_int)
+    set_option(socket, libc::SOL_XDP, XDP_MAX_TX_SKB_BUDGET, packets as c_int)
 }
 
 /// The kernel's NAPI of this queue runs when the socket asks, `budget` packets at a time.
@@ -46,9 +50,9 @@ pub fn set_tx_budget(socket: impl AsFd, packets: u32) -> Result<(), Errno> {
 /// # Errors
 /// What the kernel answers.
 pub fn prefer_busy_poll(socket: impl AsFd, microseconds: u32, budget: u32) -> Result<(), Errno> {
-    set(&socket, libc::SOL_SOCKET, SO_PREFER_BUSY_POLL, 1)?;
-    set(&socket, libc::SOL_SOCKET, libc::SO_BUSY_POLL, microseconds as c_int)?;
-    set(&socket, libc::SOL_SOCKET, SO_BUSY_POLL_BUDGET, budget as c_int)
+    set_option(&socket, libc::SOL_SOCKET, SO_PREFER_BUSY_POLL, 1)?;
+    set_option(&socket, libc::SOL_SOCKET, libc::SO_BUSY_POLL, microseconds as c_int)?;
+    set_option(&socket, libc::SOL_SOCKET, SO_BUSY_POLL_BUDGET, budget as c_int)
 }
 
 /// Opens a TUN device `name` that carries bare IP packets, non-blocking. It goes when its last descriptor is closed.

@@ -4,13 +4,13 @@
 //! followed by more bytes, of another version, with the wrong number of descriptors, or with a field out of its range.
 //! Keeps true: a decoded message is within every limit below.
 //!
-//! Order, from control: `Hello`, then `Port`s, `Queue`s, `Tun`s, `Punt`, `Fib`s and a `Snapshot`, then `Start`; later more of
+//! Order, from control: `Hello`, then `Port`s, `Queue`s, `Tun`s, `Udp`s, `Punt`, `Fib`s and a `Snapshot`, then `Start`; later more of
 //! those, and `Audit`, `Replay` or `Stop` at any time. From the data plane: `Ready` once it is sandboxed, `Started`, and
 //! answers. [`VERSION`] changes with any change to a type here; the tag and the version of `Hello` stay where they are, so
 //! that any two versions can at least tell each other apart.
 
 use serde::{Deserialize, Serialize};
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 mod codec;
 
@@ -20,7 +20,7 @@ use codec::{tag_of, within};
 pub use crate::fd::MAX_FDS;
 
 /// Version of the messages.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 /// Longest message, bytes. The longest real one is an audit of [`MAX_WORKERS`] workers, under 8 KiB.
 pub const MAX_MESSAGE: usize = 16 << 10;
 /// Most workers of one data plane.
@@ -45,13 +45,13 @@ pub enum ToDataplane {
         /// What the process is made of.
         layout: Layout,
     },
-    /// A configured netdev.
+    /// A configured port: a netdev, or a UDP socket, which has none.
     Port {
         /// Its number, below [`MAX_PORTS`]: the index of its counters.
         id: u16,
-        /// Name of the netdev.
+        /// Name of the netdev; empty where there is none.
         name: String,
-        /// Index of the netdev in control's network namespace; not 0.
+        /// Index of the netdev in control's network namespace; 0 where there is none.
         ifindex: u32,
         /// Its address.
         mac: [u8; 6],
@@ -93,6 +93,18 @@ pub enum ToDataplane {
         queue: u16,
         /// Worker that serves it.
         worker: u8,
+    },
+    /// A queue of a port that is a UDP socket, and who serves it. Descriptor: the socket, bound; it tells of the addresses and classes of
+    /// what it receives, and joins datagrams (`UDP_GRO`).
+    Udp {
+        /// Number of the port.
+        port: u16,
+        /// Number of the queue.
+        queue: u16,
+        /// Worker that serves it.
+        worker: u8,
+        /// What it is bound to.
+        local: SocketAddr,
     },
     /// Where packets for the kernel go. Descriptor: a TUN device's queue.
     Punt,
@@ -268,8 +280,8 @@ impl FromDataplane {
 
 impl Message for ToDataplane {
     const KINDS: &'static [&'static str] = &[
-        "Hello", "Port", "Queue", "Tun", "Punt", "Fib", "State", "Snapshot", "Start", "Audit", "Replay",
-        "Stop",
+        "Hello", "Port", "Queue", "Tun", "Udp", "Punt", "Fib", "State", "Snapshot", "Start", "Audit",
+        "Replay", "Stop",
     ];
 
     fn kind(&self) -> &'static str {
@@ -278,6 +290,7 @@ impl Message for ToDataplane {
             Self::Port { .. } => "Port",
             Self::Queue { .. } => "Queue",
             Self::Tun { .. } => "Tun",
+            Self::Udp { .. } => "Udp",
             Self::Punt => "Punt",
             Self::Fib { .. } => "Fib",
             Self::State { .. } => "State",
@@ -294,6 +307,7 @@ impl Message for ToDataplane {
             Self::Hello { .. } => 4,
             Self::Queue { .. }
             | Self::Tun { .. }
+            | Self::Udp { .. }
             | Self::Punt
             | Self::Fib { .. }
             | Self::State { .. }
@@ -328,14 +342,15 @@ impl Message for ToDataplane {
                 // dev_valid_name, net/core/dev.c
                 let plain = name.bytes().all(|b| b.is_ascii_graphic() && b != b'/' && b != b':');
                 let named = plain && (1..16).contains(&name.len()) && name != "." && name != "..";
+                let none = name.is_empty() && *ifindex == 0;
                 within(
                     kind,
                     "name",
                     format_args!("{name:?}"),
-                    named,
+                    named || none,
                     "a netdev's name: 1 to 15 visible characters",
                 )?;
-                within(kind, "ifindex", ifindex, *ifindex != 0, "other than 0")?;
+                within(kind, "ifindex", ifindex, *ifindex != 0 || none, "other than 0")?;
                 within(kind, "mtu", mtu, (68..=65_535).contains(mtu), "68 to 65535")
             }
             Self::Queue { port: id, worker, rx, tx, fill, completion, .. } => {
@@ -347,7 +362,7 @@ impl Message for ToDataplane {
                 }
                 Ok(())
             }
-            Self::Tun { port: id, worker, .. } => {
+            Self::Tun { port: id, worker, .. } | Self::Udp { port: id, worker, .. } => {
                 port(*id)?;
                 within(kind, "worker", worker, usize::from(*worker) < MAX_WORKERS, "below 128")
             }

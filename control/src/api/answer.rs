@@ -149,9 +149,9 @@ row! {
     PortRow {
         /// Name in the configuration.
         name: String,
-        /// The kernel's network device.
+        /// The kernel's network device; of a UDP socket, what it listens at.
         netdev: String,
-        /// Its index.
+        /// Its index; 0: it is no device.
         ifindex: u32,
         /// Its address, `02:00:00:00:00:01`.
         mac: String,

@@ -42,6 +42,8 @@ word! {
         ZeroCopy = "zero-copy",
         /// There is none: packets are read from a TUN device, and written to it.
         Tun = "tun",
+        /// There is none: packets are datagrams of a UDP socket.
+        Udp = "udp",
     }
     /// Where the XDP program runs.
     XdpMode {

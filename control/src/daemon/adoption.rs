@@ -214,8 +214,12 @@ fn running_spec(given: &[(ToDataplane, Vec<OwnedFd>)]) -> Result<(Spec, u64)> {
 
 /// Numbers of ports by index of their netdevs; of ports that are VLANs by that of the kernel's device for the VLAN.
 pub(super) fn port_numbers(installation: &Installation, spec: &Spec) -> HashMap<u32, u16> {
-    let mut numbers: HashMap<u32, u16> =
-        installation.ports.iter().map(|port| (port.ifindex, port.spec.id.0)).collect();
+    let mut numbers: HashMap<u32, u16> = installation
+        .ports
+        .iter()
+        .filter(|port| port.ifindex != 0)
+        .map(|port| (port.ifindex, port.spec.id.0))
+        .collect();
     let named = spec.vlans.iter().filter_map(|vlan| Some((vlan, vlan.netdev.as_deref()?)));
     let links = if spec.vlans.is_empty() { Vec::new() } else { links_now().unwrap_or_default() };
     for (vlan, netdev) in named {

@@ -255,7 +255,8 @@ impl Daemon {
         self.blocks.finish(&self.config.spec, &self.states);
         // A netdev that went away is opened anew, whatever the configuration says.
         let gone = |routes: &super::routes::Routes| {
-            self.installation.ports.iter().any(|port| routes.netlink().mirror().link(port.ifindex).is_none())
+            let mut ports = self.installation.ports.iter().filter(|port| port.ifindex != 0);
+            ports.any(|port| routes.netlink().mirror().link(port.ifindex).is_none())
         };
         let gone = self.routes.first().is_some_and(gone);
         let live = !gone && changes.iter().all(|change| change.effect == Effect::Live);

@@ -320,7 +320,7 @@ impl Daemon {
     pub(super) fn look_at_ports(&mut self) -> Vec<ToDataplane> {
         let Some(routes) = self.routes.first() else { return Vec::new() };
         let mut changed = Vec::new();
-        for port in &mut self.installation.ports {
+        for port in self.installation.ports.iter_mut().filter(|port| port.ifindex != 0) {
             let Some(link) = routes.netlink().mirror().link(port.ifindex) else {
                 tracing::error!(
                     port = port.spec.name,

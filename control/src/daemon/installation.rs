@@ -14,12 +14,14 @@ use super::placement;
 use super::ports::{check_ports, frames_for, open_port, plan_queues, served_queues, steering};
 use super::sockets::SharedMemory;
 use super::tun::{self, Tuns};
+use super::udp::{self, Udps};
 use crate::programs::Programs;
 use crate::xdp::Ingress;
 use anyhow::{Context as _, Result, anyhow};
 use punt::{admit_own_sources, open_punt};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use zsync_packet::frame::FrameSize;
 use zsync_packet::ledger::{home_slice, ledger_bytes};
@@ -70,6 +72,7 @@ pub struct Wanted<'c> {
 pub struct Kept {
     punt: OwnedFd,
     tuns: Tuns,
+    udps: Udps,
 }
 
 /// Everything that is opened for the data plane. See the module.
@@ -89,6 +92,8 @@ pub struct Installation {
     pub punt: OwnedFd,
     /// The TUN devices that are ports.
     tuns: Tuns,
+    /// The UDP sockets that are ports.
+    udps: Udps,
     /// What packet memory lies on.
     pub pages: String,
 }
@@ -154,20 +159,32 @@ impl Installation {
             frames,
         };
 
-        let (punt, mut open_tuns) = kept.map_or_else(Default::default, |kept| (Some(kept.punt), kept.tuns));
-        let mut tuns = Tuns::new();
+        let (punt, mut open_tuns, mut open_udps) =
+            kept.map_or_else(Default::default, |kept| (Some(kept.punt), kept.tuns, kept.udps));
+        // Those of no port any more would be in the way of those that are opened.
+        let listens =
+            |local: &SocketAddr| in_order(spec).any(|port| port.udp.is_some_and(|udp| udp.listen == *local));
+        open_udps.retain(|local, _| listens(local));
+        let (mut tuns, mut udps) = (Tuns::new(), Udps::new());
         let mut ports = Vec::new();
         let mut open_queues = Vec::new();
         let mut free: Vec<u32> = (0..workers).map(|w| home_slice(frames, workers, w).start).collect();
         for ((port, check), plans) in in_order(spec).zip(&checked).zip(&plans) {
-            let opened = match &port.tun {
-                Some(spec) => {
+            let opened = match (&port.tun, port.udp) {
+                (Some(spec), _) => {
                     tun::open(port, spec, plans, open_tuns.remove(&port.netdev)).map(|(open, queues, fds)| {
                         tuns.insert(port.netdev.clone(), fds);
                         (open, queues)
                     })
                 }
-                None => open_port(wanted, port, check, plans, paths, &shared, &mut free),
+                (None, Some(udp)) => {
+                    let open = open_udps.remove(&udp.listen);
+                    udp::open(port, udp, mtu_limit, plans, open).map(|(open, queues, fds)| {
+                        udps.insert(udp.listen, fds);
+                        (open, queues)
+                    })
+                }
+                (None, None) => open_port(wanted, port, check, plans, paths, &shared, &mut free),
             };
             let opened = opened.with_context(|| format!("port {}", port.name));
             let (open, queues) = match opened {
@@ -216,6 +233,7 @@ impl Installation {
             queues: open_queues,
             punt,
             tuns,
+            udps,
         })
     }
 
@@ -287,7 +305,7 @@ impl Installation {
         self.queues.clear();
         let stays = |open: &OpenPort| {
             let same = |port: &Port| (&port.name, &port.netdev) == (&open.spec.name, &open.spec.netdev);
-            spec.ports.iter().any(|port| same(port) && port.tun.is_some() == open.spec.tun.is_some())
+            spec.ports.iter().any(|port| same(port) && port.has_rings() == open.spec.has_rings())
         };
         let (_kept, gone): (Vec<_>, Vec<_>) = self.ports.drain(..).partition(stays);
         drop_programs(gone);
@@ -295,7 +313,9 @@ impl Installation {
         for (netdev, queues) in &self.tuns {
             tuns.insert(netdev.clone(), queues.iter().map(OwnedFd::try_clone).collect::<Result<_, _>>()?);
         }
-        Ok(Kept { punt: self.punt.try_clone()?, tuns })
+        // A socket that stayed here too would be in the way of one of another address or number.
+        let udps = std::mem::take(&mut self.udps);
+        Ok(Kept { punt: self.punt.try_clone()?, tuns, udps })
     }
 
     /// Closes everything: programs detached, pins removed, sockets closed.

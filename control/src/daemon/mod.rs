@@ -37,6 +37,7 @@ mod states;
 mod supervisor;
 mod tun;
 mod uapi;
+mod udp;
 mod wireguard;
 
 pub use self::core::Daemon;

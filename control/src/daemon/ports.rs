@@ -6,7 +6,7 @@
 
 use super::installation::{OpenPort, OpenQueue, Paths, Wanted, in_order, set_chain};
 use super::sockets::{self, Copying, SharedMemory, SocketPlan};
-use super::tun;
+use super::{tun, udp};
 use crate::netlink::{PortCheck, check_peer, check_port};
 use crate::raw;
 use crate::xdp::{self, Ingress, IpPrefix, Mode as XdpMode, PortSteering, attached_program};
@@ -24,9 +24,10 @@ pub(super) fn check_ports(spec: &Spec, paths: &Paths, mtu_limit: u32) -> Result<
     let mut wrong = Vec::new();
     for port in in_order(spec) {
         let ours = |_| port.replace || paths.pins(&port.name).exists();
-        let check = match &port.tun {
-            Some(spec) => tun::check(port, spec, mtu_limit),
-            None => check_port(&port.netdev, Some(mtu_limit), ours),
+        let check = match (&port.tun, &port.udp) {
+            (Some(spec), _) => tun::check(port, spec, mtu_limit),
+            (None, Some(_)) => Ok(udp::check(port, mtu_limit)),
+            (None, None) => check_port(&port.netdev, Some(mtu_limit), ours),
         };
         match check {
             Ok(check) => checked.push(check),
@@ -37,7 +38,7 @@ pub(super) fn check_ports(spec: &Spec, paths: &Paths, mtu_limit: u32) -> Result<
 }
 
 pub(super) fn served_queues(port: &Port) -> Result<u32> {
-    if port.tun.is_some() {
+    if !port.has_rings() {
         return Ok(if let Amount::Exact(queues) = port.queues { queues } else { 1 });
     }
     let there = raw::rx_queues(&port.netdev).unwrap_or(1);
@@ -67,7 +68,7 @@ pub(super) struct QueuePlan {
 pub(super) fn plan_queues(spec: &Spec, queues: &[u32], workers: usize) -> Vec<Vec<QueuePlan>> {
     let plan = |port: &Port, queues: u32| {
         // What the kernel can have at once: the RX ring full, and as much in the NIC when it takes frames itself.
-        let fill = if port.tun.is_some() {
+        let fill = if !port.has_rings() {
             0
         } else if may_zero_copy(port) {
             (port.ring_size * 2).min(1 << 16)
@@ -89,7 +90,7 @@ pub(super) fn frames_for(spec: &Spec, plans: &[Vec<QueuePlan>], workers: usize) 
     for (port, plans) in in_order(spec).zip(plans) {
         for plan in plans {
             // Filled once, and room for the TX ring; a worker may also send what another one received.
-            let sent = if port.tun.is_some() { 0 } else { port.ring_size };
+            let sent = if port.has_rings() { port.ring_size } else { 0 };
             per_worker[usize::from(plan.worker)] += plan.fill + sent;
         }
     }

@@ -127,14 +127,15 @@ impl Daemon {
             let link = self.routes.first().and_then(|r| r.netlink().mirror().link(port.ifindex));
             rows.push(PortRow {
                 name: port.spec.name.clone(),
-                netdev: port.spec.netdev.clone(),
+                netdev: port.spec.udp.map_or_else(|| port.spec.netdev.clone(), |udp| udp.listen.to_string()),
                 ifindex: port.ifindex,
                 mac: show_mac(port.mac),
                 mtu: port.mtu,
-                link_up: link.is_some_and(crate::netlink::Link::is_running),
+                link_up: port.ifindex == 0 || link.is_some_and(crate::netlink::Link::is_running),
                 driver: None,
                 kind: port.kind.clone(),
                 mode: match port.copying {
+                    _ if port.spec.udp.is_some() => SocketMode::Udp,
                     _ if port.ingress.is_none() => SocketMode::Tun,
                     Copying::ZeroCopy => SocketMode::ZeroCopy,
                     Copying::Copy => SocketMode::Copy,

@@ -1,8 +1,9 @@
-//! The devices of this process: AF_XDP sockets, and TUN devices. A closed choice, so that a call is one branch per burst.
+//! The devices of this process: AF_XDP sockets, TUN devices and UDP sockets. A closed choice, so that a call is one branch per burst.
 
 use rustix::fd::BorrowedFd;
 use zsync_io::device::{Arrived, Device, DeviceCounters};
 use zsync_io::tun::Tun;
+use zsync_io::udp::Udp;
 use zsync_io::xsk::Xsk;
 use zsync_packet::burst::{Burst, Packet};
 use zsync_packet::pool::Pool;
@@ -14,6 +15,8 @@ pub enum Endpoint {
     Xsk(Xsk),
     /// A queue of a TUN device.
     Tun(Tun),
+    /// A UDP socket.
+    Udp(Udp),
 }
 
 macro_rules! each {
@@ -21,6 +24,7 @@ macro_rules! each {
         match $self {
             Self::Xsk($device) => $call,
             Self::Tun($device) => $call,
+            Self::Udp($device) => $call,
         }
     };
 }
@@ -39,6 +43,11 @@ impl Device for Endpoint {
     #[inline]
     fn tx_burst(&mut self, pool: &mut Pool, packets: &mut Vec<Packet>) -> usize {
         each!(self, device => device.tx_burst(pool, packets))
+    }
+
+    #[inline]
+    fn unfit(&self) -> usize {
+        each!(self, device => device.unfit())
     }
 
     #[inline]

@@ -197,12 +197,13 @@ impl Sandbox {
 }
 
 /// Narrows the filter of the calling thread, for good, to what a worker needs in its loop: no threads, no sockets, no
-/// mapping of descriptors. For a worker to call, in the sandbox, before its first pass.
+/// mapping of descriptors. `messages`: it has UDP sockets to read and write. For a worker to call, in the sandbox, before its first
+/// pass.
 ///
 /// # Errors
 /// The [`Step::Seccomp`] that failed; the thread must not run packets.
-pub fn worker_filter() -> Result<(), SandboxError> {
-    install(&filter::worker().map_err(filter_error)?)
+pub fn worker_filter(messages: bool) -> Result<(), SandboxError> {
+    install(&filter::worker(messages).map_err(filter_error)?)
 }
 
 /// `unshare(CLONE_THREAD)` does nothing in a process of one thread and fails in any other (unshare(2)).

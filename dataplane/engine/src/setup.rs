@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use zsync_io::device::Device;
 use zsync_io::tun::Tun;
+use zsync_io::udp::Udp;
 use zsync_io::xsk::{Xsk, XskConfig, XskError};
 use zsync_packet::flow::HashKey;
 use zsync_packet::frame::{ArenaError, FrameSize};
@@ -170,7 +171,7 @@ impl Given {
             ToDataplane::Port { id, .. } => {
                 self.ports.insert(*id, message);
             }
-            ToDataplane::Queue { .. } | ToDataplane::Tun { .. } => {
+            ToDataplane::Queue { .. } | ToDataplane::Tun { .. } | ToDataplane::Udp { .. } => {
                 only_before("a queue")?;
                 self.queues.extend(fds.pop().map(|fd| (message, fd)));
             }
@@ -313,6 +314,8 @@ pub struct Ready {
     pub parker: Parker,
     /// The CPU to pin it to.
     pub core: Option<u32>,
+    /// It has UDP sockets, which take calls of their own.
+    pub messages: bool,
 }
 
 /// The workers, and what leads to them.
@@ -385,6 +388,7 @@ pub fn build(given: &Given) -> Result<Engine, SetupError> {
                 }
             })
             .collect();
+        let messages = queues.iter().any(|queue| matches!(queue.device, Endpoint::Udp(_)));
         let parts = Parts {
             pool,
             queues,
@@ -400,7 +404,7 @@ pub fn build(given: &Given) -> Result<Engine, SetupError> {
         if let Some(recovered) = recovered.get(number) {
             worker.note_reclaimed(recovered.freed);
         }
-        workers.push(Ready { worker, parker, core: layout.workers[number].core });
+        workers.push(Ready { worker, parker, core: layout.workers[number].core, messages });
     }
     Ok(Engine { workers, mailboxes, descriptors, snapshot, spare: spare_cores(layout) })
 }
@@ -428,8 +432,9 @@ fn open_queues(
 ) -> Result<Vec<Vec<Queue<Endpoint>>>, SetupError> {
     let mut queues: Vec<Vec<Queue<Endpoint>>> = pools.iter().map(|_| Vec::new()).collect();
     for (number, (message, fd)) in given.queues.iter().enumerate() {
-        let (ToDataplane::Queue { port, queue, worker, .. } | ToDataplane::Tun { port, queue, worker }) =
-            *message
+        let (ToDataplane::Queue { port, queue, worker, .. }
+        | ToDataplane::Tun { port, queue, worker }
+        | ToDataplane::Udp { port, queue, worker, .. }) = *message
         else {
             continue;
         };
@@ -447,6 +452,9 @@ fn open_queues(
                     device.recover(pool)?;
                 }
                 Endpoint::Xsk(device)
+            }
+            (&ToDataplane::Udp { local, .. }, ToDataplane::Port { mac, .. }) => {
+                Endpoint::Udp(Udp::new(fd, local, PortId(port), *mac))
             }
             (_, ToDataplane::Port { mac, mtu, .. }) => {
                 let mtu = u16::try_from(*mtu).unwrap_or(u16::MAX);

@@ -278,7 +278,8 @@ impl<D: Device> Worker<D> {
         }
     }
 
-    /// Gives what is leaving to the devices. What their rings have no room for, after the kernel was told, is dropped.
+    /// Gives what is leaving to the devices. What their rings have no room for, after the kernel was told, is dropped, and so is what
+    /// cannot leave by them.
     #[inline]
     fn transmit(&mut self, now: u64) {
         let Parts { queues, pool, .. } = &mut self.parts;
@@ -289,7 +290,8 @@ impl<D: Device> Worker<D> {
             let bytes = |packets: &[Packet]| packets.iter().map(|p| u64::from(p.len)).sum::<u64>();
             let offered = bytes(&queue.leaving);
             let mut sent = queue.device.tx_burst(pool, &mut queue.leaving);
-            if !queue.leaving.is_empty() {
+            // What can never leave is not tried again.
+            if queue.leaving.len() > queue.device.unfit() {
                 queue.device.flush(now, true);
                 queue.device.complete(pool);
                 sent += queue.device.tx_burst(pool, &mut queue.leaving);
@@ -297,7 +299,9 @@ impl<D: Device> Worker<D> {
             let refused = bytes(&queue.leaving);
             self.counters.tx_packets += sent as u64;
             self.counters.tx_bytes += offered - refused;
-            let dropped = queue.leaving.len() as u64;
+            let unfit = queue.device.unfit().min(queue.leaving.len()) as u64;
+            let dropped = queue.leaving.len() as u64 - unfit;
+            self.counters.drops[DropReason::DeviceRefused as usize] += unfit;
             self.counters.drops[DropReason::TxRingFull as usize] += dropped;
             if let Some(counters) = self.counters.ports.get_mut(usize::from(queue.port.0)) {
                 counters[PortCounter::TxPackets as usize] += sent as u64;

@@ -228,8 +228,14 @@ fn inside(role: &str) -> ExitCode {
             }
             refused_calls("", parent, forgotten);
             allowed_calls();
+            let with_sockets = std::thread::spawn(|| {
+                worker_filter(true).unwrap();
+                let calls = [libc::SYS_sendmsg, libc::SYS_recvmsg];
+                calls.iter().all(|number| call(*number, [1, 0, 0, 0, 0, 0]) == "ENOTSOCK")
+            });
+            println!("allowed: worker with sockets={}", ok(with_sockets.join().unwrap_or(false)));
             let worker = std::thread::spawn(move || {
-                worker_filter().unwrap();
+                worker_filter(false).unwrap();
                 // What the process may do and a worker may not, and again what nobody may.
                 refused_calls("worker: ", parent, forgotten);
                 let file = attempt(|| {

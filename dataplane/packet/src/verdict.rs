@@ -179,6 +179,9 @@ reasons! {
     WireguardNoSession = 58, "wireguard-no-session";
     /// More handshake messages than are taken under load.
     WireguardOverload = 59, "wireguard-overload";
+    /// The device that it was to leave by cannot send it: by a UDP socket, it is no datagram from the socket's port, or the kernel
+    /// has no way there.
+    DeviceRefused = 60, "device-refused";
 }
 
 impl DropReason {

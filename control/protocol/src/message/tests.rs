@@ -54,6 +54,13 @@ fn to_dataplane() -> impl Strategy<Value = ToDataplane> {
                 busy_poll
             }
         ),
+        (0u16..64, any::<u16>(), 0u8..128).prop_map(|(port, queue, worker)| ToDataplane::Tun {
+            port,
+            queue,
+            worker
+        }),
+        (0u16..64, any::<u16>(), 0u8..128, any::<SocketAddr>())
+            .prop_map(|(port, queue, worker, local)| ToDataplane::Udp { port, queue, worker, local }),
         Just(ToDataplane::Punt),
         (any::<u64>(), any::<u32>(), 1..=isize::MAX as u64)
             .prop_map(|(epoch, table, len)| ToDataplane::Fib { epoch, table, len }),

@@ -2,6 +2,7 @@
 
 use super::super::sockets::Copying;
 use super::super::tun::{self, Tuns};
+use super::super::udp::{self, Udps};
 use super::{Installation, OpenPort, OpenQueue, Paths, in_order};
 use crate::netlink::check_port;
 use crate::xdp::{Ingress, Mode as XdpMode, attached_program};
@@ -19,7 +20,7 @@ impl Installation {
     /// Something is missing or does not fit; the data plane then goes on, and somebody has to look.
     pub fn adopt(spec: &Spec, paths: &Paths, given: Vec<(ToDataplane, Vec<OwnedFd>)>) -> Result<Self> {
         let (mut layout, mut memory, mut punt) = (None, None, None);
-        let (mut facts, mut queues, mut tuns) = (Vec::new(), Vec::new(), Tuns::new());
+        let (mut facts, mut queues, mut tuns, mut udps) = (Vec::new(), Vec::new(), Tuns::new(), Udps::new());
         for (message, mut fds) in given {
             match message {
                 ToDataplane::Hello { layout: had, .. } => {
@@ -43,6 +44,11 @@ impl Installation {
                     tuns.entry(netdev).or_default().push(socket.try_clone()?);
                     queues.push(OpenQueue { message, port, queue: queue.into(), worker, socket });
                 }
+                ToDataplane::Udp { port, queue, worker, local } => {
+                    let socket = fds.pop().ok_or_else(|| anyhow!("a UDP port came without its socket"))?;
+                    udps.entry(local).or_default().push(socket.try_clone()?);
+                    queues.push(OpenQueue { message, port, queue: queue.into(), worker, socket });
+                }
                 ToDataplane::Punt => punt = fds.pop(),
                 _ => {}
             }
@@ -61,6 +67,10 @@ impl Installation {
                 .ok_or_else(|| anyhow!("the data plane has no port {}", port.name))?;
             if port.tun.is_some() {
                 ports.push(OpenPort { v4: *v4, v6: *v6, ..tun::opened(port, *ifindex, *mtu) });
+                continue;
+            }
+            if port.udp.is_some() {
+                ports.push(udp::opened(port, *mtu));
                 continue;
             }
             let mut ingress = Ingress::adopt(&paths.pins(&port.name), *ifindex)?;
@@ -88,6 +98,6 @@ impl Installation {
                 warnings: Vec::new(),
             });
         }
-        Ok(Self { layout, memory, stats, ports, queues, punt, tuns, pages: "as before".to_owned() })
+        Ok(Self { layout, memory, stats, ports, queues, punt, tuns, udps, pages: "as before".to_owned() })
     }
 }

@@ -13,7 +13,7 @@ use zsync_protocol::message::ToDataplane;
 pub struct OpenPort {
     /// Number and settings.
     pub spec: Port,
-    /// Index of its netdev.
+    /// Index of its netdev; 0: it has none.
     pub ifindex: u32,
     /// Its address.
     pub mac: [u8; 6],
@@ -25,7 +25,7 @@ pub struct OpenPort {
     pub v6: Option<Ipv6Addr>,
     /// Its driver's kind: "veth", …
     pub kind: Option<String>,
-    /// The program; a TUN device has none.
+    /// The program; a TUN device and a UDP socket have none.
     pub ingress: Option<Ingress>,
     /// Its program was attached before this installation: if that cannot be opened, the program stays.
     pub(in crate::daemon) inherited: bool,

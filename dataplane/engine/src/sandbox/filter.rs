@@ -65,9 +65,12 @@ pub(super) fn process() -> Result<BpfProgram, BackendError> {
     list.compile()
 }
 
-/// What a worker may call: on top of [`process`], which goes on to hold.
-pub(super) fn worker() -> Result<BpfProgram, BackendError> {
+/// What a worker may call: on top of [`process`], which goes on to hold. `messages`: UDP sockets are among its devices.
+pub(super) fn worker(messages: bool) -> Result<BpfProgram, BackendError> {
     let mut list = AllowList::common()?;
+    if messages {
+        list.calls(&[libc::SYS_sendmsg, libc::SYS_recvmsg]);
+    }
     let anonymous = libc::MAP_ANONYMOUS as u64;
     list.call_if(libc::SYS_mmap, &[NOT_EXECUTABLE, (3, Dword, MaskedEq(anonymous), anonymous)])?;
     list.compile()
