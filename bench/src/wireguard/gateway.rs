@@ -24,8 +24,10 @@ const PORT: u16 = 51_820;
 /// Whose gateway it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// `zsync-control` and `zsync-dataplane`, beside this program.
+    /// `zsync-control` and `zsync-dataplane`, beside this program, over AF_XDP on both sides.
     Zsync,
+    /// The same, with a UDP socket outside and a TUN device inside, as the programs below have them.
+    ZsyncUdp,
     /// WireGuard in Go.
     WireguardGo,
     /// WireGuard in Rust.
@@ -39,6 +41,7 @@ impl Kind {
     pub fn name(self) -> &'static str {
         match self {
             Self::Zsync => "zsync",
+            Self::ZsyncUdp => "zsync-udp",
             Self::WireguardGo => "wireguard-go",
             Self::Boringtun => "boringtun-cli",
             Self::Kernel => "kernel",
@@ -50,14 +53,14 @@ impl Kind {
         match self {
             Self::WireguardGo => Some(3.0),
             Self::Boringtun => Some(5.0),
-            Self::Zsync | Self::Kernel => None,
+            Self::Zsync | Self::ZsyncUdp | Self::Kernel => None,
         }
     }
 
     /// Why it is not here, if it is not.
     pub fn missing(self) -> Option<String> {
         match self {
-            Self::Zsync => None,
+            Self::Zsync | Self::ZsyncUdp => None,
             Self::Kernel => {
                 let made = GATEWAYS[0].execute("ip link add wg-probe type wireguard");
                 let gone = made.and_then(|_| GATEWAYS[0].execute("ip link del wg-probe"));
@@ -136,10 +139,20 @@ impl Gateway {
     ) -> Result<Self> {
         let core = core.unwrap_or_else(measured_core);
         match kind {
-            Kind::Zsync => {
+            Kind::Zsync | Kind::ZsyncUdp => {
                 let folder = format!("/run/zsync-bench-{}", device(end));
-                let configuration = configuration(end, keys, core, ring);
-                Ok(Self::Zsync(Zsync::start_in(GATEWAYS[end], Path::new(&folder), &configuration)?))
+                let by_socket = kind == Kind::ZsyncUdp;
+                let configuration =
+                    if by_socket { by_udp(end, keys, core) } else { configuration(end, keys, core, ring) };
+                let zsync = Zsync::start_in(GATEWAYS[end], Path::new(&folder), &configuration)?;
+                if by_socket {
+                    // What is for the other network, and what comes out of the tunnel, goes into the device.
+                    let device = device(end);
+                    for route in [NETWORKS[1 - end], "default table 100"] {
+                        GATEWAYS[end].execute(&format!("ip route replace {route} dev {device}"))?;
+                    }
+                }
+                Ok(Self::Zsync(zsync))
             }
             Kind::WireguardGo | Kind::Boringtun => {
                 let mut command = Command::new(program(kind.name())?);
@@ -259,6 +272,25 @@ fn configuration(end: usize, keys: &Keys, core: usize, ring: Option<u32>) -> Str
     )
 }
 
+/// The same, with a UDP socket outside and a TUN device inside.
+fn by_udp(end: usize, keys: &Keys, core: usize) -> String {
+    let other = 1 - end;
+    format!(
+        "[engine]\nworkers = [{core}]\n[port.outer]\ndevice = \"udp\"\nlisten = \"0.0.0.0:{PORT}\"\n\
+         [port.host]\ndevice = \"tun\"\nnetdev = \"{}\"\nmtu = {MTU}\n\
+         [pipeline.in]\ninput = [\"outer\"]\nstages = [\"wireguard-open.site\", \"route.inside\"]\n\
+         [pipeline.out]\ninput = [\"host\"]\nstages = [\"wireguard-seal.site\", \"drop\"]\n\
+         [route.inside]\ntable = 100\n[wireguard.site]\nprivate-key-file = \"{}\"\nlisten-port = {PORT}\nmtu = {MTU}\n\
+         to = {{ port = \"outer\" }}\n\
+         peers = [{{ public-key = \"{}\", endpoint = \"{}:{PORT}\", allowed-ips = [\"{}\"] }}]\n",
+        device(end),
+        keys.files[end].display(),
+        keys.public[other],
+        OUTSIDE[other],
+        NETWORKS[other]
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -268,8 +300,9 @@ mod tests {
         let public =
             ["xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=", "TrMvSoP4jYQlY6RIzBgbssQqY3vxI2Pi+y71lOWWXX0="];
         let keys = Keys { files: ["/a", "/b"].map(PathBuf::from), public: public.map(str::to_owned) };
-        for (end, ring) in [(0, None), (1, None), (0, Some(1024))] {
-            let text = configuration(end, &keys, 1, ring);
+        let by_xdp =
+            [(0, None), (1, None), (0, Some(1024))].map(|(end, ring)| configuration(end, &keys, 1, ring));
+        for text in by_xdp.into_iter().chain([0, 1].map(|end| by_udp(end, &keys, 1))) {
             let parsed = zsync_pipelines::spec::parse(&text, "benchmark").unwrap();
             assert!(parsed.warnings.is_empty(), "{:?}", parsed.warnings);
         }

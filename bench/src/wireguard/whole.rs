@@ -15,7 +15,7 @@ use zsync_report::limit::{Asked, Limit};
 use zsync_report::outcome::{Absent, Direction, Series};
 use zsync_report::spread::Spread;
 
-const KINDS: [Kind; 4] = [Kind::Zsync, Kind::WireguardGo, Kind::Boringtun, Kind::Kernel];
+const KINDS: [Kind; 5] = [Kind::Zsync, Kind::ZsyncUdp, Kind::WireguardGo, Kind::Boringtun, Kind::Kernel];
 /// What bringing a tunnel up and down takes, about.
 const OVERHEAD: Duration = Duration::from_secs(3);
 /// A core this busy is the limit.
@@ -56,7 +56,9 @@ pub fn run(rounds: usize, time: Duration, watch: &Watch) -> Result<Vec<Figures>>
             done += 1;
             match carry(*kind, &keys, turn, watch) {
                 Ok(through) => came.iter_mut().zip(through).for_each(|(came, through)| came.push(through)),
-                Err(error) if *kind == Kind::Zsync || watch.is_cancelled() => return Err(error),
+                Err(error) if matches!(kind, Kind::Zsync | Kind::ZsyncUdp) || watch.is_cancelled() => {
+                    return Err(error);
+                }
                 Err(error) => gone.push((*kind, format!("{error:#}"))),
             }
         }
