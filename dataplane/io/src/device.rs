@@ -76,4 +76,8 @@ pub struct DeviceCounters {
     pub kick_errors: u64,
     /// Packets received whose frame was lost on the way to the burst: bad descriptors do not count here.
     pub rx_refused: u64,
+    /// Packets from the kernel that stood for several, which they were cut into.
+    pub split: u64,
+    /// Packets to the kernel that stand for several, which were sent in them.
+    pub merged: u64,
 }

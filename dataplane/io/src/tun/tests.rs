@@ -2,8 +2,9 @@
 
 use super::*;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-use zsync_packet::burst::BURST;
 use zsync_packet::frame::FrameSize;
+use zsync_packet::header::build::{Ipv4Spec, TcpSpec};
+use zsync_packet::header::{TcpFlags, protocol};
 use zsync_packet::verdict::Verdict;
 
 const MAC: [u8; 6] = [2, 0, 0, 0, 0, 0];
@@ -17,11 +18,15 @@ struct Bench {
 }
 
 fn bench() -> Bench {
+    bench_with(|ours| Tun::new(ours, PortId(3), MAC, 1500))
+}
+
+fn bench_with(open: impl FnOnce(OwnedFd) -> Tun) -> Bench {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let (ours, host) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
     let pool = Pool::heap(FrameSize::K2, 256, 1).unwrap().remove(0);
     let burst = Burst::new(pool.arena().clone());
-    Bench { tun: Tun::new(ours, PortId(3), MAC, 1500), host, pool, burst }
+    Bench { tun: open(ours), host, pool, burst }
 }
 
 /// An IP packet of this version, as far as a device looks at it.
@@ -129,4 +134,88 @@ fn without_frames_nothing_is_read() {
     held.into_iter().for_each(|frame| bench.pool.free(frame));
     assert_eq!(bench.receive(), 1, "the packet has waited");
     bench.burst.free_into(&mut bench.pool);
+}
+
+/// A device with a header ahead of each packet.
+fn offloading() -> Bench {
+    bench_with(|ours| Tun::with_header(ours, PortId(3), MAC, 1500, true))
+}
+
+/// What the kernel gives for this much of a stream, with the header that says so.
+fn stands_for_many(len: usize) -> Vec<u8> {
+    let spec = Ipv4Spec::new([10, 0, 0, 1].into(), [10, 0, 0, 2].into(), protocol::TCP);
+    let body: Vec<u8> = (0..len).map(|n| (n / 3) as u8).collect();
+    let segment = TcpSpec::new(1, 2, TcpFlags::ACK).segment(spec.address_sum(), &body);
+    let mut packet = spec.packet(&segment);
+    let sum = spec.address_sum().with_u16(6).with_u16(segment.len() as u16);
+    packet[36..38].copy_from_slice(&(!sum.finish()).to_be_bytes());
+    let header = virtio::Header { flags: 1, gso: 1, headers: 40, size: 1000, start: 20, offset: 16 };
+    [&header.to_bytes()[..], &packet].concat()
+}
+
+#[test]
+fn one_read_is_many_packets_and_one_write_is_all_of_them() {
+    let mut bench = offloading();
+    let whole = stands_for_many(30_500);
+    rustix::io::write(&bench.host, &whole).unwrap();
+    rustix::io::write(&bench.host, &[&[0; 10][..], &packet(6, 40)].concat()).unwrap();
+    assert_eq!(bench.receive(), 32);
+    assert_eq!((bench.burst.bytes(0).len(), bench.burst.bytes(30).len()), (14 + 1040, 14 + 540));
+    let mut packets = bench.taken();
+    assert_eq!(bench.tun.tx_burst(&mut bench.pool, &mut packets), 32);
+    let mut read = [0; 65_000];
+    let len = rustix::io::read(&bench.host, &mut read).unwrap();
+    assert!(read[..len] == whole, "what was cut is whole again, header and all");
+    let len = rustix::io::read(&bench.host, &mut read).unwrap();
+    assert_eq!(read[..len], [&[0; 10][..], &packet(6, 40)].concat());
+    let counters = bench.tun.counters();
+    assert_eq!((counters.split, counters.merged, counters.rx_refused), (1, 1, 0));
+    assert_eq!(bench.pool.available(), 256, "every frame is back");
+}
+
+#[test]
+fn what_a_burst_has_no_room_for_waits_in_the_device() {
+    let mut bench = offloading();
+    rustix::io::write(&bench.host, &stands_for_many(60_000)).unwrap();
+    rustix::io::write(&bench.host, &stands_for_many(60_000)).unwrap();
+    assert_eq!(bench.tun.rx_burst(&mut bench.pool, &mut bench.burst), BURST);
+    let sequence = |burst: &Burst, i| u32::from_be_bytes(burst.bytes(i)[38..42].try_into().unwrap());
+    assert_eq!([0, 59, 60, 63].map(|i| sequence(&bench.burst, i)), [0, 59_000, 0, 3000]);
+    bench.burst.free_into(&mut bench.pool);
+    // No frame, and nothing is lost by it.
+    let mut held: Vec<_> = std::iter::from_fn(|| bench.pool.alloc()).collect();
+    assert_eq!(bench.receive(), 0);
+    held.drain(..3).for_each(|frame| bench.pool.free(frame));
+    assert_eq!(bench.receive(), 3);
+    assert_eq!(sequence(&bench.burst, 0), 4000);
+    bench.burst.free_into(&mut bench.pool);
+    held.into_iter().for_each(|frame| bench.pool.free(frame));
+    assert_eq!(bench.receive(), 53);
+    assert_eq!(sequence(&bench.burst, 0), 7000);
+    bench.burst.free_into(&mut bench.pool);
+    assert_eq!((bench.tun.counters().split, bench.pool.available()), (2, 256));
+}
+
+#[test]
+fn lies_are_counted_and_nothing_of_them_arrives() {
+    let mut bench = offloading();
+    let mut lie = stands_for_many(3000);
+    lie[4..6].fill(0);
+    for bytes in [&lie[..], &[0; 10], &[1, 2, 3], &[0; 40], &[&[0; 10][..], &packet(4, 1501)].concat()] {
+        rustix::io::write(&bench.host, bytes).unwrap();
+    }
+    assert_eq!(bench.receive(), 0);
+    assert_eq!((bench.tun.counters().rx_refused, bench.pool.available()), (5, 256));
+}
+
+#[test]
+fn what_the_kernel_does_not_take_together_is_offered_alone() {
+    let mut bench = offloading();
+    rustix::io::write(&bench.host, &stands_for_many(3000)).unwrap();
+    assert_eq!(bench.receive(), 3);
+    let mut packets = bench.taken();
+    drop(std::mem::replace(&mut bench.host, rustix::io::dup(&bench.tun.queue).unwrap()));
+    assert_eq!(bench.tun.tx_burst(&mut bench.pool, &mut packets), 0, "nobody is there");
+    assert_eq!((packets.len(), bench.tun.counters().merged), (3, 0));
+    packets.drain(..).for_each(|packet| bench.pool.free(packet.frame));
 }

@@ -1,0 +1,123 @@
+//! What a queue with a [header](super::virtio) ahead of each packet reads and writes.
+//!
+//! Owns: room for one packet of the kernel's, up to 64 KiB, allocated once, of which what has not come out yet waits there for the
+//! next call; and the table of runs. Refuses a packet that its header does not fit (counted, nothing of it comes out). Keeps true: packets
+//! come out in the order in which the kernel gave them; what has not come out was not received: nobody counts it, and it goes with the process.
+
+use super::merge::{HEADERS, Run, Runs};
+use super::split::Cut;
+use super::virtio::{HEADER_LEN, Header};
+use super::{Link, Placed, ip_of};
+use crate::device::DeviceCounters;
+use rustix::fd::OwnedFd;
+use rustix::io::{Errno, IoSlice};
+use zsync_packet::burst::{BURST, Burst, Packet};
+use zsync_packet::pool::Pool;
+
+/// Longest packet of the kernel's: IPv6 says the length of what is behind its header, in 16 bits.
+const LONGEST: usize = 40 + u16::MAX as usize;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Offload {
+    buffer: Box<[u8]>,
+    /// Bytes of the packet in it, and how far that was cut.
+    waiting: Option<(usize, Cut)>,
+    runs: Runs,
+}
+
+impl Offload {
+    /// `udp` as [`super::Tun::with_header`] has it.
+    pub(super) fn new(udp: bool) -> Self {
+        Self { buffer: vec![0; HEADER_LEN + LONGEST].into(), waiting: None, runs: Runs::new(udp) }
+    }
+
+    /// Adds one packet to `burst`; whether there may be more.
+    pub(super) fn receive(
+        &mut self,
+        queue: &OwnedFd,
+        link: Link,
+        pool: &mut Pool,
+        burst: &mut Burst,
+        counters: &mut DeviceCounters,
+    ) -> bool {
+        if self.waiting.is_none() {
+            match rustix::io::read(queue, &mut *self.buffer) {
+                Ok(len) => self.waiting = self.look(len, link.longest(pool), counters),
+                Err(Errno::INTR) => {}
+                // The kernel has no header for what was there, and has dropped it (`tun_put_user`).
+                Err(Errno::INVAL) => counters.rx_refused += 1,
+                // Nothing is there, or the device is down: it has nothing until it is up.
+                Err(_) => return false,
+            }
+        }
+        let Some((len, cut)) = &mut self.waiting else { return true };
+        let packet = self.buffer.get(HEADER_LEN..HEADER_LEN + *len).unwrap_or_default();
+        let placed = link.place(pool, burst, |body| cut.next(packet, body));
+        if placed != Placed::Starved && (placed != Placed::There || cut.is_done()) {
+            self.waiting = None;
+        }
+        placed.count(counters)
+    }
+
+    /// What was read, if its header fits it.
+    fn look(&self, len: usize, longest: usize, counters: &mut DeviceCounters) -> Option<(usize, Cut)> {
+        let read = self.buffer.get(..len).and_then(|read| read.split_first_chunk());
+        let cut = read.and_then(|(header, packet)| Cut::new(&Header::parse(header), packet, longest).ok());
+        match &cut {
+            Some(cut) => counters.split += u64::from(cut.is_split()),
+            None => counters.rx_refused += 1,
+        }
+        Some((len.checked_sub(HEADER_LEN)?, cut?))
+    }
+
+    /// Writes up to [`BURST`] packets, as few as they can be; those that the kernel has not taken, as a mask.
+    pub(super) fn send(
+        &mut self,
+        queue: &OwnedFd,
+        pool: &Pool,
+        packets: &[Packet],
+        counters: &mut DeviceCounters,
+    ) -> u64 {
+        let mut all: [&[u8]; BURST] = [&[]; BURST];
+        all.iter_mut().zip(packets).for_each(|(ip, packet)| *ip = ip_of(pool, packet));
+        let all = all.get(..packets.len()).unwrap_or(&all);
+        self.runs.find(all);
+        let mut stay = 0;
+        for run in self.runs.iter() {
+            if run.count() > 1 && self.write_run(queue, run, all) {
+                counters.merged += 1;
+                continue;
+            }
+            // Alone, or because the kernel did not take them together.
+            for i in self.runs.members(run) {
+                let ip = all.get(i).copied().unwrap_or_default();
+                let parts = [IoSlice::new(&[0; HEADER_LEN]), IoSlice::new(ip)];
+                if ip.is_empty() || !write(queue, &parts) {
+                    stay |= 1 << i;
+                }
+            }
+        }
+        stay
+    }
+
+    /// Writes a run as one packet: headers of its own, and the payloads from where they lie.
+    fn write_run(&self, queue: &OwnedFd, run: &Run, all: &[&[u8]]) -> bool {
+        let mut headers = [0; HEADERS];
+        let head = all.get(run.first()).copied().unwrap_or_default();
+        let Some((header, len)) = run.write_headers(head, &mut headers) else { return false };
+        let header = header.to_bytes();
+        let mut parts = [IoSlice::new(&[]); BURST + 2];
+        let own = [&header[..], headers.get(..len).unwrap_or_default()];
+        let mut count = 0;
+        for (part, bytes) in parts.iter_mut().zip(own.into_iter().chain(self.runs.payloads(run, all))) {
+            *part = IoSlice::new(bytes);
+            count += 1;
+        }
+        write(queue, parts.get(..count).unwrap_or_default())
+    }
+}
+
+fn write(queue: &OwnedFd, parts: &[IoSlice<'_>]) -> bool {
+    rustix::io::retry_on_intr(|| rustix::io::writev(queue, parts)).is_ok()
+}
