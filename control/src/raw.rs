@@ -63,13 +63,13 @@ pub fn open_tun(name: &str) -> Result<OwnedFd, Errno> {
     open_tun_with(name, 0)
 }
 
-/// Opens one more queue of a TUN device that may have several. The device goes when its last descriptor is closed, unless somebody
-/// has made it to stay.
+/// Opens a queue of a TUN device with a header of virtio ahead of each packet; one more, if the device may have `several`. It goes
+/// when its last descriptor is closed, unless somebody has made it to stay.
 ///
 /// # Errors
-/// As [`open_tun`]; `EINVAL` where there is a device of that name that has but one queue, or is no TUN device.
-pub fn open_tun_queue(name: &str) -> Result<OwnedFd, Errno> {
-    open_tun_with(name, libc::IFF_MULTI_QUEUE)
+/// As [`open_tun`]; `EINVAL` where there is a device of that name that has another number of queues, or is no TUN device.
+pub fn open_tun_queue(name: &str, several: bool) -> Result<OwnedFd, Errno> {
+    open_tun_with(name, libc::IFF_VNET_HDR | if several { libc::IFF_MULTI_QUEUE } else { 0 })
 }
 
 fn open_tun_with(name: &str, more: c_int) -> Result<OwnedFd, Errno> {
@@ -80,6 +80,46 @@ fn open_tun_with(name: &str, more: c_int) -> Result<OwnedFd, Errno> {
     // SAFETY: TUNSETIFF reads and writes one `ifreq`, which lives until the call returns.
     let result = unsafe { libc::ioctl(tun.as_raw_fd(), libc::TUNSETIFF, &raw mut request) };
     if result < 0 { Err(last()) } else { Ok(tun) }
+}
+
+/// Whether a queue of a TUN device has a header of virtio ahead of each packet.
+///
+/// # Errors
+/// It is no such queue.
+pub fn has_header(queue: impl AsFd) -> Result<bool, Errno> {
+    let mut request = request_for("");
+    // SAFETY: TUNGETIFF writes one `ifreq`, which lives until the call returns.
+    let result = unsafe { libc::ioctl(queue.as_fd().as_raw_fd(), libc::TUNGETIFF, &raw mut request) };
+    if result < 0 {
+        return Err(last());
+    }
+    // SAFETY: the kernel has written the flags, and any bits are flags.
+    let flags = unsafe { request.ifr_ifru.ifru_flags };
+    Ok(c_int::from(flags) & libc::IFF_VNET_HDR != 0)
+}
+
+/// Has the kernel put `len` bytes of virtio's header ahead of the packets of a device whose queue was opened with one.
+///
+/// # Errors
+/// A length that the kernel does not know.
+pub fn set_header_len(queue: impl AsFd, len: c_int) -> Result<(), Errno> {
+    // SAFETY: TUNSETVNETHDRSZ reads one `int`, which lives until the call returns.
+    let result = unsafe { libc::ioctl(queue.as_fd().as_raw_fd(), libc::TUNSETVNETHDRSZ, &raw const len) };
+    if result < 0 { Err(last()) } else { Ok(()) }
+}
+
+/// Has the kernel leave to who reads a device what it can: missing checksums, and TCP segments that stand for several; with `udp`
+/// datagrams too.
+///
+/// # Errors
+/// `EINVAL`: the kernel does not know of `udp` (before Linux 6.2), and nothing has changed.
+pub fn take_offload(queue: impl AsFd, udp: bool) -> Result<(), Errno> {
+    let tcp = libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6 | libc::TUN_F_TSO_ECN;
+    let all = if udp { tcp | libc::TUN_F_USO4 | libc::TUN_F_USO6 } else { tcp };
+    // SAFETY: TUNSETOFFLOAD takes its argument as a number.
+    let result =
+        unsafe { libc::ioctl(queue.as_fd().as_raw_fd(), libc::TUNSETOFFLOAD, libc::c_ulong::from(all)) };
+    if result < 0 { Err(last()) } else { Ok(()) }
 }
 
 fn request_for(netdev: &str) -> libc::ifreq {

@@ -85,7 +85,8 @@ pub enum ToDataplane {
         /// The socket has preferred busy polling on.
         busy_poll: bool,
     },
-    /// A queue of a port that is a TUN device, and who serves it. Descriptor: the queue, non-blocking, of bare IP packets.
+    /// A queue of a port that is a TUN device, and who serves it. Descriptor: the queue, non-blocking, without packet
+    /// information.
     Tun {
         /// Number of the port.
         port: u16,
@@ -93,6 +94,8 @@ pub enum ToDataplane {
         queue: u16,
         /// Worker that serves it.
         worker: u8,
+        /// What is ahead of each packet, and what one may stand for.
+        offload: TunOffload,
     },
     /// A queue of a port that is a UDP socket, and who serves it. Descriptor: the socket, bound; it tells of the addresses and classes of
     /// what it receives, and joins datagrams (`UDP_GRO`).
@@ -203,6 +206,19 @@ pub enum Idle {
     Adaptive,
     /// Block.
     Block,
+}
+
+/// What the kernel leaves to who reads and writes a TUN device.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TunOffload {
+    /// Nothing: packets are bare, and whole.
+    #[default]
+    None,
+    /// Ahead of each packet are 10 bytes of `struct virtio_net_hdr`; checksums may be missing, and TCP segments stand for
+    /// several.
+    Tcp,
+    /// The same, and UDP datagrams stand for several.
+    TcpUdp,
 }
 
 /// What the data plane says to control.

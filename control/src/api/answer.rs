@@ -11,7 +11,8 @@ use zsync_pipelines::spec::{Change, Diagnostic};
 use super::edge::{Filters, Flows, Mappings};
 use super::wireguard::Wireguard;
 use super::word::{
-    BackendState, DataplaneState, FailoverState, HistoryState, RouteTarget, SocketMode, WorkerState, XdpMode,
+    BackendState, DataplaneState, FailoverState, HistoryState, Offload, RouteTarget, SocketMode, WorkerState,
+    XdpMode,
 };
 
 /// The answer to a request, under the name of its kind: `{"ports":[…]}`.
@@ -165,6 +166,12 @@ row! {
         kind: Option<String>,
         /// How its sockets are bound.
         mode: SocketMode,
+        /// What the kernel leaves to us, if it is a TUN device.
+        offload: Offload,
+        /// Packets of a TUN device that stood for several, which they were cut into.
+        split: u64,
+        /// Packets to a TUN device that stood for several.
+        merged: u64,
         /// Where its XDP program runs.
         xdp: XdpMode,
         /// Queues that are served.

@@ -49,7 +49,8 @@ pub use socket::BindError;
 pub(crate) use socket::Bound;
 pub use wireguard::{Wireguard, WireguardEnd, WireguardPeer};
 pub use word::{
-    BackendState, DataplaneState, FailoverState, HistoryState, RouteTarget, SocketMode, WorkerState, XdpMode,
+    BackendState, DataplaneState, FailoverState, HistoryState, Offload, RouteTarget, SocketMode, WorkerState,
+    XdpMode,
 };
 
 /// Where the socket is, unless told otherwise.

@@ -45,6 +45,16 @@ word! {
         /// There is none: packets are datagrams of a UDP socket.
         Udp = "udp",
     }
+    /// What the kernel leaves to the data plane at a TUN device.
+    Offload {
+        /// Nothing: each packet is one, and has its checksums.
+        #[default]
+        None = "none",
+        /// Checksums, and TCP segments that stand for several.
+        Tcp = "tcp",
+        /// The same, and UDP datagrams.
+        TcpUdp = "tcp-udp",
+    }
     /// Where the XDP program runs.
     XdpMode {
         /// In the driver.

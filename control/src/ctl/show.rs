@@ -13,7 +13,7 @@ use super::table::Table;
 use super::text::{count, long, printable, separated, short, when};
 use crate::api::{
     Answer, Applied, BackendRow, Counters, ExplainedPacket, Fib, HistoryRow, Ledger, LedgerRow, Plan,
-    PortRow, RouteRow, RouteTarget, Status, WorkerRow, XdpRow,
+    PortRow, RouteRow, RouteTarget, SocketMode, Status, WorkerRow, XdpRow,
 };
 
 /// How to show it.
@@ -135,8 +135,13 @@ impl View {
             ">DROPS",
         ]);
         let mut causes = Table::new(&["PORT", "BY", "CAUSE", ">PACKETS", ">BYTES"]);
+        let mut offloads = Table::new(&["PORT", "OFFLOAD", ">SPLIT", ">MERGED"]);
         let mut warnings = String::new();
         for port in ports {
+            if port.mode == SocketMode::Tun {
+                let [split, merged] = [port.split, port.merged].map(|count| self.count(count));
+                offloads.row([&port.name, port.offload.as_str(), &split, &merged]);
+            }
             let link = if port.link_up { "up" } else { "down" };
             let kernel = &port.kernel;
             let kernel = [
@@ -182,7 +187,7 @@ impl View {
                 let _ = writeln!(warnings, "{word}: {}: {}", printable(&port.name), printable(warning));
             }
         }
-        self.sections([Some(&table), Some(&causes)], &warnings)
+        self.sections([Some(&table), Some(&offloads), Some(&causes)], &warnings)
     }
 
     fn workers(self, workers: &[WorkerRow]) -> String {

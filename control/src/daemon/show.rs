@@ -7,7 +7,7 @@ use super::sockets::Copying;
 use super::supervisor::Kind;
 use crate::api::{
     Answer, ApiError, Code, ConfigInfo, Counters, DataplaneInfo, DataplaneState, Explain, FailoverState, Fib,
-    FibTable, Flow, HistoryRow, HistoryState, HopRow, KernelDrops, PortRow, RouteFilter, RouteRow,
+    FibTable, Flow, HistoryRow, HistoryState, HopRow, KernelDrops, Offload, PortRow, RouteFilter, RouteRow,
     RouteTarget, Show, SocketMode, StageRow, Status, Usage, What, WorkerCounters, WorkerRow, WorkerState,
     XdpMode, XdpRow,
 };
@@ -23,6 +23,7 @@ use zsync_pipelines::compile::Resources;
 use zsync_pipelines::plan::{Place, plan};
 use zsync_pipelines::spec::Failover;
 use zsync_pipelines::tables::fib::{self, FibWriter};
+use zsync_protocol::message::{ToDataplane, TunOffload};
 use zsync_protocol::stats::{self, PortCounter, StageCounter};
 
 impl Daemon {
@@ -140,6 +141,13 @@ impl Daemon {
                     Copying::ZeroCopy => SocketMode::ZeroCopy,
                     Copying::Copy => SocketMode::Copy,
                 },
+                offload: match sockets.clone().next().map(|queue| &queue.message) {
+                    Some(ToDataplane::Tun { offload: TunOffload::Tcp, .. }) => Offload::Tcp,
+                    Some(ToDataplane::Tun { offload: TunOffload::TcpUdp, .. }) => Offload::TcpUdp,
+                    _ => Offload::None,
+                },
+                split: sum(PortCounter::Split),
+                merged: sum(PortCounter::Merged),
                 xdp: match port.xdp {
                     _ if port.ingress.is_none() => XdpMode::None,
                     xdp::Mode::Generic => XdpMode::Generic,
@@ -154,6 +162,7 @@ impl Daemon {
                     ("tx-ring-full".to_owned(), sum(PortCounter::TxRingFull)),
                     ("fill-starved".to_owned(), sum(PortCounter::FillStarved)),
                     ("bad-descriptors".to_owned(), sum(PortCounter::BadDescriptors)),
+                    ("rx-refused".to_owned(), sum(PortCounter::RxRefused)),
                 ]),
                 kernel: kernel_drops(sockets.map(|queue| &queue.socket)),
                 xdp_counters: xdp_counters(port),

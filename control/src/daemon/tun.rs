@@ -14,10 +14,13 @@ use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use std::collections::BTreeMap;
 use zsync_pipelines::spec::{Port, TunSpec};
-use zsync_protocol::message::ToDataplane;
+use zsync_protocol::message::{ToDataplane, TunOffload};
 
 /// The address that packets of such a port seem to be sent to. It is nobody's: the header that it stands in never leaves the host.
 const MAC: [u8; 6] = [2, 0, 0, 0, 0, 0];
+
+/// `struct virtio_net_hdr` of include/uapi/linux/virtio_net.h, in bytes.
+const HEADER_LEN: i32 = 10;
 
 /// The queues of TUN devices that are open, by the device's name.
 pub(super) type Tuns = BTreeMap<String, Vec<OwnedFd>>;
@@ -67,8 +70,12 @@ pub(super) fn open(
     bring_up(link.ifindex, tun.mtu)
         .with_context(|| format!("bringing {name} up with an MTU of {}", tun.mtu))?;
     address(link.ifindex, None, tun)?;
+    let offload = fds.first().map_or(Ok(TunOffload::None), take_offload);
+    let offload = offload.with_context(|| format!("asking the TUN device {name} for its form"))?;
+    tracing::info!(device = name, ?offload, "TUN device");
     let queues = plans.iter().zip(&fds).map(|(plan, fd)| {
-        let message = ToDataplane::Tun { port: port.id.0, queue: plan.queue as u16, worker: plan.worker };
+        let message =
+            ToDataplane::Tun { port: port.id.0, queue: plan.queue as u16, worker: plan.worker, offload };
         let (queue, worker) = (plan.queue, plan.worker);
         Ok(OpenQueue { message, port: port.id.0, queue, worker, socket: fd.try_clone()? })
     });
@@ -78,10 +85,24 @@ pub(super) fn open(
 
 /// Devices that somebody has made to stay have one queue, or may have several.
 fn open_queue(name: &str, count: usize) -> Result<OwnedFd, Errno> {
-    match raw::open_tun_queue(name) {
-        Err(Errno::INVAL) if count == 1 => raw::open_tun(name),
+    match raw::open_tun_queue(name, true) {
+        Err(Errno::INVAL) if count == 1 => raw::open_tun_queue(name, false),
         opened => opened,
     }
+}
+
+/// Takes from the kernel what it can leave to the data plane, by one queue for all of the device. Queues that were opened by a process
+/// that did not ask for headers go on without.
+fn take_offload(queue: &OwnedFd) -> Result<TunOffload, Errno> {
+    if !raw::has_header(queue)? {
+        return Ok(TunOffload::None);
+    }
+    raw::set_header_len(queue, HEADER_LEN)?;
+    if raw::take_offload(queue, true).is_ok() {
+        return Ok(TunOffload::TcpUdp);
+    }
+    raw::take_offload(queue, false)?;
+    Ok(TunOffload::Tcp)
 }
 
 /// The port of a device that is open.

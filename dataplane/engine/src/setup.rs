@@ -29,7 +29,7 @@ use zsync_pipelines::spec::Spec;
 use zsync_pipelines::state::{State, StateError, StateSize, needs};
 use zsync_pipelines::tables::fib::{Fib, FibError};
 use zsync_protocol::fd::ChannelError;
-use zsync_protocol::message::{Layout, MessageError, ToDataplane, VERSION};
+use zsync_protocol::message::{Layout, MessageError, ToDataplane, TunOffload, VERSION};
 use zsync_protocol::shm::{Access, MemoryError, map, read_sealed};
 use zsync_protocol::stats::{StatsError, StatsLayout, WorkerStats};
 
@@ -433,7 +433,7 @@ fn open_queues(
     let mut queues: Vec<Vec<Queue<Endpoint>>> = pools.iter().map(|_| Vec::new()).collect();
     for (number, (message, fd)) in given.queues.iter().enumerate() {
         let (ToDataplane::Queue { port, queue, worker, .. }
-        | ToDataplane::Tun { port, queue, worker }
+        | ToDataplane::Tun { port, queue, worker, .. }
         | ToDataplane::Udp { port, queue, worker, .. }) = *message
         else {
             continue;
@@ -456,9 +456,13 @@ fn open_queues(
             (&ToDataplane::Udp { local, .. }, ToDataplane::Port { mac, .. }) => {
                 Endpoint::Udp(Udp::new(fd, local, PortId(port), *mac))
             }
-            (_, ToDataplane::Port { mac, mtu, .. }) => {
-                let mtu = u16::try_from(*mtu).unwrap_or(u16::MAX);
-                Endpoint::Tun(Tun::new(fd, PortId(port), *mac, mtu))
+            (&ToDataplane::Tun { offload, .. }, ToDataplane::Port { mac, mtu, .. }) => {
+                let (port, mtu) = (PortId(port), u16::try_from(*mtu).unwrap_or(u16::MAX));
+                Endpoint::Tun(match offload {
+                    TunOffload::None => Tun::new(fd, port, *mac, mtu),
+                    TunOffload::Tcp => Tun::with_header(fd, port, *mac, mtu, false),
+                    TunOffload::TcpUdp => Tun::with_header(fd, port, *mac, mtu, true),
+                })
             }
             _ => return Err(SetupError::Queue { port, queue, worker }),
         };

@@ -488,6 +488,9 @@ impl<D: Device> Worker<D> {
                 counters[PortCounter::FillStarved as usize] += now.fill_starved - was.fill_starved;
                 counters[PortCounter::BadDescriptors as usize] += now.bad_descriptors - was.bad_descriptors;
                 counters[PortCounter::Kicks as usize] += now.kicks - was.kicks;
+                counters[PortCounter::RxRefused as usize] += now.rx_refused - was.rx_refused;
+                counters[PortCounter::Split as usize] += now.split - was.split;
+                counters[PortCounter::Merged as usize] += now.merged - was.merged;
             }
         }
         self.parts.stats.publish(&self.counters);

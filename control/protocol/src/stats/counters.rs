@@ -9,7 +9,7 @@ pub const MAX_REASONS: usize = 64;
 /// Stages that there is room for.
 pub const MAX_STAGES: usize = 64;
 /// Counters of a port: see [`PortCounter`].
-pub const PORT_COUNTERS: usize = 8;
+pub const PORT_COUNTERS: usize = 11;
 /// Counters of a stage: see [`StageCounter`].
 pub const STAGE_COUNTERS: usize = 2;
 
@@ -127,6 +127,12 @@ pub enum PortCounter {
     BadDescriptors = 6,
     /// System calls that told the kernel to send or receive.
     Kicks = 7,
+    /// Packets that a device had received and could not use.
+    RxRefused = 8,
+    /// Packets of a TUN device that stood for several, which they were cut into.
+    Split = 9,
+    /// Packets to a TUN device that stand for several.
+    Merged = 10,
 }
 
 /// Index into [`Counters::stages`].

@@ -8,8 +8,8 @@ use super::*;
 use crate::api::{
     AddressRow, ConfigInfo, DataplaneInfo, DataplaneState, FailoverState, FibTable, FilterStage, Filters,
     Flow, FlowRow, FlowTable, Flows, HistoryState, HopRow, KernelDrops, MappingRow, MappingTable, Mappings,
-    RuleRow, RxEquals, SocketMode, StageRow, Usage, Wireguard, WireguardEnd, WireguardPeer, WorkerState,
-    XdpMode,
+    Offload, RuleRow, RxEquals, SocketMode, StageRow, Usage, Wireguard, WireguardEnd, WireguardPeer,
+    WorkerState, XdpMode,
 };
 
 mod kept;
@@ -35,6 +35,9 @@ fn port() -> PortRow {
         driver: None,
         kind: Some("veth".into()),
         mode: SocketMode::Copy,
+        offload: Offload::None,
+        split: 0,
+        merged: 0,
         xdp: XdpMode::Native,
         queues: 2,
         failover: FailoverState::Serving,
@@ -58,12 +61,28 @@ fn ports() {
         failover: FailoverState::Closed,
         ..PortRow::default()
     };
+    let host = PortRow {
+        name: "host".into(),
+        netdev: "host0".into(),
+        mtu: 1420,
+        queues: 1,
+        mode: SocketMode::Tun,
+        offload: Offload::TcpUdp,
+        split: 12_345,
+        merged: 7,
+        xdp: XdpMode::None,
+        ..PortRow::default()
+    };
     shows(
-        &Answer::Ports(vec![port(), lan]),
+        &Answer::Ports(vec![port(), lan, host]),
         "\
 PORT  NETDEV  LINK   MTU  QUEUES  SOCKETS  XDP     STATE    PIPELINE     RX    TX  RX BYTES  TX BYTES  DROPS
 wan   eth1    up    1500       2  copy     native  serving  forward   1.23M  9999     98.7M     12.3k     15
 lan   eth2    down  9000       1  copy     native  closed   -             0     0         0         0      0
+host  host0   down  1420       1  tun      none    serving  -             0     0         0         0      0
+
+PORT  OFFLOAD  SPLIT  MERGED
+host  tcp-udp  12.3k       7
 
 PORT  BY      CAUSE            PACKETS  BYTES
 wan   engine  tx-ring-full          12

@@ -36,7 +36,7 @@ impl Installation {
                     let queue = u32::from(queue);
                     queues.push(OpenQueue { message, port, queue, worker, socket });
                 }
-                ToDataplane::Tun { port, queue, worker } => {
+                ToDataplane::Tun { port, queue, worker, .. } => {
                     let socket = fds.pop().ok_or_else(|| anyhow!("a TUN device came without its queue"))?;
                     let own = in_order(spec).find(|of| of.id.0 == port && of.tun.is_some());
                     let netdev = own.map(|port| port.netdev.clone());
