@@ -17,6 +17,7 @@
 //!   kernel                  the kernel as a forwarder: its rules, and a program that redirects
 //!   peers                   what zsync is compared with, and how it is installed
 //!   testpmd, hugepages      DPDK's forwarder, in the same run
+//!   tun                     forwarding between TUN devices, beside a loop of read and write
 //!   wireguard               tunnels: in memory, whole ones beside others', and under a flood of handshakes
 //!   crypto                  encryption and signatures, beside other libraries
 //!   runtime                 the async runtime, beside others
@@ -63,6 +64,7 @@ pub mod testpmd;
 pub mod tools;
 pub mod traffic;
 pub mod tsc;
+pub mod tun;
 pub mod veth;
 pub mod watch;
 pub mod wireguard;

@@ -73,6 +73,7 @@ impl Report {
         let (driver, mode) = match self.name {
             "veth-track" | "veth-nat" | "veth-filter" => ("veth", "the kernel's stack"),
             name if name.starts_with("veth") => ("veth", "AF_XDP copy"),
+            name if name.starts_with("tun") => ("tun", "read and write"),
             _ => ("null", "in memory"),
         };
         outcome.machine = self.machine.with_devices(driver, mode);

@@ -119,6 +119,17 @@ fn the_edge_is_compared_with_the_kernel_in_each_of_its_ways() {
 }
 
 #[test]
+fn tun_devices_are_compared_with_a_plain_loop() {
+    for benchmark in ["tun-tcp", "tun-packets"] {
+        let Some(outcomes) = report(benchmark, true) else { return };
+        let rates = rates(&outcomes);
+        for who in ["zsync, with offload", "zsync, bare packets", "read and write"] {
+            assert!(rates.iter().any(|(name, rate)| name == who && *rate > 0.0), "{who}: {outcomes:?}");
+        }
+    }
+}
+
+#[test]
 fn a_router_is_compared_with_the_kernels_redirect() {
     if let Some(name) = common::not_built() {
         eprintln!("SKIPPED: veth-route: {name} is not built");

@@ -5,7 +5,7 @@ use std::time::Duration;
 use zsync_bench::report::Report;
 use zsync_bench::stages::costs;
 use zsync_bench::watch::Watch;
-use zsync_bench::{acl, crypto, fib, memory, runtime, veth, wireguard};
+use zsync_bench::{acl, crypto, fib, memory, runtime, tun, veth, wireguard};
 
 /// A benchmark: its name, what it measures, and how to run it for a time in so many rounds.
 pub struct Benchmark {
@@ -71,6 +71,18 @@ const BENCHMARKS: &[Benchmark] = &[
         about: "as veth-route, with 1,000 rules; beside the kernel with nftables. Needs root",
         rounds: 3,
         run: veth::filter,
+    },
+    Benchmark {
+        name: "tun-tcp",
+        about: "a TCP connection routed between two TUN devices; beside a loop of read and write. Needs root",
+        rounds: 5,
+        run: tun::tcp,
+    },
+    Benchmark {
+        name: "tun-packets",
+        about: "the same with datagrams of 64 bytes, each sent by itself. Needs root",
+        rounds: 5,
+        run: tun::packets,
     },
 ];
 
