@@ -25,7 +25,9 @@ mod wireguard;
 use lab::{A, B, C};
 use std::io::Result;
 use std::path::Path;
-use zsync_packet::header::corpus;
+use zsync_io::tun::merge::{HEADERS, Runs};
+use zsync_packet::header::build::{self, Ipv4Spec, Ipv6Spec, TcpSpec};
+use zsync_packet::header::{TcpFlags, corpus, protocol};
 use zsync_protocol::message::{ToDataplane, encode};
 
 fn main() -> Result<()> {
@@ -111,7 +113,46 @@ fn main() -> Result<()> {
             seed("message", number, &[&[0][..], &bytes].concat())?;
         }
     }
+    for (number, input) in merged().iter().enumerate() {
+        seed("tun_split", number, input)?;
+    }
     seed("pcap", 0, &capture(&all))
+}
+
+/// Two packets of a flow as a TUN device has them, behind one header: TCP and UDP, IPv4 and IPv6.
+fn merged() -> Vec<Vec<u8>> {
+    let (a4, b4) = ([192, 0, 2, 1].into(), [192, 0, 2, 2].into());
+    let (a6, b6) = ("2001:db8::1".parse().expect("an address"), "2001:db8::2".parse().expect("an address"));
+    let body = |number: u8| vec![number; 100];
+    let upper = |kind, sum, number: u8| match kind {
+        protocol::TCP => {
+            let sequence = 100 * u32::from(number);
+            TcpSpec { sequence, ..TcpSpec::new(1024, 80, TcpFlags::ACK) }.segment(sum, &body(number))
+        }
+        _ => build::udp(sum, 1024, 80, &body(number)),
+    };
+    let mut inputs = Vec::new();
+    for kind in [protocol::TCP, protocol::UDP] {
+        let v4 = [0, 1].map(|number| {
+            let mut spec = Ipv4Spec::new(a4, b4, kind);
+            spec.identification = number.into();
+            spec.packet(&upper(kind, spec.address_sum(), number))
+        });
+        let v6 = [0, 1].map(|number| {
+            let spec = Ipv6Spec::new(a6, b6, kind);
+            spec.packet(&upper(kind, spec.address_sum(), number))
+        });
+        for packets in [v4, v6] {
+            let all = packets.each_ref().map(Vec::as_slice);
+            let mut runs = Runs::new(true);
+            runs.find(&all);
+            let mut room = [0; HEADERS];
+            let run = runs.iter().next().expect("a run of both");
+            let (header, len) = run.write_headers(all[0], &mut room).expect("two packets");
+            inputs.push([&header.to_bytes()[..], &room[..len], &body(0), &body(1)].concat());
+        }
+    }
+    inputs
 }
 
 /// A classic capture of these packets, little endian, in microseconds.
