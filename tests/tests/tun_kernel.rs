@@ -21,7 +21,9 @@ const TARGETS: [&str; 2] = ["10.8.0.2", "fd08::2"];
 fn device(lab: &Lab, name: &str, networks: [&str; 2], offload: bool) -> Result<Tun> {
     let queue = lab.router.run(|| {
         if !offload {
-            return Ok(raw::open_tun(name)?);
+            let queue = raw::open_tun(name)?;
+            ensure!(!raw::has_header(&queue)?, "{name} has a header");
+            return Ok(queue);
         }
         let queue = raw::open_tun_queue(name, false)?;
         raw::set_header_len(&queue, virtio::HEADER_LEN as i32)?;

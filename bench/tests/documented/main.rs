@@ -129,7 +129,7 @@ fn obstacle(command: &Command) -> Option<String> {
     let on_devices =
         ["--netdev", "--from", "--to", "--through"].iter().any(|name| command.option(name).is_some());
     let names = if matches!(command.action(), "run" | "compare") { command.names() } else { Vec::new() };
-    let veth = names.iter().any(|name| name.starts_with("veth-"));
+    let veth = names.iter().any(|name| name.starts_with("veth-") || name.starts_with("tun-"));
     let whole = ["veth-route", "veth-wireguard", "veth-flood"];
     let ours = names.iter().any(|name| whole.contains(name)) || command.option("--through") == Some("zsync");
     let of_each = names.iter().find_map(|name| common::obstacle(name, veth));
