@@ -40,6 +40,15 @@ fn by_device(lab: &Lab, device: &str) -> Result<()> {
     Ok(())
 }
 
+/// The client and the server reach the addresses of the device by us.
+fn by_us(lab: &Lab) -> Result<()> {
+    for (from, gateway) in [(&lab.client, ["10.1.0.1", "fd01::1"]), (&lab.server, ["10.2.0.1", "fd02::1"])] {
+        from.ip(&format!("route replace 10.9.0.0/24 via {}", gateway[0]))?;
+        from.ip(&format!("-6 route replace fd09::/64 via {}", gateway[1]))?;
+    }
+    Ok(())
+}
+
 /// Bytes that anybody can tell from others.
 fn stream() -> Vec<u8> {
     let mut state = 0x9e37_79b9_u32;
@@ -77,13 +86,7 @@ fn streams(lab: &Lab, to: IpAddr) -> Result<()> {
 #[test]
 fn the_host_talks_by_a_device_of_ours_and_its_routes_outlive_everything() {
     in_lab(Shape::router(), |lab| {
-        // The client and the server reach the addresses of the device by us.
-        for (from, gateway) in
-            [(&lab.client, ["10.1.0.1", "fd01::1"]), (&lab.server, ["10.2.0.1", "fd02::1"])]
-        {
-            from.ip(&format!("route replace 10.9.0.0/24 via {}", gateway[0]))?;
-            from.ip(&format!("-6 route replace fd09::/64 via {}", gateway[1]))?;
-        }
+        by_us(lab)?;
         let text = config("host0");
         let mut control = Control::start(lab, &text)?;
         by_device(lab, "host0")?;
@@ -103,12 +106,7 @@ fn the_host_talks_by_a_device_of_ours_and_its_routes_outlive_everything() {
             streams(lab, own.parse()?)?;
         }
         let of_port = |control: &Control<'_>| -> Result<[u64; 2]> {
-            let ports = control.ctl(&["show", "ports"])?;
-            let port = ports["ports"]
-                .as_array()
-                .or(ports.as_array())
-                .and_then(|rows| rows.iter().find(|row| row["name"] == "host"));
-            let port = port.with_context(|| format!("{ports}"))?;
+            let port = device_row(control)?;
             ensure!(port["mode"] == "tun" && port["xdp"] == "none", "{port}");
             Ok(["rx", "tx"].map(|way| port[way]["packets"].as_u64().unwrap_or(0)))
         };
@@ -172,12 +170,7 @@ fn device_row(control: &Control<'_>) -> Result<Value> {
 #[test]
 fn packets_that_stand_for_several_come_and_go_by_a_device() {
     in_lab(Shape::router(), |lab| {
-        for (from, gateway) in
-            [(&lab.client, ["10.1.0.1", "fd01::1"]), (&lab.server, ["10.2.0.1", "fd02::1"])]
-        {
-            from.ip(&format!("route replace 10.9.0.0/24 via {}", gateway[0]))?;
-            from.ip(&format!("-6 route replace fd09::/64 via {}", gateway[1]))?;
-        }
+        by_us(lab)?;
         let mut control = Control::start(lab, &config("host0"))?;
         by_device(lab, "host0")?;
         let mut before = [0; 2];

@@ -26,7 +26,8 @@ fuzz_target!(|input: &[u8]| {
             match run.write_headers(all[run.first()], &mut room) {
                 None => out.extend(runs.members(run).map(|i| all[i].to_vec())),
                 Some((header, len)) => {
-                    let whole = [&room[..len], &runs.payloads(run, &all).collect::<Vec<_>>().concat()].concat();
+                    let whole =
+                        [&room[..len], &runs.payloads(run, &all).collect::<Vec<_>>().concat()].concat();
                     out.extend(self::pieces(&header, &whole).expect("our own header fits").0);
                 }
             }

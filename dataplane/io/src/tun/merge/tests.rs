@@ -161,7 +161,7 @@ fn a_stream_leaves_in_one_write() {
             // Numbers that wrap on the way, and a last one that is shorter and odd.
             let packets = flow.stream(u32::MAX - 3000, &[1000, 1000, 1000, 1000, 333]);
             assert_eq!(through(&packets), (packets.clone(), 1));
-            let (longer, _) = (flow.stream(1, &[100, 100, 101]), ());
+            let longer = flow.stream(1, &[100, 100, 101]);
             assert_eq!(through(&longer), (longer.clone(), 2), "a longer one begins anew");
         }
     }
