@@ -204,6 +204,7 @@ fn arrange(entries: Vec<Entry>, figures: &mut Figures) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use zsync_report::watch::Unwatched;
 
     #[test]
     fn a_short_run_has_every_row_every_sample_and_every_limit() {

@@ -2,6 +2,7 @@
 
 use super::*;
 use proptest::prelude::*;
+use proptest::sample::select;
 
 fn layout() -> impl Strategy<Value = Layout> {
     let core = prop::option::of(any::<u32>()).prop_map(|core| WorkerPlan { core });
@@ -25,6 +26,7 @@ fn layout() -> impl Strategy<Value = Layout> {
 fn to_dataplane() -> impl Strategy<Value = ToDataplane> {
     let ring = || (0u32..=15).prop_map(|power| 1 << power);
     let rings = (ring(), ring(), ring(), ring());
+    let offloads = select(vec![TunOffload::None, TunOffload::Tcp, TunOffload::TcpUdp]);
     prop_oneof![
         layout().prop_map(|layout| ToDataplane::Hello { version: VERSION, layout }),
         (
@@ -54,11 +56,8 @@ fn to_dataplane() -> impl Strategy<Value = ToDataplane> {
                 busy_poll
             }
         ),
-        (0u16..64, any::<u16>(), 0u8..128).prop_map(|(port, queue, worker)| ToDataplane::Tun {
-            port,
-            queue,
-            worker
-        }),
+        (0u16..64, any::<u16>(), 0u8..128, offloads)
+            .prop_map(|(port, queue, worker, offload)| ToDataplane::Tun { port, queue, worker, offload }),
         (0u16..64, any::<u16>(), 0u8..128, any::<SocketAddr>())
             .prop_map(|(port, queue, worker, local)| ToDataplane::Udp { port, queue, worker, local }),
         Just(ToDataplane::Punt),
