@@ -186,6 +186,7 @@ pub fn compile_after(
         tunnels: BTreeMap::new(),
         before: before.map(tunnels).unwrap_or_default(),
         speaking: BTreeSet::new(),
+        sealing: sealing(&plan),
     };
     let mut entry = vec![None; spec.port_count()];
     let mut pipelines = Vec::new();
@@ -245,6 +246,19 @@ pub fn compile_after(
         }
     }
     Ok(Snapshot { epoch, pipelines, entry, vlans: Vlans::new(spec.port_count(), &spec.vlans) })
+}
+
+/// By tunnel, the number of the stage ahead of the first one that seals: `parse` is ahead of all of them.
+fn sealing(plan: &[Vec<Place<'_>>]) -> BTreeMap<String, u8> {
+    let mut sealing = BTreeMap::new();
+    for (number, place) in plan.iter().flatten().enumerate() {
+        if let Work::Stage(StageSpec::WireguardSeal(spec)) = place.work
+            && let Some(ahead) = number.checked_sub(1).and_then(|ahead| u8::try_from(ahead).ok())
+        {
+            sealing.entry(spec.name.clone()).or_insert(ahead);
+        }
+    }
+    sealing
 }
 
 /// What a section says, with the keys that its files have; `None`: they were not read.

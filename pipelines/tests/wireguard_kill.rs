@@ -108,7 +108,7 @@ impl End {
         if before.is_none() {
             tunnel = tunnel.repeatable(Wall::Since(1_700_000_000 * SECOND), |_| entropy(us ^ process));
         }
-        let mut open = Open::new(tunnel.clone(), ports(), 0);
+        let mut open = Open::new(tunnel.clone(), ports(), 0, None);
         let mut seal = Seal::new(tunnel, ports(), 0, Some(PortId(0)));
         open.assign(0);
         seal.assign(0);

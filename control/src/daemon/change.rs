@@ -307,8 +307,14 @@ impl Daemon {
     async fn rebuild(&mut self, config: Config) -> Result<()> {
         Installation::check(config.wanted(), &self.config.programs, &self.paths)?;
         identity(&config.spec.engine.user)?;
+        let mut cleared = Ok(());
         for port in &mut self.installation.ports {
-            port.ingress.as_mut().map_or(Ok(()), Ingress::clear_sockets)?;
+            cleared = cleared.and_then(|()| port.ingress.as_mut().map_or(Ok(()), Ingress::clear_sockets));
+        }
+        if let Err(error) = cleared {
+            // What came to the ports that were cleared goes to the data plane again.
+            self.installation.steer_to_sockets()?;
+            return Err(error.into());
         }
         self.stop_dataplane().await;
         self.blocks.finish(&self.config.spec, &self.states);

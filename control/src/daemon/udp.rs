@@ -66,6 +66,9 @@ pub(super) fn open(
 
 fn remedy(errno: Errno) -> &'static str {
     match errno {
+        Errno::ACCESS => {
+            " (ports below 1024 take CAP_NET_BIND_SERVICE, or a lower net.ipv4.ip_unprivileged_port_start)"
+        }
         Errno::ADDRINUSE => " (`ss -ulpn` says who has it)",
         Errno::ADDRNOTAVAIL => " (it is no address of this host: `ip address`)",
         Errno::AFNOSUPPORT => " (this host has no IPv6: \"0.0.0.0\" is IPv4 alone)",
@@ -98,7 +101,8 @@ fn open_socket(local: SocketAddr, count: usize) -> Result<OwnedFd, Errno> {
         options.extend([
             (IPPROTO_IP, libc::IP_PKTINFO, 1),
             (IPPROTO_IP, libc::IP_RECVTOS, 1),
-            (IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DONT),
+            // Without DF, and no ICMP error, which anybody may forge, makes packets shorter. (IPv6 needs them: its routers cut nothing.)
+            (IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_OMIT),
         ]);
     }
     for (level, option, value) in options {

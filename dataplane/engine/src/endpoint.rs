@@ -64,6 +64,11 @@ impl Device for Endpoint {
         each!(self, device => device.unflushed())
     }
 
+    #[inline]
+    fn pending(&self) -> bool {
+        each!(self, device => device.pending())
+    }
+
     fn arrived(&self) -> Arrived {
         each!(self, device => device.arrived())
     }

@@ -100,6 +100,7 @@ impl<D> Parts<D> {
             Verdict::Punt => {
                 let bytes = self.pool.arena().bytes(&packet.frame, packet.start, packet.len);
                 match &mut self.punt {
+                    Some(punt) if punt.is_from_kernel(packet.port, bytes) => Err(DropReason::PuntFailed),
                     Some(punt) => punt.give(ip_packet(bytes, l3), now),
                     None => Err(DropReason::PuntFailed),
                 }

@@ -359,6 +359,14 @@ pub fn build(given: &Given) -> Result<Engine, SetupError> {
         .collect::<Result<Vec<_>, _>>()?;
     let mailboxes: Vec<_> = parkers.iter().map(|parker| Mailbox::new(parker.waker())).collect();
     let mut descriptors: Vec<RawFd> = parkers.iter().map(|parker| parker.descriptor().as_raw_fd()).collect();
+    let sockets: Arc<[PortId]> = given
+        .queues
+        .iter()
+        .filter_map(|(message, _)| match message {
+            ToDataplane::Udp { port, .. } => Some(PortId(*port)),
+            _ => None,
+        })
+        .collect();
     let punt = match &given.punt {
         Some(tun) => {
             let own = rustix::io::fcntl_dupfd_cloexec(tun, 3)
@@ -396,7 +404,7 @@ pub fn build(given: &Given) -> Result<Engine, SetupError> {
             mailbox: Arc::clone(&mailboxes[number]),
             peers: mailboxes.clone(),
             stats: WorkerStats::open(&stats, number)?,
-            punt: punt.clone().map(Punt::new),
+            punt: punt.clone().map(|tun| Punt::new(tun, Arc::clone(&sockets))),
         };
         let mut snapshot = Box::new(snapshot.clone());
         snapshot.assign(number);

@@ -125,7 +125,8 @@ impl<D: Device> Worker<D> {
                 idle_since = now;
             } else {
                 self.counters.polls_empty += 1;
-                let waits = self.parts.queues.iter().any(|queue| queue.device.unflushed());
+                let waits =
+                    self.parts.queues.iter().any(|queue| queue.device.unflushed() || queue.device.pending());
                 // Blocking and waking up takes some time itself.
                 let limit = match self.wheel.next_time() {
                     Some(due) => due.saturating_sub(now).saturating_sub(SPIN),
@@ -254,8 +255,11 @@ impl<D: Device> Worker<D> {
         burst.drain_with_keys(|packet, verdict, facts, key| {
             match verdict {
                 // Packets that a stage has added are behind the others, and new.
-                Verdict::Worker(owner, stage) if hops.get(packets).is_none_or(|hops| *hops < HOPS) => {
-                    let hops = hops.get(packets).map_or(1, |hops| hops + 1);
+                Verdict::Worker(owner, stage)
+                    if owner == HERE || hops.get(packets).is_none_or(|hops| *hops < HOPS) =>
+                {
+                    // An answer, which has none itself, begins anew.
+                    let hops = if owner == HERE { 0 } else { hops.get(packets).map_or(1, |hops| hops + 1) };
                     let owner = if owner == HERE { parts.pool.worker() } else { owner };
                     let errand = Errand::GoOn { stage, epoch, facts: *facts, key: *key, hops };
                     parts.hand_over(counters, owner, packet, errand);
@@ -329,6 +333,12 @@ impl<D: Device> Worker<D> {
             self.parts.pool.adopt(&packet.frame);
             let output = match errand {
                 Errand::Leave(output) => output,
+                // Where it would have gone into a tunnel, another configuration may have none.
+                Errand::GoOn { epoch, facts, .. } if facts.answered && epoch != self.snapshot.epoch => {
+                    self.parts.pool.free(packet.frame);
+                    self.counters.drops[DropReason::Undecided as usize] += 1;
+                    continue;
+                }
                 Errand::GoOn { stage, epoch, facts, key, hops: count } => {
                     let i = self.burst.len();
                     if let Some(hops) = hops.get_mut(i) {

@@ -48,6 +48,11 @@ pub trait Device {
         Arrived::default()
     }
 
+    /// Whether it holds what it has received already, of which [`Self::waitable`] tells nothing any more.
+    fn pending(&self) -> bool {
+        false
+    }
+
     /// What went wrong, and how often.
     fn counters(&self) -> &DeviceCounters;
 }

@@ -179,7 +179,7 @@ impl Device for Tun {
             }
         }
         let came = burst.len() - before;
-        if came == 0 {
+        if came == 0 && !self.pending() {
             self.resting = REST;
         }
         came
@@ -205,6 +205,10 @@ impl Device for Tun {
         let sent = packets.len() - refused;
         pool.free_many(packets.drain(refused..).map(|packet| packet.frame));
         sent
+    }
+
+    fn pending(&self) -> bool {
+        self.offload.as_ref().is_some_and(|offload| offload.is_waiting())
     }
 
     fn flush(&mut self, _now: u64, _force: bool) {}

@@ -29,6 +29,9 @@ use zsync_packet::frame::HEADROOM;
 use zsync_packet::pool::Pool;
 use zsync_packet::verdict::PortId;
 
+/// Most messages for one burst: of those that are refused there may be as many as somebody likes to send.
+const READS: usize = BURST;
+
 /// Passes that an empty socket is left alone for: a call that brings nothing costs some 200 ns.
 const REST: u32 = 8;
 /// Packets with which a pass has enough to do: another call could bring more than there is room for.
@@ -101,7 +104,7 @@ impl Device for Udp {
             return 0;
         }
         let before = burst.len();
-        loop {
+        for _ in 0..READS {
             let more = self.unpack(pool, burst) && burst.room() > 0 && burst.len() < before + ENOUGH;
             if !more || !self.receive() {
                 break;
@@ -120,6 +123,10 @@ impl Device for Udp {
             message::send(socket.as_fd(), local.is_ipv6(), way, parts, segment)
         };
         sender.transmit(pool, packets, counters, kernel)
+    }
+
+    fn pending(&self) -> bool {
+        !self.held.is_empty()
     }
 
     fn unfit(&self) -> usize {

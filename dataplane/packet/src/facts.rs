@@ -25,8 +25,8 @@ pub struct Facts {
     pub reply: bool,
     /// It is now the answer to what it was, which goes no further; flow and key are still those of what it was.
     pub answered: bool,
-    /// It came out of a tunnel: the number of the stage, plus one, behind which an answer to it goes on; 0 when that leaves by the port
-    /// that it came in by.
+    /// It came out of a tunnel: the number of the stage, plus one, behind which an answer to it goes on, into that tunnel; 0 when that
+    /// leaves by the port that it came in by.
     pub tunnel: u8,
     /// Hash of the flow, the same for all its packets.
     pub hash: u32,

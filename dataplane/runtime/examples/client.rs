@@ -11,6 +11,8 @@ use std::time::Duration;
 use zsync_runtime::sync::pool::{Factory, Lent, Pool, PoolError, PoolLimits};
 use zsync_runtime::{Backoff, Driver, Either, Elapsed, Error, Io, TcpStream, either, retry, yield_now};
 
+/// Most bytes of an answer's header.
+const HEAD: usize = 64 << 10;
 /// Bytes of an answer at most.
 const LONGEST: usize = 16 << 20;
 
@@ -126,6 +128,9 @@ async fn read_answer<D: Driver>(stream: &TcpStream<D>) -> Result<((u16, Vec<u8>)
                 length.checked_add(end + 4).filter(|whole| *whole <= LONGEST).ok_or(Failure::Malformed)?;
             head = Some((status, end + 4, keep));
         }
+        if head.is_none() && come.len() > HEAD {
+            return Err(Failure::Malformed);
+        }
     }
     let (status, begin, keep) = head.ok_or(Failure::Malformed)?;
     // More than was asked for is for nobody.
@@ -141,7 +146,13 @@ fn parse(head: &[u8]) -> Option<(u16, usize, bool)> {
         let (name, value) = line.split_once(':')?;
         let value = value.trim();
         match name.to_ascii_lowercase().as_str() {
-            "content-length" => length = Some(value.parse().ok()?),
+            "content-length" => {
+                let digits = value.bytes().all(|byte| byte.is_ascii_digit());
+                let said = value.parse().ok().filter(|_| digits)?;
+                if length.replace(said).is_some_and(|other| other != said) {
+                    return None;
+                }
+            }
             "connection" => keep &= !value.eq_ignore_ascii_case("close"),
             "transfer-encoding" => return None,
             _ => {}

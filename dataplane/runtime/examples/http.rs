@@ -7,9 +7,14 @@
 #[cfg(not(test))]
 mod chosen;
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::time::Duration;
 use zsync_runtime::sync::semaphore::Semaphore;
-use zsync_runtime::{Driver, Error, Io, TcpListener, TcpStream};
+use zsync_runtime::{Driver, Error, Io, TcpListener, TcpStream, yield_now};
+
+/// Parts that are read behind an answer that was the last, at most.
+const DRAINED: usize = 256;
 
 /// What one client may take.
 #[derive(Clone, Copy)]
@@ -88,6 +93,11 @@ struct Head {
 
 fn parse(head: &[u8]) -> Result<Head, u16> {
     let head = std::str::from_utf8(head).map_err(|_| 400_u16)?;
+    // Who ends lines by less than we do would see other headers (RFC 9110, 5.5).
+    let is_control = |byte: u8| byte < b' ' && byte != b'\t' || byte == 0x7f;
+    if head.split("\r\n").any(|line| line.bytes().any(is_control)) {
+        return Err(400);
+    }
     let mut lines = head.split("\r\n");
     let mut words = lines.next().unwrap_or("").split(' ');
     let (Some(method), Some(target), Some(version), None) =
@@ -197,9 +207,14 @@ async fn connection<D: Driver>(
         if close {
             // What still comes is read for a while: to close over it would take the answer from the other end (RFC 9112, 9.6).
             let _ = stream.shutdown();
-            let _ = io
-                .timeout(limits.idle, async { while read_more(&stream, &mut Vec::new()).await.is_ok() {} })
-                .await;
+            let drain = async {
+                for _ in 0..DRAINED {
+                    if read_more(&stream, &mut Vec::new()).await.is_err() || yield_now().await.is_err() {
+                        break;
+                    }
+                }
+            };
+            let _ = io.timeout(limits.idle, drain).await;
             return answered + 1;
         }
     }
@@ -215,9 +230,9 @@ pub async fn serve<D: Driver>(
     connections: usize,
 ) -> Result<u64, Error> {
     let permits = Semaphore::new(limits.connections);
+    let (answered, mut accepted) = (Rc::new(Cell::new(0_u64)), 0);
     io.scope(async |scope| {
-        let mut served = Vec::new();
-        while served.len() < connections {
+        while accepted < connections {
             let Ok(permit) = permits.acquire(1).await else { break };
             let stream = match listener.accept().await {
                 Ok((stream, _)) => stream,
@@ -228,19 +243,20 @@ pub async fn serve<D: Driver>(
                 }
                 Err(error) => return Err(error),
             };
-            let io = io.clone();
-            served.push(scope.spawn(async move {
+            accepted += 1;
+            let (io, answered) = (io.clone(), answered.clone());
+            // Nobody keeps its handle, or there would be one for each connection that ever was.
+            drop(scope.spawn(async move {
                 let _permit = permit;
-                connection(io, stream, limits, answer).await
+                let count = connection(io, stream, limits, answer).await;
+                answered.set(answered.get() + count);
             }));
         }
-        let mut answered = 0;
-        for connection in served {
-            answered += connection.await.unwrap_or(0);
-        }
-        Ok(answered)
+        let _ = scope.wait().await;
+        Ok(())
     })
-    .await
+    .await?;
+    Ok(answered.get())
 }
 
 #[cfg(not(test))]

@@ -130,7 +130,9 @@ pub async fn address<D: Driver>(
         let due: Instant =
             io.now() + if number == schedule.requests { schedule.first * schedule.patience } else { wait };
         wait *= 2;
-        while let Ok(received) = io.timeout(due.since(io.now()), socket.receive(buffer)).await {
+        while io.now() < due
+            && let Ok(received) = io.timeout(due.since(io.now()), socket.receive(buffer)).await
+        {
             let (from, message) = received?;
             if from == server
                 && let Some(answer) = answer(&message, transaction)

@@ -11,7 +11,9 @@ use std::panic::Location;
 use std::process::{Child as Process, Command, ExitStatus};
 use std::rc::Rc;
 
-/// A child. Dropped, it is killed and waited for, which SIGKILL makes soon; so none is left behind.
+/// A child. Dropped, it is killed and waited for, which SIGKILL makes soon; so none is left behind, but what may not be killed, as it has become
+/// another user's. It begins with the signals blocked that its parent's thread has blocked (see [`Signals`](crate::Signals)): such
+/// a signal does nothing to it until it unblocks it, SIGKILL excepted. Where SIGCHLD is ignored nobody's end can be waited for.
 #[derive(Debug)]
 pub struct Child<D: Driver> {
     io: Io<D>,
@@ -82,6 +84,10 @@ impl<D: Driver> Child<D> {
 
 impl<D: Driver> Drop for Child<D> {
     fn drop(&mut self) {
-        let _ = (self.process.kill(), self.process.wait());
+        // One that has become another user's cannot be killed, and may run for long.
+        let _ = match self.process.kill() {
+            Ok(()) => self.process.wait().map(Some),
+            Err(_) => self.process.try_wait(),
+        };
     }
 }

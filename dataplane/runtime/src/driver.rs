@@ -128,6 +128,7 @@ pub(crate) struct Kept<D: Driver> {
     pub(crate) accepted: Option<D::Descriptor>,
     pub(crate) details: Details,
     pub(crate) passed: Vec<OwnedFd>,
+    pub(crate) result: Result<usize, Errno>,
 }
 
 impl<D: Driver> Source<D> {
@@ -224,7 +225,14 @@ impl<D: Driver> Flight<D> {
         }
         let Self { operation, source, buffer, address, accepted, details, passed, result, .. } = self;
         source.orphans.set(source.orphans.get() - 1);
-        if result.is_ok() {
+        let is_kept = match result {
+            Ok(_) => true,
+            // That a stream was reset is said once: who reads next must not take it for its end.
+            Err(error) => {
+                operation.takes_bytes() && ![Errno::CANCELED, Errno::INTR, Errno::AGAIN].contains(&error)
+            }
+        };
+        if is_kept {
             source.stash.borrow_mut().push_back(Kept {
                 operation,
                 buffer,
@@ -232,6 +240,7 @@ impl<D: Driver> Flight<D> {
                 accepted,
                 details,
                 passed,
+                result,
             });
         }
         source.landed.tell_all();

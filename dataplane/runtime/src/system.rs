@@ -285,8 +285,8 @@ pub(crate) fn do_with_file(
         // preadv(2) wants bytes that are there already; a read each is as right, and ends where one ends early.
         Operation::ReadVectored(mut at) => {
             let begin = at;
+            buffers.iter_mut().for_each(Vec::clear);
             for buffer in buffers {
-                buffer.clear();
                 let length = pread(file, spare_capacity(buffer), at)?;
                 at += length as u64;
                 if buffer.len() < buffer.capacity() {

@@ -20,6 +20,8 @@ pub(super) struct Compiler<'w> {
     pub(super) before: BTreeMap<String, Tunnel>,
     /// Those that have a stage which speaks for them.
     pub(super) speaking: BTreeSet<String>,
+    /// By tunnel, the stage behind which answers go into it.
+    pub(super) sealing: BTreeMap<String, u8>,
 }
 
 impl Compiler<'_> {
@@ -106,7 +108,8 @@ impl Compiler<'_> {
             }
             StageSpec::WireguardOpen(spec) => {
                 let tunnel = self.tunnel(pipeline, label, spec)?;
-                AnyStage::WireguardOpen(Open::new(tunnel, with.ports.clone(), ahead))
+                let answers = self.sealing.get(&spec.name).copied();
+                AnyStage::WireguardOpen(Open::new(tunnel, with.ports.clone(), ahead, answers))
             }
             StageSpec::WireguardSeal(spec) => {
                 let tunnel = self.tunnel(pipeline, label, spec)?;

@@ -4,8 +4,8 @@
 //! errors and ICMP of unknown kinds, resets for resets, later fragments, whatever went to or came from a group or nobody. So
 //! **answers to answers do not go on**. Keeps true: an answer is no longer than 576 bytes (IPv4) or 1280 (IPv6), all its
 //! checksums are right, and it leaves by the port that the packet came in by, for the station that sent it: no route is asked,
-//! which somebody who forges addresses could choose. But what came out of a tunnel is answered from its destination, and goes on behind the
-//! stage that it came out of, back into the tunnel; where none says so, it is not answered at all. How many leave a second, [`Limits`] says.
+//! which somebody who forges addresses could choose. But what came out of a tunnel is answered from its destination, and the answer goes to
+//! the stage that seals for that tunnel, past all others; where there is none, nothing is answered at all. How many leave a second, [`Limits`] says.
 //!
 //! The quoted packet is as it lies there, so a stage asks for the answer before it changes the packet, and undoes what
 //! [others](Arrived) have translated.

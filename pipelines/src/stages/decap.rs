@@ -230,6 +230,12 @@ impl Decap {
             if !group && let Some(to) = burst.bytes_mut(i).get_mut(..6) {
                 to.copy_from_slice(&mac);
             }
+            // A station behind another tunnel, which went through that one unread, is none of the port's: nobody is told anything there.
+            if burst.facts(i).tunnel > 0
+                && let Some(from) = burst.bytes_mut(i).get_mut(6..12)
+            {
+                from.fill(0);
+            }
         } else {
             // There was an Ethernet header ahead of the outer packet, and more.
             let bytes = burst.prepend(i, ethernet::HEADER_LEN).ok_or(DropReason::NoHeadroom)?;

@@ -112,7 +112,7 @@ impl Encap {
         }
         let tos = self.tos(inner.map_or(0, |inner| inner.tos));
         let ahead = ethernet::HEADER_LEN + self.overhead.0 + self.overhead.1;
-        let from = self.port(burst, i)?.mac;
+        let from = self.station(burst, i)?;
         let bytes = burst.prepend(i, ahead).ok_or(Verdict::Drop(DropReason::NoHeadroom))?;
         // Whoever sends it on writes the destination.
         write_link(bytes, [0; 6], from, self.spec.tunnel.local);
@@ -141,7 +141,7 @@ impl Encap {
         if inner.len + self.overhead.0 + self.overhead.1 > self.mtu && (inner.whole || v6) {
             return Err(self.too_big(burst, i, 0, cx));
         }
-        let mac = self.port(burst, i)?.mac;
+        let mac = self.station(burst, i)?;
         let ahead = ethernet::HEADER_LEN + self.overhead.0 + self.overhead.1;
         // Padding is the link's, not the tunnel's; the Ethernet header is not the tunnel's either.
         if !burst.set_len(i, l3 + inner.len) || !burst.trim_front(i, l3) {
@@ -178,6 +178,12 @@ impl Encap {
 
     fn port(&self, burst: &Burst, i: usize) -> Result<&PortFacts, Verdict> {
         self.ports.get(usize::from(burst.port(i).0)).ok_or(Verdict::Drop(DropReason::NoSuchPort))
+    }
+
+    /// Whom the outer packet is from: of what came out of another tunnel nobody, so that no answer quotes it on the wire.
+    fn station(&self, burst: &Burst, i: usize) -> Result<[u8; 6], Verdict> {
+        let mac = self.port(burst, i)?.mac;
+        Ok(if burst.facts(i).tunnel > 0 { [0; 6] } else { mac })
     }
 
     fn tos(&self, inner: u8) -> u8 {

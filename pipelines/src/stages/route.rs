@@ -294,10 +294,13 @@ impl Pass<'_> {
             return Verdict::Drop(reason);
         }
         let version = burst.facts(i).version;
+        let tunnelled = burst.facts(i).tunnel > 0;
         let has_address =
             |port: &&PortFacts| if version == 4 { port.v4.is_some() } else { port.v6.is_some() };
-        match self.ports.get(usize::from(burst.port(i).0)).filter(has_address) {
+        match self.ports.get(usize::from(burst.port(i).0)).filter(|port| tunnelled || has_address(port)) {
             Some(from) => answer::reply(burst, i, answer, from, reason, cx),
+            // The kernel would answer what came sealed by its own routes, which may not lead into the tunnel.
+            None if tunnelled => Verdict::Drop(reason),
             None if self.answers.take(cx.now) => Verdict::Punt,
             None => Verdict::Drop(reason),
         }

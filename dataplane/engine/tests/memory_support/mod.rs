@@ -138,7 +138,7 @@ impl Rig {
             mailbox: self.mailboxes[number].clone(),
             peers: self.mailboxes.clone(),
             stats: WorkerStats::open(&self.stats, number).unwrap(),
-            punt: Some(Punt::new(Arc::new(null.into()))),
+            punt: Some(Punt::new(Arc::new(null.into()), Arc::default())),
         };
         Worker::new(parts, Box::new(snapshot))
     }

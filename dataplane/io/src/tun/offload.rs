@@ -32,6 +32,11 @@ impl Offload {
         Self { buffer: vec![0; HEADER_LEN + LONGEST].into(), waiting: None, runs: Runs::new(udp) }
     }
 
+    /// Whether a part of what was read is to be cut yet.
+    pub fn is_waiting(&self) -> bool {
+        self.waiting.is_some()
+    }
+
     /// Adds one packet to `burst`; whether there may be more.
     pub(super) fn receive(
         &mut self,

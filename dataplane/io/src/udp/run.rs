@@ -24,33 +24,44 @@ pub struct Datagram {
 }
 
 impl Datagram {
-    /// What the frame says, if it is whole UDP from our `port`. Checksums are not looked at: the kernel writes its own.
+    /// What the frame says, if it is whole UDP without tags from our `port`, to somebody, and its checksum is right if it has one: the kernel
+    /// writes another, behind which nobody would see that it was not.
     #[inline]
     pub fn of(frame: &[u8], port: u16) -> Option<Self> {
-        let ethernet = Ethernet::parse(frame).ok()?;
+        let ethernet = Ethernet::parse(frame).ok().filter(|ethernet| ethernet.outer_tag().is_none())?;
         let packet = ethernet.payload();
-        let (from, to, tos, transport): (IpAddr, IpAddr, _, _) = match ethernet.ether_type() {
+        let (from, to, tos, transport, addresses): (IpAddr, IpAddr, _, _, _) = match ethernet.ether_type() {
             ether_type::IPV4 => {
                 let ip = Ipv4::parse(packet).ok()?;
                 if ip.protocol() != protocol::UDP || ip.is_fragment() || ip.has_options() {
                     return None;
                 }
-                (ip.source().into(), ip.destination().into(), ip.dscp() << 2 | ip.ecn(), ip.payload())
+                let tos = ip.dscp() << 2 | ip.ecn();
+                (ip.source().into(), ip.destination().into(), tos, ip.payload(), ip.address_sum())
             }
             ether_type::IPV6 => {
                 let ip = Ipv6::parse(packet).ok()?;
                 if ip.next_header() != protocol::UDP {
                     return None;
                 }
-                (ip.source().into(), ip.destination().into(), ip.dscp() << 2 | ip.ecn(), ip.payload())
+                let tos = ip.dscp() << 2 | ip.ecn();
+                (ip.source().into(), ip.destination().into(), tos, ip.payload(), ip.address_sum())
             }
             _ => return None,
         };
         let datagram = Udp::parse(transport).ok().filter(|datagram| datagram.source_port() == port)?;
+        if datagram.checksum() != 0 && datagram.verify_checksum(addresses).is_err() || is_nobody(to) {
+            return None;
+        }
         let at = transport.as_ptr().addr() - frame.as_ptr().addr() + udp::HEADER_LEN;
         let to = SocketAddr::new(to, datagram.destination_port());
         Some(Self { way: Way { from, to, tos }, payload: at..at + datagram.payload().len() })
     }
+}
+
+/// What the kernel would take for itself, or for IPv4 by a socket of IPv6.
+fn is_nobody(to: IpAddr) -> bool {
+    to.is_unspecified() || matches!(to, IpAddr::V6(to) if to.to_ipv4_mapped().is_some())
 }
 
 /// A run, while it is formed.

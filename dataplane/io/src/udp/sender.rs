@@ -12,26 +12,32 @@ use super::run::{Datagram, Run, SEGMENTS};
 use crate::device::DeviceCounters;
 use rustix::io::Errno;
 use std::io::IoSlice;
+use std::net::IpAddr;
 use zsync_packet::burst::Packet;
 use zsync_packet::pool::Pool;
 
 /// Messages that go one by one after a run was refused, before the kernel is asked again: devices and routes change.
-pub const SINGLY: u32 = 4096;
+pub const SINGLY: u16 = 4096;
+
+/// Destinations that are told apart there: one with a narrow way leaves the others their runs.
+const WAYS: usize = 64;
 
 /// See the module.
 #[derive(Debug)]
 pub struct Sender {
     /// The socket's.
     port: u16,
-    /// Messages that still go one by one.
-    singly: u32,
+    /// Messages that still go one by one, by their destinations' hashes.
+    singly: [u16; WAYS],
+    /// Packets ahead for which no run is tried any more: one of theirs was refused, and its first packet alone, too.
+    alone: usize,
     unfit: usize,
 }
 
 impl Sender {
     /// For a socket that is bound to this port.
     pub fn new(port: u16) -> Self {
-        Self { port, singly: 0, unfit: 0 }
+        Self { port, singly: [0; WAYS], alone: 0, unfit: 0 }
     }
 
     /// Packets that the last [`Self::transmit`] left in front because they can never leave.
@@ -47,7 +53,7 @@ impl Sender {
         counters: &mut DeviceCounters,
         mut kernel: impl Kernel,
     ) -> usize {
-        self.unfit = 0;
+        (self.unfit, self.alone) = (0, 0);
         let mut at = 0;
         while let Some(rest) = packets.get(at..).filter(|rest| !rest.is_empty()) {
             match self.send(pool, rest, counters, &mut kernel) {
@@ -78,13 +84,15 @@ impl Sender {
         let mut run = Run::new(&first);
         let mut parts = [IoSlice::new(&[]); SEGMENTS];
         parts[0] = part(pool, packet, first);
-        if self.singly == 0 {
+        let singly = &mut self.singly[way_of(run.way.to.ip())];
+        if *singly == 0 && self.alone == 0 {
             for (slot, packet) in parts.iter_mut().skip(1).zip(rest) {
                 let Some(next) = datagram(packet).filter(|next| run.takes(next)) else { break };
                 *slot = part(pool, packet, next);
             }
         }
-        self.singly = self.singly.saturating_sub(1);
+        *singly = singly.saturating_sub(1);
+        self.alone = self.alone.saturating_sub(1);
         counters.kicks += 1;
         if run.count > 1 {
             match kernel(&run.way, &parts[..run.count], u16::try_from(run.segment).ok()) {
@@ -94,13 +102,25 @@ impl Sender {
                 Err(_) => counters.kicks += 1,
             }
         }
-        kernel(&run.way, &parts[..1], None)?;
+        kernel(&run.way, &parts[..1], None).inspect_err(|_| {
+            // The way: for the others of the run, too.
+            self.alone = self.alone.max(run.count - 1);
+        })?;
         if run.count > 1 {
             counters.kick_errors += 1;
-            self.singly = SINGLY;
+            *singly = SINGLY;
         }
         Ok(1)
     }
+}
+
+/// A destination's place among [`WAYS`].
+fn way_of(to: IpAddr) -> usize {
+    let fold = |octets: &[u8]| octets.iter().fold(0_u8, |sum, octet| sum.rotate_left(3) ^ octet);
+    usize::from(match to {
+        IpAddr::V4(to) => fold(&to.octets()),
+        IpAddr::V6(to) => fold(&to.octets()),
+    }) % WAYS
 }
 
 /// What sends: a way, the parts of a message, and the length of its segments if it has several.
@@ -190,7 +210,7 @@ mod tests {
         let mut pool = Pool::heap(FrameSize::K2, 128, 1).unwrap().remove(0);
         let (mut sender, mut counters) = (Sender::new(PORT), DeviceCounters::default());
         let mut longest = Vec::new();
-        for _ in 0..=SINGLY / 8 + 1 {
+        for _ in 0..=usize::from(SINGLY) / 8 + 1 {
             let mut packets: Vec<Packet> = (0..8).map(|n| packet(&mut pool, PORT, 100, n)).collect();
             let mut most = 0;
             sender.transmit(&mut pool, &mut packets, &mut counters, |_, parts, _| {
@@ -201,6 +221,6 @@ mod tests {
             longest.push(most);
         }
         let tried: Vec<usize> = (0..longest.len()).filter(|n| longest[*n] > 1).collect();
-        assert_eq!((tried, counters.kick_errors), (vec![0, SINGLY as usize / 8], 2));
+        assert_eq!((tried, counters.kick_errors), (vec![0, usize::from(SINGLY) / 8], 2));
     }
 }

@@ -33,10 +33,15 @@ pub(crate) async fn operate<D: Driver>(io: &Io<D>, at: At, flight: Box<Flight<D>
     if takes && source.has_orphans() {
         let mut wait = Wait::new(source.landed());
         let landed = site.poll_fn(|cx| {
-            if !source.has_orphans() || is_cancelled() {
-                return Poll::Ready(());
+            loop {
+                if !source.has_orphans() || is_cancelled() {
+                    return Poll::Ready(());
+                }
+                // Of several, one has landed.
+                if wait.poll(cx).is_pending() {
+                    return Poll::Pending;
+                }
             }
-            wait.poll(cx).map(|()| ())
         });
         landed.await;
     }
@@ -87,6 +92,11 @@ impl<D: Driver> Waiting<'_, D> {
 fn from_stash<D: Driver>(source: &Source<D>, flight: &mut Flight<D>) -> bool {
     let mut stash = source.stash().borrow_mut();
     let Some(kept) = stash.front_mut() else { return false };
+    if let Err(error) = kept.result {
+        flight.result = Err(error);
+        stash.pop_front();
+        return true;
+    }
     flight.address = kept.address;
     flight.accepted = kept.accepted.take();
     flight.details = kept.details;

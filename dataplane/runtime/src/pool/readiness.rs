@@ -94,6 +94,10 @@ impl Readiness {
         wanted.set(EventFlags::IN, !watch.waits[0].is_empty());
         wanted.set(EventFlags::OUT, !watch.waits[1].is_empty());
         if wanted == watch.watched {
+            if wanted.is_empty() {
+                // It was refused before it was watched.
+                self.watches.remove(&place);
+            }
             return Ok(());
         }
         let (descriptor, data) = (watch.descriptor.as_fd(), EventData::new_u64(place));

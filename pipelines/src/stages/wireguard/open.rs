@@ -39,6 +39,8 @@ pub struct Open {
     worker: usize,
     /// The stage ahead, behind which another worker goes on.
     ahead: u8,
+    /// See [`Facts::tunnel`].
+    answers: u8,
     /// This worker has taken its peers' records over.
     ready: bool,
     /// How many handshake messages are looked at.
@@ -69,8 +71,9 @@ struct Opening {
 }
 
 impl Open {
-    /// Of this tunnel. `ahead`: the number of the stage ahead.
-    pub fn new(tunnel: Tunnel, ports: Vec<PortFacts>, ahead: u8) -> Self {
+    /// Of this tunnel. `ahead`: the number of the stage ahead. `answers`: the number of the stage ahead of the tunnel's `wireguard-seal`,
+    /// behind which answers to what comes out of it go on; none: there are none.
+    pub fn new(tunnel: Tunnel, ports: Vec<PortFacts>, ahead: u8, answers: Option<u8>) -> Self {
         // What a peer has sealed is no partial packet of a stack beside us.
         let whole = |port: &PortFacts| PortFacts { complete_checksums: false, ..*port };
         Self {
@@ -79,6 +82,7 @@ impl Open {
             ports,
             worker: 0,
             ahead,
+            answers: answers.and_then(|answers| answers.checked_add(1)).unwrap_or(0),
             ready: false,
             screen: Screen::default(),
         }
@@ -100,7 +104,8 @@ fn reason(refused: Refused) -> DropReason {
 
 impl Stage for Open {
     fn process(&mut self, burst: &mut Burst, cx: &mut Cx<'_>) {
-        let Self { tunnel: Tunnel(shared), ports, parse, worker, ahead, ready, screen } = self;
+        let Self { tunnel: Tunnel(shared), ports, parse, worker, ahead, answers, ready, screen } = self;
+        let back = *answers;
         let (now, worker) = (cx.now, *worker);
         let mut groups: ArrayVec<Group<'_>, BURST> = ArrayVec::new();
         let mut openings: ArrayVec<Opening, BURST> = ArrayVec::new();
@@ -161,8 +166,6 @@ impl Stage for Open {
         }
         let authentic = open(shared, burst, mask, &openings, &groups);
         let (mut opened, routes) = (false, shared.routing.routes());
-        // This stage is the one behind the one ahead.
-        let back = ahead.checked_add(2).unwrap_or(0);
         for (i, opening) in zsync_packet::burst::Bits(mask).zip(&openings) {
             let group = &mut groups[usize::from(opening.group)];
             let verdict = if authentic >> i & 1 == 0 {

@@ -103,7 +103,7 @@ impl End {
             burst,
             extra: Extra::new(),
             parse: Parse::new(ports(), true),
-            open: Open::new(tunnel.clone(), ports(), 0),
+            open: Open::new(tunnel.clone(), ports(), 0, None),
             seal: Seal::new(tunnel, ports(), 0, Some(OUT)),
             drops: BTreeMap::new(),
             consumed: 0,
@@ -146,7 +146,7 @@ impl End {
             false => tunnel,
         };
         (self.open, self.seal) =
-            (Open::new(tunnel.clone(), ports(), 0), Seal::new(tunnel, ports(), 0, Some(OUT)));
+            (Open::new(tunnel.clone(), ports(), 0, None), Seal::new(tunnel, ports(), 0, Some(OUT)));
         self.open.assign(0);
         self.seal.assign(0);
     }

@@ -183,7 +183,8 @@ fn stages(
         Some(_) => tunnel,
         None => tunnel.repeatable(Wall::Since(1_700_000_000 * SECOND), |_| entropy(process)),
     };
-    let mut stages = (Open::new(tunnel.clone(), ports(), 0), Seal::new(tunnel, ports(), 0, Some(PortId(0))));
+    let mut stages =
+        (Open::new(tunnel.clone(), ports(), 0, None), Seal::new(tunnel, ports(), 0, Some(PortId(0))));
     stages.0.assign(0);
     stages.1.assign(0);
     stages

@@ -20,7 +20,7 @@ fn by_socket(seed: u8, peer: u8, v6: bool, knows: bool) -> End {
     };
     let tunnel = Tunnel::new(settings, with, None).unwrap();
     let tunnel = tunnel.repeatable(Wall::Since(EPOCH), |_| entropy(u64::from(seed)));
-    end.open = Open::new(tunnel.clone(), ports(), 0);
+    end.open = Open::new(tunnel.clone(), ports(), 0, None);
     end.seal = Seal::new(tunnel, ports(), 0, Some(OUT));
     end.open.assign(0);
     end.seal.assign(0);
