@@ -143,8 +143,7 @@ mod tests {
             return;
         };
         let taken = SocketAddr::try_from(rustix::net::getsockname(&socket).unwrap()).unwrap();
-        for (local, errno) in [(taken, Errno::ADDRINUSE), (([192, 0, 2, 255], 1).into(), Errno::ADDRNOTAVAIL)]
-        {
+        for (local, errno) in [(taken, Errno::ADDRINUSE), (([240, 0, 0, 1], 1).into(), Errno::ADDRNOTAVAIL)] {
             let refused = open_socket(local, 1).unwrap_err();
             assert_eq!(refused, errno);
             assert!(remedy(refused).starts_with(" ("));

@@ -124,11 +124,18 @@ impl Datum {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Fields {
     pub(crate) values: Vec<(&'static str, Placed<Datum>)>,
+    /// Keys whose values were refused.
+    pub(crate) refused: Vec<&'static str>,
 }
 
 impl Fields {
     pub(crate) fn at(&self, key: &str) -> Option<&Placed<Datum>> {
         self.values.iter().find(|(name, _)| *name == key).map(|(_, value)| value)
+    }
+
+    /// Whether the key was written, or has a value where it was not.
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.at(key).is_some() || self.refused.contains(&key)
     }
 
     /// The entries of a list.

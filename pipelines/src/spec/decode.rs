@@ -77,7 +77,8 @@ pub(crate) fn decode(root: &DeTable<'_>, out: &mut Findings<'_>) -> Document {
 /// The default of each key; a key without one is absent.
 pub(crate) fn defaults(name: &str) -> Fields {
     let keys = section(name).map_or(&[][..], |section| section.keys);
-    Fields { values: keys.iter().filter_map(|key| Some((key.name, default(key)?))).collect() }
+    let values = keys.iter().filter_map(|key| Some((key.name, default(key)?))).collect();
+    Fields { values, refused: Vec::new() }
 }
 
 fn named(
@@ -128,7 +129,10 @@ pub(crate) fn read(
         match keys.iter().find(|known| known.name == name) {
             Some(known) => {
                 let value = known.kind.check(value, &format!("{path}.{name}"), out);
-                fields.values.extend(value.map(|value| (known.name, value)));
+                match value {
+                    Some(value) => fields.values.push((known.name, value)),
+                    None => fields.refused.push(known.name),
+                }
             }
             None => {
                 let secret = path.starts_with("wireguard.") && is_key(value.get_ref());

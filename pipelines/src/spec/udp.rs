@@ -54,7 +54,7 @@ pub(crate) fn udp(name: &Placed<String>, fields: &Fields, out: &mut Findings<'_>
             let message = format!("port \"{}\" is a network device, which has no `listen`", name.value);
             out.error(&listen.span, message)
                 .help("leave it out, or let the port be a UDP socket: device = \"udp\"");
-        } else if fields.at("netdev").is_none() {
+        } else if !fields.has("netdev") {
             out.missing(&name.span, lacks("netdev"), Kind::Text(Text::Netdev).expected());
         }
         return None;
@@ -64,6 +64,9 @@ pub(crate) fn udp(name: &Placed<String>, fields: &Fields, out: &mut Findings<'_>
         out.error(&given.span, message).help("leave it out");
     }
     let Some(listen) = listen else {
+        if fields.has("listen") {
+            return None;
+        }
         out.missing(&name.span, lacks("listen"), LISTEN.kind.expected());
         return None;
     };

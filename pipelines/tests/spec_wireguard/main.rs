@@ -186,7 +186,7 @@ error: [wireguard.b] and [wireguard.gw] both listen at UDP port 51820
 
 error: unknown key `private-key` in [wireguard.b]
  --> w.toml:4:1
-  = expected: one of `private-key-file`, `listen-port`, `local`, `mtu`, `max-peers`, `dscp`, `peers`
+  = expected: one of `private-key-file`, `listen-port`, `local`, `to`, `mtu`, `max-peers`, `dscp`, `peers`
   = help: a secret key stands in a file of its own, which root alone may read
 
 error: unknown key `preshared-key` in [wireguard.c.peers]

@@ -26,6 +26,8 @@ fn layout() -> impl Strategy<Value = Layout> {
 fn to_dataplane() -> impl Strategy<Value = ToDataplane> {
     let ring = || (0u32..=15).prop_map(|power| 1 << power);
     let rings = (ring(), ring(), ring(), ring());
+    // Without a scope: an address of the whole host.
+    let local = (any::<std::net::IpAddr>(), any::<u16>()).prop_map(SocketAddr::from);
     let offloads = select(vec![TunOffload::None, TunOffload::Tcp, TunOffload::TcpUdp]);
     prop_oneof![
         layout().prop_map(|layout| ToDataplane::Hello { version: VERSION, layout }),
@@ -58,8 +60,12 @@ fn to_dataplane() -> impl Strategy<Value = ToDataplane> {
         ),
         (0u16..64, any::<u16>(), 0u8..128, offloads)
             .prop_map(|(port, queue, worker, offload)| ToDataplane::Tun { port, queue, worker, offload }),
-        (0u16..64, any::<u16>(), 0u8..128, any::<SocketAddr>())
-            .prop_map(|(port, queue, worker, local)| ToDataplane::Udp { port, queue, worker, local }),
+        (0u16..64, any::<u16>(), 0u8..128, local).prop_map(|(port, queue, worker, local)| ToDataplane::Udp {
+            port,
+            queue,
+            worker,
+            local
+        }),
         Just(ToDataplane::Punt),
         (any::<u64>(), any::<u32>(), 1..=isize::MAX as u64)
             .prop_map(|(epoch, table, len)| ToDataplane::Fib { epoch, table, len }),
@@ -198,11 +204,11 @@ fn what_is_wrong_is_named() {
     let error = |bytes: &[u8], fds| decode::<ToDataplane>(bytes, fds).unwrap_err();
     assert_eq!(error(&[], 0), MessageError::NoTag);
     assert_eq!(error(&[0x80], 0), MessageError::NoTag);
-    assert_eq!(error(&[99], 0), MessageError::Unknown { tag: 99, last: 11 });
+    assert_eq!(error(&[99], 0), MessageError::Unknown { tag: 99, last: 12 });
     assert_eq!(error(&vec![0; MAX_MESSAGE + 1], 0), MessageError::Oversize { len: MAX_MESSAGE + 1 });
-    assert_eq!(error(&[9], 0), MessageError::Truncated { kind: "Audit" });
+    assert_eq!(error(&[10], 0), MessageError::Truncated { kind: "Audit" });
     let unknown_replay = decode::<FromDataplane>(&[4, 99], 0).unwrap_err();
-    assert_eq!(unknown_replay, MessageError::Unknown { tag: 99, last: 11 });
+    assert_eq!(unknown_replay, MessageError::Unknown { tag: 99, last: 12 });
 
     // Another version may lay out everything after its number differently.
     let theirs = MessageError::Version { theirs: VERSION + 1 };
