@@ -167,8 +167,7 @@ fn numbered(number: u32) -> Vec<u8> {
 }
 
 /// Answers each datagram of the client with itself.
-fn echo(client: &Namespace, over: &AtomicBool) -> Result<()> {
-    let socket = client.run(|| Ok(std::net::UdpSocket::bind("10.1.0.2:7001")?))?;
+fn echo(socket: &std::net::UdpSocket, over: &AtomicBool) -> Result<()> {
     socket.set_read_timeout(Some(Duration::from_millis(50)))?;
     let mut buffer = [0; 64];
     while !over.load(Relaxed) {
@@ -188,9 +187,11 @@ fn a_peer_begins_session_after_session_under_traffic_and_no_packet_is_lost() {
         let mut caller = Caller::new(&lab.server, from, to, &keys.public, 1)?;
         let text = config_of(&keys, "", &[peer_of(&caller.public(), None, BEHIND, "")]);
         let control = Control::start(lab, &text)?;
+        // Ahead of all that is sent there, or the client's kernel says that nobody listens.
+        let socket = lab.client.run(|| Ok(std::net::UdpSocket::bind("10.1.0.2:7001")?))?;
         let over = AtomicBool::new(false);
         thread::scope(|scope| {
-            let echoing = scope.spawn(|| echo(&lab.client, &over));
+            let echoing = scope.spawn(|| echo(&socket, &over));
             let sessions = sessions(&mut caller, EACH);
             over.store(true, Relaxed);
             echoing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
