@@ -15,7 +15,7 @@ use zsync_tests::wireguard::stream::{datagrams, tcp};
 use zsync_tests::wireguard::{
     At, BEHIND, INNER, PORTS, Pair, Peer, Program, config, config_of, peer_of, talk,
 };
-use zsync_tests::{Control, Flow, FlowPlan, Lab, Namespace, Shape, in_lab, ping};
+use zsync_tests::{Control, Flow, FlowPlan, Lab, Shape, in_lab, ping};
 
 /// Inside, at our end.
 const CLIENT: [&str; 2] = ["10.1.0.2", "fd01::2"];
