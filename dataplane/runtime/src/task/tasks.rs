@@ -5,12 +5,13 @@
 //! others have their turns, timers and operations included; nothing is allocated by waking, and by spawning only until there is memory for as
 //! many tasks of that size as run at a time.
 
+mod ends;
+
 use super::dump::{Overrun, Overruns};
 use super::scopes::{ScopeId, Scopes};
 use super::waker::{Entered, Word};
 use super::{
-    ABORTED, ALIVE, Block, CANCELLED, Ended, HANDLE, HOLDERS, Handle, MAX_TASKS, Memory, Pointer, QUEUED,
-    RUNNING, TAKEN, WOKEN,
+    ABORTED, ALIVE, Block, CANCELLED, Ended, Handle, MAX_TASKS, Memory, Pointer, QUEUED, RUNNING, WOKEN,
 };
 use crate::remote::{Registration, Remote};
 use crate::time::Instant;
@@ -429,107 +430,6 @@ impl Tasks {
         } else {
             head.flags.set(flags & !RUNNING);
         }
-    }
-
-    /// Asks a task to come to its end.
-    pub(super) fn cancel(&self, task: Pointer) {
-        if task.is(ALIVE) {
-            task.head().set(CANCELLED);
-            self.make_ready(task);
-        }
-    }
-
-    /// Drops a task's future, now or when its poll is over.
-    pub(super) fn abort(&self, task: Pointer) {
-        let head = task.head();
-        if head.has(RUNNING) {
-            head.set(ABORTED);
-        } else if head.has(ALIVE) {
-            // What its drop does may ask for the same.
-            head.set(RUNNING);
-            // SAFETY: it is alive, and RUNNING says from here on that its body is in use.
-            unsafe { (head.vtable.end)(task, Ended::Aborted) };
-            self.ended(task);
-        }
-    }
-
-    /// A task's future is gone, and its result is there.
-    fn ended(&self, task: Pointer) {
-        let head = task.head();
-        // Its block is kept to the end of this.
-        let handle = head.has(HANDLE);
-        head.flags.set(head.flags.get() & (QUEUED | CANCELLED) | HANDLE);
-        {
-            let mut slots = self.slots.borrow_mut();
-            let slot = &mut slots[head.word.slot()];
-            *slot = Slot { word: head.word.after(), task: None, next_free: self.free.get() };
-            self.free.set(head.word.slot() as u32);
-        }
-        self.alive.set(self.alive.get() - 1);
-        let leaver = self.scopes.borrow_mut().lose(head.scope, task);
-        let joiner = head.joiner.take();
-        if !handle {
-            self.let_go(task, HANDLE);
-        }
-        // Last: who is woken may let the task go.
-        joiner.into_iter().chain(leaver).for_each(Waker::wake);
-    }
-
-    /// One who kept a task no longer does.
-    pub(super) fn let_go(&self, task: Pointer, holder: u8) {
-        let head = task.head();
-        if !head.has(ALIVE | TAKEN) {
-            // SAFETY: it has ended, and the holder still keeps it; nobody else looks at its body after that.
-            unsafe { (head.vtable.drop)(task) };
-        }
-        head.clear(holder);
-        self.free_unless_held(task);
-    }
-
-    fn free_unless_held(&self, task: Pointer) {
-        let head = task.head();
-        if !head.has(HOLDERS) {
-            // SAFETY: nobody keeps it; its body is empty, and the head has nothing to drop but a joiner, which is gone.
-            unsafe { self.memory.give(task.0.cast(), head.vtable.class) };
-        }
-    }
-
-    /// Drops all tasks, and those that are spawned by that. Afterwards whatever is spawned is dropped at once.
-    pub(crate) fn close(&self) {
-        self.closed.set(true);
-        self.drop_all();
-    }
-
-    /// Drops all tasks, and those that are spawned by that.
-    pub(crate) fn drop_all(&self) {
-        let _entered = Entered::new(self);
-        let alive = |slot: &Slot| slot.task.filter(|task| !task.is(RUNNING));
-        // Again, until a round finds none: a drop may spawn.
-        loop {
-            let count = self.slots.borrow().len();
-            let mut any = false;
-            for number in (0..count).rev() {
-                let task = alive(&self.slots.borrow()[number]);
-                if let Some(task) = task {
-                    any = true;
-                    self.abort(task);
-                }
-            }
-            if !any {
-                break;
-            }
-        }
-        while let Some(task) = self.pop() {
-            task.head().clear(QUEUED);
-            self.free_unless_held(task);
-        }
-    }
-}
-
-impl Drop for Tasks {
-    /// A future that was pinned is dropped where it is, whoever forgot to close this.
-    fn drop(&mut self) {
-        self.close();
     }
 }
 
