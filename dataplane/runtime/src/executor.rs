@@ -73,3 +73,36 @@ impl fmt::Debug for Executor {
         f.debug_tuple("Executor").field(&self.tasks).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::task::Overrun;
+    use std::time::Duration;
+
+    #[test]
+    fn polls_that_take_too_long_are_noted_while_somebody_watches() {
+        let executor = Executor::new().unwrap();
+        executor.run(async |tasks| {
+            let slow = async || std::thread::sleep(Duration::from_millis(5));
+            tasks.spawn(slow()).await.unwrap();
+            assert_eq!(tasks.dump().overrun, 0, "nobody watched");
+            tasks.watch(Some(Duration::from_millis(2)));
+            let line = line!() + 2;
+            for _ in 0..100 {
+                tasks.spawn(slow()).await.unwrap();
+            }
+            tasks.watch(None);
+            tasks.spawn(slow()).await.unwrap();
+            let dump = tasks.dump();
+            // Others may be slow on a machine that others use, too.
+            assert!(dump.overrun >= 100, "{dump}");
+            assert_eq!(dump.overruns.len(), 64);
+            let of_slow = |overrun: &&Overrun| overrun.spawned.line() == line;
+            assert!(dump.overruns.iter().filter(of_slow).count() > 32, "{dump}");
+            assert!(
+                dump.overruns.iter().filter(of_slow).all(|overrun| overrun.took >= Duration::from_millis(5))
+            );
+        });
+    }
+}

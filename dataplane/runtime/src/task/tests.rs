@@ -12,19 +12,35 @@ use std::time::Duration;
 mod ends;
 
 /// An executor whose time the test makes.
-struct Bench {
+pub(super) struct Bench {
     tasks: Rc<Tasks>,
     now: Cell<u64>,
 }
 
 impl Bench {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { tasks: Tasks::new(Instant::ZERO).unwrap(), now: Cell::new(0) }
     }
 
     /// Passes until nothing is ready.
     fn settle(&self) {
         while self.tasks.pass(Instant::from_nanos(self.now.get()), 3).more {}
+    }
+
+    /// Runs a task and all others until that one has ended, a microsecond a pass.
+    #[track_caller]
+    pub(super) fn run<T: 'static>(&self, main: impl AsyncFnOnce(Rc<Tasks>) -> T + 'static) -> T {
+        let tasks = self.tasks.clone();
+        let main = self.tasks.spawn(async move { main(tasks).await });
+        while !main.is_finished() {
+            self.now.set(self.now.get() + 1000);
+            self.tasks.pass(Instant::from_nanos(self.now.get()), 64);
+        }
+        main.into_result()
+    }
+
+    pub(super) fn tasks(&self) -> &Rc<Tasks> {
+        &self.tasks
     }
 
     fn pass_time(&self, span: Duration) {

@@ -3,7 +3,8 @@
 use super::*;
 use crate::sync::semaphore::Semaphore;
 use crate::sync::{mpsc, oneshot};
-use crate::{Executor, both, scope, trace, yield_now};
+use crate::task::tests::Bench;
+use crate::{both, scope, trace, yield_now};
 use std::cell::Cell;
 use std::rc::Rc;
 use std::task::Poll;
@@ -26,8 +27,8 @@ fn here(line: u32) -> String {
 
 #[test]
 fn a_dump_is_the_tree_of_tasks_with_what_each_waits_for() {
-    let executor = Executor::new().unwrap();
-    executor.run(async |tasks| {
+    let bench = Bench::new();
+    bench.run(async |tasks| {
         let (sender, mut receiver) = mpsc::channel::<u8>(1);
         let permits = Semaphore::new(1);
         let (inner, tree) = (tasks.clone(), tasks.clone());
@@ -84,8 +85,8 @@ fn a_dump_is_the_tree_of_tasks_with_what_each_waits_for() {
 
 #[test]
 fn who_looks_wakes_nobody_and_what_was_waited_for_comes() {
-    let executor = Executor::new().unwrap();
-    executor.run(async |tasks| {
+    let bench = Bench::new();
+    bench.run(async |tasks| {
         let (sender, receiver) = oneshot::channel::<u8>();
         let polls = Rc::new(Cell::new(0));
         let (counted, mut receiver) = (polls.clone(), Box::pin(receiver));
@@ -117,8 +118,8 @@ fn who_looks_wakes_nobody_and_what_was_waited_for_comes() {
 #[test]
 fn one_that_ends_or_panics_while_it_is_looked_at_has_ended() {
     for panics in [false, true] {
-        let executor = Executor::new().unwrap();
-        executor.run(async move |tasks| {
+        let bench = Bench::new();
+        bench.run(async move |tasks| {
             let mut polled = false;
             // Nobody wakes it, and yet it is ready: as one may be that counts on being polled now and then.
             let task = tasks.spawn(std::future::poll_fn(move |_| {
@@ -135,9 +136,9 @@ fn one_that_ends_or_panics_while_it_is_looked_at_has_ended() {
 
 #[test]
 fn a_dump_may_be_made_from_outside_and_of_many() {
-    let executor = Executor::new().unwrap();
-    let tasks = executor.tasks().clone();
-    executor.run(async |tasks| {
+    let bench = Bench::new();
+    let tasks = bench.tasks().clone();
+    bench.run(async |tasks| {
         // Each in the scope of the one before.
         fn nest(tasks: Rc<Tasks>, depth: u32) -> std::pin::Pin<Box<dyn Future<Output = ()>>> {
             Box::pin(async move {
@@ -160,28 +161,4 @@ fn a_dump_may_be_made_from_outside_and_of_many() {
     assert_eq!(dump.tasks.len(), 2001);
     assert!(dump.tasks.iter().all(|task| task.doing == Doing::Waits && task.waits.len() == 1), "{dump}");
     assert_eq!(dump.tree().last().unwrap().0, 2000);
-}
-
-#[test]
-fn polls_that_take_too_long_are_noted_while_somebody_watches() {
-    let executor = Executor::new().unwrap();
-    executor.run(async |tasks| {
-        let slow = async || std::thread::sleep(Duration::from_millis(5));
-        tasks.spawn(slow()).await.unwrap();
-        assert_eq!(tasks.dump().overrun, 0, "nobody watched");
-        tasks.watch(Some(Duration::from_millis(2)));
-        let line = line!() + 2;
-        for _ in 0..100 {
-            tasks.spawn(slow()).await.unwrap();
-        }
-        tasks.watch(None);
-        tasks.spawn(slow()).await.unwrap();
-        let dump = tasks.dump();
-        // Others may be slow on a machine that others use, too.
-        assert!(dump.overrun >= 100, "{dump}");
-        assert_eq!(dump.overruns.len(), 64);
-        let of_slow = |overrun: &&Overrun| overrun.spawned.line() == line;
-        assert!(dump.overruns.iter().filter(of_slow).count() > 32, "{dump}");
-        assert!(dump.overruns.iter().filter(of_slow).all(|overrun| overrun.took >= Duration::from_millis(5)));
-    });
 }
