@@ -378,7 +378,7 @@ pub fn build(given: &Given) -> Result<Engine, SetupError> {
     };
     let owners: Vec<Option<u8>> = (0..64).map(|port| owner_of(&queues, PortId(port))).collect();
     let snapshot = given.compile(given.epoch(), None)?;
-    let mut workers = Vec::new();
+    let (mut workers, mut ready) = (Vec::new(), Vec::new());
     for (number, (pool, parker)) in pools.into_iter().zip(parkers).enumerate() {
         let queues = std::mem::take(&mut queues[number]);
         for queue in &queues {
@@ -412,8 +412,15 @@ pub fn build(given: &Given) -> Result<Engine, SetupError> {
         if let Some(recovered) = recovered.get(number) {
             worker.note_reclaimed(recovered.freed);
         }
-        workers.push(Ready { worker, parker, core: layout.workers[number].core, messages });
+        ready.push((parker, layout.workers[number].core, messages));
+        workers.push(worker);
     }
+    if layout.takeover {
+        Worker::settle(&mut workers);
+    }
+    let ready = workers.into_iter().zip(ready);
+    let workers =
+        ready.map(|(worker, (parker, core, messages))| Ready { worker, parker, core, messages }).collect();
     Ok(Engine { workers, mailboxes, descriptors, snapshot, spare: spare_cores(layout) })
 }
 

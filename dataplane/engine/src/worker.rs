@@ -91,6 +91,20 @@ impl<D: Device> Worker<D> {
         self.counters.frames_reclaimed += u64::from(frames);
     }
 
+    /// Puts the books of all workers of a data plane right that carries on from a dead one's, where packets were on their way from one
+    /// to another. Each of the dead published at its own time: what was handed over and never taken over is lost; what was taken over from
+    /// one that did not live to say so had come to it all the same.
+    pub fn settle(workers: &mut [Self]) {
+        let sum = |term: fn(&Counters) -> u64| workers.iter().map(|own| term(&own.counters)).sum::<u64>();
+        let (left, came) = (sum(|counters| counters.handed_over), sum(|counters| counters.taken_over));
+        let Some(Self { counters, .. }) = workers.first_mut() else { return };
+        let (lost, unsaid) = (left.saturating_sub(came), came.saturating_sub(left));
+        counters.taken_over += lost;
+        counters.lost_in_crash += lost;
+        counters.rx_packets += unsaid;
+        counters.handed_over += unsaid;
+    }
+
     /// The counters, as they are now.
     pub fn counters(&self) -> &Counters {
         &self.counters

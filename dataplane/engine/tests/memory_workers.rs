@@ -134,6 +134,51 @@ fn a_worker_that_takes_nothing_over_costs_counted_packets_and_no_frame() {
     }
 }
 
+/// The dead published each at a time of its own: heirs' books are right all the same, and say what was lost.
+#[test]
+fn packets_between_two_workers_that_died_are_lost_and_counted() {
+    for last in [0, 1] {
+        let rig = Rig::new(2);
+        let (mut workers, mut hosts) = two(&rig, FRAMES);
+        let mut now = 0;
+        for round in 0..20 {
+            hosts[0].send(32);
+            // The last rounds only one of them publishes.
+            for (number, worker) in workers.iter_mut().enumerate() {
+                now += if round < 10 || number == last { 200_000 } else { 1 };
+                if number == last || round < 15 {
+                    worker.pass(now);
+                }
+            }
+            hosts.iter_mut().for_each(|host| _ = host.receive());
+        }
+        let died: Vec<Counters> =
+            [0, 1].map(|number| WorkerStats::open(&rig.stats, number).unwrap().read().unwrap()).to_vec();
+        let (left, came) = (died[0].handed_over, died[1].taken_over);
+        assert_eq!(left > came, last == 0, "{left} left and {came} came");
+        let pools = Pool::heap(FrameSize::K2, FRAMES, 2).unwrap();
+        let mut heirs: Vec<Worker<Memory>> = pools
+            .into_iter()
+            .map(|pool| rig.worker(pool, Vec::new(), Vec::new(), Snapshot::empty()))
+            .collect();
+        Worker::settle(&mut heirs);
+        let counters: Vec<Counters> = heirs.iter().map(|heir| heir.counters().clone()).collect();
+        counters.iter().for_each(balanced);
+        let sum = |term: fn(&Counters) -> u64| counters.iter().map(term).sum::<u64>();
+        assert_eq!(sum(|counters| counters.handed_over), sum(|counters| counters.taken_over));
+        assert_eq!(sum(|counters| counters.lost_in_crash), left.saturating_sub(came));
+        let (rx, tx) = (sum(|counters| counters.rx_packets), sum(|counters| counters.tx_packets));
+        assert_eq!(rx, tx + left.saturating_sub(came) + sum(Counters::dropped));
+        hosts.iter_mut().for_each(Host::give_up);
+        for _ in 0..40 {
+            now += 200_000;
+            workers.iter_mut().for_each(|worker| _ = worker.pass(now));
+            hosts.iter_mut().for_each(|host| _ = host.receive());
+        }
+        workers.iter().for_each(|worker| check(worker, FRAMES / 2));
+    }
+}
+
 const EDGE: &str = r#"
 [port.a]
 netdev = "a"
