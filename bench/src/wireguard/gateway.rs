@@ -48,6 +48,11 @@ impl Kind {
         }
     }
 
+    /// Whether it is zsync's.
+    pub fn is_ours(self) -> bool {
+        matches!(self, Self::Zsync | Self::ZsyncUdp)
+    }
+
     /// How many times as fast zsync is to be.
     pub fn limit(self) -> Option<f64> {
         match self {
