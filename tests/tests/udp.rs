@@ -70,11 +70,11 @@ fn of_port(control: &Control<'_>, name: &str) -> Result<([u64; 2], String)> {
     Ok((packets, port["mode"].as_str().unwrap_or_default().to_owned()))
 }
 
-fn with_wireguard_go(listen: &str, [ours, theirs]: [&str; 2]) {
+fn with_wireguard_go(shape: Shape, listen: &str, [ours, theirs]: [&str; 2]) {
     if !Program::Go.is_there() {
         return;
     }
-    in_lab(Shape::router(), |lab| {
+    in_lab(shape, |lab| {
         let keys = Pair::generate(lab.folder(), "ours.key")?;
         let peer = Peer::start(lab, Program::Go)?;
         let (here, there) = (At(ours, PORTS[0]).to_string(), At(theirs, PORTS[1]).to_string());
@@ -99,17 +99,24 @@ fn with_wireguard_go(listen: &str, [ours, theirs]: [&str; 2]) {
 
 #[test]
 fn wireguard_go_hears_a_socket_of_both_families_over_ipv4() {
-    with_wireguard_go("[::]:51820", ["10.2.0.1", "10.2.0.2"]);
+    with_wireguard_go(Shape::router(), "[::]:51820", ["10.2.0.1", "10.2.0.2"]);
 }
 
 #[test]
 fn wireguard_go_hears_a_socket_of_both_families_over_ipv6() {
-    with_wireguard_go("[::]:51820", ["fd02::1", "fd02::2"]);
+    with_wireguard_go(Shape::router(), "[::]:51820", ["fd02::1", "fd02::2"]);
 }
 
 #[test]
 fn wireguard_go_hears_a_socket_of_one_address() {
-    with_wireguard_go("10.2.0.1:51820", ["10.2.0.1", "10.2.0.2"]);
+    with_wireguard_go(Shape::router(), "10.2.0.1:51820", ["10.2.0.1", "10.2.0.2"]);
+}
+
+/// The longest messages take 1480 and 1500 bytes: the kernels at both ends cut them, and put them together.
+#[test]
+fn messages_that_come_in_pieces_are_opened() {
+    with_wireguard_go(Shape::router().server_mtu(1300), "[::]:51820", ["10.2.0.1", "10.2.0.2"]);
+    with_wireguard_go(Shape::router().server_mtu(1300), "[::]:51820", ["fd02::1", "fd02::2"]);
 }
 
 /// Another zsync, in the server's namespace.
