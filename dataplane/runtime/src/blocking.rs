@@ -4,7 +4,7 @@
 //! tasks. An operation waits no longer than the [`timeout`](crate::timeout()) around it. A task is cancelled by others only
 //! between its operations.
 
-use crate::driver::{Begun, Driver, Flight, Wait};
+use crate::driver::{Begun, Driver, Flight, Source, Wait};
 use crate::executor::ExecutorError;
 use crate::io::Io;
 use crate::remote::span;
@@ -14,6 +14,7 @@ use crate::time::Instant;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
+use std::rc::Rc;
 use std::task::{Poll, Waker};
 
 /// See the module.
@@ -102,6 +103,8 @@ impl Driver for Blocking {
     fn cancel(&self, _: u32) {}
 
     fn forget(&self, _: u32) {}
+
+    fn call_back(&self, _: &Rc<Source<Self>>) {}
 
     fn turn(&self, tasks: &Tasks, wait: Wait) {
         if let Wait::Until(until) = wait {

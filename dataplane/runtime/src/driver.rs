@@ -218,10 +218,11 @@ impl<D: Driver> Flight<D> {
         }
     }
 
-    /// It is back, and its owner is gone: what it brought is kept for the next.
-    pub fn land_orphan(self) {
+    /// It is back, and its owner is gone: what it brought is kept for the next. Then its source: see [`Driver::call_back`].
+    #[must_use = "who waits for what was kept has to be called back"]
+    pub fn land_orphan(self) -> Option<Rc<Source<D>>> {
         if !self.operation.takes() {
-            return;
+            return None;
         }
         let Self { operation, source, buffer, address, accepted, details, passed, result, .. } = self;
         source.orphans.set(source.orphans.get() - 1);
@@ -244,6 +245,21 @@ impl<D: Driver> Flight<D> {
             });
         }
         source.landed.tell_all();
+        is_kept.then_some(source)
+    }
+
+    /// What it brought, to be kept; its room is as large as before.
+    pub(crate) fn give_up(&mut self) -> Kept<D> {
+        let room = Vec::with_capacity(self.buffer.capacity());
+        Kept {
+            operation: self.operation,
+            buffer: std::mem::replace(&mut self.buffer, room),
+            address: self.address.take(),
+            accepted: self.accepted.take(),
+            details: std::mem::take(&mut self.details),
+            passed: std::mem::take(&mut self.passed),
+            result: self.result,
+        }
     }
 }
 
@@ -311,6 +327,10 @@ pub trait Driver: Sized + fmt::Debug + 'static {
 
     /// Nobody waits for it any more: it is asked to end, and [`Flight::land_orphan`] when it is back.
     fn forget(&self, number: u32);
+
+    /// There is something in the source's stash. A flight that would take such is asked to end, if one is under way: its owner begins
+    /// anew, and finds it. Else nobody waits, or it is found in time.
+    fn call_back(&self, source: &Rc<Source<Self>>);
 
     /// Hands over what was begun, wakes who waits for what has landed, and sleeps when it may and there is nothing.
     fn turn(&self, tasks: &Tasks, wait: Wait);

@@ -3,9 +3,10 @@
 //! Keeps true: a flight lands once, and its number is free again only when it was taken, or has landed without an owner.
 //! Wakers and flights come out to be woken and dropped by the caller, when nothing is borrowed.
 
-use crate::driver::{Driver, Flight};
+use crate::driver::{Driver, Flight, Source};
 use std::fmt;
 use std::mem::replace;
+use std::rc::Rc;
 use std::task::{Poll, Waker};
 
 enum State<D: Driver> {
@@ -39,14 +40,14 @@ impl<D: Driver> Landed<D> {
         Self { waker: None, orphan: None }
     }
 
-    /// Wakes who waits, or keeps what an orphan brought.
-    pub(crate) fn done(self) {
-        if let Some(orphan) = self.orphan {
-            (*orphan).land_orphan();
-        }
+    /// Wakes who waits, or keeps what an orphan brought: then of this source, whose next one who waits is to be
+    /// [called back](Driver::call_back).
+    #[must_use = "who waits for what was kept has to be called back"]
+    pub(crate) fn done(self) -> Option<Rc<Source<D>>> {
         if let Some(waker) = self.waker {
             waker.wake();
         }
+        self.orphan.and_then(|orphan| (*orphan).land_orphan())
     }
 }
 
@@ -77,6 +78,13 @@ impl<D: Driver> Flights<D> {
             State::Flies { flight, .. } | State::Orphan(flight) => Some(flight),
             State::Free | State::Landed(_) => None,
         }
+    }
+
+    /// One that would take something from this source, and whose owner waits.
+    pub(crate) fn taker(&self, source: &Rc<Source<D>>) -> Option<u32> {
+        let takes = |flight: &Flight<D>| flight.operation.takes() && Rc::ptr_eq(&flight.source, source);
+        let is_it = |state: &State<D>| matches!(state, State::Flies { flight, .. } if takes(flight));
+        self.states.iter().position(is_it).map(|number| number as u32)
     }
 
     /// One that never left.

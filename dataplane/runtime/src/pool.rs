@@ -7,9 +7,9 @@
 mod readiness;
 mod threads;
 
-use crate::driver::{Begun, Driver, Flight, Wait};
+use crate::driver::{Begun, Driver, Flight, Source, Wait};
 use crate::executor::ExecutorError;
-use crate::flights::Flights;
+use crate::flights::{Flights, Landed};
 use crate::io::Io;
 use crate::system::{self, Kernel};
 use crate::task::Tasks;
@@ -18,6 +18,7 @@ use readiness::Readiness;
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 use threads::{Job, Threads};
@@ -80,7 +81,13 @@ impl Pool {
 
     fn land(&self, number: u32, settle: impl FnOnce(&mut Flight<Self>)) {
         let landed = self.flights.borrow_mut().land(number, settle);
-        landed.done();
+        self.done(landed);
+    }
+
+    fn done(&self, landed: Landed<Self>) {
+        if let Some(source) = landed.done() {
+            self.call_back(&source);
+        }
     }
 }
 
@@ -147,11 +154,18 @@ impl Driver for Pool {
     fn forget(&self, number: u32) {
         let forgotten = self.flights.borrow_mut().forget(number);
         match forgotten {
-            Ok(landed) => landed.done(),
+            Ok(landed) => self.done(landed),
             Err(waker) => {
                 drop(waker);
                 self.cancel(number);
             }
+        }
+    }
+
+    fn call_back(&self, source: &Rc<Source<Self>>) {
+        let taker = self.flights.borrow().taker(source);
+        if let Some(taker) = taker {
+            self.cancel(taker);
         }
     }
 

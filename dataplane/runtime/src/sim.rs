@@ -11,7 +11,7 @@ mod net;
 mod world;
 
 use crate::calls::{Advice, Calls, Details, Half, Metadata, OpenOptions, SocketKind, SocketOption};
-use crate::driver::{Begun, Driver, Flight, Operation, Wait};
+use crate::driver::{Begun, Driver, Flight, Operation, Source, Wait};
 use crate::executor::ExecutorError;
 use crate::io::Io;
 use crate::task::Tasks;
@@ -275,12 +275,16 @@ impl Driver for Sim {
     fn forget(&self, number: u32) {
         let forgotten = self.world.flights().forget(number);
         match forgotten {
-            Ok(landed) => landed.done(),
+            Ok(landed) => self.world.done(landed),
             Err(waker) => {
                 drop(waker);
                 self.cancel(number);
             }
         }
+    }
+
+    fn call_back(&self, source: &Rc<Source<Self>>) {
+        self.world.call_back(source);
     }
 
     fn turn(&self, tasks: &Tasks, wait: Wait) {

@@ -14,8 +14,9 @@ mod lacking;
 pub(crate) mod message;
 mod slot;
 
-use crate::driver::{Begun, Driver, Flight, Operation, Wait};
+use crate::driver::{Begun, Driver, Flight, Operation, Source, Wait};
 use crate::executor::ExecutorError;
+use crate::flights::Landed;
 use crate::io::Io;
 use crate::remote::{Remote, span};
 use crate::system::{self, Kernel};
@@ -32,6 +33,7 @@ use slot::Slots;
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
+use std::rc::Rc;
 use std::task::{Poll, Waker};
 
 /// Entries of the submission ring: more than one pass of tasks begins, so that it is full at most once a pass.
@@ -147,7 +149,7 @@ impl Uring {
                 number => {
                     let landed = self.slots.borrow_mut().land(number as u32, completion.result());
                     match landed {
-                        Ok(landed) => landed.done(),
+                        Ok(landed) => self.done(landed),
                         Err(entry) => self.push_again(number as u32, &entry),
                     }
                 }
@@ -159,7 +161,13 @@ impl Uring {
     fn push_again(&self, number: u32, entry: &Entry) {
         if let Err(error) = self.push(entry) {
             let landed = self.slots.borrow_mut().flights.land(number, |flight| flight.result = Err(error));
-            landed.done();
+            self.done(landed);
+        }
+    }
+
+    fn done(&self, landed: Landed<Self>) {
+        if let Some(source) = landed.done() {
+            self.call_back(&source);
         }
     }
 
@@ -266,11 +274,18 @@ impl Driver for Uring {
     fn forget(&self, number: u32) {
         let forgotten = self.slots.borrow_mut().flights.forget(number);
         match forgotten {
-            Ok(landed) => landed.done(),
+            Ok(landed) => self.done(landed),
             Err(waker) => {
                 drop(waker);
                 self.cancel(number);
             }
+        }
+    }
+
+    fn call_back(&self, source: &Rc<Source<Self>>) {
+        let taker = self.slots.borrow().flights.taker(source);
+        if let Some(taker) = taker {
+            self.cancel(taker);
         }
     }
 

@@ -1,8 +1,11 @@
 //! What every Io does alike: each case is written once, and run over each of them.
 
+use std::cell::RefCell;
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 use zsync_runtime::{
     BlockingIo, Driver, Either, ErrorKind, File, Io, OpenOptions, PoolIo, SimIo, SocketOption, TcpListener,
@@ -237,6 +240,46 @@ mod suspending {
         clients.await.unwrap();
     }
 
+    /// What came to one who left is not kept from another who waits already: of datagrams, connections and bytes.
+    pub async fn who_waits_beside_one_that_is_dropped_gets_what_that_one_had<D: Driver>(io: Io<D>) {
+        /// Both wait; one thing comes, to the first of them, who is dropped before it looks.
+        async fn second<D: Driver, T>(io: &Io<D>, wait: impl AsyncFn() -> T, send: impl AsyncFnOnce()) -> T {
+            let mut first = Box::pin(wait());
+            let mut second = Box::pin(wait());
+            for waits in [&mut first, &mut second] {
+                let begun = poll_fn(|cx| Poll::Ready(waits.as_mut().poll(cx).is_pending())).await;
+                assert!(begun, "nothing has come yet");
+            }
+            send().await;
+            io.sleep(Duration::from_millis(5)).await.unwrap();
+            drop(first);
+            io.timeout(Duration::from_secs(5), second).await.expect("it was left in the stash")
+        }
+        let [here, there] = local().map(|_| UdpSocket::bind(&io, local()[0]).unwrap());
+        let to = there.address().unwrap();
+        let receive = async || there.receive(Vec::with_capacity(8)).await.unwrap().1;
+        let send = async || _ = here.send(vec![7], to).await.unwrap();
+        assert_eq!(second(&io, receive, send).await, [7]);
+
+        let listener = TcpListener::bind(&io, local()[0]).unwrap();
+        let to = listener.address().unwrap();
+        let clients = RefCell::new(Vec::new());
+        let connect = async || {
+            let client = TcpStream::connect(&io, to).await.unwrap();
+            clients.borrow_mut().push(client);
+        };
+        let accept = async || listener.accept().await.unwrap().0;
+        let server = second(&io, accept, connect).await;
+
+        let client = clients.into_inner().remove(0);
+        let read = async || server.read(Vec::with_capacity(8)).await.unwrap();
+        let write = async || client.write(vec![1, 2, 3]).await.unwrap();
+        assert_eq!(second(&io, read, async || _ = write().await).await, [1, 2, 3]);
+        // And what comes later comes behind.
+        client.write(vec![4]).await.unwrap();
+        assert_eq!(server.read(Vec::with_capacity(8)).await.unwrap(), [4]);
+    }
+
     pub async fn a_parked_operation_is_cancelled_and_its_datagram_is_the_next_ones<D: Driver>(io: Io<D>) {
         let [here, there] = local().map(|_| UdpSocket::bind(&io, local()[0]).unwrap());
         let there = Rc::new(there);
@@ -349,6 +392,7 @@ macro_rules! suspending_cases {
                 a_receive_that_is_dropped_again_and_again_loses_no_datagram,
                 a_read_that_is_dropped_again_and_again_loses_no_byte,
                 an_accept_that_is_dropped_again_and_again_loses_no_connection,
+                who_waits_beside_one_that_is_dropped_gets_what_that_one_had,
                 a_parked_operation_is_cancelled_and_its_datagram_is_the_next_ones,
                 hundreds_of_connections_echo_at_a_time,
                 a_timer_fires_beside_a_task_that_always_yields,

@@ -50,41 +50,68 @@ pub(crate) async fn operate<D: Driver>(io: &Io<D>, at: At, flight: Box<Flight<D>
 
 impl<D: Driver> Waiting<'_, D> {
     fn poll(&mut self, cx: &Context<'_>, stash: Option<&Rc<Source<D>>>) -> Poll<Box<Flight<D>>> {
-        if let State::Ready(_) = self.state {
-            let State::Ready(mut flight) = std::mem::replace(&mut self.state, State::Over) else {
-                unreachable!()
-            };
-            if is_cancelled() {
-                flight.result = Err(Errno::CANCELED);
-                return Poll::Ready(flight);
-            }
-            if let Some(source) = stash
-                && from_stash(source, &mut flight)
-            {
-                return Poll::Ready(flight);
-            }
-            match self.io.driver.begin(&self.io.tasks, flight) {
-                Begun::Landed(flight) => return Poll::Ready(flight),
-                Begun::Flies(number) => self.state = State::Flies { number, cancelled: false },
-                Begun::Late(flight) => {
-                    // Whoever set the deadline sees that it is over, and drops this.
-                    self.state = State::Ready(flight);
-                    return Poll::Pending;
+        loop {
+            if let State::Ready(_) = self.state {
+                let State::Ready(mut flight) = std::mem::replace(&mut self.state, State::Over) else {
+                    unreachable!()
+                };
+                if is_cancelled() {
+                    flight.result = Err(Errno::CANCELED);
+                    return Poll::Ready(flight);
+                }
+                if let Some(source) = stash
+                    && self.from_stash(source, &mut flight)
+                {
+                    return Poll::Ready(flight);
+                }
+                match self.io.driver.begin(&self.io.tasks, flight) {
+                    Begun::Landed(flight) => return Poll::Ready(flight),
+                    Begun::Flies(number) => self.state = State::Flies { number, cancelled: false },
+                    Begun::Late(flight) => {
+                        // Whoever set the deadline sees that it is over, and drops this.
+                        self.state = State::Ready(flight);
+                        return Poll::Pending;
+                    }
                 }
             }
-        }
-        let State::Flies { number, cancelled } = &mut self.state else {
-            unreachable!("polled after it was ready")
-        };
-        if is_cancelled() && !*cancelled {
-            *cancelled = true;
-            self.io.driver.cancel(*number);
-        }
-        let landed = self.io.driver.poll_landed(*number, cx.waker());
-        if landed.is_ready() {
+            let State::Flies { number, cancelled } = &mut self.state else {
+                unreachable!("polled after it was ready")
+            };
+            if is_cancelled() && !*cancelled {
+                *cancelled = true;
+                self.io.driver.cancel(*number);
+            }
+            let cancelled = *cancelled;
+            let Poll::Ready(mut flight) = self.io.driver.poll_landed(*number, cx.waker()) else {
+                return Poll::Pending;
+            };
             self.state = State::Over;
+            match (stash, flight.result) {
+                // It was called back, for something is kept; or another one has that already.
+                (Some(_), Err(Errno::CANCELED)) if !cancelled => {
+                    flight.result = Ok(0);
+                    self.state = State::Ready(flight);
+                    continue;
+                }
+                // What is kept came before.
+                (Some(source), Ok(_)) if !source.stash().borrow().is_empty() => {
+                    let own = flight.give_up();
+                    source.stash().borrow_mut().push_back(own);
+                    self.from_stash(source, &mut flight);
+                }
+                _ => {}
+            }
+            return Poll::Ready(flight);
         }
-        landed
+    }
+
+    /// As [`from_stash`]; who waits for what is left is called back.
+    fn from_stash(&self, source: &Rc<Source<D>>, flight: &mut Flight<D>) -> bool {
+        let found = from_stash(source, flight);
+        if found && !source.stash().borrow().is_empty() {
+            self.io.driver.call_back(source);
+        }
+        found
     }
 }
 

@@ -6,8 +6,8 @@ use super::disk::Disk;
 use super::net::{Arrival, Effects, Net};
 use super::{Faults, Reply, Request, Sim, SimDescriptor};
 use crate::calls::Half;
-use crate::driver::{Flight, Wait};
-use crate::flights::Flights;
+use crate::driver::{Flight, Source, Wait};
+use crate::flights::{Flights, Landed};
 use crate::task::Tasks;
 use crate::time::Instant;
 use rustix::io::Errno;
@@ -141,7 +141,20 @@ impl World {
                 }
             };
         });
-        landed.done();
+        self.done(landed);
+    }
+
+    pub(super) fn done(&self, landed: Landed<Sim>) {
+        if let Some(source) = landed.done() {
+            self.call_back(&source);
+        }
+    }
+
+    pub(super) fn call_back(&self, source: &Rc<Source<Sim>>) {
+        let taker = self.flights().taker(source);
+        if let Some(taker) = taker {
+            self.state().cancel(taker);
+        }
     }
 }
 
