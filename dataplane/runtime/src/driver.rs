@@ -18,6 +18,9 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
+/// Operations that are done by a call of their own between two turns, at most: then timers and completions have theirs.
+pub(crate) const ALONE: u32 = 16;
+
 /// What is to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {

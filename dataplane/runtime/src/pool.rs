@@ -7,7 +7,7 @@
 mod readiness;
 mod threads;
 
-use crate::driver::{Begun, Driver, Flight, Source, Wait};
+use crate::driver::{ALONE, Begun, Driver, Flight, Operation, Source, Wait};
 use crate::executor::ExecutorError;
 use crate::flights::{Flights, Landed};
 use crate::io::Io;
@@ -17,7 +17,7 @@ use crate::time::Instant;
 use readiness::Readiness;
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
@@ -29,6 +29,8 @@ pub struct Pool {
     flights: RefCell<Flights<Pool>>,
     readiness: RefCell<Readiness>,
     threads: Threads,
+    /// Operations that were tried at once since the last turn; see [`ALONE`].
+    alone: Cell<u32>,
 }
 
 /// An [`Io`] by readiness, with threads for what blocks.
@@ -45,6 +47,7 @@ impl PoolIo {
             flights: RefCell::new(Flights::new()),
             readiness: RefCell::new(readiness),
             threads: Threads::new(),
+            alone: Cell::new(0),
         };
         let io = Self::over(driver, Instant::monotonic().as_nanos())?;
         let remote = io.tasks().remote();
@@ -112,8 +115,11 @@ impl Driver for Pool {
             return Begun::Flies(number);
         }
         let input = flight.operation.waits_for_input();
-        // Those before it are first.
-        let result = if self.readiness.borrow().is_waited_for(flight.source.descriptor(), input) {
+        self.alone.set(self.alone.get() + 1);
+        // Those before it are first, and so is the rest of the world now and then.
+        let waits = self.alone.get() > ALONE
+            || self.readiness.borrow().is_waited_for(flight.source.descriptor(), input);
+        let result = if waits && flight.operation != Operation::Connect {
             Err(Errno::AGAIN)
         } else {
             system::attempt(&mut flight, false)
@@ -170,6 +176,7 @@ impl Driver for Pool {
     }
 
     fn turn(&self, tasks: &Tasks, wait: Wait) {
+        self.alone.set(0);
         let remote = tasks.remote();
         let until = match wait {
             Wait::No => None,

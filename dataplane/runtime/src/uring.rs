@@ -14,7 +14,7 @@ mod lacking;
 pub(crate) mod message;
 mod slot;
 
-use crate::driver::{Begun, Driver, Flight, Operation, Source, Wait};
+use crate::driver::{ALONE, Begun, Driver, Flight, Operation, Source, Wait};
 use crate::executor::ExecutorError;
 use crate::flights::Landed;
 use crate::io::Io;
@@ -38,8 +38,6 @@ use std::task::{Poll, Waker};
 
 /// Entries of the submission ring: more than one pass of tasks begins, so that it is full at most once a pass.
 const ENTRIES: u32 = 256;
-/// Operations that are done by a call of their own between two turns, at most: then timers and completions have theirs.
-const ALONE: u32 = 16;
 /// Completions of these are nobody's flight.
 const BELL: u64 = u64::MAX;
 const CANCEL: u64 = u64::MAX - 1;

@@ -353,6 +353,21 @@ mod suspending {
         busy.await.unwrap();
     }
 
+    pub async fn a_timer_fires_beside_a_socket_that_always_has_something<D: Driver>(io: Io<D>) {
+        let socket = UdpSocket::bind(&io, local()[0]).unwrap();
+        let to = socket.address().unwrap();
+        let inner = io.clone();
+        let timer = io.spawn(async move { inner.sleep(Duration::from_millis(1)).await });
+        let mut rounds = 0;
+        while !timer.is_finished() {
+            rounds += 1;
+            assert!(rounds < 1_000_000, "the timer has no turn");
+            socket.send(vec![1], to).await.unwrap();
+            socket.receive(Vec::with_capacity(8)).await.unwrap();
+        }
+        timer.await.unwrap().unwrap();
+    }
+
     pub async fn what_is_under_way_at_the_end_is_waited_for<D: Driver>(io: Io<D>) {
         for _ in 0..100 {
             let socket = UdpSocket::bind(&io, local()[0]).unwrap();
@@ -396,6 +411,7 @@ macro_rules! suspending_cases {
                 a_parked_operation_is_cancelled_and_its_datagram_is_the_next_ones,
                 hundreds_of_connections_echo_at_a_time,
                 a_timer_fires_beside_a_task_that_always_yields,
+                a_timer_fires_beside_a_socket_that_always_has_something,
                 what_is_under_way_at_the_end_is_waited_for,
             );
         }
