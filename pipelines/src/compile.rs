@@ -176,6 +176,7 @@ pub fn compile_after(
         return Err(CompileError::TooManyStages { stages });
     }
     let mut compiler = Compiler {
+        spec,
         with,
         deep: spec.is_deep(),
         only: only_tracked(&plan),
@@ -262,7 +263,7 @@ fn sealing(plan: &[Vec<Place<'_>>]) -> BTreeMap<String, u8> {
 }
 
 /// What a section says, with the keys that its files have; `None`: they were not read.
-fn settings(spec: &WireguardSpec) -> Option<Settings> {
+fn settings(spec: &WireguardSpec, whole: &Spec) -> Option<Settings> {
     let peer = |peer: &PeerSpec| {
         let preshared = match &peer.preshared {
             Some(file) => file.secret.clone()?,
@@ -279,7 +280,7 @@ fn settings(spec: &WireguardSpec) -> Option<Settings> {
     Some(Settings {
         private: spec.private_key.secret.clone()?,
         port: spec.listen_port,
-        local: spec.local.clone(),
+        local: spec.hears_at(whole),
         to: spec.to.map(|port| PortId(port.0)),
         mtu: usize::from(spec.mtu),
         dscp: spec.dscp,

@@ -142,7 +142,8 @@ fn no_two_sockets_get_the_same_datagrams() {
     ] {
         let told = two(one, other);
         assert!(
-            told.contains("port \"outer\" listens at") && told.contains("also in line 8"),
+            told.contains(&format!("port \"outer\" listens at {one} already"))
+                && told.contains("also in line 8"),
             "{one} {other}: {told}"
         );
     }
@@ -163,6 +164,37 @@ fn a_tunnel_speaks_by_a_socket_that_its_peers_reach() {
     assert!(told.contains("\"outr\"") && told.contains("\"outer\""), "{told}");
     let told = changed("[::]:51820", "[::]:51821");
     assert!(told.contains("listens at UDP port 51821, and this end at 51820"), "{told}");
+}
+
+/// Two tunnels have one UDP port where their sockets have addresses of their own: those are theirs, too.
+#[test]
+fn tunnels_at_one_port_hear_where_their_sockets_are() {
+    let two = |one: &str, other: &str| {
+        let second = format!(
+            "[port.second]\ndevice = \"udp\"\nlisten = \"{other}\"\n[wireguard.other]\nprivate-key-file = \"o.key\"\n\
+             to = {{ port = \"second\" }}\n[pipeline.in]\ninput = [\"second\", "
+        );
+        let text = GOOD.replace("[::]:51820", one).replace("[pipeline.in]\ninput = [", &second);
+        text.replace("\"wireguard-open.wg\"", "\"wireguard-open.wg\", \"wireguard-open.other\"")
+            .replace("\"wireguard-seal.wg\"", "\"wireguard-seal.wg\", \"wireguard-seal.other\"")
+    };
+    let text = two("192.0.2.1:51820", "[2001:db8::1]:51820");
+    assert_eq!(told(&text), "");
+    let spec = parse(&text, "u.toml").unwrap().spec;
+    let stages = spec.pipelines.iter().flat_map(|pipeline| &pipeline.stages);
+    let hear: Vec<_> = stages
+        .filter_map(|stage| match &stage.spec {
+            StageSpec::WireguardOpen(end) => Some((end.name.as_str(), end.hears_at(&spec))),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(
+        hear,
+        [("wg", vec!["192.0.2.1".parse().unwrap()]), ("other", vec!["2001:db8::1".parse().unwrap()])]
+    );
+    // An end that hears everywhere hears there, too.
+    let told = told(&text.replace("to = { port = \"second\" }", ""));
+    assert!(told.contains("[wireguard.other] and [wireguard.wg] both listen at UDP port 51820"), "{told}");
 }
 
 #[test]

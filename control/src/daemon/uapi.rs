@@ -15,6 +15,7 @@ use crate::keys;
 use crate::uapi::{Call, Outcome, text};
 use anyhow::{Context as _, Result, ensure};
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use tokio::sync::oneshot;
 use tokio::task::yield_now;
@@ -114,7 +115,9 @@ impl Daemon {
         }
         if new.listen_port != end.listen_port
             && let Some(other) = ends(&self.config.spec).into_values().find(|other| {
-                other.name != end.name && other.listen_port == new.listen_port && meet(end, other)
+                other.name != end.name
+                    && other.listen_port == new.listen_port
+                    && meet(&end.hears_at(&self.config.spec), &other.hears_at(&self.config.spec))
             })
         {
             let what = format!("UDP port {} is that of [wireguard.{}]", new.listen_port, other.name);
@@ -155,10 +158,9 @@ impl Daemon {
     }
 }
 
-/// Whether two ends that have the same port would get the same packets.
-fn meet(one: &WireguardSpec, other: &WireguardSpec) -> bool {
-    let anywhere = one.local.is_empty() || other.local.is_empty();
-    anywhere || one.local.iter().any(|address| other.local.contains(address))
+/// Whether two ends that have the same port would get the same packets, by where they hear.
+fn meet(one: &[IpAddr], other: &[IpAddr]) -> bool {
+    one.is_empty() || other.is_empty() || one.iter().any(|address| other.contains(address))
 }
 
 /// What the API would say, in the words that `wg` knows.

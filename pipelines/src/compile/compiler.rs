@@ -3,6 +3,7 @@
 use super::*;
 
 pub(super) struct Compiler<'w> {
+    pub(super) spec: &'w Spec,
     pub(super) with: &'w Resources,
     pub(super) deep: bool,
     /// The stage that tracks flows, when there is one.
@@ -147,7 +148,7 @@ impl Compiler<'_> {
             // Whichever table: all have the host's own addresses; the main one has the way to the peers.
             fib: with.fibs.get(&MAIN_TABLE).or_else(|| with.fibs.values().next()).cloned(),
         };
-        let settings = settings(spec).ok_or_else(|| refused(TunnelError::NoKey))?;
+        let settings = settings(spec, self.spec).ok_or_else(|| refused(TunnelError::NoKey))?;
         let tunnel = Tunnel::new(settings, with, self.before.get(&spec.name)).map_err(refused)?;
         self.tunnels.insert(spec.name.clone(), tunnel.clone());
         Ok(tunnel)

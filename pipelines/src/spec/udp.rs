@@ -104,9 +104,9 @@ pub(crate) fn no_two_at_one(document: &Document, out: &mut Findings<'_>) {
     for entry in document.entries("port").filter(|entry| entry.fields.text("device") == "udp") {
         let Some(listen) = entry.fields.at("listen") else { continue };
         let Ok(socket) = listen.value.text().parse() else { continue };
-        if let Some((_, other, place)) = sockets.iter().find(|(other, ..)| meet(socket, *other)) {
+        if let Some((at, other, place)) = sockets.iter().find(|(other, ..)| meet(socket, *other)) {
             let line = out.line(*place);
-            out.error(&listen.span, format!("port \"{other}\" listens at {socket} already"))
+            out.error(&listen.span, format!("port \"{other}\" listens at {at} already"))
                 .label(format!("also in line {line}"))
                 .help("give each its own UDP port, or addresses of its own");
         }

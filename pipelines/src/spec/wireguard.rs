@@ -38,7 +38,7 @@ pub struct WireguardSpec {
     pub private_key: KeyFile,
     /// Our UDP port.
     pub listen_port: u16,
-    /// Our addresses, at most one of each family; none: the host's own.
+    /// Our addresses, at most one of each family; none: see [`WireguardSpec::hears_at`].
     pub local: Vec<IpAddr>,
     /// The port with the UDP socket by which all that this end says leaves; none: it goes on to the next stage.
     pub to: Option<PortId>,
@@ -73,6 +73,14 @@ impl WireguardSpec {
     #[must_use]
     pub fn label(&self) -> String {
         format!("wireguard.{}", self.name)
+    }
+
+    /// The addresses that messages to this end come to: its own, or that of its socket. None: any that the host has.
+    #[must_use]
+    pub fn hears_at(&self, spec: &Spec) -> Vec<IpAddr> {
+        let port = |to: PortId| spec.ports.get(usize::from(to.0))?.udp.map(|udp| udp.listen.ip());
+        let socket = self.to.and_then(port).filter(|socket| !socket.is_unspecified());
+        if self.local.is_empty() { socket.into_iter().collect() } else { self.local.clone() }
     }
 
     /// The section's canonical rows.

@@ -297,8 +297,7 @@ fn check_to(document: &Document, entry: &Entry, out: &mut Findings<'_>) {
             .help("\"next\" and a `route` behind send by other ports");
         return;
     }
-    let socket = port.and_then(|port| port.fields.at("listen")?.value.text().parse::<SocketAddr>().ok());
-    if let Some(socket) = socket.filter(|socket| u32::from(socket.port()) != listens) {
+    if let Some(socket) = socket(document, &text).filter(|socket| u32::from(socket.port()) != listens) {
         let message = format!(
             "`{path}`: port \"{text}\" listens at UDP port {}, and this end at {listens}",
             socket.port()
@@ -307,14 +306,25 @@ fn check_to(document: &Document, entry: &Entry, out: &mut Findings<'_>) {
     }
 }
 
+/// What the port of this name is bound to.
+fn socket(document: &Document, name: &str) -> Option<SocketAddr> {
+    let port = document.entries("port").find(|port| port.name.value == name)?;
+    port.fields.at("listen")?.value.text().parse().ok()
+}
+
 /// Whether what tables and pipelines say goes together: no two ends want the same packets, and what is opened is sealed too.
 pub(crate) fn check(document: &Document, pipelines: &[Pipeline], out: &mut Findings<'_>) {
     let mut ends: Vec<(u32, Vec<String>, &str, usize)> = Vec::new();
     for entry in document.entries("wireguard") {
         let (name, fields) = (entry.name.value.as_str(), &entry.fields);
         check_to(document, entry, out);
-        let local: Vec<String> =
+        let mut local: Vec<String> =
             fields.items("local").iter().map(|item| item.value.text().to_owned()).collect();
+        if local.is_empty() {
+            let own =
+                to(fields).and_then(|name| socket(document, &name.value.text())).map(|socket| socket.ip());
+            local.extend(own.filter(|own| !own.is_unspecified()).map(|own| own.to_string()));
+        }
         let port = fields.number("listen-port");
         let meets = |other: &[String]| {
             local.is_empty() || other.is_empty() || local.iter().any(|address| other.contains(address))
