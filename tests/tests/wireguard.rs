@@ -87,6 +87,12 @@ fn a_session_lives_on_when_the_data_plane_dies_and_when_it_is_reconfigured() {
         control.revive()?;
         control.wait_ready()?;
         talk(lab)?;
+        // Other workers own the peers now, whoever did.
+        for workers in [2, 1] {
+            control.apply(&format!("[engine]\nworkers = {workers}\n{text}"), &[])?;
+            control.wait_ready()?;
+            talk(lab)?;
+        }
         ensure!(peer.wg("show wg0 latest-handshakes")? == first, "there was another handshake");
         control.balanced()?;
         Ok(())

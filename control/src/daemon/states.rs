@@ -1,8 +1,8 @@
 //! The memory of stages that keep something: made here, worked on by the data plane, older than both.
 //!
 //! Owns the descriptors, by the stages' labels. Refuses: memory that the kernel does not give. Keeps true: a stage whose label
-//! and sizes stay as they were keeps its memory, whatever else changes; one whose sizes change begins with nothing, but for tunnels, whose
-//! sessions move: the workers take them along, or, where none runs, this does.
+//! and sizes stay as they were keeps its memory, whatever else changes; one whose sizes change, or whose workers, begins with nothing, but for
+//! tunnels, whose sessions move: the workers take them along, or, where none runs, this does.
 
 use anyhow::{Context as _, Result, anyhow};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -69,10 +69,10 @@ impl States {
                 .with_context(|| format!("{len} bytes of memory for {label}"))?;
             let state = State::open(memory.region.clone(), size, workers)?;
             if let Some(before) = self.states.get(&label) {
-                if still && self.workers == workers && carry(spec, &label, &before.state, &state) {
-                    tracing::info!(stage = label, "what it kept has moved: it has other sizes now");
+                if still && carry(spec, &label, &before.state, &state) {
+                    tracing::info!(stage = label, "what it kept has moved into other memory");
                 } else {
-                    tracing::info!(stage = label, "it has other sizes now, and new memory");
+                    tracing::info!(stage = label, "it has other memory now, and begins anew");
                 }
             }
             let (shared, each) = (size.shared as u64, size.each as u64);

@@ -297,7 +297,7 @@ fn check_to(document: &Document, entry: &Entry, out: &mut Findings<'_>) {
             .help("\"next\" and a `route` behind send by other ports");
         return;
     }
-    if let Some(socket) = socket(document, &text).filter(|socket| u32::from(socket.port()) != listens) {
+    if let Some(socket) = socket(document, text).filter(|socket| u32::from(socket.port()) != listens) {
         let message = format!(
             "`{path}`: port \"{text}\" listens at UDP port {}, and this end at {listens}",
             socket.port()
@@ -322,7 +322,7 @@ pub(crate) fn check(document: &Document, pipelines: &[Pipeline], out: &mut Findi
             fields.items("local").iter().map(|item| item.value.text().to_owned()).collect();
         if local.is_empty() {
             let own =
-                to(fields).and_then(|name| socket(document, &name.value.text())).map(|socket| socket.ip());
+                to(fields).and_then(|name| socket(document, name.value.text())).map(|socket| socket.ip());
             local.extend(own.filter(|own| !own.is_unspecified()).map(|own| own.to_string()));
         }
         let port = fields.number("listen-port");
