@@ -2,7 +2,7 @@
 //!
 //! Owns: a descriptor that somebody else (the control process) opened, without packet information and non-blocking. A packet is
 //! read into a frame behind room for an Ethernet header, which the device writes, so that pipelines see what they see elsewhere; and
-//! it is written from the frame without that header. With a [header of the kernel's](virtio) ahead of each packet, what is read may
+//! it is written from the frame without that header. With a [header of the kernel's](crate::virtio) ahead of each packet, what is read may
 //! stand for many packets, which come out as these, and what is written as one may be many (`tun/offload.rs`). Refuses: frames of anything
 //! but IP, and what the kernel refuses (both stay with the caller); packets that are longer than the port's. Keeps true: it never holds
 //! a frame between two calls.
@@ -21,10 +21,7 @@ use zsync_packet::header::ethernet;
 use zsync_packet::pool::Pool;
 use zsync_packet::verdict::PortId;
 
-pub mod merge;
 mod offload;
-pub mod split;
-pub mod virtio;
 
 /// Passes that an empty device is left alone for: a read that brings nothing costs some 200 ns.
 const REST: u32 = 8;
@@ -53,7 +50,7 @@ impl Tun {
         Self { queue, link, offload: None, resting: 0, counters }
     }
 
-    /// As [`Self::new`], with a [header](virtio) ahead of each packet. `udp`: the kernel takes datagrams that stand for several.
+    /// As [`Self::new`], with a [header](crate::virtio) ahead of each packet. `udp`: the kernel takes datagrams that stand for several.
     pub fn with_header(queue: OwnedFd, port: PortId, mac: [u8; 6], mtu: u16, udp: bool) -> Self {
         Self { offload: Some(Box::new(Offload::new(udp))), ..Self::new(queue, port, mac, mtu) }
     }

@@ -3,9 +3,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use zsync_io::tun::merge::{HEADERS, Runs};
-use zsync_io::tun::split::Cut;
-use zsync_io::tun::virtio::Header;
+use zsync_io::virtio::Header;
+use zsync_io::virtio::merge::{HEADERS, Runs};
+use zsync_io::virtio::split::Cut;
 
 /// What a port of Ethernet's MTU takes.
 const LONGEST: usize = 1500;

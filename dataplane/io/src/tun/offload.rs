@@ -1,14 +1,14 @@
-//! What a queue with a [header](super::virtio) ahead of each packet reads and writes.
+//! What a queue with a [header](crate::virtio) ahead of each packet reads and writes.
 //!
 //! Owns: room for one packet of the kernel's, up to 64 KiB, allocated once, of which what has not come out yet waits there for the
 //! next call; and the table of runs. Refuses a packet that its header does not fit (counted, nothing of it comes out). Keeps true: packets
 //! come out in the order in which the kernel gave them; what has not come out was not received: nobody counts it, and it goes with the process.
 
-use super::merge::{HEADERS, Run, Runs};
-use super::split::Cut;
-use super::virtio::{HEADER_LEN, Header};
 use super::{Link, Placed, ip_of};
 use crate::device::DeviceCounters;
+use crate::virtio::merge::{HEADERS, Run, Runs};
+use crate::virtio::split::Cut;
+use crate::virtio::{HEADER_LEN, Header};
 use rustix::fd::OwnedFd;
 use rustix::io::{Errno, IoSlice};
 use zsync_packet::burst::{BURST, Burst, Packet};

@@ -1,6 +1,7 @@
 //! The device over a pair of sockets that keep messages apart, as a TUN device does.
 
 use super::*;
+use crate::virtio;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use zsync_packet::frame::FrameSize;
 use zsync_packet::header::build::{Ipv4Spec, TcpSpec};

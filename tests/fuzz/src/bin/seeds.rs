@@ -25,7 +25,7 @@ mod wireguard;
 use lab::{A, B, C};
 use std::io::Result;
 use std::path::Path;
-use zsync_io::tun::merge::{HEADERS, Runs};
+use zsync_io::virtio::merge::{HEADERS, Runs};
 use zsync_packet::header::build::{self, Ipv4Spec, Ipv6Spec, TcpSpec};
 use zsync_packet::header::{TcpFlags, corpus, protocol};
 use zsync_protocol::message::{ToDataplane, encode};

@@ -1,11 +1,11 @@
 //! One packet as the kernel left it, cut into the packets that it stands for: segments of TCP, datagrams of UDP, or itself.
 //!
-//! Owns: what the [header](super::virtio) promises of a packet, checked against the packet, and how far it has been cut. Pure:
+//! Owns: what the [header](super::Header) promises of a packet, checked against the packet, and how far it has been cut. Pure:
 //! no device, no frames. Refuses (see [`SplitError`]) what the two do not agree on; nothing of such a packet comes out. Keeps
 //! true: what comes out is what the kernel's own segmentation makes of it (`inet_gso_segment`, `tcp_gso_segment`,
 //! `__udp_gso_segment`), each with its checksums filled in.
 
-use super::virtio::{DATA_VALID, GSO_ECN, GSO_NONE, GSO_TCP_V4, GSO_TCP_V6, GSO_UDP, Header, NEEDS_CHECKSUM};
+use super::{DATA_VALID, GSO_ECN, GSO_NONE, GSO_TCP_V4, GSO_TCP_V6, GSO_UDP, Header, NEEDS_CHECKSUM};
 use zsync_packet::checksum::{self, Sum};
 use zsync_packet::header::{Ipv4, Ipv6, Tcp, TcpFlags, TcpMut, Udp, UdpMut, ipv6, protocol, udp};
 
@@ -106,9 +106,7 @@ impl Cut {
                 let out = out.get_mut(..packet.len())?;
                 out.copy_from_slice(packet);
                 if let Some((start, at)) = *sum {
-                    // The field has the pseudo-header's sum. As the kernel (`skb_checksum_help`): never zero, which UDP reads as none.
-                    let sum = Sum::of(out.get(start..)?).finish_udp();
-                    out.get_mut(at..at + 2)?.copy_from_slice(&sum.to_be_bytes());
+                    complete(out, start, at)?;
                 }
                 Some(packet.len())
             }
@@ -222,6 +220,14 @@ impl Pieces {
         ip.get_mut(10..12)?.copy_from_slice(&sum);
         Some(())
     }
+}
+
+/// Fills the checksum at `at` in: that of the bytes from `start` on, where the field has the pseudo-header's sum. `None`: it is not there.
+pub(crate) fn complete(packet: &mut [u8], start: usize, at: usize) -> Option<()> {
+    // As the kernel (`skb_checksum_help`): never zero, which UDP reads as none.
+    let sum = Sum::of(packet.get(start..)?).finish_udp();
+    packet.get_mut(at..at + 2)?.copy_from_slice(&sum.to_be_bytes());
+    Some(())
 }
 
 /// The transport protocol, its bytes up to the packet's end, and the addresses' sum.

@@ -1,7 +1,7 @@
 //! Runs, and what the other way makes of them: cut again, they are what they were.
 
 use super::*;
-use crate::tun::split::Cut;
+use crate::virtio::split::Cut;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use zsync_packet::header::build::{self, Ipv4Spec, Ipv6Spec, TcpSpec};

@@ -6,7 +6,7 @@
 //! Keeps true: runs are in the order of their first packets, and no packet of a flow is in an earlier run than one that came before it;
 //! what belongs to no flow that we can tell (fragments, other protocols) is overtaken by nothing.
 
-use super::virtio::{GSO_ECN, GSO_TCP_V4, GSO_TCP_V6, GSO_UDP, Header, NEEDS_CHECKSUM};
+use super::{GSO_ECN, GSO_TCP_V4, GSO_TCP_V6, GSO_UDP, Header, NEEDS_CHECKSUM};
 use zsync_packet::burst::BURST;
 use zsync_packet::checksum::{self, Sum};
 use zsync_packet::header::{Ipv4, Ipv6, Tcp, TcpFlags, Udp, ipv4, ipv6, protocol, udp};

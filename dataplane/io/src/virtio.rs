@@ -1,8 +1,12 @@
-//! The header ahead of each packet of a TUN device that was opened with `IFF_VNET_HDR`: `struct virtio_net_hdr`
-//! (include/uapi/linux/virtio_net.h; virtio 1.2 §5.1.6).
+//! The header ahead of each packet of a TUN device that was opened with `IFF_VNET_HDR`, and of a packet socket with
+//! `PACKET_VNET_HDR`: `struct virtio_net_hdr` (include/uapi/linux/virtio_net.h; virtio 1.2 §5.1.6).
 //!
 //! Owns the layout: 10 bytes, numbers in the machine's own order, as a device has them to which nobody said `TUNSETVNETLE`
-//! (drivers/net/tun_vnet.h). Refuses nothing: whether the numbers fit their packet is asked where they are used.
+//! (drivers/net/tun_vnet.h), and as a packet socket always has (net/packet/af_packet.c, `vio_le`). Refuses nothing: whether the
+//! numbers fit their packet is asked where they are used: [`split`] and [`merge`].
+
+pub mod merge;
+pub mod split;
 
 /// Bytes of the header: `TUNSETVNETHDRSZ` must have been told so, where the device is not new.
 pub const HEADER_LEN: usize = 10;
@@ -41,6 +45,16 @@ pub struct Header {
 }
 
 impl Header {
+    /// The same of a packet without the first `link` bytes.
+    ///
+    /// # Errors
+    /// `None`: it speaks of those.
+    pub fn behind(self, link: u16) -> Option<Self> {
+        let less = |number: u16, is_said: bool| if is_said { number.checked_sub(link) } else { Some(number) };
+        let headers = less(self.headers, self.gso != GSO_NONE)?;
+        Some(Self { headers, start: less(self.start, self.flags & NEEDS_CHECKSUM != 0)?, ..self })
+    }
+
     /// From the device's bytes.
     pub fn parse(bytes: &[u8; HEADER_LEN]) -> Self {
         let [flags, gso, a, b, c, d, e, f, g, h] = *bytes;
@@ -71,6 +85,9 @@ mod tests {
         assert_eq!((bytes[0], bytes[1]), (1, 0x84));
         assert_eq!([&bytes[2..4], &bytes[4..6]].concat(), [60_u16, 1440].map(u16::to_ne_bytes).concat());
         assert_eq!(Header::parse(&bytes), header);
+        let behind = Header { headers: 46, start: 26, ..header };
+        assert_eq!((header.behind(14), header.behind(41)), (Some(behind), None));
+        assert_eq!(Header::default().behind(14), Some(Header::default()));
         assert_eq!(Header::default().to_bytes(), [0; HEADER_LEN]);
     }
 }
