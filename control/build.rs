@@ -8,6 +8,7 @@ fn main() -> ExitCode {
         Ok(vec![
             ("ZSYNC_INGRESS", objects.ingress),
             ("ZSYNC_CHAINED", objects.chained),
+            ("ZSYNC_TAPPED", objects.tapped),
             ("ZSYNC_GENERATOR", objects.generator),
             ("ZSYNC_REDIRECT", objects.redirect),
         ])

@@ -33,6 +33,45 @@ pub fn set_option(socket: impl AsFd, level: c_int, option: c_int, value: c_int) 
     if result == 0 { Ok(()) } else { Err(last()) }
 }
 
+/// Binds a packet socket to all protocols of a netdev: from then on it receives.
+///
+/// # Errors
+/// There is no such netdev.
+pub fn bind_packet(socket: impl AsFd, ifindex: u32) -> Result<(), Errno> {
+    // SAFETY: all-zero bytes are a valid `sockaddr_ll`: numbers and a byte array.
+    let mut name: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    name.sll_family = libc::AF_PACKET as libc::c_ushort;
+    name.sll_protocol = (libc::ETH_P_ALL as u16).to_be();
+    name.sll_ifindex = ifindex as c_int;
+    // SAFETY: the pointer and the length are those of `name`, which lives until the call returns.
+    let result = unsafe {
+        libc::bind(
+            socket.as_fd().as_raw_fd(),
+            (&raw const name).cast(),
+            size_of::<libc::sockaddr_ll>() as libc::socklen_t,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(last()) }
+}
+
+/// Reads an option of a socket that is `N` numbers.
+///
+/// # Errors
+/// What the kernel answers; `EINVAL` where it has fewer.
+pub fn numbers<const N: usize>(socket: impl AsFd, level: c_int, option: c_int) -> Result<[c_int; N], Errno> {
+    let mut numbers = [0; N];
+    let mut len = size_of_val(&numbers) as libc::socklen_t;
+    // SAFETY: the pointer and the length are those of `numbers`, which lives until the call returns; any bits are numbers.
+    let result = unsafe {
+        libc::getsockopt(socket.as_fd().as_raw_fd(), level, option, numbers.as_mut_ptr().cast(), &raw mut len)
+    };
+    match result {
+        0 if len as usize == size_of_val(&numbers) => Ok(numbers),
+        0 => Err(Errno::INVAL),
+        _ => Err(last()),
+    }
+}
+
 fn last() -> Errno {
     Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
 }

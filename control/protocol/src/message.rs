@@ -4,7 +4,7 @@
 //! followed by more bytes, of another version, with the wrong number of descriptors, or with a field out of its range.
 //! Keeps true: a decoded message is within every limit below.
 //!
-//! Order, from control: `Hello`, then `Port`s, `Queue`s, `Tun`s, `Udp`s, `Punt`, `Fib`s and a `Snapshot`, then `Start`; later more of
+//! Order, from control: `Hello`, then `Port`s, `Queue`s, `Packet`s, `Tun`s, `Udp`s, `Punt`, `Fib`s and a `Snapshot`, then `Start`; later more of
 //! those, and `Audit`, `Replay` or `Stop` at any time. From the data plane: `Ready` once it is sandboxed, `Started`, and
 //! answers. [`VERSION`] changes with any change to a type here; the tag and the version of `Hello` stay where they are, so
 //! that any two versions can at least tell each other apart.
@@ -20,7 +20,7 @@ use codec::{tag_of, within};
 pub use crate::fd::MAX_FDS;
 
 /// Version of the messages.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 /// Longest message, bytes. The longest real one is an audit of [`MAX_WORKERS`] workers, under 8 KiB.
 pub const MAX_MESSAGE: usize = 16 << 10;
 /// Most workers of one data plane.
@@ -84,6 +84,16 @@ pub enum ToDataplane {
         zero_copy: bool,
         /// The socket has preferred busy polling on.
         busy_poll: bool,
+    },
+    /// A queue of a port without AF_XDP, and who serves it. Descriptor: a packet socket, bound to the port's netdev, non-blocking, with a
+    /// header of virtio ahead of each frame (`PACKET_VNET_HDR`) and the VLAN tag beside it (`PACKET_AUXDATA`).
+    Packet {
+        /// Number of the port.
+        port: u16,
+        /// Number of the queue.
+        queue: u16,
+        /// Worker that serves it.
+        worker: u8,
     },
     /// A queue of a port that is a TUN device, and who serves it. Descriptor: the queue, non-blocking, without packet
     /// information.
@@ -296,8 +306,8 @@ impl FromDataplane {
 
 impl Message for ToDataplane {
     const KINDS: &'static [&'static str] = &[
-        "Hello", "Port", "Queue", "Tun", "Udp", "Punt", "Fib", "State", "Snapshot", "Start", "Audit",
-        "Replay", "Stop",
+        "Hello", "Port", "Queue", "Packet", "Tun", "Udp", "Punt", "Fib", "State", "Snapshot", "Start",
+        "Audit", "Replay", "Stop",
     ];
 
     fn kind(&self) -> &'static str {
@@ -305,6 +315,7 @@ impl Message for ToDataplane {
             Self::Hello { .. } => "Hello",
             Self::Port { .. } => "Port",
             Self::Queue { .. } => "Queue",
+            Self::Packet { .. } => "Packet",
             Self::Tun { .. } => "Tun",
             Self::Udp { .. } => "Udp",
             Self::Punt => "Punt",
@@ -322,6 +333,7 @@ impl Message for ToDataplane {
         match self {
             Self::Hello { .. } => 4,
             Self::Queue { .. }
+            | Self::Packet { .. }
             | Self::Tun { .. }
             | Self::Udp { .. }
             | Self::Punt
@@ -378,7 +390,9 @@ impl Message for ToDataplane {
                 }
                 Ok(())
             }
-            Self::Tun { port: id, worker, .. } | Self::Udp { port: id, worker, .. } => {
+            Self::Packet { port: id, worker, .. }
+            | Self::Tun { port: id, worker, .. }
+            | Self::Udp { port: id, worker, .. } => {
                 port(*id)?;
                 within(kind, "worker", worker, usize::from(*worker) < MAX_WORKERS, "below 128")
             }

@@ -188,7 +188,7 @@ row! {
         drops: BTreeMap<String, u64>,
         /// What the kernel counts for its sockets, all queues together.
         kernel: KernelDrops,
-        /// What its XDP program counts, by reason.
+        /// What its XDP program counts, or the filter of its packet sockets, by reason.
         xdp_counters: BTreeMap<String, Flow>,
         /// What is probably not meant so: a name, the limit, the remedy.
         warnings: Vec<String>,
@@ -199,7 +199,7 @@ row! {
         rx_dropped: u64,
         /// Fill descriptors that the kernel refused.
         rx_invalid: u64,
-        /// Packets dropped because the RX ring was full.
+        /// Packets dropped because the RX ring was full; of packet sockets, their buffer.
         rx_ring_full: u64,
         /// Times that the fill ring was empty.
         fill_ring_empty: u64,

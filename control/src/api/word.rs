@@ -40,6 +40,8 @@ word! {
         Copy = "copy",
         /// The NIC reads and writes packet memory.
         ZeroCopy = "zero-copy",
+        /// They are packet sockets, without AF_XDP: the kernel copies each packet.
+        Packet = "packet",
         /// There is none: packets are read from a TUN device, and written to it.
         Tun = "tun",
         /// There is none: packets are datagrams of a UDP socket.

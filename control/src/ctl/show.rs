@@ -179,8 +179,9 @@ impl View {
             for (name, packets) in kernel {
                 cause("kernel", name, packets, String::new());
             }
+            let by = if port.mode == SocketMode::Packet { "filter" } else { "xdp" };
             for (reason, flow) in &port.xdp_counters {
-                cause("xdp", reason, flow.packets, self.count(flow.bytes));
+                cause(by, reason, flow.packets, self.count(flow.bytes));
             }
             for warning in &port.warnings {
                 let word = if self.colour { "\x1b[1;33mwarning\x1b[0m" } else { "warning" };

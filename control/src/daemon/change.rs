@@ -8,7 +8,7 @@ use super::supervisor::{Kind, Phase};
 use crate::api::{Answer, ApiError, Applied, Call, Code, Confirmed, Plan, Request, Rollback, Source};
 use crate::keys;
 use crate::programs::Programs;
-use crate::xdp::Ingress;
+use crate::xdp::Hook;
 use anyhow::{Context as _, Result};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -309,7 +309,7 @@ impl Daemon {
         identity(&config.spec.engine.user)?;
         let mut cleared = Ok(());
         for port in &mut self.installation.ports {
-            cleared = cleared.and_then(|()| port.ingress.as_mut().map_or(Ok(()), Ingress::clear_sockets));
+            cleared = cleared.and_then(|()| port.ingress.as_mut().map_or(Ok(()), Hook::clear_sockets));
         }
         if let Err(error) = cleared {
             // What came to the ports that were cleared goes to the data plane again.

@@ -11,12 +11,12 @@ mod punt;
 pub use opened::{OpenPort, OpenQueue};
 
 use super::placement;
-use super::ports::{check_ports, frames_for, open_port, plan_queues, served_queues, steering};
+use super::ports::{Opening, check_ports, frames_for, open_port, plan_queues, served_queues, steering};
 use super::sockets::SharedMemory;
 use super::tun::{self, Tuns};
 use super::udp::{self, Udps};
 use crate::programs::Programs;
-use crate::xdp::Ingress;
+use crate::xdp::Hook;
 use anyhow::{Context as _, Result, anyhow};
 use punt::{admit_own_sources, open_punt};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -184,7 +184,9 @@ impl Installation {
                         (open, queues)
                     })
                 }
-                (None, None) => open_port(wanted, port, check, plans, paths, &shared, &mut free),
+                (None, None) => {
+                    open_port(&Opening { wanted, port, check, plans, paths, memory: &shared }, &mut free)
+                }
             };
             let opened = opened.with_context(|| format!("port {}", port.name));
             let (open, queues) = match opened {
@@ -305,7 +307,7 @@ impl Installation {
         self.queues.clear();
         let stays = |open: &OpenPort| {
             let same = |port: &Port| (&port.name, &port.netdev) == (&open.spec.name, &open.spec.netdev);
-            spec.ports.iter().any(|port| same(port) && port.has_rings() == open.spec.has_rings())
+            spec.ports.iter().any(|port| same(port) && port.is_taken() == open.spec.is_taken())
         };
         let (_kept, gone): (Vec<_>, Vec<_>) = self.ports.drain(..).partition(stays);
         drop_programs(gone);
@@ -325,7 +327,8 @@ impl Installation {
 }
 
 /// Puts the operator's programs of a port ahead of ours.
-pub(super) fn set_chain(ingress: &mut Ingress, port: &Port, programs: &Programs) -> Result<()> {
+pub(super) fn set_chain(hook: &mut Hook, port: &Port, programs: &Programs) -> Result<()> {
+    let Some(ingress) = hook.xdp_mut() else { return Ok(()) };
     for program in ingress.set_chain(programs.on(port))? {
         tracing::info!(port = port.name, program, "an XDP program of the operator's runs");
     }

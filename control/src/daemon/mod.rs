@@ -27,6 +27,7 @@ mod installation;
 mod ledger;
 mod looks;
 mod mappings;
+mod packet;
 mod placement;
 mod ports;
 mod privileges;

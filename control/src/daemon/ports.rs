@@ -6,13 +6,13 @@
 
 use super::installation::{OpenPort, OpenQueue, Paths, Wanted, in_order, set_chain};
 use super::sockets::{self, Copying, SharedMemory, SocketPlan};
-use super::{tun, udp};
+use super::{packet, tun, udp};
 use crate::netlink::{PortCheck, check_peer, check_port};
 use crate::raw;
-use crate::xdp::{self, Ingress, IpPrefix, Mode as XdpMode, PortSteering, attached_program};
+use crate::xdp::{self, Hook, Ingress, IpPrefix, Mode as XdpMode, PortSteering, attached_program};
 use anyhow::{Result, bail};
 use rustix::fd::AsFd;
-use zsync_pipelines::spec::{Amount, Failover, Layer, Mode, Port, Protocol, Spec, Steer};
+use zsync_pipelines::spec::{Amount, Device, Failover, Layer, Mode, Port, Protocol, Spec, Steer};
 use zsync_protocol::message::ToDataplane;
 
 /// Frames per worker beside those that rings can hold: bursts in hand, and what lies with other workers.
@@ -23,7 +23,9 @@ pub(super) fn check_ports(spec: &Spec, paths: &Paths, mtu_limit: u32) -> Result<
     let mut checked = Vec::new();
     let mut wrong = Vec::new();
     for port in in_order(spec) {
-        let ours = |_| port.replace || paths.pins(&port.name).exists();
+        // Packet sockets do not mind another's program, which sees packets first.
+        let without = port.device != Device::Xdp;
+        let ours = |_| port.replace || without || paths.pins(&port.name).exists();
         let check = match (&port.tun, &port.udp) {
             (Some(spec), _) => tun::check(port, spec, mtu_limit),
             (None, Some(_)) => Ok(udp::check(port, mtu_limit)),
@@ -38,12 +40,14 @@ pub(super) fn check_ports(spec: &Spec, paths: &Paths, mtu_limit: u32) -> Result<
 }
 
 pub(super) fn served_queues(port: &Port) -> Result<u32> {
-    if !port.has_rings() {
+    if !port.is_taken() {
         return Ok(if let Amount::Exact(queues) = port.queues { queues } else { 1 });
     }
     let there = raw::rx_queues(&port.netdev).unwrap_or(1);
     match port.queues {
         Amount::Auto => Ok(there.min(64)),
+        // The kernel shares flows out over packet sockets, whatever queues they came by.
+        Amount::Exact(want) if port.device == Device::UringPacket => Ok(want),
         Amount::Exact(want) if want < there => bail!(
             "port {}: {} has {there} RX queues, and queues = {want} would leave the others to the kernel: set \
              `ethtool -L {} combined {want}`, or queues = \"auto\"",
@@ -105,31 +109,34 @@ pub(super) fn frames_for(spec: &Spec, plans: &[Vec<QueuePlan>], workers: usize) 
     }
 }
 
-pub(super) fn open_port(
-    wanted: Wanted<'_>,
-    port: &Port,
-    check: &PortCheck,
-    plans: &[QueuePlan],
-    paths: &Paths,
-    memory: &SharedMemory<'_>,
-    free: &mut [u32],
-) -> Result<(OpenPort, Vec<OpenQueue>)> {
+/// What a port is opened by.
+pub(super) struct Opening<'a> {
+    pub(super) wanted: Wanted<'a>,
+    pub(super) port: &'a Port,
+    pub(super) check: &'a PortCheck,
+    pub(super) plans: &'a [QueuePlan],
+    pub(super) paths: &'a Paths,
+    pub(super) memory: &'a SharedMemory<'a>,
+}
+
+pub(super) fn open_port(by: &Opening<'_>, free: &mut [u32]) -> Result<(OpenPort, Vec<OpenQueue>)> {
+    let &Opening { port, check, .. } = by;
     let link = &check.link;
     let mut warnings: Vec<String> = check.warnings.iter().map(ToString::to_string).collect();
-    if let Ok(Some(warning)) = check_peer(link) {
-        warnings.push(warning.to_string());
-    }
-    let (ingress, xdp, inherited) = attach(wanted, port, link.ifindex, paths, &mut warnings)?;
-    let opened = open_queues(port, link.ifindex, plans, memory, free, xdp, &mut warnings);
-    let (queues, copying) = match opened {
-        Ok(opened) => opened,
-        Err(error) => {
-            if !inherited {
-                let _ = ingress.detach();
-            }
-            return Err(error);
+    let opened = match port.device {
+        Device::UringPacket => packet::open(by),
+        Device::Auto => {
+            let before = free.to_vec();
+            open_xdp(by, free, &mut warnings).or_else(|error| {
+                // What its rings would have had is nobody's.
+                free.copy_from_slice(&before);
+                warnings.push(format!("runs by packet sockets, without AF_XDP: {error:#}"));
+                packet::open(by)
+            })
         }
+        _ => open_xdp(by, free, &mut warnings),
     };
+    let Opened { hook, inherited, xdp, copying, queues } = opened?;
     for warning in &warnings {
         tracing::warn!(port = port.name, "{warning}");
     }
@@ -142,13 +149,55 @@ pub(super) fn open_port(
         v4: None,
         v6: None,
         kind: link.kind.clone(),
-        ingress: Some(ingress),
+        ingress: Some(hook),
         inherited,
         xdp,
         copying,
         warnings,
     };
     Ok((open, queues))
+}
+
+/// What a port's packets are taken by, and its queues.
+pub(super) struct Opened {
+    hook: Hook,
+    /// It was there already.
+    inherited: bool,
+    xdp: XdpMode,
+    copying: Copying,
+    queues: Vec<OpenQueue>,
+}
+
+impl Opened {
+    /// With the queues that were opened; if they were not, what was not there before goes.
+    pub(super) fn new(
+        hook: Hook,
+        inherited: bool,
+        xdp: XdpMode,
+        opened: Result<(Vec<OpenQueue>, Copying)>,
+    ) -> Result<Self> {
+        match opened {
+            Ok((queues, copying)) => Ok(Self { hook, inherited, xdp, copying, queues }),
+            Err(error) => {
+                if !inherited {
+                    let _ = hook.detach();
+                }
+                Err(error)
+            }
+        }
+    }
+}
+
+/// By XDP and AF_XDP sockets.
+fn open_xdp(by: &Opening<'_>, free: &mut [u32], warnings: &mut Vec<String>) -> Result<Opened> {
+    let &Opening { wanted, port, check, plans, paths, memory } = by;
+    let link = &check.link;
+    if let Ok(Some(warning)) = check_peer(link) {
+        warnings.push(warning.to_string());
+    }
+    let (hook, xdp, inherited) = attach(wanted, port, link.ifindex, paths, warnings)?;
+    let opened = open_queues(port, link.ifindex, plans, memory, free, xdp, warnings);
+    Opened::new(hook, inherited, xdp, opened)
 }
 
 /// Attaches the port's program: the one that is pinned, if it is the one that runs, so that the filters never lapse. Says
@@ -159,7 +208,7 @@ fn attach(
     ifindex: u32,
     paths: &Paths,
     warnings: &mut Vec<String>,
-) -> Result<(Ingress, XdpMode, bool)> {
+) -> Result<(Hook, XdpMode, bool)> {
     let pins = paths.pins(&port.name);
     let Wanted { spec, programs } = wanted;
     let wanted = steering(spec, port);
@@ -180,8 +229,9 @@ fn attach(
                 // The best mode was tried when it was attached; only one that is not asked for is left.
                 if upgraded.is_ok() && modes.contains(&mode) {
                     ingress.apply_steering(&wanted)?;
-                    set_chain(&mut ingress, port, programs)?;
-                    return Ok((ingress, mode, true));
+                    let mut hook = Hook::Xdp(ingress);
+                    set_chain(&mut hook, port, programs)?;
+                    return Ok((hook, mode, true));
                 }
                 ingress.detach()?;
             }
@@ -199,11 +249,12 @@ fn attach(
     warnings
         .extend(attached.refused.iter().map(|refusal| format!("runs in {} mode: {refusal}", attached.mode)));
     ingress.pin(&pins)?;
-    if let Err(error) = set_chain(&mut ingress, port, programs) {
-        ingress.detach()?;
+    let mut hook = Hook::Xdp(ingress);
+    if let Err(error) = set_chain(&mut hook, port, programs) {
+        hook.detach()?;
         return Err(error);
     }
-    Ok((ingress, attached.mode, false))
+    Ok((hook, attached.mode, false))
 }
 
 fn open_queues(

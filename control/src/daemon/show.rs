@@ -1,8 +1,9 @@
 //! What the daemon shows of itself, its ports and its workers. It only reads: shared memory, maps, its own records.
 
 use super::core::{Daemon, ReplyTo};
-use super::installation::OpenPort;
+use super::installation::{OpenPort, OpenQueue};
 use super::ledger::clamp;
+use super::packet;
 use super::sockets::Copying;
 use super::supervisor::Kind;
 use crate::api::{
@@ -12,7 +13,7 @@ use crate::api::{
     XdpMode, XdpRow,
 };
 use crate::netlink::NOBODY;
-use crate::xdp::{self, ChainVerdict};
+use crate::xdp::{self, ChainVerdict, Hook};
 use rustix::net::sockopt::xdp_statistics;
 use rustix::time::{ClockId, clock_gettime};
 use std::collections::BTreeMap;
@@ -138,6 +139,7 @@ impl Daemon {
                 mode: match port.copying {
                     _ if port.spec.udp.is_some() => SocketMode::Udp,
                     _ if port.ingress.is_none() => SocketMode::Tun,
+                    _ if port.has_packet_sockets() => SocketMode::Packet,
                     Copying::ZeroCopy => SocketMode::ZeroCopy,
                     Copying::Copy => SocketMode::Copy,
                 },
@@ -149,7 +151,7 @@ impl Daemon {
                 split: sum(PortCounter::Split),
                 merged: sum(PortCounter::Merged),
                 xdp: match port.xdp {
-                    _ if port.ingress.is_none() => XdpMode::None,
+                    _ if port.ingress.is_none() || port.has_packet_sockets() => XdpMode::None,
                     xdp::Mode::Generic => XdpMode::Generic,
                     xdp::Mode::Native | xdp::Mode::Offloaded => XdpMode::Native,
                 },
@@ -164,7 +166,7 @@ impl Daemon {
                     ("bad-descriptors".to_owned(), sum(PortCounter::BadDescriptors)),
                     ("rx-refused".to_owned(), sum(PortCounter::RxRefused)),
                 ]),
-                kernel: kernel_drops(sockets.map(|queue| &queue.socket)),
+                kernel: kernel_drops(sockets),
                 xdp_counters: xdp_counters(port),
                 warnings: port.warnings.clone(),
             });
@@ -343,7 +345,7 @@ impl Daemon {
         let mut rows = Vec::new();
         for port in &self.installation.ports {
             let failed = |error: xdp::XdpError| ApiError::new(Code::Internal, error.to_string());
-            let Some(ingress) = &port.ingress else { continue };
+            let Some(ingress) = port.ingress.as_ref().and_then(Hook::xdp) else { continue };
             let counts = ingress.chain_counts().map_err(failed)?;
             let images = self.config.programs.on(&port.spec);
             for (slot, (fingerprint, counts)) in (1..).zip(ingress.chain().into_iter().zip(counts)) {
@@ -404,9 +406,13 @@ fn drops(counters: &stats::Counters) -> BTreeMap<String, u64> {
         .collect()
 }
 
-fn kernel_drops<'a>(sockets: impl Iterator<Item = &'a rustix::fd::OwnedFd>) -> KernelDrops {
+fn kernel_drops<'a>(queues: impl Iterator<Item = &'a OpenQueue>) -> KernelDrops {
     let mut sum = KernelDrops::default();
-    for statistics in sockets.filter_map(|socket| xdp_statistics(socket).ok()) {
+    for queue in queues {
+        if let ToDataplane::Packet { .. } = queue.message {
+            sum.rx_ring_full += packet::drops(&queue.socket);
+        }
+        let Ok(statistics) = xdp_statistics(&queue.socket) else { continue };
         sum.rx_dropped += statistics.rx_dropped;
         sum.rx_invalid += statistics.rx_invalid_descs;
         sum.tx_invalid += statistics.tx_invalid_descs;

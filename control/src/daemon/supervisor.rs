@@ -7,7 +7,7 @@ use super::adoption;
 use super::core::Daemon;
 use super::dataplane::{Dataplane, Event};
 use crate::api::{Answer, ApiError, Code, Restarted};
-use crate::xdp::Ingress;
+use crate::xdp::Hook;
 use anyhow::Result;
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::time::{ClockId, clock_gettime};
@@ -375,7 +375,7 @@ impl Daemon {
     /// Ends everything: the kernel has its ports back, and nothing of ours is left.
     pub(super) async fn stop(mut self) {
         for port in &mut self.installation.ports {
-            let _ = port.ingress.as_mut().map(Ingress::clear_sockets);
+            let _ = port.ingress.as_mut().map(Hook::clear_sockets);
         }
         self.stop_dataplane().await;
         self.blocks.finish(&self.config.spec, &self.states);

@@ -68,6 +68,16 @@ pub enum XdpError {
         /// The kernel's answer.
         source: io::Error,
     },
+    /// The kernel refuses a classifier at the device's ingress.
+    #[error(
+        "{device} refuses a classifier at its ingress ({source}): packet sockets need Linux 6.6, for TCX links"
+    )]
+    Classifier {
+        /// The device.
+        device: String,
+        /// The kernel's answer.
+        source: io::Error,
+    },
     /// The kernel has no links for XDP (before 5.9).
     #[error("the kernel attaches XDP to {device} only without a link; zsync needs Linux 5.9 or later")]
     NoLinks {

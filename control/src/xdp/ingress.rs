@@ -30,7 +30,7 @@ use super::{
 };
 
 /// Names of the pins beside those of the maps. bpffs allows no dots (kernel/bpf/inode.c, `bpf_lookup`).
-const PIN_LINK: &str = "link";
+pub(super) const PIN_LINK: &str = "link";
 const PIN_PROGRAM: &str = "program";
 const PIN_PROGRAM_NEW: &str = "program_new";
 /// How long the kernel may take to detach an unpinned link: an RCU grace period and a work item, milliseconds as a rule.
@@ -42,7 +42,7 @@ const DETACH_LIMIT: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Ingress {
     program: Program,
-    maps: Maps,
+    pub(super) maps: Maps,
     /// The operator's programs ahead of it; none: the object without a chain runs.
     chain: Option<Chain>,
     link: Option<FdLink>,
@@ -68,7 +68,7 @@ impl Ingress {
     pub fn load(steering: &PortSteering) -> Result<Self, XdpError> {
         let mut ebpf = EbpfLoader::new().btf(None).load(INGRESS_OBJECT)?;
         xdp_of(&mut ebpf)?.load()?;
-        let mut maps = Maps::collect(|name| {
+        let mut maps = Maps::collect(&map::ALL, |name| {
             ebpf.take_map(name)
                 .ok_or_else(|| XdpError::map(name)(MapError::InvalidName { name: name.into() }))
         })?;
@@ -184,12 +184,13 @@ impl Ingress {
         // Another program than the link's: an upgrade was cut short. No tag is 0, so the next upgrade does it again.
         let tag = if program.id() == info.program_id() { program.tag() } else { 0 };
 
-        let mut maps = Maps::collect(|name| {
+        let mut maps = Maps::collect(&map::ALL, |name| {
             MapData::from_pin(dir.join(name))
                 .and_then(Map::from_map_data)
                 .map_err(|e| not_pinned(name, e.into()))
         })?;
         maps.check()?;
+        maps.xsks()?;
         let chain = dir.join(CHAIN_DIR);
         let chain = chain.join(map::CHAIN).exists().then(|| Chain::open(&chain)).transpose()?;
         let program = Program::Adopted { tag };
@@ -412,7 +413,7 @@ impl Ingress {
 }
 
 fn unlink_pins(dir: &Path) -> Result<(), XdpError> {
-    for name in [PIN_LINK, PIN_PROGRAM, PIN_PROGRAM_NEW].into_iter().chain(map::ALL) {
+    for name in [PIN_LINK, PIN_PROGRAM, PIN_PROGRAM_NEW].into_iter().chain(map::ALL).chain(map::TAPPED) {
         let path = dir.join(name);
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {

@@ -29,9 +29,10 @@ pub(super) struct Maps(BTreeMap<&'static str, Map>);
 
 impl Maps {
     pub(super) fn collect(
+        names: &[&'static str],
         mut open: impl FnMut(&'static str) -> Result<Map, XdpError>,
     ) -> Result<Self, XdpError> {
-        map::ALL.into_iter().map(|name| Ok((name, open(name)?))).collect::<Result<_, _>>().map(Self)
+        names.iter().map(|name| Ok((*name, open(name)?))).collect::<Result<_, _>>().map(Self)
     }
 
     pub(super) fn typed<'a, T>(&'a mut self, name: &'static str) -> Result<T, XdpError>
@@ -62,9 +63,8 @@ impl Maps {
         Ok(counters)
     }
 
-    /// Opens every map as what it has to be: pins may be another version's.
+    /// Opens every map that all programs have as what it has to be: pins may be another version's.
     pub(super) fn check(&mut self) -> Result<(), XdpError> {
-        self.xsks()?;
         self.typed::<PerCpuArray<_, Count>>(map::COUNTERS)?;
         self.check_lists()
     }

@@ -4,6 +4,8 @@
 //! the netlink attach, which outlives a crash unnoticed, and the pinned link keeps the filters in force while control is
 //! gone; [`Ingress::adopt`] takes them over again.
 //!
+//! Where AF_XDP cannot be had, packet sockets take a port's packets ([`Tap`]), by the same lists. [`Hook`] is either.
+//!
 //! The operator's own programs run ahead of it ([`Ingress::set_chain`]); each is an [`Image`] of its object file.
 //!
 //! Refuses: to share a device with another program (it says whose it is), and to touch what other programs pinned.
@@ -16,11 +18,13 @@ mod bpffs;
 mod chain;
 mod device;
 mod error;
+mod hook;
 mod ingress;
 mod link;
 mod maps;
 mod object;
 mod steering;
+mod tap;
 
 use std::{fmt, net::IpAddr};
 
@@ -28,16 +32,20 @@ pub use bpffs::{is_bpffs, mount_bpffs_if_missing};
 pub use chain::{SlotCounts, verify};
 pub use device::{AttachedProgram, Mode, attached_program, remove_netlink_program};
 pub use error::XdpError;
+pub use hook::Hook;
 pub use ingress::Ingress;
 pub use link::Attached;
 pub use maps::Counters;
 pub use object::{Image, ObjectError};
+pub use tap::Tap;
 pub use zsync_ebpf_common::{ChainVerdict, Count, XdpReason};
 
 /// The object of `zsync_ingress`, built from `ebpf/` by this crate's build script.
 pub static INGRESS_OBJECT: &[u8] = aya::include_bytes_aligned!(env!("ZSYNC_INGRESS"));
 /// The object of `zsync_ingress` with a chain of the operator's programs ahead of it.
 pub static CHAINED_OBJECT: &[u8] = aya::include_bytes_aligned!(env!("ZSYNC_CHAINED"));
+/// The object of `zsync_filter` and `zsync_leave`, for packet sockets.
+pub static TAPPED_OBJECT: &[u8] = aya::include_bytes_aligned!(env!("ZSYNC_TAPPED"));
 /// The object of `zsync_generator`, for benchmarks (see `zsync_ebpf_common::Template`).
 pub static GENERATOR_OBJECT: &[u8] = aya::include_bytes_aligned!(env!("ZSYNC_GENERATOR"));
 /// The object of `zsync_redirect`, for benchmarks: it forwards what comes to one device, whatever it is, out of another.

@@ -1,7 +1,8 @@
-//! The devices of this process: AF_XDP sockets, TUN devices and UDP sockets. A closed choice, so that a call is one branch per burst.
+//! The devices of this process: AF_XDP sockets, packet sockets, TUN devices and UDP sockets. A closed choice, so that a call is one branch per burst.
 
 use rustix::fd::BorrowedFd;
 use zsync_io::device::{Arrived, Device, DeviceCounters};
+use zsync_io::packet::PacketSocket;
 use zsync_io::tun::Tun;
 use zsync_io::udp::Udp;
 use zsync_io::xsk::Xsk;
@@ -13,6 +14,8 @@ use zsync_packet::pool::Pool;
 pub enum Endpoint {
     /// A queue of a NIC.
     Xsk(Xsk),
+    /// A packet socket of a NIC.
+    Packet(PacketSocket),
     /// A queue of a TUN device.
     Tun(Tun),
     /// A UDP socket.
@@ -23,10 +26,18 @@ macro_rules! each {
     ($self:ident, $device:ident => $call:expr) => {
         match $self {
             Self::Xsk($device) => $call,
+            Self::Packet($device) => $call,
             Self::Tun($device) => $call,
             Self::Udp($device) => $call,
         }
     };
+}
+
+impl Endpoint {
+    /// Whether it reads and writes by the calls that take messages.
+    pub fn has_messages(&self) -> bool {
+        matches!(self, Self::Packet(_) | Self::Udp(_))
+    }
 }
 
 impl Device for Endpoint {

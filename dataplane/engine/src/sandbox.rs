@@ -197,7 +197,7 @@ impl Sandbox {
 }
 
 /// Narrows the filter of the calling thread, for good, to what a worker needs in its loop: no threads, no sockets, no
-/// mapping of descriptors. `messages`: it has UDP sockets to read and write. For a worker to call, in the sandbox, before its first
+/// mapping of descriptors. `messages`: it has UDP or packet sockets to read and write. For a worker to call, in the sandbox, before its first
 /// pass.
 ///
 /// # Errors

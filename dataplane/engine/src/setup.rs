@@ -15,6 +15,7 @@ use rustix::thread::{CpuSet, sched_getaffinity};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use zsync_io::device::Device;
+use zsync_io::packet::PacketSocket;
 use zsync_io::tun::Tun;
 use zsync_io::udp::Udp;
 use zsync_io::xsk::{Xsk, XskConfig, XskError};
@@ -171,7 +172,10 @@ impl Given {
             ToDataplane::Port { id, .. } => {
                 self.ports.insert(*id, message);
             }
-            ToDataplane::Queue { .. } | ToDataplane::Tun { .. } | ToDataplane::Udp { .. } => {
+            ToDataplane::Queue { .. }
+            | ToDataplane::Packet { .. }
+            | ToDataplane::Tun { .. }
+            | ToDataplane::Udp { .. } => {
                 only_before("a queue")?;
                 self.queues.extend(fds.pop().map(|fd| (message, fd)));
             }
@@ -396,7 +400,7 @@ pub fn build(given: &Given) -> Result<Engine, SetupError> {
                 }
             })
             .collect();
-        let messages = queues.iter().any(|queue| matches!(queue.device, Endpoint::Udp(_)));
+        let messages = queues.iter().any(|queue| queue.device.has_messages());
         let parts = Parts {
             pool,
             queues,
@@ -448,6 +452,7 @@ fn open_queues(
     let mut queues: Vec<Vec<Queue<Endpoint>>> = pools.iter().map(|_| Vec::new()).collect();
     for (number, (message, fd)) in given.queues.iter().enumerate() {
         let (ToDataplane::Queue { port, queue, worker, .. }
+        | ToDataplane::Packet { port, queue, worker }
         | ToDataplane::Tun { port, queue, worker, .. }
         | ToDataplane::Udp { port, queue, worker, .. }) = *message
         else {
@@ -468,6 +473,7 @@ fn open_queues(
                 }
                 Endpoint::Xsk(device)
             }
+            (ToDataplane::Packet { .. }, _) => Endpoint::Packet(PacketSocket::new(fd, PortId(port))),
             (&ToDataplane::Udp { local, .. }, ToDataplane::Port { mac, .. }) => {
                 Endpoint::Udp(Udp::new(fd, local, PortId(port), *mac))
             }

@@ -31,6 +31,8 @@ pub struct Objects {
     pub ingress: PathBuf,
     /// `zsync_ingress` with a chain of the operator's programs ahead of it.
     pub chained: PathBuf,
+    /// `zsync_filter` and `zsync_leave`, for packet sockets.
+    pub tapped: PathBuf,
     /// `zsync_generator`.
     pub generator: PathBuf,
     /// `zsync_redirect`.
@@ -86,9 +88,9 @@ pub enum BuildError {
 /// # Errors
 /// When no toolchain or no linker is there (the message names `scripts/setup`), or when the programs do not compile.
 pub fn build(out_dir: &Path, ebpf_dir: &Path) -> Result<Objects, BuildError> {
-    let names = ["zsync_ingress", "zsync_chained", "zsync_generator", "zsync_redirect"];
-    let [ingress, chained, generator, redirect] = build_bins(out_dir, ebpf_dir, names)?;
-    Ok(Objects { ingress, chained, generator, redirect })
+    let names = ["zsync_ingress", "zsync_chained", "zsync_tapped", "zsync_generator", "zsync_redirect"];
+    let [ingress, chained, tapped, generator, redirect] = build_bins(out_dir, ebpf_dir, names)?;
+    Ok(Objects { ingress, chained, tapped, generator, redirect })
 }
 
 /// Builds `zsync_sink`, the far end of measurements; where its object is.

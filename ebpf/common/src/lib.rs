@@ -34,6 +34,15 @@ pub mod map {
     /// Protocols and destination ports that are ours (hash of [`PortKey`](super::PortKey)).
     pub const PORTS: &str = "PORTS";
 
+    /// Whether packet sockets take packets: array of one `u32`, 1 or 0.
+    pub const TAKING: &str = "TAKING";
+    /// What the filter of packet sockets did with a packet, for the classifier behind it: per-CPU array of one `u32`.
+    pub const SEEN: &str = "SEEN";
+
+    /// Every map of the programs of a port with packet sockets.
+    pub const TAPPED: [&str; 11] =
+        [PORT, TAKING, SEEN, COUNTERS, BLOCK4, BLOCK6, LOCAL4, LOCAL6, STEER4, STEER6, PORTS];
+
     /// Every map of `zsync_ingress`: what is pinned, and what a new version of the program takes over.
     pub const ALL: [&str; 10] = [PORT, XSKS, COUNTERS, BLOCK4, BLOCK6, LOCAL4, LOCAL6, STEER4, STEER6, PORTS];
 

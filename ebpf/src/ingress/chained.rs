@@ -6,9 +6,12 @@
 #![no_main]
 
 mod chain;
+#[path = "buff.rs"]
+mod context;
 mod maps;
 mod packet;
 mod program;
+mod redirect;
 
 use aya_ebpf::{macros::xdp, programs::XdpContext};
 
@@ -16,6 +19,6 @@ use aya_ebpf::{macros::xdp, programs::XdpContext};
 pub fn zsync_ingress(ctx: XdpContext) -> u32 {
     match chain::walk(&ctx) {
         Some(action) => action,
-        None => program::ingress(&ctx),
+        None => redirect::ingress(&ctx),
     }
 }

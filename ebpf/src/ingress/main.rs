@@ -7,13 +7,16 @@
 #![no_std]
 #![no_main]
 
+#[path = "buff.rs"]
+mod context;
 mod maps;
 mod packet;
 mod program;
+mod redirect;
 
 use aya_ebpf::{macros::xdp, programs::XdpContext};
 
 #[xdp]
 pub fn zsync_ingress(ctx: XdpContext) -> u32 {
-    program::ingress(&ctx)
+    redirect::ingress(&ctx)
 }

@@ -1,19 +1,17 @@
-//! The maps of `zsync_ingress`: one set per port, because each port loads the program anew.
+//! The maps of all objects: one set per port, because each port loads the program anew.
 //!
 //! Their layouts and limits are in `zsync-ebpf-common`; control writes all of them but `COUNTERS`.
 
 use aya_ebpf::{
     macros::map,
-    maps::{Array, HashMap, LpmTrie, PerCpuArray, XskMap},
+    maps::{Array, HashMap, LpmTrie, PerCpuArray},
 };
 use zsync_ebpf_common::{
-    Count, MAX_BLOCK, MAX_LOCAL, MAX_PORTS, MAX_QUEUES, MAX_STEER, PortConfig, PortKey, XdpReason,
+    Count, MAX_BLOCK, MAX_LOCAL, MAX_PORTS, MAX_STEER, PortConfig, PortKey, XdpReason,
 };
 
 #[map]
 pub(crate) static PORT: Array<PortConfig> = Array::with_max_entries(1, 0);
-#[map]
-pub(crate) static XSKS: XskMap = XskMap::with_max_entries(MAX_QUEUES, 0);
 #[map]
 pub(crate) static COUNTERS: PerCpuArray<Count> =
     PerCpuArray::with_max_entries(XdpReason::ALL.len() as u32, 0);

@@ -1,14 +1,14 @@
-//! The packet under XDP. Nothing here decides; a header that is cut off is `None` or [`L3::Malformed`].
+//! The packet under the program. Nothing here decides; a header that is cut off is `None` or [`L3::Malformed`].
 //!
-//! Headers are copied to the stack by a helper (Linux 5.18) and not read through packet pointers: without CAP_PERFMON,
-//! which control has not, the verifier allows such pointers constant offsets only, and tags, options and extension
-//! headers make them variable (kernel/bpf/verifier.c, `sanitize_ptr_alu`). It reads multi-buffer frames too.
+//! Headers are copied to the stack by a helper of the [context](Context) and not read through packet pointers: without
+//! CAP_PERFMON, which control has not, the verifier allows such pointers constant offsets only, and tags, options and
+//! extension headers make them variable (kernel/bpf/verifier.c, `sanitize_ptr_alu`). It reads multi-buffer frames too.
 //! For the same reason no path may read stack that it did not write, and the compiler must not make it: hence the flat
 //! [`Packet`], instead of the header in the enum.
 
 use core::{ffi::c_void, mem::MaybeUninit};
 
-use aya_ebpf::{helpers::generated::bpf_xdp_load_bytes, programs::XdpContext};
+use crate::context::Context;
 
 const ETHERNET: u32 = 14;
 const VLAN_TAG: u32 = 4;
@@ -33,7 +33,7 @@ const DESTINATION_OPTIONS: u8 = 60;
 
 /// A frame's headers up to the network layer's.
 pub(crate) struct Packet<'c> {
-    ctx: &'c XdpContext,
+    ctx: &'c Context,
     /// Is the destination MAC a group address (multicast or broadcast)?
     pub(crate) is_group_addressed: bool,
     kind: Kind,
@@ -83,7 +83,7 @@ pub(crate) enum Transport {
 impl<'c> Packet<'c> {
     /// A packet that was not read yet; [`Self::parse`] comes next, in place, for a copy would read what was not written.
     #[inline(always)]
-    pub(crate) fn new(ctx: &'c XdpContext) -> Self {
+    pub(crate) fn new(ctx: &'c Context) -> Self {
         let header = MaybeUninit::uninit();
         Self { ctx, is_group_addressed: false, kind: Kind::Malformed, at: ETHERNET, header }
     }
@@ -152,9 +152,8 @@ impl<'c> Packet<'c> {
     /// `to` is valid for writes of `length` bytes.
     #[inline(always)]
     unsafe fn load(&self, offset: u32, to: *mut c_void, length: u32) -> bool {
-        // SAFETY: the context is the kernel's; the rest is the caller's promise. The helper writes all or fails
-        // (net/core/filter.c, `__bpf_xdp_load_bytes`).
-        unsafe { bpf_xdp_load_bytes(self.ctx.ctx, offset, to, length) == 0 }
+        // SAFETY: the caller's promise.
+        unsafe { self.ctx.load(offset, to, length) }
     }
 
     #[inline(always)]

@@ -1,19 +1,18 @@
-//! What becomes of a packet that `zsync_ingress` has: the same in both of its objects.
+//! Which packets of a port are ours: the same in all objects.
 //!
-//! Order: parse → block lists → the kernel's share (only where the pipeline routes) → steering → redirect. Everything
-//! that is not ours goes to the kernel untouched, and every packet is counted under one [`XdpReason`].
+//! Order: parse → block lists → the kernel's share (only where the pipeline routes) → steering. Every packet is counted
+//! under one [`XdpReason`].
 //!
-//! Invariant: whatever is in the maps, also nothing at all, the program passes to the kernel what it is not told to take.
+//! Invariant: whatever is in the maps, also nothing at all, nothing is taken that the port's settings do not name.
 
-use crate::maps::{BLOCK4, BLOCK6, COUNTERS, LOCAL4, LOCAL6, PORT, PORTS, STEER4, STEER6, XSKS};
+use crate::context::Context;
+use crate::maps::{BLOCK4, BLOCK6, COUNTERS, LOCAL4, LOCAL6, PORTS, STEER4, STEER6};
 use crate::packet::{L3, Packet, Transport};
-use aya_ebpf::{
-    bindings::xdp_action, helpers::generated::bpf_xdp_get_buff_len, maps::lpm_trie::Key, programs::XdpContext,
-};
-use zsync_ebpf_common::{FALLBACK_CLOSED, PortConfig, PortKey, XdpReason, flag};
+use aya_ebpf::maps::lpm_trie::Key;
+use zsync_ebpf_common::{PortKey, XdpReason, flag};
 
 /// What to do with a packet, before the socket was asked for.
-enum Verdict {
+pub(crate) enum Verdict {
     Ours,
     Kernel(XdpReason),
     Drop(XdpReason),
@@ -21,20 +20,12 @@ enum Verdict {
 
 use Verdict::{Drop, Kernel, Ours};
 
-/// What becomes of a packet; it is counted.
+/// The verdict on a packet by the port's flags.
 #[inline(always)]
-pub(crate) fn ingress(ctx: &XdpContext) -> u32 {
-    let Some(port) = PORT.get(0) else { return xdp_action::XDP_PASS };
-    let port = *port;
+pub(crate) fn verdict(ctx: &Context, flags: u32) -> Verdict {
     let mut packet = Packet::new(ctx);
     packet.parse();
-    let (reason, action) = match judge(&packet, port.flags) {
-        Ours => redirect(ctx, port),
-        Kernel(reason) => (reason, xdp_action::XDP_PASS),
-        Drop(reason) => (reason, xdp_action::XDP_DROP),
-    };
-    count(reason, ctx);
-    action
+    judge(&packet, flags)
 }
 
 #[inline(always)]
@@ -123,24 +114,11 @@ fn steer(packet: &Packet<'_>, flags: u32) -> Verdict {
     }
 }
 
-/// To the socket of the packet's queue; the kernel answers with the fallback when there is none
-/// (net/core/filter.c, `bpf_redirect_map`: the lower two bits of the flags).
 #[inline(always)]
-fn redirect(ctx: &XdpContext, port: PortConfig) -> (XdpReason, u32) {
-    match XSKS.redirect(ctx.rx_queue_index(), u64::from(port.fallback & 3)) {
-        Ok(action) => (XdpReason::Redirected, action),
-        Err(action) if action == FALLBACK_CLOSED => (XdpReason::FallbackClosed, xdp_action::XDP_DROP),
-        Err(_) => (XdpReason::FallbackOpen, xdp_action::XDP_PASS),
-    }
-}
-
-#[inline(always)]
-fn count(reason: XdpReason, ctx: &XdpContext) {
-    // By the helper (Linux 5.18): the difference of two packet pointers takes CAP_PERFMON.
-    // SAFETY: the context is the one that the kernel handed in.
-    let bytes = unsafe { bpf_xdp_get_buff_len(ctx.ctx) };
+pub(crate) fn count(reason: XdpReason, ctx: &Context) {
+    let bytes = ctx.length();
     if let Some(count) = COUNTERS.get_ptr_mut(reason as u32) {
-        // SAFETY: this CPU's own element; XDP runs with bottom halves off and does not nest, so nobody else writes it.
+        // SAFETY: this CPU's own element; packets are received with bottom halves off, one by one, so nobody else writes it.
         unsafe {
             (*count).packets += 1;
             (*count).bytes += bytes;

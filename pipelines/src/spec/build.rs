@@ -17,6 +17,7 @@ use super::model::{
 };
 use super::names::{Names, PortNames, check_name};
 use super::nearest::nearest;
+use super::packet;
 use super::stage::{STAGES, StageKind, kinds_of, patched, stage_kind};
 use super::tun::{no_frames, tun};
 use super::udp::{no_two_at_one, udp};
@@ -125,6 +126,7 @@ fn ports(document: &Document, names: &PortNames, out: &mut Findings<'_>) -> Vec<
             busy_poll: fields.switch("busy-poll"),
             replace: fields.switch("replace"),
             promiscuous: fields.switch("promiscuous"),
+            device: packet::device(&entry.name.value, fields, out),
             tun: tun(&entry.name.value, fields, out),
             udp: udp(&entry.name, fields, out),
         });

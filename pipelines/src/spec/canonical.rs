@@ -121,13 +121,13 @@ fn port(port: &Port) -> Rows {
         Steer::Services(services) => table("{ ports = ", services.iter().map(quoted).collect()),
     };
     // A socket has no device, and a device listens nowhere.
-    let (first, device) = match (&port.udp, &port.tun) {
-        (Some(udp), _) => (("listen", word(udp.listen)), "udp"),
-        (None, tun) => (("netdev", word(&port.netdev)), if tun.is_some() { "tun" } else { "xdp" }),
+    let first = match &port.udp {
+        Some(udp) => ("listen", word(udp.listen)),
+        None => ("netdev", word(&port.netdev)),
     };
     vec![
         first,
-        ("device", word(device)),
+        ("device", word(port.device)),
         ("mtu", port.tun.as_ref().map_or_else(|| word("auto"), |tun| one(tun.mtu))),
         ("addresses", many(port.tun.iter().flat_map(|tun| &tun.addresses).map(quoted).collect())),
         ("queues", amount(port.queues)),

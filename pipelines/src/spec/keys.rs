@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::kind::{Kind, Text};
 use super::model::{Failover, HugePages, Idle, Mode};
 use super::stage::{MAX_TABLES, STAGES, Tables};
-use super::{tun, udp, vlan};
+use super::{packet, tun, udp, vlan};
 
 /// One key of a section.
 #[derive(Debug)]
@@ -216,7 +216,7 @@ const PORT: &[Key] = &[
         reach: Reach::Sockets,
         about: "The kernel's name of the network device. All ports have one but UDP sockets.",
     },
-    tun::DEVICE,
+    packet::DEVICE,
     tun::MTU_KEY,
     tun::ADDRESSES,
     udp::LISTEN,

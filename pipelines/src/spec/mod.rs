@@ -45,6 +45,7 @@ mod model;
 mod names;
 mod nat;
 mod nearest;
+mod packet;
 mod police;
 mod quantity;
 pub mod reassemble;
@@ -69,8 +70,8 @@ pub use filter::{
 };
 pub use fingerprint::fingerprint;
 pub use model::{
-    Amount, Control, Engine, Failover, HugePages, Idle, Layer, Mode, NotASpec, Pipeline, Port, PortId, Spec,
-    Stage, StageSpec, Steer, Workers, XdpProgram,
+    Amount, Control, Device, Engine, Failover, HugePages, Idle, Layer, Mode, NotASpec, Pipeline, Port,
+    PortId, Spec, Stage, StageSpec, Steer, Workers, XdpProgram,
 };
 pub use nat::{Filtering, Forward, Masquerade, NatSpec, PairOfPrefixes, SourceNat};
 pub use nearest::nearest;

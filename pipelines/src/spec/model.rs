@@ -183,17 +183,25 @@ pub struct Port {
     pub replace: bool,
     /// Whether the device takes packets for any MAC address.
     pub promiscuous: bool,
-    /// It is a TUN device that is made for it, like this; else a device of the kernel's whose packets XDP takes.
+    /// What its packets come and go by.
+    pub device: Device,
+    /// It is a TUN device that is made for it, like this.
     pub tun: Option<TunSpec>,
     /// It is a UDP socket, like this, and no device.
     pub udp: Option<UdpSpec>,
 }
 
 impl Port {
-    /// Whether XDP takes its packets, into sockets with rings; a TUN device and a UDP socket have none.
+    /// Whether it is a device of the kernel's, whose packets are taken from the kernel.
+    #[must_use]
+    pub fn is_taken(&self) -> bool {
+        matches!(self.device, Device::Xdp | Device::Auto | Device::UringPacket)
+    }
+
+    /// Whether XDP takes its packets, or may do so, into sockets with rings.
     #[must_use]
     pub fn has_rings(&self) -> bool {
-        self.tun.is_none() && self.udp.is_none()
+        matches!(self.device, Device::Xdp | Device::Auto)
     }
 }
 
@@ -487,6 +495,20 @@ words! {
         Require = "require",
         /// Plain pages.
         Never = "never",
+    }
+
+    /// What the packets of a port come and go by.
+    Device {
+        /// A device of the kernel's: XDP takes them, into AF_XDP sockets.
+        Xdp = "xdp",
+        /// The same where that works, else as `uring-packet`.
+        Auto = "auto",
+        /// A device of the kernel's: packet sockets take them (AF_PACKET).
+        UringPacket = "uring-packet",
+        /// A TUN device that is made for the port.
+        Tun = "tun",
+        /// A UDP socket.
+        Udp = "udp",
     }
 
     /// What becomes of a port's packets while no data plane runs.

@@ -66,16 +66,6 @@ fn wrong(text: &str) -> Option<String> {
         .then(|| "that is no address of a host with the length of its network".to_owned())
 }
 
-/// The keys of a port that tell of its kind of device.
-pub(crate) const DEVICE: Key = Key {
-    name: "device",
-    kind: Kind::Word(&["xdp", "tun", "udp"]),
-    default: Some("\"xdp\""),
-    reach: Reach::Sockets,
-    about: "What the port is: a network device whose packets XDP takes; a TUN device that is made for it, by which the host's own \
-            packets come and go; or a UDP socket.",
-};
-
 pub(crate) const MTU_KEY: Key = Key {
     name: "mtu",
     kind: Kind::Either(&[Kind::Word(&["auto"]), Kind::Whole { min: LEAST as u64, max: 9000 }]),

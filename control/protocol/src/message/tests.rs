@@ -58,6 +58,11 @@ fn to_dataplane() -> impl Strategy<Value = ToDataplane> {
                 busy_poll
             }
         ),
+        (0u16..64, any::<u16>(), 0u8..128).prop_map(|(port, queue, worker)| ToDataplane::Packet {
+            port,
+            queue,
+            worker
+        }),
         (0u16..64, any::<u16>(), 0u8..128, offloads)
             .prop_map(|(port, queue, worker, offload)| ToDataplane::Tun { port, queue, worker, offload }),
         (0u16..64, any::<u16>(), 0u8..128, local).prop_map(|(port, queue, worker, local)| ToDataplane::Udp {

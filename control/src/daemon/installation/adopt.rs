@@ -5,7 +5,7 @@ use super::super::tun::{self, Tuns};
 use super::super::udp::{self, Udps};
 use super::{Installation, OpenPort, OpenQueue, Paths, in_order};
 use crate::netlink::check_port;
-use crate::xdp::{Ingress, Mode as XdpMode, attached_program};
+use crate::xdp::{Hook, Ingress, Mode as XdpMode, Tap, attached_program};
 use anyhow::{Result, anyhow};
 use rustix::fd::{AsFd as _, OwnedFd};
 use zsync_pipelines::spec::Spec;
@@ -35,6 +35,10 @@ impl Installation {
                     let socket = fds.pop().ok_or_else(|| anyhow!("a queue came without its socket"))?;
                     let queue = u32::from(queue);
                     queues.push(OpenQueue { message, port, queue, worker, socket });
+                }
+                ToDataplane::Packet { port, queue, worker } => {
+                    let socket = fds.pop().ok_or_else(|| anyhow!("a queue came without its socket"))?;
+                    queues.push(OpenQueue { message, port, queue: queue.into(), worker, socket });
                 }
                 ToDataplane::Tun { port, queue, worker, .. } => {
                     let socket = fds.pop().ok_or_else(|| anyhow!("a TUN device came without its queue"))?;
@@ -73,12 +77,20 @@ impl Installation {
                 ports.push(udp::opened(port, *mtu));
                 continue;
             }
-            let mut ingress = Ingress::adopt(&paths.pins(&port.name), *ifindex)?;
-            if let Err(error) = ingress.upgrade() {
-                tracing::warn!(port = port.name, %error, "the running XDP program stays: this build's was refused");
-            }
-            let xdp = attached_program(*ifindex)?.map_or(XdpMode::Native, |program| program.mode);
-            let copying = match queues.iter().find(|q| q.port == port.id.0).map(|q| &q.message) {
+            let own = || queues.iter().filter(|queue| queue.port == port.id.0);
+            let (hook, xdp) = if own().any(|queue| matches!(queue.message, ToDataplane::Packet { .. })) {
+                let tap = Tap::adopt(&paths.pins(&port.name), *ifindex)?;
+                own().try_for_each(|queue| tap.let_in(&queue.socket))?;
+                (Hook::Tap(tap), XdpMode::Generic)
+            } else {
+                let mut ingress = Ingress::adopt(&paths.pins(&port.name), *ifindex)?;
+                if let Err(error) = ingress.upgrade() {
+                    tracing::warn!(port = port.name, %error, "the running XDP program stays: this build's was refused");
+                }
+                let xdp = attached_program(*ifindex)?.map_or(XdpMode::Native, |program| program.mode);
+                (Hook::Xdp(ingress), xdp)
+            };
+            let copying = match own().next().map(|queue| &queue.message) {
                 Some(ToDataplane::Queue { zero_copy: true, .. }) => Copying::ZeroCopy,
                 _ => Copying::Copy,
             };
@@ -91,7 +103,7 @@ impl Installation {
                 v4: *v4,
                 v6: *v6,
                 kind,
-                ingress: Some(ingress),
+                ingress: Some(hook),
                 inherited: true,
                 xdp,
                 copying,

@@ -1,7 +1,7 @@
 //! A port and a queue that are open.
 
 use super::super::sockets::Copying;
-use crate::xdp::{Ingress, Mode as XdpMode};
+use crate::xdp::{Hook, Mode as XdpMode};
 use rustix::fd::OwnedFd;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use zsync_pipelines::snapshot::PortFacts;
@@ -25,8 +25,8 @@ pub struct OpenPort {
     pub v6: Option<Ipv6Addr>,
     /// Its driver's kind: "veth", …
     pub kind: Option<String>,
-    /// The program; a TUN device and a UDP socket have none.
-    pub ingress: Option<Ingress>,
+    /// What takes its packets from the kernel; a TUN device and a UDP socket have none.
+    pub ingress: Option<Hook>,
     /// Its program was attached before this installation: if that cannot be opened, the program stays.
     pub(in crate::daemon) inherited: bool,
     /// Where the program runs.
@@ -53,6 +53,17 @@ pub struct OpenQueue {
 }
 
 impl OpenPort {
+    /// Packet sockets.
+    pub(in crate::daemon) fn has_packet_sockets(&self) -> bool {
+        matches!(self.ingress, Some(Hook::Tap(_)))
+    }
+
+    /// Whether packets arrive with checksums that the sending stack left to a NIC. What comes by packet sockets says which, and the device
+    /// completes those.
+    fn has_partial_checksums(&self) -> bool {
+        self.kind.as_deref() == Some("veth") && !self.has_packet_sockets()
+    }
+
     /// What its stages know of it.
     pub fn facts(&self) -> PortFacts {
         PortFacts {
@@ -60,7 +71,7 @@ impl OpenPort {
             mtu: self.mtu,
             v4: self.v4,
             v6: self.v6,
-            complete_checksums: self.kind.as_deref() == Some("veth"),
+            complete_checksums: self.has_partial_checksums(),
             of_host: self.spec.tun.is_some(),
         }
     }
@@ -75,7 +86,7 @@ impl OpenPort {
             mtu: self.mtu,
             v4: self.v4,
             v6: self.v6,
-            partial_checksums: self.kind.as_deref() == Some("veth"),
+            partial_checksums: self.has_partial_checksums(),
         }
     }
 }

@@ -41,6 +41,9 @@ pub(super) fn process() -> Result<BpfProgram, BackendError> {
         // The channel to control: messages and descriptors, and the listener on which the next control knocks.
         libc::SYS_sendmsg,
         libc::SYS_recvmsg,
+        // The same of packet sockets, many at once.
+        libc::SYS_sendmmsg,
+        libc::SYS_recvmmsg,
         libc::SYS_accept4,
         // Memory and payloads that were passed.
         libc::SYS_fstat,
@@ -65,11 +68,12 @@ pub(super) fn process() -> Result<BpfProgram, BackendError> {
     list.compile()
 }
 
-/// What a worker may call: on top of [`process`], which goes on to hold. `messages`: UDP sockets are among its devices.
+/// What a worker may call: on top of [`process`], which goes on to hold. `messages`: UDP or packet sockets are
+/// among its devices.
 pub(super) fn worker(messages: bool) -> Result<BpfProgram, BackendError> {
     let mut list = AllowList::common()?;
     if messages {
-        list.calls(&[libc::SYS_sendmsg, libc::SYS_recvmsg]);
+        list.calls(&[libc::SYS_sendmsg, libc::SYS_recvmsg, libc::SYS_sendmmsg, libc::SYS_recvmmsg]);
     }
     let anonymous = libc::MAP_ANONYMOUS as u64;
     list.call_if(libc::SYS_mmap, &[NOT_EXECUTABLE, (3, Dword, MaskedEq(anonymous), anonymous)])?;

@@ -93,7 +93,7 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8], came: &mut [Came]) -> 
     for ((came, header), beside) in came.iter_mut().zip(&headers).zip(&beside).take(count) {
         let is_whole = header.msg_hdr.msg_flags & libc::MSG_TRUNC == 0;
         came.len = if is_whole { header.msg_len as usize } else { 0 };
-        came.tag = beside.tag((header.msg_hdr.msg_controllen as usize).min(ROOM));
+        came.tag = beside.tag(header.msg_hdr.msg_controllen.min(ROOM));
     }
     Ok(count)
 }
