@@ -8,6 +8,16 @@ pub const WIRE: &str = include_str!("../../pipelines/examples/patch.toml");
 /// The example of a WireGuard gateway, as it is shipped.
 pub const WIREGUARD: &str = include_str!("../../pipelines/examples/wireguard-gateway.toml");
 
+/// The same with ports whose packets are taken by this device: `xdp`, `uring-packet`.
+#[must_use]
+pub fn by(device: &str, text: &str) -> String {
+    let line = |line: &str| match line.starts_with("[port.") {
+        true => format!("{line}\ndevice = \"{device}\"\n"),
+        false => format!("{line}\n"),
+    };
+    text.lines().map(line).collect()
+}
+
 /// A router whose ports both have these lines (`grace = "100ms"`).
 #[must_use]
 pub fn router(lines: &str) -> String {

@@ -57,3 +57,17 @@ pub fn wait_for<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Option
         std::thread::sleep(Duration::from_millis(5));
     }
 }
+
+/// Tests that hold whatever takes packets from a netdev: each of these functions is one, by the devices `xdp` and `uring-packet`, which it gets
+/// the name of.
+#[macro_export]
+macro_rules! by_each_device {
+    ($($test:ident),+ $(,)?) => {
+        mod xdp {
+            $(#[test] fn $test() { super::$test("xdp"); })+
+        }
+        mod uring_packet {
+            $(#[test] fn $test() { super::$test("uring-packet"); })+
+        }
+    };
+}

@@ -4,8 +4,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use zsync_tests::config;
-use zsync_tests::{Control, Flow, FlowPlan, Lab, Report, Shape, in_lab, ping, wait_for};
+use zsync_tests::config::{self, by};
+use zsync_tests::{Control, Flow, FlowPlan, Lab, Report, Shape, by_each_device, in_lab, ping, wait_for};
+
+by_each_device!(open_lets_the_kernel_forward, closed_lets_nothing_pass, a_wire_falls_back_to_nothing);
 
 const GRACE: Duration = Duration::from_millis(250);
 const SLACK: Duration = Duration::from_millis(50);
@@ -29,9 +31,9 @@ fn flows(lab: &Lab) -> Result<[Flow; 2]> {
 }
 
 /// Kills the data plane under traffic, waits, has another one started; the flows, and when those two things happened.
-fn drill(lab: &Lab, failover: &str) -> Result<([Report; 2], Duration, Duration)> {
+fn drill(lab: &Lab, device: &str, failover: &str) -> Result<([Report; 2], Duration, Duration)> {
     let lines = format!("failover = \"{failover}\"\ngrace = \"{}ms\"", GRACE.as_millis());
-    let control = Control::start_with(lab, &config::router(&lines), &["--no-respawn"])?;
+    let control = Control::start_with(lab, &by(device, &config::router(&lines)), &["--no-respawn"])?;
     ensure!(ping(&lab.client, lab.server_addresses[0], 3)?.all(), "no way");
     let [there, back] = flows(lab)?;
     std::thread::sleep(Duration::from_millis(300));
@@ -57,10 +59,9 @@ fn drill(lab: &Lab, failover: &str) -> Result<([Report; 2], Duration, Duration)>
     Ok((reports, killed, restarted))
 }
 
-#[test]
-fn open_lets_the_kernel_forward() {
+fn open_lets_the_kernel_forward(device: &str) {
     in_lab(Shape::router(), |lab| {
-        let (reports, killed, restarted) = drill(lab, "open")?;
+        let (reports, killed, restarted) = drill(lab, device, "open")?;
         for report in reports {
             println!("{report}");
             let gone = report.arrivals_in(killed + UNDER_WAY..killed + GRACE - UNDER_WAY);
@@ -79,10 +80,9 @@ fn open_lets_the_kernel_forward() {
     });
 }
 
-#[test]
-fn closed_lets_nothing_pass() {
+fn closed_lets_nothing_pass(device: &str) {
     in_lab(Shape::router(), |lab| {
-        let (reports, killed, restarted) = drill(lab, "closed")?;
+        let (reports, killed, restarted) = drill(lab, device, "closed")?;
         for report in reports {
             println!("{report}");
             let first = killed + GRACE + SLACK;
@@ -100,10 +100,9 @@ fn closed_lets_nothing_pass() {
     });
 }
 
-#[test]
-fn a_wire_falls_back_to_nothing() {
+fn a_wire_falls_back_to_nothing(device: &str) {
     in_lab(Shape::wire(), |lab| {
-        let control = Control::start_with(lab, config::WIRE, &["--no-respawn"])?;
+        let control = Control::start_with(lab, &by(device, config::WIRE), &["--no-respawn"])?;
         ensure!(ping(&lab.client, lab.server_addresses[0], 3)?.all(), "no way");
         control.kill9_dataplane()?;
         std::thread::sleep(GRACE + SLACK);

@@ -7,10 +7,17 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use zsync_tests::config::{self, ROUTER};
+use zsync_tests::config::{self, ROUTER, by};
 use zsync_tests::control::{bpffs, dataplanes};
 use zsync_tests::ping::ping_with;
-use zsync_tests::{Control, Flow, FlowPlan, Lab, Shape, in_lab, ping};
+use zsync_tests::{Control, Flow, FlowPlan, Lab, Shape, by_each_device, in_lab, ping, wait_for};
+
+by_each_device!(
+    nothing_is_lost_and_no_filter_bypassed,
+    the_next_control_is_whole,
+    both_dead_is_a_blip,
+    both_dead_the_ports_do_as_they_were_told
+);
 
 /// Kills of one test; `ZSYNC_DRILLS` says otherwise.
 const DRILLS: usize = 100;
@@ -42,12 +49,11 @@ fn flow_from(lab: &Lab, source: &str, target: SocketAddr, rate: u32) -> Result<F
     Flow::start(&lab.client, &lab.server, plan)
 }
 
-#[test]
-fn nothing_is_lost_and_no_filter_bypassed() {
+fn nothing_is_lost_and_no_filter_bypassed(device: &str) {
     in_lab(Shape::router(), |lab| {
         lab.client.ip("addr add 10.1.0.66/24 dev eth0")?;
         lab.client.ip("addr add fd01::66/64 dev eth0 nodad")?;
-        let mut control = Control::start(lab, &config::router(""))?;
+        let mut control = Control::start(lab, &by(device, &config::router("")))?;
         // The sources do get through while they are not blocked.
         for (source, target) in BLOCKED.into_iter().zip(lab.server_addresses) {
             let outcome = ping_with(&lab.client, target, 3, &["-I", source])?;
@@ -56,7 +62,7 @@ fn nothing_is_lost_and_no_filter_bypassed() {
         control.stop()?;
         drop(control);
         let mut control =
-            Control::start(lab, &config::router(r#"block = ["10.1.0.66/32", "fd01::66/128"]"#))?;
+            Control::start(lab, &by(device, &config::router(r#"block = ["10.1.0.66/32", "fd01::66/128"]"#)))?;
         for (source, target) in BLOCKED.into_iter().zip(lab.server_addresses) {
             ensure!(
                 ping_with(&lab.client, target, 2, &["-I", source])?.received == 0,
@@ -97,10 +103,9 @@ fn nothing_is_lost_and_no_filter_bypassed() {
     });
 }
 
-#[test]
-fn the_next_control_is_whole() {
+fn the_next_control_is_whole(device: &str) {
     in_lab(Shape::router(), |lab| {
-        let mut control = Control::start(lab, ROUTER)?;
+        let mut control = Control::start(lab, &by(device, ROUTER))?;
         ensure!(ping(&lab.client, lab.server_addresses[0], 3)?.all(), "no way");
         let before = control.counts()?;
         control.kill9()?;
@@ -119,7 +124,7 @@ fn the_next_control_is_whole() {
         control.wait_successor(killed)?;
         ensure!(ping(&lab.client, lab.server_addresses[1], 3)?.all(), "no way after the data plane's death");
         // It configures it.
-        let applied = control.apply(&config::router(r#"block = ["10.1.0.2/32"]"#), &[])?;
+        let applied = control.apply(&by(device, &config::router(r#"block = ["10.1.0.2/32"]"#)), &[])?;
         ensure!(
             ping(&lab.client, lab.server_addresses[0], 1)?.received == 0,
             "the block is not in force: {applied}"
@@ -131,11 +136,10 @@ fn the_next_control_is_whole() {
     });
 }
 
-#[test]
-fn both_dead_is_a_blip() {
+fn both_dead_is_a_blip(device: &str) {
     in_lab(Shape::router(), |lab| {
         lab.client.ip("addr add 10.1.0.66/24 dev eth0")?;
-        let mut control = Control::start(lab, &config::router(r#"block = ["10.1.0.66/32"]"#))?;
+        let mut control = Control::start(lab, &by(device, &config::router(r#"block = ["10.1.0.66/32"]"#)))?;
         let blocked = flow_from(lab, BLOCKED[0], lab.service(7001), 1000)?;
         for first in ["control", "data plane"] {
             if first == "control" {
@@ -153,6 +157,34 @@ fn both_dead_is_a_blip() {
         let report = blocked.finish()?;
         ensure!(report.sent() > 0 && report.received() == 0, "from a blocked source: {report}");
         control.balanced()?;
+        Ok(())
+    });
+}
+
+fn both_dead_the_ports_do_as_they_were_told(device: &str) {
+    in_lab(Shape::router(), |lab| {
+        lab.client.ip("addr add 10.1.0.66/24 dev eth0")?;
+        for (failover, passes) in [("open", true), ("closed", false)] {
+            let lines = format!("failover = \"{failover}\"\nblock = [\"10.1.0.66/32\"]");
+            let mut control = Control::start(lab, &by(device, &config::router(&lines)))?;
+            ensure!(ping(&lab.client, lab.server_addresses[0], 3)?.all(), "no way");
+            control.kill9()?;
+            control.kill9_dataplane()?;
+            // The kernel takes a moment to close what the two have held.
+            let all = || ping(&lab.client, lab.server_addresses[0], 1).ok().filter(|outcome| outcome.all());
+            let _ = wait_for("the kernel to forward", Duration::from_secs(1), all);
+            for server in lab.server_addresses {
+                let outcome = ping(&lab.client, server, 3)?;
+                ensure!(outcome.received == if passes { 3 } else { 0 }, "{failover}: {outcome:?}");
+            }
+            let blocked = ping_with(&lab.client, lab.server_addresses[0], 2, &["-I", BLOCKED[0]])?;
+            ensure!(blocked.received == 0, "{failover}: the block list is not in force: {blocked:?}");
+            control.revive()?;
+            control.wait_ready()?;
+            ensure!(ping(&lab.client, lab.server_addresses[1], 3)?.all(), "{failover}: no way back");
+            control.balanced()?;
+            control.stop()?;
+        }
         Ok(())
     });
 }

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use anyhow::ensure;
-use zsync_tests::config::ROUTER;
+use zsync_tests::config::{ROUTER, by};
 use zsync_tests::iperf::Iperf;
-use zsync_tests::{Control, Flow, Shape, in_lab, ping};
+use zsync_tests::{Control, Flow, Shape, by_each_device, in_lab, ping};
+
+by_each_device!(a_flow_goes_on_through_every_kill, a_tcp_connection_lives_on);
 
 /// Kills of one test; `ZSYNC_DRILLS` says otherwise.
 const DRILLS: usize = 100;
@@ -19,10 +21,9 @@ fn drills() -> usize {
     std::env::var("ZSYNC_DRILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(DRILLS)
 }
 
-#[test]
-fn a_flow_goes_on_through_every_kill() {
+fn a_flow_goes_on_through_every_kill(device: &str) {
     in_lab(Shape::router(), |lab| {
-        let mut control = Control::start(lab, ROUTER)?;
+        let mut control = Control::start(lab, &by(device, ROUTER))?;
         ensure!(ping(&lab.client, lab.server_addresses[0], 3)?.all(), "no way");
         let flow = Flow::to_server(lab, 20_000, 7000)?;
         std::thread::sleep(REST);
@@ -67,10 +68,9 @@ fn a_flow_goes_on_through_every_kill() {
     });
 }
 
-#[test]
-fn a_tcp_connection_lives_on() {
+fn a_tcp_connection_lives_on(device: &str) {
     in_lab(Shape::router(), |lab| {
-        let mut control = Control::start(lab, ROUTER)?;
+        let mut control = Control::start(lab, &by(device, ROUTER))?;
         for target in lab.server_addresses {
             ensure!(ping(&lab.client, target, 3)?.all(), "no way");
             let iperf = Iperf::serve(lab)?;

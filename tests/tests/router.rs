@@ -5,11 +5,24 @@ use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use zsync_tests::config::{self, ROUTER};
+use zsync_tests::config::{self, ROUTER, by};
 use zsync_tests::iperf::Iperf;
 use zsync_tests::ping::ping_with;
 use zsync_tests::raw::RawSocket;
-use zsync_tests::{Control, Flow, FlowPlan, Lab, Namespace, Shape, in_lab, ping, wait_for};
+use zsync_tests::{Control, Flow, FlowPlan, Lab, Namespace, Shape, by_each_device, in_lab, ping, wait_for};
+
+by_each_device!(
+    traffic_of_both_families_goes_through_zsync_both_ways,
+    a_paced_flow_arrives_whole_and_in_order,
+    several_queues_share_the_work,
+    what_cannot_be_forwarded_is_answered,
+    answers_are_as_the_routes_say_and_come_from_the_ports_address,
+    the_routers_own_addresses_answer,
+    neighbours_stay_the_kernels,
+    routes_take_effect_while_it_runs,
+    equal_paths_share_flows_and_keep_each_whole,
+    only_what_is_steered_is_taken,
+);
 
 /// Datagrams that the router's kernel forwarded itself, of both families.
 fn kernel_forwarded(router: &Namespace) -> Result<u64> {
@@ -24,10 +37,9 @@ fn kernel_forwarded(router: &Namespace) -> Result<u64> {
     Ok(v4.context("no ForwDatagrams")?.1.parse::<u64>()? + v6.context("no OutForw")?.trim().parse::<u64>()?)
 }
 
-#[test]
-fn traffic_of_both_families_goes_through_zsync_both_ways() {
+fn traffic_of_both_families_goes_through_zsync_both_ways(device: &str) {
     in_lab(Shape::router(), |lab| {
-        let control = Control::start(lab, ROUTER)?;
+        let control = Control::start(lab, &by(device, ROUTER))?;
         for (client, server) in lab.client_addresses.into_iter().zip(lab.server_addresses) {
             for outcome in [ping(&lab.client, server, 20)?, ping(&lab.server, client, 20)?] {
                 ensure!(outcome.all(), "{outcome:?}");
@@ -55,10 +67,9 @@ fn traffic_of_both_families_goes_through_zsync_both_ways() {
     });
 }
 
-#[test]
-fn a_paced_flow_arrives_whole_and_in_order() {
+fn a_paced_flow_arrives_whole_and_in_order(device: &str) {
     in_lab(Shape::router(), |lab| {
-        let control = Control::start(lab, ROUTER)?;
+        let control = Control::start(lab, &by(device, ROUTER))?;
         for (source, server) in lab.client_addresses.into_iter().zip(lab.server_addresses) {
             ensure!(ping(&lab.client, server, 3)?.all(), "no way to {server}");
             let plan = FlowPlan {
@@ -80,10 +91,9 @@ fn a_paced_flow_arrives_whole_and_in_order() {
     });
 }
 
-#[test]
-fn several_queues_share_the_work() {
+fn several_queues_share_the_work(device: &str) {
     in_lab(Shape::router().queues(2), |lab| {
-        let control = Control::start(lab, ROUTER)?;
+        let control = Control::start(lab, &by(device, ROUTER))?;
         for target in lab.server_addresses {
             ensure!(ping(&lab.client, target, 20)?.all(), "no way to {target}");
         }
@@ -99,10 +109,9 @@ fn several_queues_share_the_work() {
     });
 }
 
-#[test]
-fn what_cannot_be_forwarded_is_answered() {
+fn what_cannot_be_forwarded_is_answered(device: &str) {
     in_lab(Shape::router().server_mtu(1300), |lab| {
-        let control = Control::start(lab, ROUTER)?;
+        let control = Control::start(lab, &by(device, ROUTER))?;
         let [v4, v6] = lab.server_addresses;
         let says = |target, options: &[&str], wanted: &str| -> Result<()> {
             let outcome = ping_with(&lab.client, target, 2, options)?;
@@ -148,8 +157,7 @@ fn kernel_answered(router: &Namespace) -> Result<BTreeMap<String, u64>> {
     Ok(v4.chain(v6).filter_map(sent).collect())
 }
 
-#[test]
-fn answers_are_as_the_routes_say_and_come_from_the_ports_address() {
+fn answers_are_as_the_routes_say_and_come_from_the_ports_address(device: &str) {
     in_lab(Shape::router().server_mtu(1300), |lab| {
         for route in ["unreachable 10.71.0.0/16", "prohibit 10.72.0.0/16", "blackhole 10.73.0.0/16"] {
             lab.router.ip(&format!("route add {route}"))?;
@@ -157,7 +165,7 @@ fn answers_are_as_the_routes_say_and_come_from_the_ports_address() {
         for route in ["unreachable fd71::/16", "prohibit fd72::/16", "blackhole fd73::/16"] {
             lab.router.ip(&format!("-6 route add {route}"))?;
         }
-        let control = Control::start(lab, ROUTER)?;
+        let control = Control::start(lab, &by(device, ROUTER))?;
         let [v4, v6] = lab.server_addresses;
         ensure!(ping(&lab.client, v4, 2)?.all() && ping(&lab.client, v6, 2)?.all(), "no way");
         let (answered, forwarded) = (kernel_answered(&lab.router)?, kernel_forwarded(&lab.router)?);
@@ -207,10 +215,9 @@ fn answers_are_as_the_routes_say_and_come_from_the_ports_address() {
     });
 }
 
-#[test]
-fn the_routers_own_addresses_answer() {
+fn the_routers_own_addresses_answer(device: &str) {
     in_lab(Shape::router(), |lab| {
-        let control = Control::start(lab, ROUTER)?;
+        let control = Control::start(lab, &by(device, ROUTER))?;
         for own in ["10.1.0.1", "10.2.0.1", "fd01::1", "fd02::1"] {
             let outcome = ping(&lab.client, own.parse()?, 3)?;
             ensure!(outcome.all(), "{own}: {outcome:?}");
@@ -225,10 +232,9 @@ fn the_routers_own_addresses_answer() {
     });
 }
 
-#[test]
-fn neighbours_stay_the_kernels() {
+fn neighbours_stay_the_kernels(device: &str) {
     in_lab(Shape::router(), |lab| {
-        let _control = Control::start(lab, ROUTER)?;
+        let _control = Control::start(lab, &by(device, ROUTER))?;
         for target in lab.server_addresses {
             let first = ping(&lab.client, target, 1)?;
             ensure!(first.all(), "the first packet to an unresolved neighbour: {first:?}");
@@ -249,10 +255,9 @@ fn neighbours_stay_the_kernels() {
     });
 }
 
-#[test]
-fn routes_take_effect_while_it_runs() {
+fn routes_take_effect_while_it_runs(device: &str) {
     in_lab(Shape::router(), |lab| {
-        let control = Control::start(lab, ROUTER)?;
+        let control = Control::start(lab, &by(device, ROUTER))?;
         lab.server.ip("addr add 10.9.0.1/32 dev lo")?;
         lab.server.ip("addr add fd09::1/128 dev lo")?;
         let targets = ["10.9.0.1".parse()?, "fd09::1".parse()?];
@@ -281,10 +286,9 @@ fn routes_take_effect_while_it_runs() {
     });
 }
 
-#[test]
-fn equal_paths_share_flows_and_keep_each_whole() {
+fn equal_paths_share_flows_and_keep_each_whole(device: &str) {
     in_lab(Shape::router(), |lab| {
-        let control = Control::start(lab, ROUTER)?;
+        let control = Control::start(lab, &by(device, ROUTER))?;
         let macs = [[0x02, 0, 0, 0, 0x88, 1], [0x02, 0, 0, 0, 0x88, 2]];
         for (host, mac) in [(101, "02:00:00:00:88:01"), (102, "02:00:00:00:88:02")] {
             lab.router.ip(&format!("neigh replace 10.2.0.{host} lladdr {mac} dev eth2 nud permanent"))?;
@@ -337,11 +341,10 @@ fn send_to_each(lab: &Lab, flows: u16, count: usize) -> Result<()> {
     })
 }
 
-#[test]
-fn only_what_is_steered_is_taken() {
+fn only_what_is_steered_is_taken(device: &str) {
     in_lab(Shape::router(), |lab| {
         let steer = "steer = { prefixes = [\"10.2.0.0/24\", \"fd02::/64\"] }";
-        let control = Control::start(lab, &config::router(steer))?;
+        let control = Control::start(lab, &by(device, &config::router(steer)))?;
         for (client, server) in lab.client_addresses.into_iter().zip(lab.server_addresses) {
             ensure!(ping(&lab.client, server, 3)?.all(), "{client} to {server}");
             let (before, kernel) = (control.counts()?.rx(), kernel_forwarded(&lab.router)?);

@@ -4,8 +4,11 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use zsync_tests::capture::Capture;
+use zsync_tests::config::by;
 use zsync_tests::raw::RawSocket;
-use zsync_tests::{Control, Shape, in_lab, wait_for};
+use zsync_tests::{Control, Shape, by_each_device, in_lab, wait_for};
+
+by_each_device!(each_vlan_is_a_port_and_tags_change_on_the_way);
 
 /// Three VLANs of the client's cable, each to another side of the server's.
 const CONFIG: &str = r#"
@@ -35,10 +38,9 @@ fn frame(types: &[u8], payload: u8) -> Vec<u8> {
     frame
 }
 
-#[test]
-fn each_vlan_is_a_port_and_tags_change_on_the_way() {
+fn each_vlan_is_a_port_and_tags_change_on_the_way(device: &str) {
     in_lab(Shape::wire(), |lab| {
-        let control = Control::start(lab, CONFIG)?;
+        let control = Control::start(lab, &by(device, CONFIG))?;
         const GUEST: &[u8] = &[0x81, 0x00, 0x00, 100];
         const INSIDE: &[u8] = &[0x88, 0xa8, 0x00, 200, 0x81, 0x00, 0x60, 7];
         const BLUE: &[u8] = &[0x81, 0x00, 0x01, 0x2c];
