@@ -28,6 +28,8 @@ const PATIENCE: Duration = Duration::from_secs(15);
 pub enum Kind {
     /// `zsync-control` and `zsync-dataplane`, beside this program.
     Zsync,
+    /// The same, by packet sockets.
+    Packets,
     /// The same, doing what nftables does in the other's way.
     Doing(Way),
     /// testpmd on two `af_xdp` devices, rewriting MAC addresses.
@@ -47,6 +49,7 @@ impl Kind {
     pub fn name(self) -> &'static str {
         match self {
             Self::Zsync => "zsync",
+            Self::Packets => "zsync, packet sockets",
             Self::Doing(Way::Track) => "zsync, track and filter",
             Self::Doing(Way::Masquerade) => "zsync, masquerade",
             Self::Doing(Way::Filter) => "zsync, 1,000 rules",
@@ -62,7 +65,7 @@ impl Kind {
 
     /// Whether it is ours.
     pub fn is_ours(self) -> bool {
-        matches!(self, Self::Zsync | Self::Doing(_))
+        matches!(self, Self::Zsync | Self::Packets | Self::Doing(_))
     }
 }
 
@@ -90,8 +93,9 @@ impl Forwarder {
     pub fn start(kind: Kind) -> Result<Self> {
         wait_until_free()?;
         Ok(match kind {
-            Kind::Zsync => Self::Zsync(Zsync::start(None)?),
-            Kind::Doing(way) => Self::Zsync(Zsync::start(Some(way))?),
+            Kind::Zsync => Self::Zsync(Zsync::start("xdp", None)?),
+            Kind::Packets => Self::Zsync(Zsync::start("uring-packet", None)?),
+            Kind::Doing(way) => Self::Zsync(Zsync::start("xdp", Some(way))?),
             Kind::Testpmd => Self::Testpmd(testpmd()?),
             Kind::Kernel => Self::Kernel,
             Kind::Nftables(way) => Self::Nftables(Rules::set(way)?),
@@ -183,8 +187,8 @@ pub struct Zsync {
 }
 
 impl Zsync {
-    fn start(way: Option<Way>) -> Result<Self> {
-        Self::start_in(Part::Router, Path::new(FOLDER), &configuration(measured_core(), way))
+    fn start(device: &str, way: Option<Way>) -> Result<Self> {
+        Self::start_in(Part::Router, Path::new(FOLDER), &configuration(measured_core(), device, way))
     }
 
     /// One in that namespace, with this configuration; its files are in `folder`, which is its own.
@@ -291,8 +295,8 @@ fn beside(name: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// A router between the two devices, with one worker on `core`, and what nftables has in its way.
-fn configuration(core: usize, way: Option<Way>) -> String {
+/// A router between the two devices, whose packets `device` takes, with one worker on `core`, and what nftables has in its way.
+fn configuration(core: usize, device: &str, way: Option<Way>) -> String {
     let [left, right] = PORTS;
     let (stages, tables) = match way {
         None => ("", String::new()),
@@ -312,7 +316,8 @@ fn configuration(core: usize, way: Option<Way>) -> String {
     };
     format!(
         "[engine]\nworkers = [{core}]\nidle = \"spin\"\n\
-         [port.{left}]\nnetdev = \"{left}\"\n[port.{right}]\nnetdev = \"{right}\"\n\
+         [port.{left}]\nnetdev = \"{left}\"\ndevice = \"{device}\"\n\
+         [port.{right}]\nnetdev = \"{right}\"\ndevice = \"{device}\"\n\
          [pipeline.forward]\ninput = [\"{left}\", \"{right}\"]\nstages = [{stages}\"route.main\"]\n\
          [route.main]\ntable = 254\n{tables}"
     )
@@ -333,8 +338,9 @@ mod tests {
 
     #[test]
     fn the_configurations_are_valid_and_have_the_rules_of_the_kernel_s() {
-        for way in [None, Some(Way::Track), Some(Way::Masquerade), Some(Way::Filter)] {
-            let parsed = zsync_pipelines::spec::parse(&configuration(1, way), "benchmark").unwrap();
+        let ways = [None, Some(Way::Track), Some(Way::Masquerade), Some(Way::Filter)];
+        for (device, way) in ways.map(|way| ("xdp", way)).into_iter().chain([("uring-packet", None)]) {
+            let parsed = zsync_pipelines::spec::parse(&configuration(1, device, way), "benchmark").unwrap();
             assert_eq!(parsed.spec.ports.len(), 2);
             assert!(parsed.warnings.is_empty(), "{way:?}: {:?}", parsed.warnings);
         }

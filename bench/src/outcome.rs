@@ -72,6 +72,7 @@ impl Report {
         outcome.command = command.to_owned();
         let (driver, mode) = match self.name {
             "veth-track" | "veth-nat" | "veth-filter" => ("veth", "the kernel's stack"),
+            "veth-packet" => ("veth", "AF_PACKET"),
             name if name.starts_with("veth") => ("veth", "AF_XDP copy"),
             name if name.starts_with("tun") => ("tun", "read and write"),
             _ => ("null", "in memory"),

@@ -1,5 +1,5 @@
-//! 60-byte UDP packets at full rate through a router between two veth pairs, counted at the far end: `veth-route`, and
-//! `veth-track`, `veth-nat` and `veth-filter`, beside the kernel with nftables doing the same.
+//! 60-byte UDP packets at full rate through a router between two veth pairs, counted at the far end: `veth-route`,
+//! `veth-packet` without AF_XDP, and `veth-track`, `veth-nat` and `veth-filter`, beside the kernel with nftables doing the same.
 //!
 //! The generator has core 0 (and on it runs what the kernel does for the receiver), the forwarder the last core. The
 //! forwarders take turns, A B C A B C, each started anew for its round. Keeps true: a rate that the generator limited is
@@ -67,6 +67,15 @@ pub fn route_beside(peer: &str, rounds: usize, budget: Duration, watch: &Watch) 
         _ => bail!("veth-route has no peer {peer}"),
     };
     compare(Report::new("veth-route"), &[Kind::Zsync, kind], FLOWS, (rounds, budget), watch)
+}
+
+/// `veth-packet`: ports by packet sockets, beside ports by AF_XDP and the kernel.
+///
+/// # Errors
+/// Those of [`route`].
+pub fn packet(rounds: usize, budget: Duration, watch: &Watch) -> Result<Report> {
+    let kinds = [Kind::Packets, Kind::Zsync, Kind::Kernel];
+    compare(Report::new("veth-packet"), &kinds, FLOWS, (rounds, budget), watch)
 }
 
 /// `veth-track`: connection tracking, 65,536 flows.

@@ -55,6 +55,12 @@ const BENCHMARKS: &[Benchmark] = &[
         run: veth::route,
     },
     Benchmark {
+        name: "veth-packet",
+        about: "as veth-route, by packet sockets; beside AF_XDP and the kernel. Needs root",
+        rounds: 3,
+        run: veth::packet,
+    },
+    Benchmark {
         name: "veth-track",
         about: "as veth-route, tracking 65,536 flows; beside the kernel with nftables. Needs root",
         rounds: 3,
