@@ -5,6 +5,7 @@
 //! * [`fd`]: a socket that keeps message bounds and carries descriptors;
 //! * [`shm`]: memory that both map, sealed so that neither can pull it away from under the other;
 //! * [`fill`]: the first frames of an AF_XDP fill ring, which control places before it binds the socket;
+//! * [`ring`]: an io_uring for one queue, which control makes and the data plane uses;
 //! * [`message`]: the messages, each checked when it is decoded;
 //! * [`stats`]: the counters, published so that a crash at any instruction leaves them whole.
 //!
@@ -17,6 +18,8 @@
 pub mod fd;
 pub mod fill;
 pub mod message;
+#[allow(unsafe_code)]
+pub mod ring;
 #[allow(unsafe_code)]
 pub mod shm;
 pub mod stats;

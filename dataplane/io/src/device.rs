@@ -53,6 +53,10 @@ pub trait Device {
         false
     }
 
+    /// Takes no more from the kernel of what is left to a successor; what it holds itself it still gives out, while that is
+    /// [pending](Self::pending).
+    fn close(&mut self) {}
+
     /// What went wrong, and how often.
     fn counters(&self) -> &DeviceCounters;
 }

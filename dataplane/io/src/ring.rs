@@ -1,4 +1,4 @@
-//! The four rings of an AF_XDP socket, as seen from user space.
+//! The four rings of an AF_XDP socket, and the two of an io_uring, as seen from user space.
 //!
 //! Each is a single-producer single-consumer ring in memory that the kernel shares (`net/xdp/xsk_queue.h`):
 //!
@@ -9,6 +9,8 @@
 //!   TX          descriptor     produces     consumes      Tx
 //!   completion  UMEM address   consumes     produces      Tx, until taken
 //! ```
+//!
+//! Those of an io_uring ([`crate::uring`]) are the same thing: numbers of requests that it produces, completions that it consumes.
 //!
 //! Owns: the mapping, and the indices of its own side. The other side's index is read once a burst. Refuses: sizes that
 //! are no power of two, mappings that are too small. Keeps true: an index is masked in one place (`Ring::slot`); an
@@ -33,15 +35,33 @@ pub struct Descriptor {
 
 const _: () = assert!(size_of::<Descriptor>() == 16);
 
+/// An entry of an io_uring's completion ring: `struct io_uring_cqe` of include/uapi/linux/io_uring.h.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Completion {
+    /// What the request said of itself.
+    pub request: u64,
+    /// What became of it: a length, or an error's number below zero.
+    pub result: i32,
+    /// `IORING_CQE_F_*`, and the number of the buffer in the upper 16 bits.
+    pub flags: u32,
+}
+
+const _: () = assert!(size_of::<Completion>() == 16);
+
 /// What entries of a ring are: plain old data, valid for any bytes.
 pub trait Entry: Copy + sealed::Sealed {}
+impl Entry for u32 {}
 impl Entry for u64 {}
 impl Entry for Descriptor {}
+impl Entry for Completion {}
 
 mod sealed {
     pub trait Sealed {}
+    impl Sealed for u32 {}
     impl Sealed for u64 {}
     impl Sealed for super::Descriptor {}
+    impl Sealed for super::Completion {}
 }
 
 /// Byte offsets of a ring's parts from the start of its mapping (`XDP_MMAP_OFFSETS`).
@@ -119,9 +139,13 @@ impl<T: Entry> Ring<T> {
         unsafe { self.consumer.as_ref() }
     }
 
-    fn needs_wakeup(&self) -> bool {
+    fn flags(&self) -> u32 {
         // SAFETY: as `producer`.
-        unsafe { self.flags.as_ref() }.load(Ordering::Relaxed) & NEED_WAKEUP != 0
+        unsafe { self.flags.as_ref() }.load(Ordering::Relaxed)
+    }
+
+    fn needs_wakeup(&self) -> bool {
+        self.flags() & NEED_WAKEUP != 0
     }
 
     /// Where the entry of an index lies: the one place where an index is masked.
@@ -200,6 +224,18 @@ impl<T: Entry> Producer<T> {
     /// Entries that the other side has not taken.
     pub fn pending(&self) -> u32 {
         self.next.wrapping_sub(self.ring.consumer().load(Ordering::Acquire))
+    }
+
+    /// Takes the last `count` entries back, which the other side has not looked at and does not look at now.
+    pub(crate) fn withdraw(&mut self, count: u32) {
+        self.next = self.next.wrapping_sub(count);
+        self.ring.producer().store(self.next, Ordering::Release);
+    }
+
+    /// The flags word, which the other side writes.
+    #[inline]
+    pub(crate) fn flags(&self) -> u32 {
+        self.ring.flags()
     }
 
     /// Whether the kernel sleeps and has to be woken up.

@@ -7,21 +7,25 @@
 //! two calls; what the kernel meets with one message stops no other.
 //!
 //! A call carries many: the kernel joins datagrams of one sender (`UDP_GRO`) and takes runs of them apart (`UDP_SEGMENT`), so the
-//! way through it is paid once for up to 64. An empty socket is not asked again for a few passes, as with TUN.
+//! way through it is paid once for up to 64. An empty socket is not asked again for a few passes, as with TUN. With a ring
+//! (`ringed.rs`) it is asked when something has come, and what a burst sends is one call.
 //!
 //! A frame's flow label and its "don't fragment" are not the datagram's: the kernel has its own. What a killed process had taken and
-//! not yet made packets of, 64 KiB at most, is lost like what it had in its hands.
+//! not yet made packets of, 64 KiB at most (a ring's buffers, with one), is lost like what it had in its hands.
 
 mod held;
 mod message;
+mod ringed;
 mod run;
 mod sender;
 
 use crate::device::{Device, DeviceCounters};
-use held::Held;
-use message::Way;
+use crate::uring::{Shape, UringError};
+use held::{Held, LONGEST};
+use ringed::Ringed;
+use run::Run;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use sender::Sender;
+use sender::{Answer, Kernel, Sender};
 use std::io::IoSlice;
 use std::net::SocketAddr;
 use zsync_packet::burst::{BURST, Burst, Packet};
@@ -46,6 +50,10 @@ pub struct Udp {
     port: PortId,
     mac: [u8; 6],
     held: Held,
+    /// The way by io_uring, where there is one.
+    ring: Option<Ringed>,
+    /// Nothing more is taken from the socket.
+    closed: bool,
     resting: u32,
     sender: Sender,
     counters: DeviceCounters,
@@ -54,15 +62,53 @@ pub struct Udp {
 impl Udp {
     /// By a socket that is bound to `local`. Datagrams look as if a station had sent them to `mac`, the port's address.
     pub fn new(socket: OwnedFd, local: SocketAddr, port: PortId, mac: [u8; 6]) -> Self {
-        let (held, sender) = (Held::new(), Sender::new(local.port()));
-        Self { socket, local, port, mac, held, resting: 0, sender, counters: DeviceCounters::default() }
+        Self::with(socket, local, port, mac, None)
+    }
+
+    /// The same, by `ring`, which was made for the socket. The thread that first uses the device is the ring's only user.
+    ///
+    /// # Errors
+    /// The ring is not as `shape` says.
+    pub fn by_ring(
+        socket: OwnedFd,
+        local: SocketAddr,
+        port: PortId,
+        mac: [u8; 6],
+        (ring, shape): (OwnedFd, Shape),
+    ) -> Result<Self, UringError> {
+        let ring = Ringed::open(ring, shape, local.is_ipv6())?;
+        Ok(Self::with(socket, local, port, mac, Some(ring)))
+    }
+
+    fn with(socket: OwnedFd, local: SocketAddr, port: PortId, mac: [u8; 6], ring: Option<Ringed>) -> Self {
+        // A ring's messages bring their own bytes.
+        let held = Held::new(vec![0; if ring.is_some() { 0 } else { LONGEST }].into());
+        let (sender, counters) = (Sender::new(local.port()), DeviceCounters::default());
+        Self { socket, local, port, mac, held, ring, closed: false, resting: 0, sender, counters }
     }
 
     /// Takes a message from the kernel; whether there was one.
     fn receive(&mut self) -> bool {
+        if let Some(ring) = &mut self.ring {
+            return ring.receive(&mut self.held, self.closed);
+        }
+        if self.closed {
+            return false;
+        }
         // An error says that there is nothing, or what an earlier message has met; in a later pass there may be more.
         let came = message::receive(self.socket.as_fd(), self.held.buffer());
         came.map(|message| self.held.fill(message)).is_ok()
+    }
+
+    /// A ring that cannot be used is none: a system call is as good, if dearer.
+    fn enable(&mut self) {
+        if let Some(ring) = &mut self.ring
+            && ring.enable().is_err()
+        {
+            self.ring = None;
+            self.held = Held::new(vec![0; LONGEST].into());
+            self.counters.kick_errors += 1;
+        }
     }
 
     /// Makes packets of what is held, as far as there is room; whether all of it is packets now.
@@ -97,8 +143,28 @@ impl Udp {
     }
 }
 
+/// The way by system calls: one for each message.
+struct Calls<'a> {
+    socket: BorrowedFd<'a>,
+    v6: bool,
+}
+
+impl Kernel for Calls<'_> {
+    fn most(&self) -> usize {
+        1
+    }
+
+    fn send(&mut self, runs: &[Run], parts: &[IoSlice<'_>], answers: &mut Vec<Answer>) {
+        answers.extend(runs.iter().map(|run| {
+            let segment = u16::try_from(run.segment).ok().filter(|_| run.count > 1);
+            message::send(self.socket, self.v6, &run.way, parts, segment)
+        }));
+    }
+}
+
 impl Device for Udp {
     fn rx_burst(&mut self, pool: &mut Pool, burst: &mut Burst) -> usize {
+        self.enable();
         if self.resting > 0 {
             self.resting -= 1;
             return 0;
@@ -111,22 +177,30 @@ impl Device for Udp {
             }
         }
         let came = burst.len() - before;
-        if came == 0 && self.held.is_empty() {
+        if came == 0 && self.held.is_empty() && self.ring.is_none() {
             self.resting = REST;
         }
         came
     }
 
     fn tx_burst(&mut self, pool: &mut Pool, packets: &mut Vec<Packet>) -> usize {
-        let Self { socket, local, sender, counters, .. } = self;
-        let kernel = |way: &Way, parts: &[IoSlice<'_>], segment| {
-            message::send(socket.as_fd(), local.is_ipv6(), way, parts, segment)
-        };
-        sender.transmit(pool, packets, counters, kernel)
+        self.enable();
+        let Self { socket, local, sender, counters, ring, .. } = self;
+        match ring {
+            Some(ring) => sender.transmit(pool, packets, counters, ring),
+            None => {
+                let mut calls = Calls { socket: socket.as_fd(), v6: local.is_ipv6() };
+                sender.transmit(pool, packets, counters, &mut calls)
+            }
+        }
+    }
+
+    fn close(&mut self) {
+        self.closed = true;
     }
 
     fn pending(&self) -> bool {
-        !self.held.is_empty()
+        !self.held.is_empty() || self.ring.as_ref().is_some_and(Ringed::pending)
     }
 
     fn unfit(&self) -> usize {
@@ -134,7 +208,7 @@ impl Device for Udp {
     }
 
     fn waitable(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.socket.as_fd())
+        Some(self.ring.as_ref().map_or(self.socket.as_fd(), AsFd::as_fd))
     }
 
     fn counters(&self) -> &DeviceCounters {

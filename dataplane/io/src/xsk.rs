@@ -9,14 +9,12 @@
 //! include/uapi/linux/if_xdp.h.
 
 use crate::device::{Arrived, Device, DeviceCounters};
-use crate::ring::{Consumer, Descriptor, Memory, Producer, RingOffsets};
+use crate::mapping::map;
+use crate::ring::{Consumer, Descriptor, Producer, RingOffsets};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
-use rustix::mm::{MapFlags, ProtFlags};
 use rustix::net::sockopt;
 use rustix::net::{RecvFlags, SendFlags};
-use std::ptr::NonNull;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use zsync_packet::burst::{BURST, Burst, Packet};
 use zsync_packet::frame::{Arena, Frame};
@@ -84,42 +82,6 @@ pub enum XskError {
         /// The mark's number.
         mark: usize,
     },
-}
-
-struct Mapping {
-    base: NonNull<u8>,
-    len: usize,
-}
-
-// SAFETY: an address and a length; what lies there is accessed by the rings, which say how.
-unsafe impl Send for Mapping {}
-// SAFETY: as above.
-unsafe impl Sync for Mapping {}
-
-impl Memory for Mapping {
-    fn base(&self) -> NonNull<u8> {
-        self.base
-    }
-
-    fn len(&self) -> usize {
-        self.len
-    }
-}
-
-impl Drop for Mapping {
-    fn drop(&mut self) {
-        // SAFETY: mapped in `map` with this address and length, and no ring is left that uses it.
-        let _ = unsafe { rustix::mm::munmap(self.base.as_ptr().cast(), self.len) };
-    }
-}
-
-fn map(socket: BorrowedFd<'_>, len: usize, page: u64) -> Result<Arc<dyn Memory>, Errno> {
-    let protection = ProtFlags::READ | ProtFlags::WRITE;
-    let flags = MapFlags::SHARED | MapFlags::POPULATE;
-    // SAFETY: a new mapping at an address that the kernel chooses touches no memory of ours.
-    let base = unsafe { rustix::mm::mmap(std::ptr::null_mut(), len, protection, flags, socket, page)? };
-    let base = NonNull::new(base.cast()).ok_or(Errno::NOMEM)?;
-    Ok(Arc::new(Mapping { base, len }))
 }
 
 /// One AF_XDP socket. See the module.

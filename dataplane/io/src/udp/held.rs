@@ -1,6 +1,6 @@
 //! What the kernel has given in one message: datagrams of one sender, one behind the other, that become packets one by one.
 //!
-//! Owns: 64 KiB, made once. Keeps true: each datagram becomes a packet of its own, in order, behind the headers that it would have
+//! Owns: the bytes that it came in: 64 KiB that were made once, or one of a ring's buffers. Keeps true: each datagram becomes a packet of its own, in order, behind the headers that it would have
 //! come with: Ethernet to the port's address, IP between the addresses that the kernel names, UDP. The header checksum of IPv4 is
 //! right; the UDP checksum, which the kernel has verified, is right over IPv6, where there must be one, and none over IPv4.
 
@@ -17,6 +17,8 @@ pub const LONGEST: usize = 65_535;
 #[derive(Debug)]
 pub struct Held {
     bytes: Box<[u8]>,
+    /// Where in them the message begins.
+    at: usize,
     message: Message,
     /// Bytes that are packets already.
     done: usize,
@@ -27,11 +29,11 @@ pub struct Held {
 }
 
 impl Held {
-    /// Nothing yet.
-    pub fn new() -> Self {
+    /// Nothing yet. Messages come into `bytes`, or bring their own.
+    pub fn new(bytes: Box<[u8]>) -> Self {
         let nobody = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
         let message = Message { len: 0, segment: 0, from: nobody, to: nobody.ip(), tos: 0 };
-        Self { bytes: vec![0; LONGEST].into(), message, done: 0, any: false, number: 0 }
+        Self { bytes, at: 0, message, done: 0, any: false, number: 0 }
     }
 
     /// Whether all that came is packets.
@@ -48,7 +50,13 @@ impl Held {
 
     /// The buffer has this message now.
     pub fn fill(&mut self, message: Message) {
-        (self.message, self.done, self.any) = (message, 0, true);
+        (self.message, self.at, self.done, self.any) = (message, 0, 0, true);
+    }
+
+    /// These bytes have this message, from byte `at` on. Returns those of the one before, all of which is packets.
+    pub fn exchange(&mut self, message: Message, bytes: Box<[u8]>, at: usize) -> Box<[u8]> {
+        (self.message, self.at, self.done, self.any) = (message, at, 0, true);
+        std::mem::replace(&mut self.bytes, bytes)
     }
 
     /// Bytes of the next packet.
@@ -67,7 +75,7 @@ impl Held {
     fn payload(&self) -> &[u8] {
         let Message { len, segment, .. } = self.message;
         let end = if segment == 0 { len } else { len.min(self.done + segment) };
-        self.bytes.get(self.done..end).unwrap_or(&[])
+        self.bytes.get(self.at + self.done..self.at + end).unwrap_or(&[])
     }
 
     /// Writes the next packet, as if a station had sent it to `mac` and UDP `port`, into `place`, which has
@@ -127,9 +135,15 @@ mod tests {
 
     /// All packets of a message.
     fn packets(message: Message, bytes: &[u8]) -> Vec<Vec<u8>> {
-        let mut held = Held::new();
-        held.buffer()[..bytes.len()].copy_from_slice(bytes);
-        held.fill(message);
+        let mut held = Held::new(vec![0; LONGEST].into());
+        // The one way, and the other.
+        if bytes.len().is_multiple_of(2) {
+            held.buffer()[..bytes.len()].copy_from_slice(bytes);
+            held.fill(message);
+        } else {
+            let before = held.exchange(message, [&[0xaa; 70], bytes].concat().into(), 70);
+            assert_eq!(before.len(), LONGEST);
+        }
         let mut packets = Vec::new();
         while !held.is_empty() {
             let mut packet = vec![0xee; held.next_len()];
@@ -178,7 +192,7 @@ mod tests {
     #[test]
     fn a_packet_is_left_out_and_the_next_one_is_whole() {
         let from: SocketAddr = "192.0.2.7:9".parse().unwrap();
-        let mut held = Held::new();
+        let mut held = Held::new([0; 5].into());
         held.buffer()[..5].copy_from_slice(b"abcde");
         held.fill(Message { len: 5, segment: 3, from, to: from.ip(), tos: 0 });
         held.skip();

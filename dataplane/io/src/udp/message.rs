@@ -1,6 +1,6 @@
-//! The two system calls of a UDP socket, `recvmsg` and `sendmsg`, with all that goes beside a message's bytes.
+//! Messages of a UDP socket, with all that goes beside their bytes; and the two system calls, `recvmsg` and `sendmsg`.
 //!
-//! Owns nothing. Refuses nothing but what the kernel does. Keeps true: a call gets pointers to memory that outlives it, with the
+//! Owns an [`Envelope`]'s bytes. Refuses nothing but what the kernel does. Keeps true: a call gets pointers to memory that outlives it, with the
 //! lengths of that memory, and what the kernel writes beside a message is read as bytes, within the length that it said.
 //!
 //! Names and ancillary data are laid out by hand, as bytes (`struct sockaddr_in` and `sockaddr_in6`, `struct cmsghdr`), so that
@@ -19,9 +19,9 @@ const HEADER: usize = size_of::<libc::cmsghdr>();
 /// Bytes that ancillary data begins at a multiple of (`CMSG_ALIGN`).
 const ALIGN: usize = size_of::<usize>();
 /// Room for ancillary data: two addresses, two classes, a segment's length.
-const ROOM: usize = 192;
+pub const ROOM: usize = 192;
 /// Bytes of a `struct sockaddr_in6`, the longer of the two names.
-const NAME: usize = size_of::<libc::sockaddr_in6>();
+pub const NAME: usize = size_of::<libc::sockaddr_in6>();
 
 /// Where a message goes, and from where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,19 +74,22 @@ impl Beside {
         self.len += len.next_multiple_of(ALIGN);
     }
 
-    /// The items: level, type, data.
-    fn items(&self) -> impl Iterator<Item = (i32, i32, &[u8])> {
-        let mut rest = self.bytes.get(..self.len).unwrap_or(&[]);
-        std::iter::from_fn(move || {
-            let header = rest.get(..HEADER)?;
-            let len = usize::from_ne_bytes(*header.first_chunk()?);
-            let level = i32::from_ne_bytes(*header.get(HEADER - 8..)?.first_chunk()?);
-            let kind = i32::from_ne_bytes(*header.get(HEADER - 4..)?.first_chunk()?);
-            let data = rest.get(HEADER..len)?;
-            rest = rest.get(len.next_multiple_of(ALIGN)..).unwrap_or(&[]);
-            Some((level, kind, data))
-        })
+    fn written(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or(&[])
     }
+}
+
+/// The items of ancillary data: level, type, data.
+fn items(mut rest: &[u8]) -> impl Iterator<Item = (i32, i32, &[u8])> {
+    std::iter::from_fn(move || {
+        let header = rest.get(..HEADER)?;
+        let len = usize::from_ne_bytes(*header.first_chunk()?);
+        let level = i32::from_ne_bytes(*header.get(HEADER - 8..)?.first_chunk()?);
+        let kind = i32::from_ne_bytes(*header.get(HEADER - 4..)?.first_chunk()?);
+        let data = rest.get(HEADER..len)?;
+        rest = rest.get(len.next_multiple_of(ALIGN)..).unwrap_or(&[]);
+        Some((level, kind, data))
+    })
 }
 
 /// A socket's name as the kernel has it, and its length. A socket of IPv6 knows addresses of IPv4 as mapped ones (RFC 4291 §2.5.5.2).
@@ -151,21 +154,28 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<Message, Err
     let result = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, libc::MSG_DONTWAIT) };
     let len = usize::try_from(result).map_err(|_| last())?;
     beside.len = (header.msg_controllen as usize).min(ROOM);
-    let from = named(&name).ok_or(Errno::PROTO)?;
-    let mut to = unspecified(from.ip());
-    let (mut tos, mut segment) = (0, 0);
-    for (level, kind, data) in beside.items() {
-        match (level, kind) {
-            // struct in_pktinfo: index, address of ours, address in the header.
-            (libc::IPPROTO_IP, libc::IP_PKTINFO) => to = v4_at(data, 8).unwrap_or(to),
-            (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => to = v6_at(data, 0).unwrap_or(to),
-            (libc::IPPROTO_IP, libc::IP_TOS) => tos = data.first().copied().unwrap_or(0),
-            (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) => tos = number(data) as u8,
-            (libc::SOL_UDP, libc::UDP_GRO) => segment = usize::try_from(number(data)).unwrap_or(0),
-            _ => {}
+    Message::of(len, &name, beside.written()).ok_or(Errno::PROTO)
+}
+
+impl Message {
+    /// A message of `len` bytes, from what the kernel wrote beside it: its sender's name, and ancillary data.
+    pub fn of(len: usize, name: &[u8; NAME], beside: &[u8]) -> Option<Self> {
+        let from = named(name)?;
+        let mut to = unspecified(from.ip());
+        let (mut tos, mut segment) = (0, 0);
+        for (level, kind, data) in items(beside) {
+            match (level, kind) {
+                // struct in_pktinfo: index, address of ours, address in the header.
+                (libc::IPPROTO_IP, libc::IP_PKTINFO) => to = v4_at(data, 8).unwrap_or(to),
+                (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => to = v6_at(data, 0).unwrap_or(to),
+                (libc::IPPROTO_IP, libc::IP_TOS) => tos = data.first().copied().unwrap_or(0),
+                (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) => tos = number(data) as u8,
+                (libc::SOL_UDP, libc::UDP_GRO) => segment = usize::try_from(number(data)).unwrap_or(0),
+                _ => {}
+            }
         }
+        Some(Self { len, segment, from, to, tos })
     }
-    Ok(Message { len, segment, from, to, tos })
 }
 
 fn number(data: &[u8]) -> i32 {
@@ -177,8 +187,70 @@ pub fn unspecified(address: IpAddr) -> IpAddr {
     if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() }
 }
 
-/// Sends the parts, one behind the other, as one datagram, or with `segment` as datagrams of so many bytes, of which the last may be
-/// shorter. `v6`: the socket is of IPv6. Does not wait.
+/// A message that is to leave, as the kernel reads it.
+pub struct Envelope {
+    name: [u8; NAME],
+    beside: Beside,
+    header: libc::msghdr,
+}
+
+// SAFETY: the header's pointers lead into the envelope itself and to what `seal` was given, and are followed by the kernel alone, for
+// who calls it with both of them at hand.
+unsafe impl Send for Envelope {}
+
+impl Envelope {
+    /// An empty one.
+    pub fn new() -> Self {
+        // SAFETY: all-zero bytes are a valid `msghdr`: numbers and null pointers.
+        Self { name: [0; NAME], beside: Beside::new(), header: unsafe { std::mem::zeroed() } }
+    }
+
+    /// Makes it a message of these parts, one behind the other: one datagram, or with `segment` datagrams of so many bytes, of which
+    /// the last may be shorter. `v6`: the socket is of IPv6. What it returns leads into the envelope and to the parts, for as long
+    /// as both stay where they are.
+    pub fn seal(
+        &mut self,
+        v6: bool,
+        way: &Way,
+        parts: &[IoSlice<'_>],
+        segment: Option<u16>,
+    ) -> *const libc::msghdr {
+        let Self { name, beside, header } = self;
+        let name_len;
+        (*name, name_len) = name_of(way.to, v6);
+        beside.len = 0;
+        match way.from {
+            from if from.is_unspecified() => {}
+            IpAddr::V4(from) => {
+                let mut info = [0; size_of::<libc::in_pktinfo>()];
+                info[4..8].copy_from_slice(&from.octets());
+                beside.push(libc::IPPROTO_IP, libc::IP_PKTINFO, &info);
+            }
+            IpAddr::V6(from) => {
+                let mut info = [0; size_of::<libc::in6_pktinfo>()];
+                info[..16].copy_from_slice(&from.octets());
+                beside.push(libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, &info);
+            }
+        }
+        let (level, kind) = match way.to {
+            SocketAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_TOS),
+            SocketAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_TCLASS),
+        };
+        beside.push(level, kind, &i32::from(way.tos).to_ne_bytes());
+        if let Some(segment) = segment {
+            beside.push(libc::SOL_UDP, libc::UDP_SEGMENT, &segment.to_ne_bytes());
+        }
+        header.msg_name = name.as_mut_ptr().cast();
+        header.msg_namelen = name_len as libc::socklen_t;
+        header.msg_iov = parts.as_ptr().cast_mut().cast();
+        header.msg_iovlen = parts.len() as _;
+        header.msg_control = beside.bytes.as_mut_ptr().cast();
+        header.msg_controllen = beside.len as _;
+        header
+    }
+}
+
+/// Sends what [`Envelope::seal`] makes of these arguments. Does not wait.
 ///
 /// # Errors
 /// `EAGAIN`, `ENOBUFS`: not now. Any other: the kernel does not send this. With `segment`, among these: `EIO`, the device has no
@@ -190,40 +262,10 @@ pub fn send(
     parts: &[IoSlice<'_>],
     segment: Option<u16>,
 ) -> Result<(), Errno> {
-    let (mut name, name_len) = name_of(way.to, v6);
-    let mut beside = Beside::new();
-    match way.from {
-        from if from.is_unspecified() => {}
-        IpAddr::V4(from) => {
-            let mut info = [0; size_of::<libc::in_pktinfo>()];
-            info[4..8].copy_from_slice(&from.octets());
-            beside.push(libc::IPPROTO_IP, libc::IP_PKTINFO, &info);
-        }
-        IpAddr::V6(from) => {
-            let mut info = [0; size_of::<libc::in6_pktinfo>()];
-            info[..16].copy_from_slice(&from.octets());
-            beside.push(libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, &info);
-        }
-    }
-    let (level, kind) = match way.to {
-        SocketAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_TOS),
-        SocketAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_TCLASS),
-    };
-    beside.push(level, kind, &i32::from(way.tos).to_ne_bytes());
-    if let Some(segment) = segment {
-        beside.push(libc::SOL_UDP, libc::UDP_SEGMENT, &segment.to_ne_bytes());
-    }
-    // SAFETY: all-zero bytes are a valid `msghdr`: numbers and null pointers.
-    let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
-    header.msg_name = name.as_mut_ptr().cast();
-    header.msg_namelen = name_len as libc::socklen_t;
-    header.msg_iov = parts.as_ptr().cast_mut().cast();
-    header.msg_iovlen = parts.len() as _;
-    header.msg_control = beside.bytes.as_mut_ptr().cast();
-    header.msg_controllen = beside.len as _;
-    // SAFETY: name, parts (an `IoSlice` is an `iovec`) and ancillary data outlive the call, which only reads them, and their lengths
-    // are said.
-    let result = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const header, libc::MSG_DONTWAIT) };
+    let mut envelope = Envelope::new();
+    let header = envelope.seal(v6, way, parts, segment);
+    // SAFETY: envelope and parts (an `IoSlice` is an `iovec`) outlive the call, which only reads them, and their lengths are said.
+    let result = unsafe { libc::sendmsg(socket.as_raw_fd(), header, libc::MSG_DONTWAIT) };
     if result < 0 { Err(last()) } else { Ok(()) }
 }
 
@@ -246,7 +288,8 @@ mod tests {
         assert_eq!(beside.len, (lens[1] + lens[3]) as usize);
         let len = |at: usize| usize::from_ne_bytes(*beside.bytes[at..].first_chunk().unwrap());
         assert_eq!([len(0), len(lens[1] as usize)], [lens[0] as usize, lens[2] as usize]);
-        let items: Vec<_> = beside.items().map(|(level, kind, data)| (level, kind, data.len())).collect();
+        let items: Vec<_> =
+            items(beside.written()).map(|(level, kind, data)| (level, kind, data.len())).collect();
         let expected = [(libc::IPPROTO_IP, libc::IP_TOS, 4), (libc::SOL_UDP, libc::UDP_SEGMENT, 2)];
         assert_eq!(items, expected);
     }
@@ -258,7 +301,7 @@ mod tests {
             beside.push(1, 2, &[3; 8]);
             beside.push(1, 2, &[3; 8]);
             beside.bytes[..ALIGN].copy_from_slice(&len.to_ne_bytes());
-            assert_eq!(beside.items().count(), 0, "{len}");
+            assert_eq!(items(beside.written()).count(), 0, "{len}");
         }
     }
 

@@ -2,12 +2,12 @@
 //!
 //! Owns: whether the kernel is still asked to take runs apart. Refuses what is no datagram of the socket's, and what the kernel does not
 //! send alone either: both stay in front, and nobody waits behind them. Keeps true: no packet is sent twice, none is lost, and
-//! those that are left keep their order, whatever the kernel says.
+//! those that are left keep their order, whatever the kernel says. Where one call takes several messages, those behind one that was
+//! refused, or that there was no room for, may leave before it.
 //!
 //! A kernel that refuses a run may mean the run (a device without checksum offload, segments longer than its packets) or the way. So
 //! its first packet goes alone; if that goes, runs are left be for a while.
 
-use super::message::Way;
 use super::run::{Datagram, Run, SEGMENTS};
 use crate::device::DeviceCounters;
 use rustix::io::Errno;
@@ -22,6 +22,21 @@ pub const SINGLY: u16 = 4096;
 /// Destinations that are told apart there: one with a narrow way leaves the others their runs.
 const WAYS: usize = 64;
 
+/// Packets of one call, and so the most messages: those of a run, at least.
+pub const PARTS: usize = SEGMENTS;
+
+/// What became of a message.
+pub type Answer = Result<(), Errno>;
+
+/// What sends.
+pub trait Kernel {
+    /// Most messages of one call.
+    fn most(&self) -> usize;
+
+    /// Sends a message for each of `runs`, which has so many of the `parts` as it has datagrams, and adds an answer for each.
+    fn send(&mut self, runs: &[Run], parts: &[IoSlice<'_>], answers: &mut Vec<Answer>);
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Sender {
@@ -32,12 +47,16 @@ pub struct Sender {
     /// Packets ahead for which no run is tried any more: one of theirs was refused, and its first packet alone, too.
     alone: usize,
     unfit: usize,
+    /// Those of one call, and what the kernel says of each. They have room for [`PARTS`].
+    runs: Vec<Run>,
+    answers: Vec<Answer>,
 }
 
 impl Sender {
     /// For a socket that is bound to this port.
     pub fn new(port: u16) -> Self {
-        Self { port, singly: [0; WAYS], alone: 0, unfit: 0 }
+        let (runs, answers) = (Vec::with_capacity(PARTS), Vec::with_capacity(PARTS));
+        Self { port, singly: [0; WAYS], alone: 0, unfit: 0, runs, answers }
     }
 
     /// Packets that the last [`Self::transmit`] left in front because they can never leave.
@@ -51,18 +70,51 @@ impl Sender {
         pool: &mut Pool,
         packets: &mut Vec<Packet>,
         counters: &mut DeviceCounters,
-        mut kernel: impl Kernel,
+        kernel: &mut impl Kernel,
     ) -> usize {
         (self.unfit, self.alone) = (0, 0);
-        let mut at = 0;
-        while let Some(rest) = packets.get(at..).filter(|rest| !rest.is_empty()) {
-            match self.send(pool, rest, counters, &mut kernel) {
-                Ok(sent) => at += sent,
-                Err(Errno::AGAIN | Errno::NOBUFS) => break,
-                // Nobody waits behind what is refused.
-                Err(_) => {
-                    packets.swap(self.unfit, at);
-                    (self.unfit, at) = (self.unfit + 1, at + 1);
+        // Up to `unfit` they are refused, from there to `at` they have left.
+        let (mut at, mut full) = (0, false);
+        while !full && let Some(rest) = packets.get(at..).filter(|rest| !rest.is_empty()) {
+            self.call(pool, rest, kernel);
+            counters.kicks += u64::from(!self.runs.is_empty());
+            if self.runs.is_empty() {
+                // The first one is no datagram.
+                self.refuse(packets, &mut at, 0);
+            }
+            // How far behind `at` the next run is: what lies between is to be tried again, or waits.
+            let mut behind = 0;
+            for i in 0..self.runs.len() {
+                let (Some(run), Some(answer)) = (self.runs.get(i), self.answers.get(i)) else { break };
+                let (count, way) = (run.count, way_of(run.way.to.ip()));
+                let answer = match *answer {
+                    Err(errno) if count > 1 && !is_full(errno) => {
+                        // The run may be at fault, or the way: one alone tells.
+                        counters.kicks += 1;
+                        let alone = self.send_alone(pool, packets.get(at + behind), kernel);
+                        if alone.is_ok() {
+                            counters.kick_errors += 1;
+                            self.singly[way] = SINGLY;
+                        }
+                        alone.map(|()| 1)
+                    }
+                    answer => answer.map(|()| count),
+                };
+                match answer {
+                    Ok(sent) => {
+                        if let Some(between) = packets.get_mut(at..at + behind + sent) {
+                            between.rotate_right(sent);
+                        }
+                        (at, behind) = (at + sent, behind + count - sent);
+                    }
+                    Err(errno) if is_full(errno) => (full, behind) = (true, behind + count),
+                    // Nobody waits behind what is refused.
+                    Err(_) => {
+                        self.refuse(packets, &mut at, behind);
+                        // The way: for the others of the run, too.
+                        self.alone += count - 1;
+                        behind += count - 1;
+                    }
                 }
             }
         }
@@ -70,48 +122,57 @@ impl Sender {
         at - self.unfit
     }
 
-    /// Sends as many of `packets` as make a run, from the first on; how many.
-    fn send(
-        &mut self,
-        pool: &Pool,
-        packets: &[Packet],
-        counters: &mut DeviceCounters,
-        kernel: &mut impl Kernel,
-    ) -> Result<usize, Errno> {
-        let datagram = |packet| Datagram::of(bytes(pool, packet), self.port);
-        let (Some(packet), rest) = (packets.first(), packets.iter().skip(1)) else { return Ok(0) };
-        let first = datagram(packet).ok_or(Errno::INVAL)?;
-        let mut run = Run::new(&first);
-        let mut parts = [IoSlice::new(&[]); SEGMENTS];
-        parts[0] = part(pool, packet, first);
-        let singly = &mut self.singly[way_of(run.way.to.ip())];
-        if *singly == 0 && self.alone == 0 {
-            for (slot, packet) in parts.iter_mut().skip(1).zip(rest) {
-                let Some(next) = datagram(packet).filter(|next| run.takes(next)) else { break };
-                *slot = part(pool, packet, next);
-            }
+    /// Puts the packet that lies `behind` others that wait from `at` on to those that are refused.
+    fn refuse(&mut self, packets: &mut [Packet], at: &mut usize, behind: usize) {
+        if let Some(between) = packets.get_mut(*at..=*at + behind) {
+            between.rotate_right(1);
+            packets.swap(self.unfit, *at);
         }
-        *singly = singly.saturating_sub(1);
-        self.alone = self.alone.saturating_sub(1);
-        counters.kicks += 1;
-        if run.count > 1 {
-            match kernel(&run.way, &parts[..run.count], u16::try_from(run.segment).ok()) {
-                Ok(()) => return Ok(run.count),
-                Err(full @ (Errno::AGAIN | Errno::NOBUFS)) => return Err(full),
-                // The run may be at fault, or the way: one alone tells.
-                Err(_) => counters.kicks += 1,
-            }
-        }
-        kernel(&run.way, &parts[..1], None).inspect_err(|_| {
-            // The way: for the others of the run, too.
-            self.alone = self.alone.max(run.count - 1);
-        })?;
-        if run.count > 1 {
-            counters.kick_errors += 1;
-            *singly = SINGLY;
-        }
-        Ok(1)
+        (self.unfit, *at) = (self.unfit + 1, *at + 1);
     }
+
+    /// Sends of `packets`, from the first on, what one call takes; what became of it is in `runs` and `answers`.
+    fn call(&mut self, pool: &Pool, packets: &[Packet], kernel: &mut impl Kernel) {
+        self.runs.clear();
+        self.answers.clear();
+        let mut parts = [IoSlice::new(&[]); PARTS];
+        let mut ended = true;
+        for (slot, packet) in parts.iter_mut().zip(packets) {
+            let Some(datagram) = Datagram::of(bytes(pool, packet), self.port) else { break };
+            let joins = !ended && self.runs.last_mut().is_some_and(|run| run.takes(&datagram));
+            if !joins {
+                if self.runs.len() == kernel.most() {
+                    break;
+                }
+                let singly = &mut self.singly[way_of(datagram.way.to.ip())];
+                ended = *singly > 0 || self.alone > 0;
+                *singly = singly.saturating_sub(1);
+                self.alone = self.alone.saturating_sub(1);
+                self.runs.push(Run::new(&datagram));
+            }
+            *slot = IoSlice::new(bytes(pool, packet).get(datagram.payload).unwrap_or(&[]));
+        }
+        if !self.runs.is_empty() {
+            let count: usize = self.runs.iter().map(|run| run.count).sum();
+            kernel.send(&self.runs, parts.get(..count).unwrap_or(&[]), &mut self.answers);
+        }
+    }
+
+    /// Sends one packet of a run that was refused.
+    #[cold]
+    fn send_alone(&self, pool: &Pool, packet: Option<&Packet>, kernel: &mut impl Kernel) -> Answer {
+        let frame = packet.map_or(&[][..], |packet| bytes(pool, packet));
+        let datagram = Datagram::of(frame, self.port).ok_or(Errno::INVAL)?;
+        let mut answers = Vec::new();
+        let part = IoSlice::new(frame.get(datagram.payload.clone()).unwrap_or(&[]));
+        kernel.send(&[Run::new(&datagram)], &[part], &mut answers);
+        answers.pop().unwrap_or(Err(Errno::INVAL))
+    }
+}
+
+/// Whether it says that there is no room now.
+fn is_full(errno: Errno) -> bool {
+    matches!(errno, Errno::AGAIN | Errno::NOBUFS)
 }
 
 /// A destination's place among [`WAYS`].
@@ -123,17 +184,8 @@ fn way_of(to: IpAddr) -> usize {
     }) % WAYS
 }
 
-/// What sends: a way, the parts of a message, and the length of its segments if it has several.
-pub trait Kernel: FnMut(&Way, &[IoSlice<'_>], Option<u16>) -> Result<(), Errno> {}
-
-impl<F: FnMut(&Way, &[IoSlice<'_>], Option<u16>) -> Result<(), Errno>> Kernel for F {}
-
 fn bytes<'p>(pool: &'p Pool, packet: &'p Packet) -> &'p [u8] {
     pool.arena().bytes(&packet.frame, packet.start, packet.len)
-}
-
-fn part<'p>(pool: &'p Pool, packet: &'p Packet, datagram: Datagram) -> IoSlice<'p> {
-    IoSlice::new(bytes(pool, packet).get(datagram.payload).unwrap_or(&[]))
 }
 
 #[cfg(test)]
@@ -161,6 +213,26 @@ mod tests {
         bytes(pool, packet)[42]
     }
 
+    /// A kernel that takes so many messages for one call, and answers each by its parts.
+    struct Answering<F>(usize, F);
+
+    impl<F: FnMut(&[IoSlice<'_>]) -> Answer> Kernel for Answering<F> {
+        fn most(&self) -> usize {
+            self.0
+        }
+
+        fn send(&mut self, runs: &[Run], parts: &[IoSlice<'_>], answers: &mut Vec<Answer>) {
+            assert!((1..=self.0).contains(&runs.len()));
+            assert_eq!(parts.len(), runs.iter().map(|run| run.count).sum());
+            let mut parts = parts;
+            for run in runs {
+                let own;
+                (own, parts) = parts.split_at(run.count);
+                answers.push((self.1)(own));
+            }
+        }
+    }
+
     proptest! {
         /// Whatever the kernel answers: a packet has left, or it is there still, and each kind in its order.
         #[test]
@@ -169,6 +241,7 @@ mod tests {
             strangers in prop::collection::vec(prop::bool::weighted(0.1), 64),
             answers in prop::collection::vec(prop::sample::select(&[0, 0, 0, 0, libc::EIO, libc::EINVAL, libc::EMSGSIZE,
                 libc::ENETUNREACH, libc::EPERM, libc::EAGAIN, libc::ENOBUFS]), 300),
+            most in prop::sample::select(&[1_usize, 2, PARTS]),
         ) {
             let mut pool = Pool::heap(FrameSize::K2, 128, 1).unwrap().remove(0);
             let mut sender = Sender::new(PORT);
@@ -177,26 +250,28 @@ mod tests {
             let (mut counters, mut answers) = (DeviceCounters::default(), answers.into_iter());
             let mut sent: Vec<u8> = Vec::new();
             let mut full = false;
-            let count = sender.transmit(&mut pool, &mut packets, &mut counters, |_, parts, segment| {
-                assert_eq!(segment.is_some(), parts.len() > 1);
+            let count = sender.transmit(&mut pool, &mut packets, &mut counters, &mut Answering(most, |parts: &[IoSlice<'_>]| {
                 match answers.next().unwrap_or(0) {
                     0 => {
                         sent.extend(parts.iter().map(|part| part[0]));
                         Ok(())
                     }
                     error => {
-                        full = error == libc::EAGAIN || error == libc::ENOBUFS;
+                        full |= error == libc::EAGAIN || error == libc::ENOBUFS;
                         Err(Errno::from_raw_os_error(error))
                     }
                 }
-            });
+            }));
             let left: Vec<u8> = packets.iter().map(|packet| number(&pool, packet)).collect();
             let (refused, waiting) = left.split_at(sender.unfit());
             prop_assert_eq!(count, sent.len());
             prop_assert!(full || waiting.is_empty(), "nothing waits but for room: {:?}", waiting);
-            prop_assert!([&sent[..], refused, waiting].iter().all(|part| part.is_sorted()));
+            prop_assert!(waiting.is_sorted());
             prop_assert!(sent.iter().all(|n| !strangers[usize::from(*n)]));
-            prop_assert!(waiting.iter().all(|n| sent.last() < Some(n) && refused.last() < Some(n)));
+            if most == 1 {
+                prop_assert!(sent.is_sorted() && refused.is_sorted());
+                prop_assert!(waiting.iter().all(|n| sent.last() < Some(n) && refused.last() < Some(n)));
+            }
             let mut all = [&sent[..], refused, waiting].concat();
             all.sort_unstable();
             prop_assert_eq!(all, (0..lens.len() as u8).collect::<Vec<_>>());
@@ -213,10 +288,11 @@ mod tests {
         for _ in 0..=usize::from(SINGLY) / 8 + 1 {
             let mut packets: Vec<Packet> = (0..8).map(|n| packet(&mut pool, PORT, 100, n)).collect();
             let mut most = 0;
-            sender.transmit(&mut pool, &mut packets, &mut counters, |_, parts, _| {
+            let mut kernel = Answering(1, |parts: &[IoSlice<'_>]| {
                 most = most.max(parts.len());
                 if parts.len() > 1 { Err(Errno::IO) } else { Ok(()) }
             });
+            sender.transmit(&mut pool, &mut packets, &mut counters, &mut kernel);
             assert!(packets.is_empty());
             longest.push(most);
         }

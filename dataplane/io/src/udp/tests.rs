@@ -1,4 +1,5 @@
-//! The device over sockets of the loopback device, which takes runs apart and joins datagrams as a NIC's driver would.
+//! The device over sockets of the loopback device, which takes runs apart and joins datagrams as a NIC's driver would: by system
+//! calls, and by a ring.
 
 #![allow(unsafe_code)]
 
@@ -11,6 +12,7 @@ use zsync_packet::frame::FrameSize;
 use zsync_packet::header::build::{ethernet, udp_packet};
 use zsync_packet::header::{Ethernet, Ipv4, Ipv6, Udp as View, ether_type};
 use zsync_packet::verdict::Verdict;
+use zsync_protocol::ring::{self, create};
 
 const MAC: [u8; 6] = [2, 0, 0, 0, 0, 0];
 
@@ -42,6 +44,43 @@ fn open(local: &str) -> (OwnedFd, SocketAddr) {
     (socket, bound)
 }
 
+/// The way that a device goes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum By {
+    Calls,
+    Ring,
+}
+
+/// Each of these both ways.
+macro_rules! both_ways {
+    ($($name:ident)*) => {
+        mod by_calls {
+            $(#[test] fn $name() { super::$name(super::By::Calls) })*
+        }
+        mod by_ring {
+            $(#[test] fn $name() { super::$name(super::By::Ring) })*
+        }
+    };
+}
+
+both_ways! {
+    datagrams_come_behind_headers_that_say_what_the_kernel_said
+    a_run_leaves_as_one_message_and_comes_as_one_and_is_the_same_packets
+    what_a_burst_has_no_room_for_waits_in_its_order
+    without_frames_nothing_is_lost_and_what_no_frame_holds_is_counted
+    what_can_never_leave_stays_in_front_and_holds_nobody_up
+    an_unspecified_source_is_the_kernels_to_choose
+    runs_that_the_kernel_does_not_take_apart_go_one_by_one
+    nobody_at_the_other_end_stops_nothing
+    a_successor_goes_on_with_the_same_socket
+}
+
+/// A ring for a socket, as the control process makes one.
+fn ring(socket: &OwnedFd) -> (OwnedFd, Shape) {
+    let (ring, layout) = create(socket.as_fd(), ring::UDP).unwrap();
+    (ring, crate::uring::tests::shape(layout))
+}
+
 struct Bench {
     udp: Udp,
     local: SocketAddr,
@@ -49,15 +88,22 @@ struct Bench {
     burst: Burst,
 }
 
-fn over(socket: OwnedFd, local: SocketAddr) -> Bench {
+fn over(by: By, socket: OwnedFd, local: SocketAddr) -> Bench {
     let pool = Pool::heap(FrameSize::K2, 256, 1).unwrap().remove(0);
     let burst = Burst::new(pool.arena().clone());
-    Bench { udp: Udp::new(socket, local, PortId(3), MAC), local, pool, burst }
+    let udp = match by {
+        By::Calls => Udp::new(socket, local, PortId(3), MAC),
+        By::Ring => {
+            let ring = ring(&socket);
+            Udp::by_ring(socket, local, PortId(3), MAC, ring).unwrap()
+        }
+    };
+    Bench { udp, local, pool, burst }
 }
 
-fn bench(local: &str) -> Bench {
+fn bench(by: By, local: &str) -> Bench {
     let (socket, local) = open(local);
-    over(socket, local)
+    over(by, socket, local)
 }
 
 /// What a packet says of itself: source, destination, class, payload.
@@ -152,10 +198,9 @@ fn reached(local: SocketAddr, peer: SocketAddr) -> SocketAddr {
     SocketAddr::new(address, local.port())
 }
 
-#[test]
-fn datagrams_come_behind_headers_that_say_what_the_kernel_said() {
+fn datagrams_come_behind_headers_that_say_what_the_kernel_said(by: By) {
     for (local, peer) in FAMILIES {
-        let mut bench = bench(local);
+        let mut bench = bench(by, local);
         let peer = UdpSocket::bind(peer).unwrap();
         let from = peer.local_addr().unwrap();
         let to = reached(bench.local, from);
@@ -173,10 +218,9 @@ fn datagrams_come_behind_headers_that_say_what_the_kernel_said() {
     }
 }
 
-#[test]
-fn a_run_leaves_as_one_message_and_comes_as_one_and_is_the_same_packets() {
+fn a_run_leaves_as_one_message_and_comes_as_one_and_is_the_same_packets(by: By) {
     for (local, peer) in FAMILIES {
-        let (mut ours, mut theirs) = (bench(local), bench(peer));
+        let (mut ours, mut theirs) = (bench(by, local), bench(by, peer));
         let (to, from) = (theirs.local, reached(ours.local, theirs.local));
         // A whole burst; the last of a run is shorter; one way and length is followed by another.
         let lens: Vec<usize> = [vec![1452; 40], vec![700], vec![80; 20], vec![1452; 3]].concat();
@@ -184,7 +228,8 @@ fn a_run_leaves_as_one_message_and_comes_as_one_and_is_the_same_packets() {
         let mut packets: Vec<Packet> =
             sent.iter().map(|payload| ours.packet(from, to, 0x2e, payload)).collect();
         assert_eq!((ours.send(&mut packets), packets.len()), (lens.len(), 0));
-        assert_eq!(ours.udp.counters().kicks, 3, "41, 20 and 3 packets in one call each");
+        let calls = if by == By::Calls { 3 } else { 1 };
+        assert_eq!(ours.udp.counters().kicks, calls, "41, 20 and 3 packets in one message each");
         assert_eq!((ours.udp.counters().kick_errors, ours.pool.available()), (0, 256));
         let came = theirs.receive_all(sent.len());
         let expected: Vec<_> = sent.into_iter().map(|payload| (from, to, 0x2e, payload)).collect();
@@ -192,9 +237,8 @@ fn a_run_leaves_as_one_message_and_comes_as_one_and_is_the_same_packets() {
     }
 }
 
-#[test]
-fn what_a_burst_has_no_room_for_waits_in_its_order() {
-    let (mut ours, mut theirs) = (bench("127.0.0.1:0"), bench("127.0.0.2:0"));
+fn what_a_burst_has_no_room_for_waits_in_its_order(by: By) {
+    let (mut ours, mut theirs) = (bench(by, "127.0.0.1:0"), bench(by, "127.0.0.2:0"));
     let sent = payloads(&[900; 150]);
     for payloads in sent.chunks(50) {
         let mut packets: Vec<Packet> =
@@ -213,9 +257,8 @@ fn what_a_burst_has_no_room_for_waits_in_its_order() {
     assert!(came == sent);
 }
 
-#[test]
-fn without_frames_nothing_is_lost_and_what_no_frame_holds_is_counted() {
-    let mut bench = bench("127.0.0.1:0");
+fn without_frames_nothing_is_lost_and_what_no_frame_holds_is_counted(by: By) {
+    let mut bench = bench(by, "127.0.0.1:0");
     let peer = UdpSocket::bind("127.0.0.2:0").unwrap();
     let frames: Vec<_> = std::iter::from_fn(|| bench.pool.alloc()).collect();
     peer.send_to(b"first", bench.local).unwrap();
@@ -231,9 +274,8 @@ fn without_frames_nothing_is_lost_and_what_no_frame_holds_is_counted() {
     assert_eq!(bench.udp.counters().rx_refused, 1);
 }
 
-#[test]
-fn what_can_never_leave_stays_in_front_and_holds_nobody_up() {
-    let (mut ours, mut theirs) = (bench("127.0.0.1:0"), bench("127.0.0.2:0"));
+fn what_can_never_leave_stays_in_front_and_holds_nobody_up(by: By) {
+    let (mut ours, mut theirs) = (bench(by, "127.0.0.1:0"), bench(by, "127.0.0.2:0"));
     let (from, to) = (ours.local, theirs.local);
     let stranger = SocketAddr::new(from.ip(), from.port() ^ 1);
     // A source that is nobody's here: the kernel does not send it.
@@ -259,14 +301,13 @@ fn said_anywhere(packet: &[u8]) -> Vec<u8> {
     Ipv4::parse(&packet[14..]).unwrap().payload()[8..].to_vec()
 }
 
-#[test]
-fn an_unspecified_source_is_the_kernels_to_choose() {
+fn an_unspecified_source_is_the_kernels_to_choose(by: By) {
     for (local, any, peer) in [
         ("0.0.0.0:0", "0.0.0.0", "127.0.0.2:0"),
         ("[::]:0", "::", "[::1]:0"),
         ("[::]:0", "0.0.0.0", "127.0.0.2:0"),
     ] {
-        let (mut ours, mut theirs) = (bench(local), bench(peer));
+        let (mut ours, mut theirs) = (bench(by, local), bench(by, peer));
         let from = SocketAddr::new(any.parse().unwrap(), ours.local.port());
         let mut packets = vec![ours.packet(from, theirs.local, 0, b"whence")];
         assert_eq!(ours.send(&mut packets), 1);
@@ -276,23 +317,22 @@ fn an_unspecified_source_is_the_kernels_to_choose() {
     }
 }
 
-#[test]
-fn runs_that_the_kernel_does_not_take_apart_go_one_by_one() {
-    let (mut ours, mut theirs) = (bench("127.0.0.1:0"), bench("127.0.0.2:0"));
+fn runs_that_the_kernel_does_not_take_apart_go_one_by_one(by: By) {
+    let (mut ours, mut theirs) = (bench(by, "127.0.0.1:0"), bench(by, "127.0.0.2:0"));
     // Without checksums of UDP it cuts nothing (net/ipv4/udp.c, `udp_send_skb`).
     set(&ours.udp.socket, libc::SOL_SOCKET, libc::SO_NO_CHECK, 1);
     let sent = payloads(&[1000; 8]);
     let mut packets: Vec<Packet> =
         sent.iter().map(|payload| ours.packet(ours.local, theirs.local, 0, payload)).collect();
     assert_eq!((ours.send(&mut packets), ours.udp.unfit()), (8, 0));
-    assert_eq!((ours.udp.counters().kicks, ours.udp.counters().kick_errors), (9, 1), "one run was tried");
+    let calls = if by == By::Calls { 9 } else { 3 };
+    assert_eq!((ours.udp.counters().kicks, ours.udp.counters().kick_errors), (calls, 1), "one run was tried");
     let came: Vec<Vec<u8>> = theirs.receive_all(8).into_iter().map(|(.., payload)| payload).collect();
     assert!(came == sent);
 }
 
-#[test]
-fn nobody_at_the_other_end_stops_nothing() {
-    let mut ours = bench("127.0.0.1:0");
+fn nobody_at_the_other_end_stops_nothing(by: By) {
+    let mut ours = bench(by, "127.0.0.1:0");
     let gone = UdpSocket::bind("127.0.0.2:0").unwrap().local_addr().unwrap();
     let peer = UdpSocket::bind("127.0.0.2:0").unwrap();
     for _ in 0..5 {
@@ -303,17 +343,16 @@ fn nobody_at_the_other_end_stops_nothing() {
     }
 }
 
-#[test]
-fn a_successor_goes_on_with_the_same_socket() {
+fn a_successor_goes_on_with_the_same_socket(by: By) {
     let (socket, local) = open("127.0.0.1:0");
     let kept = socket.try_clone().unwrap();
-    let mut first = over(socket, local);
+    let mut first = over(by, socket, local);
     let peer = UdpSocket::bind("127.0.0.2:0").unwrap();
     peer.send_to(b"one", local).unwrap();
     assert_eq!(first.receive_all(1)[0].3, b"one");
     drop(first);
     peer.send_to(b"meanwhile", local).unwrap();
-    let mut second = over(kept, local);
+    let mut second = over(by, kept, local);
     assert_eq!(second.receive_all(1)[0].3, b"meanwhile");
     let to = peer.local_addr().unwrap();
     let mut packets = vec![second.packet(local, to, 0, b"back")];
@@ -324,10 +363,79 @@ fn a_successor_goes_on_with_the_same_socket() {
 
 #[test]
 fn an_empty_socket_rests_and_is_asked_again() {
-    let mut bench = bench("127.0.0.1:0");
+    let mut bench = bench(By::Calls, "127.0.0.1:0");
     assert_eq!(bench.udp.rx_burst(&mut bench.pool, &mut bench.burst), 0);
     UdpSocket::bind("127.0.0.2:0").unwrap().send_to(b"hello", bench.local).unwrap();
     let passes = (1..).find(|_| bench.udp.rx_burst(&mut bench.pool, &mut bench.burst) == 1).unwrap();
     assert_eq!(passes, REST + 1);
     bench.burst.free_into(&mut bench.pool);
+}
+
+#[test]
+fn a_ring_wakes_who_waits_for_it_and_a_look_at_an_empty_one_is_no_call() {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let mut bench = bench(By::Ring, "127.0.0.1:0");
+    let peer = UdpSocket::bind("127.0.0.2:0").unwrap();
+    for n in 0..3_u8 {
+        // Armed, and nothing there.
+        assert_eq!(bench.udp.rx_burst(&mut bench.pool, &mut bench.burst), 0);
+        let woken = |bench: &Bench, ms: i64| {
+            let mut polled = [PollFd::from_borrowed_fd(bench.udp.waitable().unwrap(), PollFlags::IN)];
+            poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: ms * 1_000_000 })).unwrap()
+        };
+        assert_eq!((woken(&bench, 5), bench.udp.pending()), (0, false));
+        peer.send_to(&[n], bench.local).unwrap();
+        assert_eq!(woken(&bench, 900), 1);
+        assert_eq!(bench.receive_all(1)[0].3, [n]);
+    }
+}
+
+#[test]
+fn when_all_buffers_wait_the_rest_stays_in_the_socket_and_comes_then() {
+    let (socket, local) = open("127.0.0.1:0");
+    let kept = socket.try_clone().unwrap();
+    let mut bench = over(By::Ring, socket, local);
+    // Each of another length, so that none are joined.
+    let peer = UdpSocket::bind("127.0.0.2:0").unwrap();
+    let sent = payloads(&(1..=40).collect::<Vec<_>>());
+    let frames: Vec<_> = std::iter::from_fn(|| bench.pool.alloc()).collect();
+    sent.iter().for_each(|payload| _ = peer.send_to(payload, local).unwrap());
+    for _ in 0..3 {
+        assert_eq!(bench.udp.rx_burst(&mut bench.pool, &mut bench.burst), 0);
+    }
+    assert!(bench.udp.pending() && bench.udp.counters().fill_starved == 3);
+    let waiting = rustix::io::ioctl_fionread(&kept).unwrap();
+    assert!(waiting > 0, "the kernel has {} buffers, and the socket the rest", ring::UDP.buffers);
+    // Somebody takes the device out of service: what it has is given out, and the rest is a successor's.
+    frames.into_iter().for_each(|frame| bench.pool.free(frame));
+    bench.udp.close();
+    let mut came = Vec::new();
+    while bench.udp.pending() {
+        let packets = bench.receive();
+        came.extend(packets.iter().map(|packet| said(bench.bytes(packet)).3));
+        bench.pool.free_many(packets.into_iter().map(|packet| packet.frame));
+    }
+    assert_eq!(came, sent[..came.len()]);
+    assert_eq!(came.len(), ring::UDP.buffers as usize);
+    drop(bench);
+    let mut second = over(By::Ring, kept, local);
+    came.extend(second.receive_all(sent.len() - came.len()).into_iter().map(|(.., payload)| payload));
+    assert!(came == sent);
+}
+
+#[test]
+fn a_ring_of_another_thread_is_left_for_system_calls() {
+    let (socket, local) = open("127.0.0.1:0");
+    let (ring, shape) = ring(&socket);
+    let other = ring.try_clone().unwrap();
+    std::thread::spawn(move || crate::uring::Uring::open(other, shape, 64).unwrap().enable().unwrap())
+        .join()
+        .unwrap();
+    let pool = Pool::heap(FrameSize::K2, 256, 1).unwrap().remove(0);
+    let burst = Burst::new(pool.arena().clone());
+    let udp = Udp::by_ring(socket, local, PortId(3), MAC, (ring, shape)).unwrap();
+    let mut bench = Bench { udp, local, pool, burst };
+    UdpSocket::bind("127.0.0.2:0").unwrap().send_to(b"hello", local).unwrap();
+    assert_eq!(bench.receive_all(1)[0].3, b"hello");
+    assert_eq!(bench.udp.counters().kick_errors, 1);
 }
