@@ -70,6 +70,9 @@ fn another_address_opens_the_socket_anew_and_another_way_out_is_live() {
     };
     let reopened = Effect::Reopen("outer".to_owned());
     assert_eq!(effects("[::]:51820", "0.0.0.0:51820"), [("port.outer.listen".to_owned(), reopened.clone())]);
+    let by_ring = "device = \"udp\"\nio-uring = true";
+    assert_eq!(effects("device = \"udp\"", by_ring), [("port.outer.io-uring".to_owned(), reopened)]);
+    assert_eq!(effects("device = \"udp\"", "device = \"udp\"\nio-uring = false"), []);
     assert_eq!(
         effects("to = { port = \"outer\" }", "to = \"next\""),
         [("wireguard.wg.to".to_owned(), Effect::Live)]
@@ -99,6 +102,8 @@ fn each_key_of_a_network_device_is_refused_by_its_name() {
     }
     let told = changed("netdev = \"wg0\"", "netdev = \"wg0\"\nlisten = \"[::]:1\"");
     assert!(told.contains("port \"host\" is a network device, which has no `listen`"), "{told}");
+    let told = changed("netdev = \"wg0\"", "netdev = \"wg0\"\nio-uring = true");
+    assert!(told.contains("port \"host\" is a network device, which has no `io-uring`"), "{told}");
 }
 
 #[test]

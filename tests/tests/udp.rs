@@ -1,4 +1,5 @@
-//! A port that is a UDP socket: a WireGuard gateway whose outer side is one, and whose inner side is a device of the host's own.
+//! A port that is a UDP socket: a WireGuard gateway whose outer side is one, and whose inner side is a device of the host's own. By
+//! system calls, and by io_uring.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -70,7 +71,17 @@ fn of_port(control: &Control<'_>, name: &str) -> Result<([u64; 2], String)> {
     Ok((packets, port["mode"].as_str().unwrap_or_default().to_owned()))
 }
 
-fn with_wireguard_go(shape: Shape, listen: &str, [ours, theirs]: [&str; 2]) {
+/// The way that the socket goes: what the configuration says of it, and what `show ports` says.
+#[derive(Clone, Copy)]
+struct Way {
+    asked: &'static str,
+    said: &'static str,
+}
+
+const CALLS: Way = Way { asked: "io-uring = false", said: "udp" };
+const RING: Way = Way { asked: "io-uring = true", said: "udp-ring" };
+
+fn with_wireguard_go(way: Way, shape: Shape, listen: &str, [ours, theirs]: [&str; 2]) {
     if !Program::Go.is_there() {
         return;
     }
@@ -80,7 +91,7 @@ fn with_wireguard_go(shape: Shape, listen: &str, [ours, theirs]: [&str; 2]) {
         let (here, there) = (At(ours, PORTS[0]).to_string(), At(theirs, PORTS[1]).to_string());
         peer.knows(&keys.public, Some(&here), "")?;
         let theirs = peer_of(&peer.keys.public, Some(&there), BEHIND, "");
-        let control = Control::start(lab, &gateway(listen, "wg0", &keys, "", &theirs))?;
+        let control = Control::start(lab, &gateway(listen, "wg0", &keys, way.asked, &theirs))?;
         by_device(&lab.router, "wg0", NETWORKS)?;
         talk(lab)?;
         compare(lab, 5)?;
@@ -88,7 +99,7 @@ fn with_wireguard_go(shape: Shape, listen: &str, [ours, theirs]: [&str; 2]) {
         ensure!(peer.show("endpoints")?.contains(ours), "{}", peer.show("endpoints")?);
         ensure!(endpoint_of(&control, &peer.keys.public)? == Some(there.parse()?), "the peer is elsewhere");
         let ([rx, tx], mode) = of_port(&control, "outer")?;
-        ensure!(rx > 3000 && tx > 3000 && mode == "udp", "{rx} came and {tx} went by the {mode} port");
+        ensure!(rx > 3000 && tx > 3000 && mode == way.said, "{rx} came and {tx} went by the {mode} port");
         let books = control.balanced()?;
         for reason in ["wireguard-forged", "device-refused", "tx-ring-full"] {
             ensure!(books.counts.dropped(reason) == 0, "{reason}: {books:?}");
@@ -99,24 +110,34 @@ fn with_wireguard_go(shape: Shape, listen: &str, [ours, theirs]: [&str; 2]) {
 
 #[test]
 fn wireguard_go_hears_a_socket_of_both_families_over_ipv4() {
-    with_wireguard_go(Shape::router(), "[::]:51820", ["10.2.0.1", "10.2.0.2"]);
+    with_wireguard_go(CALLS, Shape::router(), "[::]:51820", ["10.2.0.1", "10.2.0.2"]);
+}
+
+#[test]
+fn wireguard_go_hears_a_ring_of_both_families_over_ipv4() {
+    with_wireguard_go(RING, Shape::router(), "[::]:51820", ["10.2.0.1", "10.2.0.2"]);
+}
+
+#[test]
+fn wireguard_go_hears_a_ring_of_both_families_over_ipv6() {
+    with_wireguard_go(RING, Shape::router(), "[::]:51820", ["fd02::1", "fd02::2"]);
 }
 
 #[test]
 fn wireguard_go_hears_a_socket_of_both_families_over_ipv6() {
-    with_wireguard_go(Shape::router(), "[::]:51820", ["fd02::1", "fd02::2"]);
+    with_wireguard_go(CALLS, Shape::router(), "[::]:51820", ["fd02::1", "fd02::2"]);
 }
 
 #[test]
 fn wireguard_go_hears_a_socket_of_one_address() {
-    with_wireguard_go(Shape::router(), "10.2.0.1:51820", ["10.2.0.1", "10.2.0.2"]);
+    with_wireguard_go(RING, Shape::router(), "10.2.0.1:51820", ["10.2.0.1", "10.2.0.2"]);
 }
 
 /// The longest messages take 1480 and 1500 bytes: the kernels at both ends cut them, and put them together.
 #[test]
 fn messages_that_come_in_pieces_are_opened() {
-    with_wireguard_go(Shape::router().server_mtu(1300), "[::]:51820", ["10.2.0.1", "10.2.0.2"]);
-    with_wireguard_go(Shape::router().server_mtu(1300), "[::]:51820", ["fd02::1", "fd02::2"]);
+    with_wireguard_go(CALLS, Shape::router().server_mtu(1300), "[::]:51820", ["10.2.0.1", "10.2.0.2"]);
+    with_wireguard_go(RING, Shape::router().server_mtu(1300), "[::]:51820", ["fd02::1", "fd02::2"]);
 }
 
 /// Another zsync, in the server's namespace.
@@ -142,15 +163,25 @@ impl Other {
 
 #[test]
 fn two_gateways_of_ours_and_every_crash_under_traffic() {
+    two_gateways(CALLS);
+}
+
+#[test]
+fn two_gateways_by_rings_and_every_crash_under_traffic() {
+    two_gateways(RING);
+}
+
+fn two_gateways(way: Way) {
     in_lab(Shape::router(), |lab| {
         let (keys, theirs) =
             (Pair::generate(lab.folder(), "ours.key")?, Pair::generate(lab.folder(), "theirs.key")?);
         // Several workers, each with a socket of its own at the same address.
         let peer = peer_of(&theirs.public, Some("[fd02::2]:51821"), BEHIND, "");
-        let text =
-            format!("[engine]\nworkers = 2\n{}", gateway("[::]:51820", "wg0", &keys, "queues = 2", &peer));
+        let lines = format!("queues = 2\n{}", way.asked);
+        let text = format!("[engine]\nworkers = 2\n{}", gateway("[::]:51820", "wg0", &keys, &lines, &peer));
         let behind = OURS.split(',').map(|network| format!("\"{network}\"")).collect::<Vec<_>>().join(", ");
-        let other = gateway("[::]:51821", "wg1", &theirs, "", &peer_of(&keys.public, None, &behind, ""));
+        let other =
+            gateway("[::]:51821", "wg1", &theirs, way.asked, &peer_of(&keys.public, None, &behind, ""));
         let mut control = Control::start(lab, &text)?;
         let _other = Other::start(lab, &other)?;
         by_device(&lab.router, "wg0", NETWORKS)?;
@@ -161,8 +192,8 @@ fn two_gateways_of_ours_and_every_crash_under_traffic() {
         }
         talk(lab)?;
         compare(lab, 3)?;
-        let ([rx, tx], _) = of_port(&control, "outer")?;
-        ensure!(rx > 3000 && tx > 3000, "{rx} came and {tx} went by the socket");
+        let ([rx, tx], mode) = of_port(&control, "outer")?;
+        ensure!(rx > 3000 && tx > 3000 && mode == way.said, "{rx} came and {tx} went by the {mode} socket");
 
         // Streams both ways go on through the deaths of the data plane, of control, and of the socket's neighbours.
         thread::scope(|scope| -> Result<()> {
@@ -183,6 +214,8 @@ fn two_gateways_of_ours_and_every_crash_under_traffic() {
             streams.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })?;
         control.balanced()?;
+        // The next control process is told which way the data plane goes.
+        ensure!(of_port(&control, "outer")?.1 == way.said, "{:?}", of_port(&control, "outer")?);
 
         // Another number of queues opens the sockets anew, and so does another address; each is the way at once.
         for text in [
@@ -193,6 +226,12 @@ fn two_gateways_of_ours_and_every_crash_under_traffic() {
             control.wait_ready()?;
             talk(lab)?;
         }
+        // Another way takes the socket along.
+        let other = if way.said == RING.said { CALLS } else { RING };
+        control.apply(&text.replace(way.asked, other.asked), &[])?;
+        control.wait_ready()?;
+        talk(lab)?;
+        ensure!(of_port(&control, "outer")?.1 == other.said, "{:?}", of_port(&control, "outer")?);
         control.balanced()?;
         control.stop()?;
         ensure!(

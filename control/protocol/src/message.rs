@@ -4,11 +4,12 @@
 //! followed by more bytes, of another version, with the wrong number of descriptors, or with a field out of its range.
 //! Keeps true: a decoded message is within every limit below.
 //!
-//! Order, from control: `Hello`, then `Port`s, `Queue`s, `Packet`s, `Tun`s, `Udp`s, `Punt`, `Fib`s and a `Snapshot`, then `Start`; later more of
+//! Order, from control: `Hello`, then `Port`s, `Queue`s, `Packet`s, `Tun`s, `Udp`s, `Ring`s, `Punt`, `Fib`s and a `Snapshot`, then `Start`; later more of
 //! those, and `Audit`, `Replay` or `Stop` at any time. From the data plane: `Ready` once it is sandboxed, `Started`, and
 //! answers. [`VERSION`] changes with any change to a type here; the tag and the version of `Hello` stay where they are, so
 //! that any two versions can at least tell each other apart.
 
+use crate::ring::{MAX_ENTRIES, RingLayout};
 use serde::{Deserialize, Serialize};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -118,6 +119,18 @@ pub enum ToDataplane {
         worker: u8,
         /// What it is bound to.
         local: SocketAddr,
+    },
+    /// The io_uring of a queue that came before, disabled, as [`crate::ring::create`] makes it for the queue's descriptor. The kernel
+    /// passes no ring by a message (net/core/scm.c, `scm_fp_copy`): the process was born with it. So a successor gets another.
+    Ring {
+        /// Number of the port.
+        port: u16,
+        /// Number of the queue.
+        queue: u16,
+        /// The ring's descriptor in this process.
+        fd: i32,
+        /// Where its parts lie.
+        layout: RingLayout,
     },
     /// Where packets for the kernel go. Descriptor: a TUN device's queue.
     Punt,
@@ -306,7 +319,7 @@ impl FromDataplane {
 
 impl Message for ToDataplane {
     const KINDS: &'static [&'static str] = &[
-        "Hello", "Port", "Queue", "Packet", "Tun", "Udp", "Punt", "Fib", "State", "Snapshot", "Start",
+        "Hello", "Port", "Queue", "Packet", "Tun", "Udp", "Ring", "Punt", "Fib", "State", "Snapshot", "Start",
         "Audit", "Replay", "Stop",
     ];
 
@@ -318,6 +331,7 @@ impl Message for ToDataplane {
             Self::Packet { .. } => "Packet",
             Self::Tun { .. } => "Tun",
             Self::Udp { .. } => "Udp",
+            Self::Ring { .. } => "Ring",
             Self::Punt => "Punt",
             Self::Fib { .. } => "Fib",
             Self::State { .. } => "State",
@@ -340,7 +354,12 @@ impl Message for ToDataplane {
             | Self::Fib { .. }
             | Self::State { .. }
             | Self::Snapshot { .. } => 1,
-            Self::Port { .. } | Self::Start | Self::Audit { .. } | Self::Replay | Self::Stop => 0,
+            Self::Port { .. }
+            | Self::Ring { .. }
+            | Self::Start
+            | Self::Audit { .. }
+            | Self::Replay
+            | Self::Stop => 0,
         }
     }
 
@@ -395,6 +414,18 @@ impl Message for ToDataplane {
             | Self::Udp { port: id, worker, .. } => {
                 port(*id)?;
                 within(kind, "worker", worker, usize::from(*worker) < MAX_WORKERS, "below 128")
+            }
+            Self::Ring { port: id, fd, layout, .. } => {
+                port(*id)?;
+                within(kind, "fd", fd, *fd > 2, "above 2")?;
+                let RingLayout { submissions, completions, buffers, .. } = layout;
+                let entries =
+                    [("submissions", submissions), ("completions", completions), ("buffers", buffers)];
+                for (field, count) in entries {
+                    let fits = count.is_power_of_two() && *count <= MAX_ENTRIES;
+                    within(kind, field, count, fits, "a power of two of at most 32768")?;
+                }
+                Ok(())
             }
             Self::State { label, shared, each, len } => {
                 let fits = (1..=MAX_LABEL).contains(&label.len());

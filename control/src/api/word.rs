@@ -46,6 +46,8 @@ word! {
         Tun = "tun",
         /// There is none: packets are datagrams of a UDP socket.
         Udp = "udp",
+        /// The same, by io_uring.
+        UdpRing = "udp-ring",
     }
     /// What the kernel leaves to the data plane at a TUN device.
     Offload {

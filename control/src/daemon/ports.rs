@@ -153,6 +153,7 @@ pub(super) fn open_port(by: &Opening<'_>, free: &mut [u32]) -> Result<(OpenPort,
         inherited,
         xdp,
         copying,
+        ring: None,
         warnings,
     };
     Ok((open, queues))

@@ -137,6 +137,7 @@ impl Daemon {
                 driver: None,
                 kind: port.kind.clone(),
                 mode: match port.copying {
+                    _ if matches!(port.ring, Some(Ok(()))) => SocketMode::UdpRing,
                     _ if port.spec.udp.is_some() => SocketMode::Udp,
                     _ if port.ingress.is_none() => SocketMode::Tun,
                     _ if port.has_packet_sockets() => SocketMode::Packet,
@@ -168,7 +169,7 @@ impl Daemon {
                 ]),
                 kernel: kernel_drops(sockets),
                 xdp_counters: xdp_counters(port),
-                warnings: port.warnings.clone(),
+                warnings: warnings(port),
             });
         }
         rows.sort_by(|a, b| a.name.cmp(&b.name));
@@ -421,6 +422,12 @@ fn kernel_drops<'a>(queues: impl Iterator<Item = &'a OpenQueue>) -> KernelDrops 
         sum.tx_ring_empty += statistics.tx_ring_empty_descs.unwrap_or(0);
     }
     sum
+}
+
+/// What was found when the port was opened, and why it does not go the way that was asked for.
+fn warnings(port: &OpenPort) -> Vec<String> {
+    let ring = port.ring.iter().filter_map(|ring| ring.as_ref().err());
+    port.warnings.iter().cloned().chain(ring.map(|why| format!("goes by system calls: {why}"))).collect()
 }
 
 fn xdp_counters(port: &mut OpenPort) -> BTreeMap<String, Flow> {

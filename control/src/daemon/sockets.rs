@@ -27,8 +27,8 @@ const TX_BUDGET: u32 = 128;
 const BUSY_POLL_MICROSECONDS: u32 = 20;
 const BUSY_POLL_BUDGET: u32 = 64;
 
-/// How long the kernel may take to let go of a queue whose socket was closed. Milliseconds, unless the host is busy.
-const RELEASE: Duration = Duration::from_secs(1);
+/// How long the kernel may take to let go of a queue, or an address, whose socket was closed. Milliseconds, unless the host is busy.
+pub(super) const RELEASE: Duration = Duration::from_secs(1);
 
 /// What a queue's socket is to be like.
 #[derive(Clone, Debug)]

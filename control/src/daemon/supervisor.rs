@@ -81,12 +81,16 @@ impl Daemon {
         self.states.prepare(&self.config.spec, self.installation.layout.workers.len(), true)?;
         self.states.forget(&self.config.spec);
         self.follow_backends();
+        let rings = self.installation.rings();
         let mut dataplane = Dataplane::start(&self.options.dataplane())?;
         let told = || -> Result<()> {
             // Who adopts it later must know which process it is; before it has anything, so that the two cannot differ.
             adoption::note_process(&self.options.run_dir, dataplane.pid)?;
             for (message, fds) in self.installation.messages(takeover) {
                 dataplane.tell(&message, &fds)?;
+            }
+            for (message, _inherited) in &rings {
+                dataplane.tell(message, &[])?;
             }
             for table in &self.routes {
                 let (message, fd) = table.message(self.epoch);

@@ -119,6 +119,7 @@ pub(super) fn opened(port: &Port, ifindex: u32, mtu: u32) -> OpenPort {
         inherited: false,
         xdp: XdpMode::Generic,
         copying: Copying::Copy,
+        ring: None,
         warnings: Vec::new(),
     }
 }

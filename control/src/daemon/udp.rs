@@ -5,7 +5,7 @@
 
 use super::installation::{OpenPort, OpenQueue};
 use super::ports::QueuePlan;
-use super::sockets::Copying;
+use super::sockets::{Copying, RELEASE};
 use crate::netlink::{Link, PortCheck};
 use crate::raw::set_option;
 use crate::xdp::Mode as XdpMode;
@@ -16,6 +16,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 use zsync_pipelines::spec::{Port, UdpSpec};
 use zsync_protocol::message::ToDataplane;
 
@@ -49,8 +50,7 @@ pub(super) fn open(
     let fds = match open.filter(|fds| fds.len() == plans.len()) {
         Some(fds) => fds,
         None => {
-            let opened: Result<Vec<_>, Errno> =
-                plans.iter().map(|_| open_socket(local, plans.len())).collect();
+            let opened: Result<Vec<_>, Errno> = plans.iter().map(|_| open_free(local, plans.len())).collect();
             opened.map_err(|errno| anyhow!("listening at UDP {local}: {errno}{}", remedy(errno)))?
         }
     };
@@ -73,6 +73,20 @@ fn remedy(errno: Errno) -> &'static str {
         Errno::ADDRNOTAVAIL => " (it is no address of this host: `ip address`)",
         Errno::AFNOSUPPORT => " (this host has no IPv6: \"0.0.0.0\" is IPv4 alone)",
         _ => "",
+    }
+}
+
+/// As [`open_socket`], at an address that the ring of a data plane that has just ended may still hold: the kernel takes rings apart
+/// after their last descriptor was closed (io_uring/io_uring.c, `io_ring_exit_work`), so it is asked again for [`RELEASE`].
+fn open_free(local: SocketAddr, count: usize) -> Result<OwnedFd, Errno> {
+    let deadline = Instant::now() + RELEASE;
+    loop {
+        match open_socket(local, count) {
+            Err(Errno::ADDRINUSE) if Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(2))
+            }
+            opened => return opened,
+        }
     }
 }
 
@@ -126,6 +140,7 @@ pub(super) fn opened(port: &Port, longest: u32) -> OpenPort {
         inherited: false,
         xdp: XdpMode::Generic,
         copying: Copying::Copy,
+        ring: None,
         warnings: Vec::new(),
     }
 }

@@ -33,13 +33,6 @@ macro_rules! each {
     };
 }
 
-impl Endpoint {
-    /// Whether it reads and writes by the calls that take messages.
-    pub fn has_messages(&self) -> bool {
-        matches!(self, Self::Packet(_) | Self::Udp(_))
-    }
-}
-
 impl Device for Endpoint {
     #[inline]
     fn complete(&mut self, pool: &mut Pool) -> usize {

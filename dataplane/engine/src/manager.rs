@@ -356,7 +356,7 @@ fn work(number: usize, ready: Ready, idle: Idle) {
             "zsync-dataplane: worker {number} could not be pinned to core {core}; it runs where the kernel puts it"
         );
     }
-    if let Err(error) = worker_filter(ready.messages) {
+    if let Err(error) = worker_filter(ready.needs) {
         log!("zsync-dataplane: worker {number}: {error}");
         std::process::abort();
     }

@@ -196,14 +196,25 @@ impl Sandbox {
     }
 }
 
+/// What a worker's queues take besides what all workers may call.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// It has UDP sockets to read and write.
+    pub messages: bool,
+    /// It has packet sockets, which read and write bursts of messages.
+    pub bursts: bool,
+    /// It has queues that go by io_uring.
+    pub rings: bool,
+}
+
 /// Narrows the filter of the calling thread, for good, to what a worker needs in its loop: no threads, no sockets, no
-/// mapping of descriptors. `messages`: it has UDP or packet sockets to read and write. For a worker to call, in the sandbox, before its first
+/// mapping of descriptors. For a worker to call, in the sandbox, before its first
 /// pass.
 ///
 /// # Errors
 /// The [`Step::Seccomp`] that failed; the thread must not run packets.
-pub fn worker_filter(messages: bool) -> Result<(), SandboxError> {
-    install(&filter::worker(messages).map_err(filter_error)?)
+pub fn worker_filter(needs: Needs) -> Result<(), SandboxError> {
+    install(&filter::worker(needs).map_err(filter_error)?)
 }
 
 /// `unshare(CLONE_THREAD)` does nothing in a process of one thread and fails in any other (unshare(2)).

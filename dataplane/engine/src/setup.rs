@@ -8,6 +8,7 @@ use crate::endpoint::Endpoint;
 use crate::exchange::Mailbox;
 use crate::idle::Parker;
 use crate::punt::Punt;
+use crate::sandbox::Needs;
 use crate::worker::{Output, Parts, Queue, Worker};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use rustix::io::Errno;
@@ -18,6 +19,7 @@ use zsync_io::device::Device;
 use zsync_io::packet::PacketSocket;
 use zsync_io::tun::Tun;
 use zsync_io::udp::Udp;
+use zsync_io::uring::{Shape, UringError};
 use zsync_io::xsk::{Xsk, XskConfig, XskError};
 use zsync_packet::flow::HashKey;
 use zsync_packet::frame::{ArenaError, FrameSize};
@@ -31,6 +33,7 @@ use zsync_pipelines::state::{State, StateError, StateSize, needs};
 use zsync_pipelines::tables::fib::{Fib, FibError};
 use zsync_protocol::fd::ChannelError;
 use zsync_protocol::message::{Layout, MessageError, ToDataplane, TunOffload, VERSION};
+use zsync_protocol::ring::RingLayout;
 use zsync_protocol::shm::{Access, MemoryError, map, read_sealed};
 use zsync_protocol::stats::{StatsError, StatsLayout, WorkerStats};
 
@@ -93,6 +96,14 @@ pub enum SetupError {
     /// A socket.
     #[error(transparent)]
     Xsk(#[from] XskError),
+    /// A queue's ring.
+    #[error("port {port}: {source}")]
+    Ring {
+        /// The port's number.
+        port: u16,
+        /// What is wrong with it.
+        source: UringError,
+    },
     /// The FIB.
     #[error("routing table {table}: {source}")]
     Fib {
@@ -139,6 +150,7 @@ pub struct Given {
     hello: Option<(ToDataplane, Vec<OwnedFd>)>,
     ports: BTreeMap<u16, ToDataplane>,
     queues: Vec<(ToDataplane, OwnedFd)>,
+    rings: Vec<ToDataplane>,
     punt: Option<OwnedFd>,
     fibs: BTreeMap<u32, (ToDataplane, OwnedFd, Fib)>,
     states: BTreeMap<String, (ToDataplane, OwnedFd, State)>,
@@ -178,6 +190,10 @@ impl Given {
             | ToDataplane::Udp { .. } => {
                 only_before("a queue")?;
                 self.queues.extend(fds.pop().map(|fd| (message, fd)));
+            }
+            ToDataplane::Ring { .. } => {
+                only_before("a ring")?;
+                self.rings.push(message);
             }
             ToDataplane::Punt => {
                 only_before("the punt device")?;
@@ -245,11 +261,12 @@ impl Given {
         let hello = self.hello.iter().map(|(m, fds)| (m, fds.iter().map(AsFd::as_fd).collect()));
         let ports = self.ports.values().map(|m| (m, Vec::new()));
         let queues = self.queues.iter().map(|(m, fd)| (m, vec![fd.as_fd()]));
+        let rings = self.rings.iter().map(|m| (m, Vec::new()));
         let punt = self.punt.iter().map(|fd| (&ToDataplane::Punt, vec![fd.as_fd()]));
         let fibs = self.fibs.values().map(|(m, fd, _)| (m, vec![fd.as_fd()]));
         let states = self.states.values().map(|(m, fd, _)| (m, vec![fd.as_fd()]));
         let snapshot = self.snapshot.iter().map(|(m, fd, _)| (m, vec![fd.as_fd()]));
-        hello.chain(ports).chain(queues).chain(punt).chain(fibs).chain(states).chain(snapshot)
+        hello.chain(ports).chain(queues).chain(rings).chain(punt).chain(fibs).chain(states).chain(snapshot)
     }
 
     /// Compiles the configuration as `epoch`, which follows the snapshot `before` and shares with it what it can.
@@ -291,6 +308,23 @@ impl Given {
             .map_err(|error| SetupError::Snapshot { epoch, what: error.to_string() })
     }
 
+    /// The ring of a queue, if it has one.
+    fn ring(&self, of: u16, number: u16) -> Result<Option<(OwnedFd, Shape)>, SetupError> {
+        for message in &self.rings {
+            if let ToDataplane::Ring { port, queue, fd, layout } = message
+                && (*port, *queue) == (of, number)
+            {
+                let RingLayout { submissions, completions, buffers, submission, completion } = *layout;
+                let shape = Shape { submissions, completions, buffers, submission, completion };
+                // SAFETY: control says that the process was born with it; what it is instead cannot be mapped as a ring, and the
+                // sandbox closes it.
+                let ring = unsafe { BorrowedFd::borrow_raw(*fd) };
+                return Ok(Some((duplicate(ring)?, shape)));
+            }
+        }
+        Ok(None)
+    }
+
     /// Touches every page of what stages keep, so that no worker has to wait for one.
     pub fn populate(&self) {
         self.states.values().for_each(|(_, _, state)| state.populate());
@@ -318,8 +352,8 @@ pub struct Ready {
     pub parker: Parker,
     /// The CPU to pin it to.
     pub core: Option<u32>,
-    /// It has UDP sockets, which take calls of their own.
-    pub messages: bool,
+    /// What its queues take besides.
+    pub needs: Needs,
 }
 
 /// The workers, and what leads to them.
@@ -389,6 +423,9 @@ pub fn build(given: &Given) -> Result<Engine, SetupError> {
             if let Some(socket) = queue.device.waitable() {
                 descriptors.push(socket.as_raw_fd());
             }
+            if let Endpoint::Udp(udp) = &queue.device {
+                descriptors.extend(udp.ring().map(|ring| ring.as_raw_fd()));
+            }
         }
         let outputs = (0..64)
             .map(|port| {
@@ -400,7 +437,12 @@ pub fn build(given: &Given) -> Result<Engine, SetupError> {
                 }
             })
             .collect();
-        let messages = queues.iter().any(|queue| queue.device.has_messages());
+        let any = |is: fn(&Endpoint) -> bool| queues.iter().any(|queue| is(&queue.device));
+        let needs = Needs {
+            messages: any(|device| matches!(device, Endpoint::Udp(_))),
+            bursts: any(|device| matches!(device, Endpoint::Packet(_))),
+            rings: any(|device| matches!(device, Endpoint::Udp(udp) if udp.ring().is_some())),
+        };
         let parts = Parts {
             pool,
             queues,
@@ -416,7 +458,7 @@ pub fn build(given: &Given) -> Result<Engine, SetupError> {
         if let Some(recovered) = recovered.get(number) {
             worker.note_reclaimed(recovered.freed);
         }
-        ready.push((parker, layout.workers[number].core, messages));
+        ready.push((parker, layout.workers[number].core, needs));
         workers.push(worker);
     }
     if layout.takeover {
@@ -424,7 +466,7 @@ pub fn build(given: &Given) -> Result<Engine, SetupError> {
     }
     let ready = workers.into_iter().zip(ready);
     let workers =
-        ready.map(|(worker, (parker, core, messages))| Ready { worker, parker, core, messages }).collect();
+        ready.map(|(worker, (parker, core, needs))| Ready { worker, parker, core, needs }).collect();
     Ok(Engine { workers, mailboxes, descriptors, snapshot, spare: spare_cores(layout) })
 }
 
@@ -441,6 +483,11 @@ fn spare_cores(layout: &Layout) -> Option<CpuSet> {
 /// The first worker that has a queue of the port.
 fn owner_of(queues: &[Vec<Queue<Endpoint>>], port: PortId) -> Option<u8> {
     queues.iter().position(|own| own.iter().any(|queue| queue.port == port)).map(|worker| worker as u8)
+}
+
+fn duplicate(fd: impl AsFd) -> Result<OwnedFd, SetupError> {
+    rustix::io::fcntl_dupfd_cloexec(fd, 3)
+        .map_err(|errno| SetupError::System { what: "duplicating a port's descriptor", errno })
 }
 
 /// Opens every socket at its worker.
@@ -461,8 +508,7 @@ fn open_queues(
         let (Some(pool), Some(facts)) = (pools.get_mut(usize::from(worker)), given.ports.get(&port)) else {
             return Err(SetupError::Queue { port, queue, worker });
         };
-        let fd = rustix::io::fcntl_dupfd_cloexec(fd, 3)
-            .map_err(|errno| SetupError::System { what: "duplicating a port's descriptor", errno })?;
+        let fd = duplicate(fd)?;
         let device = match (message, facts) {
             (&ToDataplane::Queue { rx, tx, fill, completion, busy_poll, .. }, _) => {
                 let mark = number * 2;
@@ -475,7 +521,12 @@ fn open_queues(
             }
             (ToDataplane::Packet { .. }, _) => Endpoint::Packet(PacketSocket::new(fd, PortId(port))),
             (&ToDataplane::Udp { local, .. }, ToDataplane::Port { mac, .. }) => {
-                Endpoint::Udp(Udp::new(fd, local, PortId(port), *mac))
+                let id = PortId(port);
+                Endpoint::Udp(match given.ring(port, queue)? {
+                    Some(ring) => Udp::by_ring(fd, local, id, *mac, ring)
+                        .map_err(|source| SetupError::Ring { port, source })?,
+                    None => Udp::new(fd, local, id, *mac),
+                })
             }
             (&ToDataplane::Tun { offload, .. }, ToDataplane::Port { mac, mtu, .. }) => {
                 let (port, mtu) = (PortId(port), u16::try_from(*mtu).unwrap_or(u16::MAX));

@@ -42,6 +42,10 @@ const WAITING: usize = 1 << 18;
 /// between passes, and who held so many is slow already.
 const RELEASED: usize = 4 * BURST;
 
+/// Bursts that a device may hold when it is closed: a ring's buffers, full of datagrams that were joined. (Some devices have more for as
+/// long as they are asked.)
+const HELD: usize = 64;
+
 /// See the module.
 pub struct Worker<D> {
     parts: Parts<D>,
@@ -459,6 +463,12 @@ impl<D: Device> Worker<D> {
             // As many as are there now: more may come for as long as we look.
             let waiting = self.parts.queues[queue].device.arrived().rx as usize;
             for _ in 0..waiting.div_ceil(BURST) {
+                self.receive(queue, now);
+            }
+            // What a device has taken from the kernel would go with it.
+            self.parts.queues[queue].device.close();
+            let mut rounds = 0..HELD;
+            while self.parts.queues[queue].device.pending() && rounds.next().is_some() {
                 self.receive(queue, now);
             }
         }

@@ -13,7 +13,7 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use zsync_engine::sandbox::{Plan, Sandbox, Step, worker_filter};
+use zsync_engine::sandbox::{Needs, Plan, Sandbox, Step, worker_filter};
 use zsync_protocol::fd::Channel;
 use zsync_protocol::shm::{Access, Huge, Memory, map};
 
@@ -229,13 +229,24 @@ fn inside(role: &str) -> ExitCode {
             refused_calls("", parent, forgotten);
             allowed_calls();
             let with_sockets = std::thread::spawn(|| {
-                worker_filter(true).unwrap();
+                worker_filter(Needs { messages: true, ..Needs::default() }).unwrap();
                 let calls = [libc::SYS_sendmsg, libc::SYS_recvmsg];
                 calls.iter().all(|number| call(*number, [1, 0, 0, 0, 0, 0]) == "ENOTSOCK")
             });
             println!("allowed: worker with sockets={}", ok(with_sockets.join().unwrap_or(false)));
+            let with_rings = std::thread::spawn(|| {
+                worker_filter(Needs { rings: true, ..Needs::default() }).unwrap();
+                // It is no ring. To make one, to wait with more arguments, or to register anything is nobody's to try.
+                let enter = |flags, more| call(libc::SYS_io_uring_enter, [1, 0, 0, flags, more, 0]);
+                let register = |what| call(libc::SYS_io_uring_register, [1, what, 0, 0, 0, 0]);
+                let allowed = [enter(1, 0), register(12)].iter().all(|said| said == "EOPNOTSUPP");
+                let refused = [enter(0, 0), enter(9, 0), enter(1, 64), register(2), register(33)];
+                let made = call(libc::SYS_io_uring_setup, [4, 0, 0, 0, 0, 0]);
+                allowed && made == "EPERM" && refused.iter().all(|said| said == "EPERM")
+            });
+            println!("allowed: worker with rings={}", ok(with_rings.join().unwrap_or(false)));
             let worker = std::thread::spawn(move || {
-                worker_filter(false).unwrap();
+                worker_filter(Needs::default()).unwrap();
                 // What the process may do and a worker may not, and again what nobody may.
                 refused_calls("worker: ", parent, forgotten);
                 let file = attempt(|| {
@@ -246,6 +257,7 @@ fn inside(role: &str) -> ExitCode {
                 });
                 println!("worker: mmap of a descriptor={file}");
                 println!("worker: accept={}", call(libc::SYS_accept4, [0, 0, 0, 0, 0, 0]));
+                println!("worker: uring={}", call(libc::SYS_io_uring_enter, [1, 0, 0, 1, 0, 0]));
                 println!("worker: sendmsg={}", call(libc::SYS_sendmsg, [0, 0, 0, 0, 0, 0]));
                 println!("worker: pin={}", call(libc::SYS_sched_setaffinity, [0, 0, 0, 0, 0, 0]));
                 println!("allowed: worker allocates={}", ok(allocates()));
@@ -274,6 +286,7 @@ fn attempt(call: impl FnOnce() -> i64) -> String {
         Some(libc::ENOSYS) => "ENOSYS".into(),
         Some(libc::EBADF) => "EBADF".into(),
         Some(libc::ENOTSOCK) => "ENOTSOCK".into(),
+        Some(libc::EOPNOTSUPP) => "EOPNOTSUPP".into(),
         other => format!("errno {other:?}"),
     }
 }

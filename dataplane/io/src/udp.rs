@@ -80,6 +80,11 @@ impl Udp {
         Ok(Self::with(socket, local, port, mac, Some(ring)))
     }
 
+    /// Its ring's descriptor.
+    pub fn ring(&self) -> Option<BorrowedFd<'_>> {
+        self.ring.as_ref().map(AsFd::as_fd)
+    }
+
     fn with(socket: OwnedFd, local: SocketAddr, port: PortId, mac: [u8; 6], ring: Option<Ringed>) -> Self {
         // A ring's messages bring their own bytes.
         let held = Held::new(vec![0; if ring.is_some() { 0 } else { LONGEST }].into());
@@ -208,7 +213,9 @@ impl Device for Udp {
     }
 
     fn waitable(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.ring.as_ref().map_or(self.socket.as_fd(), AsFd::as_fd))
+        // A ring's own descriptor wakes nobody for what the kernel leaves to the next call (io_uring/io_uring.c, `io_req_local_work_add`); what
+        // has come is in the socket until then.
+        Some(self.socket.as_fd())
     }
 
     fn counters(&self) -> &DeviceCounters {

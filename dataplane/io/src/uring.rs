@@ -193,7 +193,6 @@ impl Uring {
 }
 
 impl AsFd for Uring {
-    /// It is readable when something is complete, or due.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.ring.as_fd()
     }

@@ -130,6 +130,7 @@ fn port(port: &Port) -> Rows {
         ("device", word(port.device)),
         ("mtu", port.tun.as_ref().map_or_else(|| word("auto"), |tun| one(tun.mtu))),
         ("addresses", many(port.tun.iter().flat_map(|tun| &tun.addresses).map(quoted).collect())),
+        ("io-uring", one(port.udp.is_some_and(|udp| udp.io_uring))),
         ("queues", amount(port.queues)),
         ("steer", steer),
         ("block", many(port.block.iter().map(quoted).collect())),

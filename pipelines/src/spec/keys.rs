@@ -220,6 +220,7 @@ const PORT: &[Key] = &[
     tun::MTU_KEY,
     tun::ADDRESSES,
     udp::LISTEN,
+    udp::IO_URING,
     Key {
         name: "queues",
         kind: Kind::Either(&[Kind::Word(&["auto"]), Kind::Whole { min: 1, max: 64 }]),

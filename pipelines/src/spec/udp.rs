@@ -17,6 +17,8 @@ use std::net::{IpAddr, SocketAddr};
 pub struct UdpSpec {
     /// Its address and port. The unspecified address of IPv6 means all of both families, that of IPv4 all of its own.
     pub listen: SocketAddr,
+    /// It goes by io_uring, where the kernel has that.
+    pub io_uring: bool,
 }
 
 pub(crate) const LISTEN: Key = Key {
@@ -26,6 +28,14 @@ pub(crate) const LISTEN: Key = Key {
     reach: Reach::Sockets,
     about: "The address and port of a UDP socket: \"[::]:51820\" for all addresses of both families, \"0.0.0.0:51820\" for \
             those of IPv4.",
+};
+
+pub(crate) const IO_URING: Key = Key {
+    name: "io-uring",
+    kind: Kind::Switch,
+    default: Some("false"),
+    reach: Reach::Sockets,
+    about: "Whether a UDP socket is read and written by io_uring, where the kernel has it, and not by a system call for each message.",
 };
 
 /// Keys that say something of a network device.
@@ -57,6 +67,11 @@ pub(crate) fn udp(name: &Placed<String>, fields: &Fields, out: &mut Findings<'_>
         } else if !fields.has("netdev") {
             out.missing(&name.span, lacks("netdev"), Kind::Text(Text::Netdev).expected());
         }
+        for (key, given) in given(fields, &[IO_URING.name]) {
+            let message = format!("port \"{}\" is a network device, which has no `{key}`", name.value);
+            out.error(&given.span, message)
+                .help("leave it out, or let the port be a UDP socket: device = \"udp\"");
+        }
         return None;
     }
     for (key, given) in given(fields, &FOREIGN) {
@@ -75,7 +90,7 @@ pub(crate) fn udp(name: &Placed<String>, fields: &Fields, out: &mut Findings<'_>
         out.error(&listen.span, format!("port \"{}\" cannot listen at {socket}: {problem}", name.value))
             .expected("an address of this host, or \"[::]\" or \"0.0.0.0\" for all of them");
     }
-    Some(UdpSpec { listen: socket })
+    Some(UdpSpec { listen: socket, io_uring: fields.switch(IO_URING.name) })
 }
 
 fn problem(socket: SocketAddr) -> Option<&'static str> {

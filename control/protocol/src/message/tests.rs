@@ -23,6 +23,11 @@ fn layout() -> impl Strategy<Value = Layout> {
     )
 }
 
+fn rings_of() -> impl Strategy<Value = (u32, u32, u32)> {
+    let entries = || (0u32..=15).prop_map(|power| 1 << power);
+    (entries(), entries(), entries())
+}
+
 fn to_dataplane() -> impl Strategy<Value = ToDataplane> {
     let ring = || (0u32..=15).prop_map(|power| 1 << power);
     let rings = (ring(), ring(), ring(), ring());
@@ -71,6 +76,12 @@ fn to_dataplane() -> impl Strategy<Value = ToDataplane> {
             worker,
             local
         }),
+        ((0u16..64, any::<u16>(), 3..i32::MAX), rings_of(), any::<[[u32; 4]; 2]>()).prop_map(
+            |((port, queue, fd), (submissions, completions, buffers), [submission, completion])| {
+                let layout = RingLayout { submissions, completions, buffers, submission, completion };
+                ToDataplane::Ring { port, queue, fd, layout }
+            }
+        ),
         Just(ToDataplane::Punt),
         (any::<u64>(), any::<u32>(), 1..=isize::MAX as u64)
             .prop_map(|(epoch, table, len)| ToDataplane::Fib { epoch, table, len }),
@@ -209,11 +220,11 @@ fn what_is_wrong_is_named() {
     let error = |bytes: &[u8], fds| decode::<ToDataplane>(bytes, fds).unwrap_err();
     assert_eq!(error(&[], 0), MessageError::NoTag);
     assert_eq!(error(&[0x80], 0), MessageError::NoTag);
-    assert_eq!(error(&[99], 0), MessageError::Unknown { tag: 99, last: 12 });
+    assert_eq!(error(&[99], 0), MessageError::Unknown { tag: 99, last: 13 });
     assert_eq!(error(&vec![0; MAX_MESSAGE + 1], 0), MessageError::Oversize { len: MAX_MESSAGE + 1 });
-    assert_eq!(error(&[10], 0), MessageError::Truncated { kind: "Audit" });
+    assert_eq!(error(&[12], 0), MessageError::Truncated { kind: "Audit" });
     let unknown_replay = decode::<FromDataplane>(&[4, 99], 0).unwrap_err();
-    assert_eq!(unknown_replay, MessageError::Unknown { tag: 99, last: 12 });
+    assert_eq!(unknown_replay, MessageError::Unknown { tag: 99, last: 13 });
 
     // Another version may lay out everything after its number differently.
     let theirs = MessageError::Version { theirs: VERSION + 1 };

@@ -21,6 +21,7 @@ impl Installation {
     pub fn adopt(spec: &Spec, paths: &Paths, given: Vec<(ToDataplane, Vec<OwnedFd>)>) -> Result<Self> {
         let (mut layout, mut memory, mut punt) = (None, None, None);
         let (mut facts, mut queues, mut tuns, mut udps) = (Vec::new(), Vec::new(), Tuns::new(), Udps::new());
+        let mut rings = Vec::new();
         for (message, mut fds) in given {
             match message {
                 ToDataplane::Hello { layout: had, .. } => {
@@ -53,6 +54,7 @@ impl Installation {
                     udps.entry(local).or_default().push(socket.try_clone()?);
                     queues.push(OpenQueue { message, port, queue: queue.into(), worker, socket });
                 }
+                ToDataplane::Ring { port, .. } => rings.push(port),
                 ToDataplane::Punt => punt = fds.pop(),
                 _ => {}
             }
@@ -73,8 +75,12 @@ impl Installation {
                 ports.push(OpenPort { v4: *v4, v6: *v6, ..tun::opened(port, *ifindex, *mtu) });
                 continue;
             }
-            if port.udp.is_some() {
-                ports.push(udp::opened(port, *mtu));
+            if let Some(udp) = &port.udp {
+                let ring = match rings.contains(&port.id.0) {
+                    true => Ok(()),
+                    false => Err("the control process before had none for it".to_owned()),
+                };
+                ports.push(OpenPort { ring: udp.io_uring.then_some(ring), ..udp::opened(port, *mtu) });
                 continue;
             }
             let own = || queues.iter().filter(|queue| queue.port == port.id.0);
@@ -107,6 +113,7 @@ impl Installation {
                 inherited: true,
                 xdp,
                 copying,
+                ring: None,
                 warnings: Vec::new(),
             });
         }

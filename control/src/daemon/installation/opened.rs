@@ -33,6 +33,8 @@ pub struct OpenPort {
     pub xdp: XdpMode,
     /// How its sockets are bound.
     pub copying: Copying,
+    /// Whether its queues go by io_uring, or why they do not; nothing where that was not asked for.
+    pub ring: Option<Result<(), String>>,
     /// What the operator should know.
     pub warnings: Vec<String>,
 }

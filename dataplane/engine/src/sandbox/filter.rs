@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+use super::Needs;
 use std::collections::BTreeMap;
 
 use seccompiler::SeccompCmpArgLen::{Dword, Qword};
@@ -25,6 +26,10 @@ const NAMESPACES: u64 = (libc::CLONE_NEWNS
     | libc::CLONE_NEWIPC
     | libc::CLONE_NEWUTS
     | libc::CLONE_NEWCGROUP) as u64;
+
+/// Numbers of include/uapi/linux/io_uring.h.
+const IORING_ENTER_GETEVENTS: u64 = 1;
+const IORING_REGISTER_ENABLE_RINGS: u64 = 12;
 
 /// `clone3` passes its flags in memory, which a filter cannot read: saying that it does not exist makes glibc use `clone`.
 /// A filter of its own, because a filter has one answer.
@@ -57,6 +62,7 @@ pub(super) fn process() -> Result<BpfProgram, BackendError> {
     ]);
     list.call_if(libc::SYS_clone, &[(0, Qword, MaskedEq(THREAD | NAMESPACES), THREAD)])?;
     list.call_if(libc::SYS_mmap, &[NOT_EXECUTABLE])?;
+    list.rings()?;
     // The one request that sockets of the standard library need; no device's.
     list.call_if(libc::SYS_ioctl, &[(1, Dword, Eq, u64::from(libc::FIONBIO as u32))])?;
     let flags = libc::SECCOMP_FILTER_FLAG_LOG;
@@ -68,12 +74,17 @@ pub(super) fn process() -> Result<BpfProgram, BackendError> {
     list.compile()
 }
 
-/// What a worker may call: on top of [`process`], which goes on to hold. `messages`: UDP or packet sockets are
-/// among its devices.
-pub(super) fn worker(messages: bool) -> Result<BpfProgram, BackendError> {
+/// What a worker may call: on top of [`process`], which goes on to hold.
+pub(super) fn worker(needs: Needs) -> Result<BpfProgram, BackendError> {
     let mut list = AllowList::common()?;
-    if messages {
-        list.calls(&[libc::SYS_sendmsg, libc::SYS_recvmsg, libc::SYS_sendmmsg, libc::SYS_recvmmsg]);
+    if needs.messages {
+        list.calls(&[libc::SYS_sendmsg, libc::SYS_recvmsg]);
+    }
+    if needs.bursts {
+        list.calls(&[libc::SYS_sendmmsg, libc::SYS_recvmmsg]);
+    }
+    if needs.rings {
+        list.rings()?;
     }
     let anonymous = libc::MAP_ANONYMOUS as u64;
     list.call_if(libc::SYS_mmap, &[NOT_EXECUTABLE, (3, Dword, MaskedEq(anonymous), anonymous)])?;
@@ -153,6 +164,13 @@ impl AllowList {
             list.call_if(libc::SYS_fcntl, &[(1, Dword, Eq, command as u64)])?;
         }
         Ok(list)
+    }
+
+    /// The use of rings that were passed, which say themselves what may be done with which file. None can be made or changed.
+    fn rings(&mut self) -> Result<(), BackendError> {
+        let nothing_more = (4, Qword, Eq, 0);
+        self.call_if(libc::SYS_io_uring_enter, &[(3, Dword, Eq, IORING_ENTER_GETEVENTS), nothing_more])?;
+        self.call_if(libc::SYS_io_uring_register, &[(1, Dword, Eq, IORING_REGISTER_ENABLE_RINGS)])
     }
 
     fn calls(&mut self, calls: &[i64]) {

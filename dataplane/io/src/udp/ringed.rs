@@ -57,8 +57,10 @@ impl Ringed {
     /// # Errors
     /// The ring is not as `shape` says, or too small.
     pub fn open(ring: OwnedFd, shape: Shape, v6: bool) -> Result<Self, UringError> {
-        let room =
-            shape.submissions > PARTS as u32 && shape.completions as usize > PARTS + shape.buffers as usize;
+        // One buffer is with `Held`, and one at least with the kernel.
+        let room = shape.submissions > PARTS as u32
+            && shape.completions as usize > PARTS + shape.buffers as usize
+            && shape.buffers > 1;
         let ring = Uring::open(ring, shape, AHEAD + LONGEST)?;
         if !room {
             return Err(UringError::Shape { what: "entries for a burst" });
@@ -96,6 +98,10 @@ impl Ringed {
         self.sort();
         if self.arrived.is_empty() && !closed {
             self.ask();
+            // What ended the receiver, an error of an earlier message, is said once.
+            if self.arrived.is_empty() && !self.armed {
+                self.ask();
+            }
         }
         while let Some((number, len)) = self.arrived.pop_front() {
             let Some(buffer) = self.ring.take(number) else { continue };

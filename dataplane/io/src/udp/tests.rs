@@ -372,7 +372,7 @@ fn an_empty_socket_rests_and_is_asked_again() {
 }
 
 #[test]
-fn a_ring_wakes_who_waits_for_it_and_a_look_at_an_empty_one_is_no_call() {
+fn who_sleeps_beside_an_armed_ring_is_woken_by_what_comes() {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     let mut bench = bench(By::Ring, "127.0.0.1:0");
     let peer = UdpSocket::bind("127.0.0.2:0").unwrap();
@@ -384,8 +384,14 @@ fn a_ring_wakes_who_waits_for_it_and_a_look_at_an_empty_one_is_no_call() {
             poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: ms * 1_000_000 })).unwrap()
         };
         assert_eq!((woken(&bench, 5), bench.udp.pending()), (0, false));
-        peer.send_to(&[n], bench.local).unwrap();
-        assert_eq!(woken(&bench, 900), 1);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(Duration::from_millis(50));
+                peer.send_to(&[n], bench.local).unwrap();
+            });
+            // It sleeps already, and has less than a second.
+            assert_eq!(woken(&bench, 900), 1);
+        });
         assert_eq!(bench.receive_all(1)[0].3, [n]);
     }
 }
