@@ -17,8 +17,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::mpsc;
 use std::time::Duration;
 use zsync_engine::exchange::{Mailbox, Order};
-use zsync_engine::idle::Parker;
 use zsync_engine::manager::clock;
+use zsync_engine::runner::Runner;
 use zsync_engine::worker::{Output, Parts, Queue, Worker};
 use zsync_io::memory::Null;
 use zsync_packet::burst::BURST;
@@ -33,6 +33,7 @@ use zsync_pipelines::spec;
 use zsync_pipelines::tables::fib::Fib;
 use zsync_protocol::message::Idle;
 use zsync_protocol::stats::{StatsLayout, WorkerStats};
+use zsync_runtime::Seat;
 
 /// Bytes of a packet.
 const PACKET: usize = 64;
@@ -283,8 +284,8 @@ fn measure(
     let shared = Region::heap(StatsLayout::bytes(1));
     StatsLayout::format(&shared, 1)?;
     let stats = WorkerStats::open(&shared, 0)?;
-    let parker = Parker::new()?;
-    let mailbox = Mailbox::new(parker.waker());
+    let seat = Seat::new()?;
+    let mailbox = Mailbox::new(seat.remote().bell());
     let queues = (0..).zip(devices).map(|(port, device)| Queue::new(device, PortId(port))).collect();
     let parts = Parts {
         pool,
@@ -300,7 +301,7 @@ fn measure(
     let thread = std::thread::Builder::new().name("worker".to_owned()).spawn(move || {
         let pinned = core_affinity::set_for_current(core_affinity::CoreId { id: measured_core() });
         let _ = tell.send((rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs(), pinned));
-        worker.run(Idle::Spin, &parker, clock);
+        Runner::new(worker, seat, clock()).run(Idle::Spin, clock);
     })?;
     let (id, pinned) = told.recv()?;
     ensure!(pinned, "the worker could not be pinned to core {}", measured_core());

@@ -3,7 +3,9 @@
 //! Immutable as far as the configuration goes; the stages' own allowances and scratch are a worker's, so each worker has
 //! a copy of its own. Workers take a new one between two passes: no packet ever sees half of one and half of another.
 
-use crate::stage::{Cx, Stage};
+mod chores;
+
+use crate::stage::{Chore, Cx, Stage};
 use crate::stages::balance::Balance;
 use crate::stages::decap::Decap;
 use crate::stages::decide::Decide;
@@ -26,6 +28,7 @@ use crate::stages::wireguard::open::Open;
 use crate::stages::wireguard::seal::Seal;
 use crate::vlans::Vlans;
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::task::Waker;
 use zsync_packet::burst::{BURST, Bits, Burst, Facts};
 use zsync_packet::verdict::{DropReason, PipelineId, PortId, Verdict};
 
@@ -139,12 +142,20 @@ impl Stage for AnyStage {
         each!(self, stage => stage.assign(worker));
     }
 
-    fn emit(&mut self, burst: &mut Burst, cx: &mut Cx<'_>) {
-        each!(self, stage => stage.emit(burst, cx));
+    fn chore(&self) -> Option<Chore> {
+        each!(self, stage => stage.chore())
     }
 
-    fn tend(&mut self, now: u64) {
-        each!(self, stage => stage.tend(now));
+    fn wake_with(&mut self, waker: &Waker) {
+        each!(self, stage => stage.wake_with(waker));
+    }
+
+    fn tend(&mut self, now: u64) -> bool {
+        each!(self, stage => stage.tend(now))
+    }
+
+    fn emit(&mut self, burst: &mut Burst, cx: &mut Cx<'_>) -> bool {
+        each!(self, stage => stage.emit(burst, cx))
     }
 
     fn explain(&self, burst: &Burst, i: usize, now: u64, out: &mut Vec<String>) {
@@ -332,30 +343,6 @@ impl Snapshot {
     pub fn assign(&mut self, worker: usize) {
         for placed in self.pipelines.iter_mut().flat_map(|pipeline| &mut pipeline.stages) {
             placed.stage.assign(worker);
-        }
-    }
-
-    /// Lets every stage add packets of its own to `burst`, which is empty, and runs these through what is behind the stage. No
-    /// packet is undecided afterwards.
-    pub fn emit(&mut self, burst: &mut Burst, cx: &mut Cx<'_>, counts: &mut [StageCount; MAX_STAGES]) {
-        let mut behind = [None; BURST];
-        for placed in self.pipelines.iter_mut().flat_map(|pipeline| &mut pipeline.stages) {
-            let before = burst.len();
-            placed.stage.emit(burst, cx);
-            for slot in behind.iter_mut().take(burst.len()).skip(before) {
-                // There are fewer than 2⁸ stages.
-                *slot = Some(placed.number as u8);
-            }
-        }
-        if !burst.is_empty() {
-            self.resume(&behind, burst, cx, counts);
-        }
-    }
-
-    /// Lets every stage do a slice of what need not be done for each packet: see [`Stage::tend`].
-    pub fn tend(&mut self, now: u64) {
-        for placed in self.pipelines.iter_mut().flat_map(|pipeline| &mut pipeline.stages) {
-            placed.stage.tend(now);
         }
     }
 

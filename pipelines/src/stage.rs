@@ -7,6 +7,7 @@
 //! line in [`crate::compile`]. What [`Stage::explain`] says of it is asked for by the tests of [`crate::trace`].
 
 use crate::stages::answer::Limits;
+use std::task::Waker;
 use zsync_packet::burst::{Burst, Packet};
 use zsync_packet::frame::{Arena, HEADROOM};
 use zsync_packet::pool::Pool;
@@ -201,13 +202,41 @@ pub trait Stage {
     /// Says in words what packet `i` is about to match, and what the stage knows of it: for people, off the packet path.
     fn explain(&self, _burst: &Burst, _i: usize, _now: u64, _out: &mut Vec<String>) {}
 
-    /// Adds packets of its own to the burst, which go on behind it: what it has to say without having been asked. Called with an
-    /// empty burst, or one that other stages have added to, about every 100 µs, between two passes.
-    fn emit(&mut self, _burst: &mut Burst, _cx: &mut Cx<'_>) {}
+    /// What there is to do without packets; `None`: nothing, and the three calls below are never made.
+    fn chore(&self) -> Option<Chore> {
+        None
+    }
 
-    /// Does a slice of what need not be done for each packet, like forgetting what has expired. Called about every 100 µs,
-    /// between two passes; takes some microseconds at most.
-    fn tend(&mut self, _now: u64) {}
+    /// Wakes `waker` from now on when there is something to do before the chore's period is over.
+    fn wake_with(&mut self, _waker: &Waker) {}
+
+    /// Does a slice of its chore, like forgetting what has expired; takes some microseconds at most. True: there is more that cannot
+    /// wait for longer than a period, though no packets come.
+    fn tend(&mut self, _now: u64) -> bool {
+        false
+    }
+
+    /// Adds packets of its own to the burst, which is empty; they go on behind it: what it has to say without having been asked.
+    /// Called after each [`Stage::tend`], and true means the same.
+    fn emit(&mut self, _burst: &mut Burst, _cx: &mut Cx<'_>) -> bool {
+        false
+    }
+}
+
+/// What a stage does without packets: see [`Stage::chore`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Chore {
+    /// In words, for whoever looks at the tasks of a worker.
+    pub what: &'static str,
+    /// Nanoseconds between two slices while packets come. (A worker without packets lets chores wait for some milliseconds.)
+    pub period: u64,
+}
+
+impl Chore {
+    /// What is done in slices of some microseconds: with one every 100 µs, it takes some hundredths of a worker's time.
+    pub const fn sliced(what: &'static str) -> Self {
+        Self { what, period: 100_000 }
+    }
 }
 
 /// How often something may happen: so many times a second, so many at once. Time that goes back counts as standing.

@@ -224,7 +224,10 @@ impl Bed {
                 bail!("a packet's verdict is {verdict:?}");
             }
         }
-        self.snapshot.tend(self.now);
+        for number in 0..MAX_STAGES {
+            let cx = &mut Cx::new(self.now, &mut self.pool, &mut self.extra);
+            self.snapshot.tend(number, &mut self.burst, cx, &mut self.counts);
+        }
         Ok(spent as f64 / (BURSTS * BURST) as f64)
     }
 }

@@ -12,7 +12,7 @@ use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use zsync_engine::exchange::{Answer, Mailbox};
-use zsync_engine::idle::Parker;
+use zsync_engine::runner::Runner;
 use zsync_engine::worker::{Output, Parts, Queue, Worker};
 use zsync_io::memory::Null;
 use zsync_packet::burst::{BURST, Burst, Packet};
@@ -29,6 +29,7 @@ use zsync_pipelines::spec;
 use zsync_pipelines::stage::{Cx, Stage};
 use zsync_pipelines::tables::fib::{Fib, Route};
 use zsync_protocol::stats::{StatsLayout, WorkerStats};
+use zsync_runtime::Seat;
 
 /// Bytes of a packet: room for an IPv6 and a UDP header.
 pub const PACKET: usize = 64;
@@ -58,7 +59,7 @@ enum Doing {
     Addresses4 { to: Vec<u32>, routes: Vec<Route> },
     Addresses6 { to: Vec<[u8; 16]>, routes: Vec<Route> },
     Frames { pool: Pool, taken: Vec<Frame> },
-    Worker { worker: Box<Worker<Null>>, now: u64, before: [u64; 2] },
+    Worker { runner: Box<Runner<Null>>, now: u64, before: [u64; 2] },
 }
 
 struct Bursts {
@@ -103,8 +104,8 @@ impl Work {
                 Doing::Addresses6 { to: vec![[0; 16]; round], routes: vec![Route::NONE; round] }
             }
             Kind::WorkerPatch | Kind::WorkerRoute(_) => {
-                let worker = Box::new(worker(case, &table, &mut seeded)?);
-                Doing::Worker { worker, now: 0, before: [0; 2] }
+                let runner = Box::new(worker(case, &table, &mut seeded)?);
+                Doing::Worker { runner, now: 0, before: [0; 2] }
             }
             kind => {
                 let pool = Pool::heap(FrameSize::K2, round as u32, 1)?.remove(0);
@@ -147,7 +148,8 @@ impl Work {
         }
         match &mut self.doing {
             Doing::Bursts(work) => work.prepare(self.case.burst),
-            Doing::Worker { worker, before, .. } => {
+            Doing::Worker { runner, before, .. } => {
+                let worker = runner.worker();
                 let counters = worker.counters();
                 *before = [counters.rx_packets, counters.tx_packets];
                 Ok(())
@@ -188,9 +190,9 @@ impl Work {
                     pool.free_many(taken.drain(..));
                 }
             }
-            Doing::Worker { worker, now, .. } => {
+            Doing::Worker { runner, now, .. } => {
                 for _ in 0..Self::round_of(self.case) / (2 * BURST) {
-                    worker.pass(*now);
+                    runner.pass(*now);
                     *now += PASS;
                 }
             }
@@ -221,12 +223,13 @@ impl Work {
                 ensure!(pool.available() == round, "{}: frames are missing", self.case);
                 Ok(())
             }
-            Doing::Worker { worker, before, .. } => {
+            Doing::Worker { runner, before, .. } => {
+                let worker = runner.worker();
                 let counters = worker.counters();
                 let done = [counters.rx_packets - before[0], counters.tx_packets - before[1]];
                 let all = rounds * round as u64;
                 ensure!(done == [all; 2], "{}: {done:?} packets of {all} went through", self.case);
-                balanced(worker)
+                balanced(&worker)
             }
         }
     }
@@ -393,8 +396,8 @@ fn snapshot(kind: Kind, fib: &Fib) -> Result<Snapshot> {
     Ok(compile(&parsed.spec, 1, &resources)?)
 }
 
-/// A worker between two null devices.
-fn worker(case: Case, table: &Table, seeded: &mut Seeded) -> Result<Worker<Null>> {
+/// A worker between two null devices, and what runs it.
+fn worker(case: Case, table: &Table, seeded: &mut Seeded) -> Result<Runner<Null>> {
     let mut pool = Pool::heap(FrameSize::K2, WORKER_FRAMES, 1)?.remove(0);
     let mut device = |port: usize| -> Result<Null> {
         let id = PortId(port as u16);
@@ -410,7 +413,8 @@ fn worker(case: Case, table: &Table, seeded: &mut Seeded) -> Result<Worker<Null>
     let queues = vec![Queue::new(device(0)?, PortId(0)), Queue::new(device(1)?, PortId(1))];
     let shared = Region::heap(StatsLayout::bytes(1));
     StatsLayout::format(&shared, 1)?;
-    let mailbox = Mailbox::new(Parker::new()?.waker());
+    let seat = Seat::new()?;
+    let mailbox = Mailbox::new(seat.remote().bell());
     let parts = Parts {
         pool,
         queues,
@@ -420,7 +424,8 @@ fn worker(case: Case, table: &Table, seeded: &mut Seeded) -> Result<Worker<Null>
         stats: WorkerStats::open(&shared, 0)?,
         punt: None,
     };
-    Ok(Worker::new(parts, Box::new(snapshot(case.kind, &table.fib)?)))
+    let worker = Worker::new(parts, Box::new(snapshot(case.kind, &table.fib)?));
+    Ok(Runner::new(worker, seat, 0))
 }
 
 /// Whether every frame has an owner, and every packet went somewhere.

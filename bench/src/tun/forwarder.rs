@@ -16,8 +16,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use zsync_control::raw;
 use zsync_engine::exchange::{Mailbox, Order};
-use zsync_engine::idle::Parker;
 use zsync_engine::manager::clock;
+use zsync_engine::runner::Runner;
 use zsync_engine::worker::{Output, Parts, Queue, Worker};
 use zsync_io::tun::Tun;
 use zsync_io::virtio;
@@ -32,6 +32,7 @@ use zsync_pipelines::spec;
 use zsync_pipelines::tables::fib::{FibLayout, FibWriter, Target};
 use zsync_protocol::message::Idle;
 use zsync_protocol::stats::{StatsLayout, WorkerStats};
+use zsync_runtime::Seat;
 
 /// Frames of the worker's pool.
 const FRAMES: u32 = 4096;
@@ -91,8 +92,8 @@ impl Forwarder {
         };
         let shared = Region::heap(StatsLayout::bytes(1));
         StatsLayout::format(&shared, 1)?;
-        let parker = Parker::new()?;
-        let mailbox = Mailbox::new(parker.waker());
+        let seat = Seat::new()?;
+        let mailbox = Mailbox::new(seat.remote().bell());
         let queues = [(near, PortId(0)), (far, PortId(1))];
         let parts = Parts {
             pool: Pool::heap(FrameSize::K2, FRAMES, 1)?.remove(0),
@@ -105,7 +106,7 @@ impl Forwarder {
         };
         let worker = Worker::new(parts, Box::new(snapshot()?));
         // Waiting is not to count as work, on either side.
-        let (thread, number) = on_core(move || worker.run(Idle::Block, &parker, clock))?;
+        let (thread, number) = on_core(move || Runner::new(worker, seat, clock()).run(Idle::Block, clock))?;
         Ok(Self { thread, number, end: End::Worker(mailbox) })
     }
 

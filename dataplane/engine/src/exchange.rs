@@ -3,7 +3,6 @@
 //! Owns: bounded queues, no locks. Refuses: what does not fit (the sender keeps it, and counts). Keeps true: a packet in a
 //! queue is on the ledger as `Remote`, of the worker that it goes to.
 
-use crate::idle::Waker;
 use crossbeam_queue::ArrayQueue;
 use std::sync::Arc;
 use zsync_packet::burst::{Facts, Packet};
@@ -11,6 +10,7 @@ use zsync_packet::flow::FlowKey;
 use zsync_packet::pool::Audit;
 use zsync_packet::verdict::PortId;
 use zsync_pipelines::snapshot::Snapshot;
+use zsync_runtime::Bell;
 
 /// Packets that may wait for a worker: 16 bursts, some hundred microseconds of its time.
 pub const HANDOVERS: usize = 1024;
@@ -87,24 +87,24 @@ pub struct Mailbox {
     /// Answers to the manager.
     pub answers: ArrayQueue<Answer>,
     /// Wakes the worker.
-    pub waker: Waker,
+    pub bell: &'static Bell,
 }
 
 impl Mailbox {
-    /// An empty one, whose worker `waker` wakes.
-    pub fn new(waker: Waker) -> Arc<Self> {
+    /// An empty one, whose worker this bell wakes: that of its tasks.
+    pub fn new(bell: &'static Bell) -> Arc<Self> {
         Arc::new(Self {
             handovers: ArrayQueue::new(HANDOVERS),
             orders: ArrayQueue::new(16),
             answers: ArrayQueue::new(64),
-            waker,
+            bell,
         })
     }
 
     /// Leaves an order, and wakes the worker. Gives it back when too many wait.
     pub fn order(&self, order: Order) -> Result<(), Order> {
         self.orders.push(order)?;
-        self.waker.wake();
+        self.bell.ring();
         Ok(())
     }
 }

@@ -16,6 +16,7 @@ macro_rules! log {
     }};
 }
 
+mod chores;
 pub mod endpoint;
 pub mod exchange;
 pub mod idle;
@@ -23,6 +24,7 @@ pub mod manager;
 mod parts;
 pub mod punt;
 pub mod replay;
+pub mod runner;
 pub mod sandbox;
 pub mod setup;
 pub mod wheel;

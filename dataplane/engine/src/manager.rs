@@ -5,6 +5,7 @@
 //! on). Keeps true: that control is gone changes nothing for a packet.
 
 use crate::exchange::{Answer, Mailbox, Order};
+use crate::runner::Runner;
 use crate::sandbox::worker_filter;
 use crate::setup::{Engine, Given, Ready, SetupError};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -360,5 +361,5 @@ fn work(number: usize, ready: Ready, idle: Idle) {
         log!("zsync-dataplane: worker {number}: {error}");
         std::process::abort();
     }
-    ready.worker.run(idle, &ready.parker, clock);
+    Runner::new(ready.worker, ready.seat, clock()).run(idle, clock);
 }

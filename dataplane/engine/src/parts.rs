@@ -154,7 +154,7 @@ impl<D> Parts<D> {
         match peer.handovers.push(Handover { packet, errand }) {
             Ok(()) => {
                 counters.handed_over += 1;
-                peer.waker.wake();
+                peer.bell.ring();
             }
             Err(Handover { packet, .. }) => {
                 pool.adopt(&packet.frame);

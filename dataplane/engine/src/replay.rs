@@ -6,7 +6,6 @@
 //! why. To try a configuration on recorded traffic, and to compare other devices with.
 
 use crate::exchange::Mailbox;
-use crate::idle::Parker;
 use crate::worker::{Output, Parts, Queue, Worker};
 use std::io::{self, Read};
 use zsync_io::pcap::{Pace, Pcap, PcapError, Reader, Stamps, Writer};
@@ -16,6 +15,7 @@ use zsync_packet::region::Region;
 use zsync_packet::verdict::PortId;
 use zsync_pipelines::snapshot::Snapshot;
 use zsync_protocol::stats::{Counters, StatsError, StatsLayout, WorkerStats};
+use zsync_runtime::Seat;
 
 /// Frames that a replay works with: enough for a burst to leave while the next one is read.
 const FRAMES: u32 = 256;
@@ -72,7 +72,7 @@ pub fn replay(
         let writer = Writer::new(Vec::new(), Stamps::Count)?;
         queues.push(Queue::new(Pcap::new(port, reader, Some(writer)), port));
     }
-    let mailbox = Mailbox::new(Parker::new().map_err(io::Error::from)?.waker());
+    let mailbox = Mailbox::new(Seat::new().map_err(io::Error::other)?.remote().bell());
     let parts = Parts {
         pool,
         queues,

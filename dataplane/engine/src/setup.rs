@@ -6,7 +6,6 @@
 
 use crate::endpoint::Endpoint;
 use crate::exchange::Mailbox;
-use crate::idle::Parker;
 use crate::punt::Punt;
 use crate::sandbox::Needs;
 use crate::worker::{Output, Parts, Queue, Worker};
@@ -36,6 +35,7 @@ use zsync_protocol::message::{Layout, MessageError, ToDataplane, TunOffload, VER
 use zsync_protocol::ring::RingLayout;
 use zsync_protocol::shm::{Access, MemoryError, map, read_sealed};
 use zsync_protocol::stats::{StatsError, StatsLayout, WorkerStats};
+use zsync_runtime::{ExecutorError, Seat};
 
 /// Longest serialised configuration, in bytes: block lists of a million prefixes.
 const LONGEST_SNAPSHOT: usize = 256 << 20;
@@ -49,6 +49,9 @@ pub enum SetupError {
     /// As above.
     #[error("a message from control: {0}")]
     Message(#[from] MessageError),
+    /// There is none for a worker's tasks.
+    #[error("a worker's tasks: {0}")]
+    Executor(#[from] ExecutorError),
     /// A message came too early, twice, or too late.
     #[error("control sent {what} {when}")]
     Order {
@@ -348,8 +351,8 @@ impl Given {
 pub struct Ready {
     /// The worker.
     pub worker: Worker<Endpoint>,
-    /// Blocks it.
-    pub parker: Parker,
+    /// For the executor of its tasks, whose bell wakes it.
+    pub seat: Seat,
     /// The CPU to pin it to.
     pub core: Option<u32>,
     /// What its queues take besides.
@@ -392,11 +395,10 @@ pub fn build(given: &Given) -> Result<Engine, SetupError> {
     let mut queues = open_queues(given, &mut pools, layout.takeover)?;
     let recovered = if layout.takeover { Pool::recover(&mut pools) } else { Vec::new() };
 
-    let parkers = (0..pools.len())
-        .map(|_| Parker::new().map_err(|errno| SetupError::System { what: "making a worker's event", errno }))
-        .collect::<Result<Vec<_>, _>>()?;
-    let mailboxes: Vec<_> = parkers.iter().map(|parker| Mailbox::new(parker.waker())).collect();
-    let mut descriptors: Vec<RawFd> = parkers.iter().map(|parker| parker.descriptor().as_raw_fd()).collect();
+    let seats = (0..pools.len()).map(|_| Seat::new()).collect::<Result<Vec<_>, _>>()?;
+    let mailboxes: Vec<_> = seats.iter().map(|seat| Mailbox::new(seat.remote().bell())).collect();
+    let bells = seats.iter().filter_map(|seat| seat.remote().bell().descriptor().ok());
+    let mut descriptors: Vec<RawFd> = bells.map(|bell| bell.as_raw_fd()).collect();
     let sockets: Arc<[PortId]> = given
         .queues
         .iter()
@@ -417,7 +419,7 @@ pub fn build(given: &Given) -> Result<Engine, SetupError> {
     let owners: Vec<Option<u8>> = (0..64).map(|port| owner_of(&queues, PortId(port))).collect();
     let snapshot = given.compile(given.epoch(), None)?;
     let (mut workers, mut ready) = (Vec::new(), Vec::new());
-    for (number, (pool, parker)) in pools.into_iter().zip(parkers).enumerate() {
+    for (number, (pool, seat)) in pools.into_iter().zip(seats).enumerate() {
         let queues = std::mem::take(&mut queues[number]);
         for queue in &queues {
             if let Some(socket) = queue.device.waitable() {
@@ -458,7 +460,7 @@ pub fn build(given: &Given) -> Result<Engine, SetupError> {
         if let Some(recovered) = recovered.get(number) {
             worker.note_reclaimed(recovered.freed);
         }
-        ready.push((parker, layout.workers[number].core, needs));
+        ready.push((seat, layout.workers[number].core, needs));
         workers.push(worker);
     }
     if layout.takeover {
@@ -466,7 +468,7 @@ pub fn build(given: &Given) -> Result<Engine, SetupError> {
     }
     let ready = workers.into_iter().zip(ready);
     let workers =
-        ready.map(|(worker, (parker, core, needs))| Ready { worker, parker, core, needs }).collect();
+        ready.map(|(worker, (seat, core, needs))| Ready { worker, seat, core, needs }).collect();
     Ok(Engine { workers, mailboxes, descriptors, snapshot, spare: spare_cores(layout) })
 }
 

@@ -14,15 +14,16 @@
 //! system call but the devices' wake-ups and punts.
 
 use crate::exchange::{Answer, Errand, Handover, Order};
-use crate::idle::{LONGEST, Parker, SPIN};
+use crate::idle::SPIN;
 use crate::wheel::Wheel;
+use rustix::fd::BorrowedFd;
+use std::task::Waker;
 use zsync_io::device::Device;
 use zsync_packet::burst::{BURST, Burst, Packet};
 use zsync_packet::pool::Pool;
 use zsync_packet::verdict::{DropReason, HERE, Verdict};
 use zsync_pipelines::snapshot::{MAX_STAGES, Snapshot, StageCount};
 use zsync_pipelines::stage::{Cx, Extra, Spawned};
-use zsync_protocol::message::Idle;
 use zsync_protocol::stats::{Counters, PortCounter, StageCounter, WorkerState};
 
 pub use crate::parts::{Output, Parts, Queue};
@@ -124,54 +125,92 @@ impl<D: Device> Worker<D> {
         &self.parts.pool
     }
 
-    /// Runs until it is ordered to stop. `clock` tells monotonic nanoseconds.
-    pub fn run(mut self, idle: Idle, parker: &Parker, clock: impl Fn() -> u64) {
-        self.parts.stats.set_state(WorkerState::Running);
-        let mut idle_since = clock();
-        let spin = match idle {
-            Idle::Spin => u64::MAX,
-            Idle::Adaptive => SPIN,
-            Idle::Block => 0,
-        };
-        let mut now = clock();
-        while !self.stopping {
-            let work = self.pass(now);
-            let before = now;
-            now = clock();
-            if work > 0 {
-                self.counters.busy_ns += now.saturating_sub(before);
-                idle_since = now;
-            } else {
-                self.counters.polls_empty += 1;
-                let waits =
-                    self.parts.queues.iter().any(|queue| queue.device.unflushed() || queue.device.pending());
-                // Blocking and waking up takes some time itself.
-                let limit = match self.wheel.next_time() {
-                    Some(due) => due.saturating_sub(now).saturating_sub(SPIN),
-                    None => LONGEST,
-                };
-                if now.saturating_sub(idle_since) >= spin && !waits && limit > 0 {
-                    now = self.park(parker, now, limit, &clock);
-                    idle_since = if idle == Idle::Block { now } else { now.saturating_sub(SPIN / 2) };
-                }
-            }
-        }
-        self.parts.stats.set_state(WorkerState::Stopped);
+    /// What it runs packets by.
+    pub(crate) fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
     }
 
-    fn park(&mut self, parker: &Parker, now: u64, limit: u64, clock: &impl Fn() -> u64) -> u64 {
+    /// How often it has rested.
+    pub(crate) fn rests(&self) -> u64 {
+        self.counters.wakeups
+    }
+
+    pub(crate) fn set_state(&self, state: WorkerState) {
+        self.parts.stats.set_state(state);
+    }
+
+    /// Whether it was ordered to stop, and has.
+    #[inline]
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping
+    }
+
+    /// A pass that had something to do took so many nanoseconds.
+    #[inline]
+    pub(crate) fn note_busy(&mut self, nanos: u64) {
+        self.counters.busy_ns += nanos;
+    }
+
+    /// A pass had nothing to do.
+    #[inline]
+    pub(crate) fn note_idle(&mut self) {
+        self.counters.polls_empty += 1;
+    }
+
+    /// For how many nanoseconds it may be let alone, if nothing comes.
+    pub(crate) fn rest(&self, now: u64) -> u64 {
+        if self.parts.queues.iter().any(|queue| queue.device.unflushed() || queue.device.pending()) {
+            return 0;
+        }
+        // Blocking and waking up takes some time itself.
+        let due = |due: u64| due.saturating_sub(now).saturating_sub(SPIN);
+        self.wheel.next_time().map_or(u64::MAX, due)
+    }
+
+    /// It rests from now on.
+    pub(crate) fn begin_rest(&mut self, now: u64) {
         self.publish(now);
-        self.parts.stats.set_state(WorkerState::Parked);
-        let Parts { mailbox, queues, .. } = &self.parts;
-        let sockets = queues.iter().filter_map(|queue| queue.device.waitable());
-        parker.park(sockets, limit, || !mailbox.handovers.is_empty() || !mailbox.orders.is_empty());
-        self.parts.stats.set_state(WorkerState::Running);
-        let woken = clock();
+        self.set_state(WorkerState::Parked);
+    }
+
+    /// What ends its rest when it is readable.
+    pub(crate) fn waitables(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.parts.queues.iter().filter_map(|queue| queue.device.waitable())
+    }
+
+    /// Whether somebody has left it something.
+    pub(crate) fn has_mail(&self) -> bool {
+        !self.parts.mailbox.handovers.is_empty() || !self.parts.mailbox.orders.is_empty()
+    }
+
+    /// It has rested, from `now` on until `woken`.
+    pub(crate) fn end_rest(&mut self, now: u64, woken: u64) {
+        self.set_state(WorkerState::Running);
         self.counters.wakeups += 1;
         self.counters.blocked_ns += woken.saturating_sub(now);
         // Whatever woke it up, orders are looked at now.
         self.housekeeping_at = 0;
-        woken
+    }
+
+    /// Lets the stage of this number wake `waker` when there is something to do.
+    pub(crate) fn wake_with(&mut self, number: usize, waker: &Waker) {
+        self.snapshot.wake_with(number, waker);
+    }
+
+    /// A slice of the chore of the stage of this number, and what that has to say without having been asked is sent. True: there is more, which
+    /// cannot wait for longer than the chore's period.
+    pub(crate) fn tend(&mut self, number: usize, now: u64) -> bool {
+        if self.draining {
+            return false;
+        }
+        let mut cx = Cx::new(now, &mut self.parts.pool, &mut self.extra);
+        let more = self.snapshot.tend(number, &mut self.burst, &mut cx, &mut self.stages);
+        if !self.burst.is_empty() {
+            self.counters.generated += self.burst.len() as u64;
+            self.dispatch(now, &[0; BURST]);
+            self.transmit(now);
+        }
+        more
     }
 
     /// One pass. Returns how many packets and completions it dealt with.
@@ -404,10 +443,6 @@ impl<D: Device> Worker<D> {
     fn housekeep(&mut self, now: u64) {
         self.housekeeping_at = now + HOUSEKEEPING;
         self.parts.pool.collect_returns();
-        self.snapshot.tend(now);
-        if !self.draining {
-            self.emit(now);
-        }
         while let Some(order) = self.parts.mailbox.orders.pop() {
             match order {
                 Order::Adopt(snapshot) => {
@@ -426,17 +461,6 @@ impl<D: Device> Worker<D> {
             }
         }
         self.publish(now);
-    }
-
-    /// Sends what stages have to say without having been asked.
-    fn emit(&mut self, now: u64) {
-        let mut cx = Cx::new(now, &mut self.parts.pool, &mut self.extra);
-        self.snapshot.emit(&mut self.burst, &mut cx, &mut self.stages);
-        if !self.burst.is_empty() {
-            self.counters.generated += self.burst.len() as u64;
-            self.dispatch(now, &[0; BURST]);
-            self.transmit(now);
-        }
     }
 
     fn answer(&self, answer: Answer) {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use zsync_engine::exchange::{Answer, HANDOVERS, Mailbox, Order};
+use zsync_engine::runner::Runner;
 use zsync_engine::worker::{Output, Worker};
 use zsync_io::memory::Memory;
 use zsync_packet::flow::HashKey;
@@ -291,9 +292,10 @@ impl Running {
     fn start(rig: Rig, workers: Vec<Worker<Memory>>) -> Self {
         let start = Instant::now();
         let stats = (0..workers.len()).map(|n| WorkerStats::open(&rig.stats, n).unwrap()).collect();
-        let threads = workers.into_iter().zip(rig.parkers).map(|(worker, parker)| {
+        let threads = workers.into_iter().zip(rig.seats).map(|(worker, seat)| {
             thread::spawn(move || {
-                worker.run(Idle::Adaptive, &parker, || start.elapsed().as_nanos() as u64);
+                let clock = || start.elapsed().as_nanos() as u64;
+                Runner::new(worker, seat, clock()).run(Idle::Adaptive, clock);
             })
         });
         Self { threads: threads.collect(), mailboxes: rig.mailboxes, stats }

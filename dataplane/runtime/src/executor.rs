@@ -1,5 +1,6 @@
 //! An executor on a thread of its own: it runs tasks, and sleeps while none is ready.
 
+use crate::remote::Seat;
 use crate::task::Tasks;
 use crate::time::Instant;
 use rustix::io::Errno;
@@ -33,9 +34,14 @@ impl Executor {
     /// # Errors
     /// Too many, or no descriptor.
     pub fn new() -> Result<Self, ExecutorError> {
-        let tasks = Tasks::new(Instant::monotonic()).ok_or(ExecutorError::TooMany)?;
-        tasks.remote().bell().descriptor().map_err(ExecutorError::Bell)?;
-        Ok(Self { tasks })
+        Ok(Self::seated(Seat::new()?, Instant::monotonic()))
+    }
+
+    /// In a seat that was made before, at this time of whatever clock its passes will tell. Its caller makes the passes
+    /// ([`Tasks::round`]), or calls [`Executor::run`] where the clock is CLOCK_MONOTONIC.
+    #[must_use]
+    pub fn seated(seat: Seat, now: Instant) -> Self {
+        Self { tasks: Tasks::seated(seat, now) }
     }
 
     /// Its tasks.

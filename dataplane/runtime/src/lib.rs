@@ -50,7 +50,7 @@ pub use io::Io;
 pub use net::{TcpListener, TcpStream, UdpSocket};
 pub use pipe::{PipeReader, PipeWriter, pipe};
 pub use pool::{Pool, PoolIo};
-pub use remote::{Bell, Remote};
+pub use remote::{Bell, Remote, Seat};
 pub use rustix::fs::inotify::{ReadFlags, WatchFlags};
 pub use rustix::process::Signal;
 pub use scope::{Scope, scope};

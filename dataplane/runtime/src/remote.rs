@@ -15,6 +15,7 @@ mod state;
 
 pub use bell::Bell;
 
+use crate::executor::ExecutorError;
 use crate::task::{MAX_EXECUTORS, Word};
 use crate::time::Instant;
 use crossbeam_queue::ArrayQueue;
@@ -42,16 +43,27 @@ struct Numbers {
     next: usize,
 }
 
-/// An executor's number, while it lives.
+/// An executor's number and inbox, while it lives; or before it does. It may be made on one thread, ahead of a sandbox say, for an
+/// executor on another: see [`Executor::seated`](crate::Executor::seated).
 #[derive(Debug)]
-pub(crate) struct Registration {
+pub struct Seat {
     number: u16,
     remote: &'static Remote,
 }
 
-impl Registration {
+impl Seat {
+    /// One whose bell can be heard.
+    ///
+    /// # Errors
+    /// All 4,096 are taken, or there is no descriptor for the bell.
+    pub fn new() -> Result<Self, ExecutorError> {
+        let seat = Self::silent().ok_or(ExecutorError::TooMany)?;
+        seat.remote.bell().descriptor().map_err(ExecutorError::Bell)?;
+        Ok(seat)
+    }
+
     /// A number, and its inbox; none when all are taken.
-    pub(crate) fn new() -> Option<Self> {
+    pub(crate) fn silent() -> Option<Self> {
         let mut numbers = NUMBERS.lock().unwrap_or_else(PoisonError::into_inner);
         let number = match numbers.free.pop() {
             Some(number) => number,
@@ -75,12 +87,14 @@ impl Registration {
         self.number
     }
 
-    pub(crate) fn remote(&self) -> &'static Remote {
+    /// Where other threads wake its tasks. After the seat is gone, it is another's, or nobody's: then who rings wakes for nothing.
+    #[must_use]
+    pub fn remote(&self) -> &'static Remote {
         self.remote
     }
 }
 
-impl Drop for Registration {
+impl Drop for Seat {
     fn drop(&mut self) {
         NUMBERS.lock().unwrap_or_else(PoisonError::into_inner).free.push(self.number);
     }
@@ -118,8 +132,10 @@ impl Remote {
         overflow
     }
 
-    /// Whether somebody woke a task of ours.
-    pub(crate) fn has_words(&self) -> bool {
+    /// Whether a task was woken from elsewhere, and not polled since.
+    #[inline]
+    #[must_use]
+    pub fn has_words(&self) -> bool {
         !self.inbox.is_empty() || self.overflow.load(Acquire)
     }
 
@@ -172,8 +188,8 @@ mod tests {
 
     #[test]
     fn numbers_are_used_again_and_differ_at_a_time() {
-        let first = Registration::new().unwrap();
-        let second = Registration::new().unwrap();
+        let first = Seat::silent().unwrap();
+        let second = Seat::silent().unwrap();
         assert_ne!(first.number(), second.number());
     }
 }

@@ -24,7 +24,7 @@ use zsync_packet::verdict::{DropReason, Verdict};
 
 use crate::snapshot::PortFacts;
 use crate::spec::balance::{BalanceSpec, Forward};
-use crate::stage::{Cx, Stage};
+use crate::stage::{Chore, Cx, Stage};
 use crate::stages::answer::{self, Answer};
 use crate::stages::route::rewrite;
 use crate::state::{State, StateSize};
@@ -216,9 +216,13 @@ impl Stage for Balance {
         }
     }
 
-    fn tend(&mut self, now: u64) {
+    fn chore(&self) -> Option<Chore> {
+        Some(Chore::sliced("backends to be looked at, and their flows"))
+    }
+
+    fn tend(&mut self, now: u64) -> bool {
         if self.pool.tend() {
-            return;
+            return true;
         }
         let Sweep { next, counts } = &mut self.sweep;
         *next = self.connections.sweep(*next, SWEEP, now, |ticket| {
@@ -231,6 +235,7 @@ impl Stage for Balance {
                 self.pool.roll().set_flows(place, u64::from(std::mem::take(count)));
             }
         }
+        false
     }
 }
 

@@ -34,7 +34,7 @@ use zsync_packet::rewrite::{self, Untranslatable};
 use zsync_packet::verdict::{DropReason, Verdict};
 
 use crate::spec::{Filtering, NatSpec};
-use crate::stage::{Cx, Stage};
+use crate::stage::{Chore, Cx, Stage};
 use crate::state::{State, StateSize};
 use crate::tables::fib::Fib;
 use crate::tables::flow::{FlowId, Flows, Shards};
@@ -321,12 +321,17 @@ impl Stage for Nat {
         out.push(self.rules.explain(&first, self.state.as_ref()));
     }
 
-    fn tend(&mut self, now: u64) {
+    fn chore(&self) -> Option<Chore> {
+        Some(Chore::sliced("mappings to be taken back"))
+    }
+
+    fn tend(&mut self, now: u64) -> bool {
         self.start();
         if let (Some(state), Some(flows)) = (&self.state, &self.flows) {
             let rules = &self.rules;
             state.slice(flows, now, |address| rules.ours(address), |external| rules.is_mapped(external));
         }
+        false
     }
 }
 

@@ -8,7 +8,7 @@
 //! Owns nothing. A burst that is wholly within an aggregate's rate is one
 //! decision.
 
-use crate::stage::{Cx, Stage};
+use crate::stage::{Chore, Cx, Stage};
 use crate::tables::meter::adaptive::{Adaptive, Totals};
 use crate::tables::meter::any::Meter;
 use crate::tables::meter::keyed::Slot;
@@ -215,9 +215,14 @@ impl Stage for Police {
         out.push(format!("{}: {fate}{mark}{dscp}", format!("{colour:?}").to_lowercase()));
     }
 
-    fn tend(&mut self, now: u64) {
+    fn chore(&self) -> Option<Chore> {
+        Some(Chore::sliced("meters to be forgotten"))
+    }
+
+    fn tend(&mut self, now: u64) -> bool {
         let now = self.time(now);
         self.subjects.tend(now, &self.meter);
+        false
     }
 }
 

@@ -12,7 +12,7 @@
 //! **Several workers** share each subject's word, so the rate is that of all of them together.
 
 use super::police::{Congested, congest};
-use crate::stage::{Cx, Stage};
+use crate::stage::{Chore, Cx, Stage};
 use crate::tables::meter::Writers;
 use crate::tables::meter::adaptive::Totals;
 use crate::tables::meter::any::Meter;
@@ -153,8 +153,13 @@ impl Stage for Shape {
         out.push(format!("{}; at most {} µs of waiting{mark}", self.bucket, self.limit / 1000));
     }
 
-    fn tend(&mut self, now: u64) {
+    fn chore(&self) -> Option<Chore> {
+        Some(Chore::sliced("meters to be forgotten"))
+    }
+
+    fn tend(&mut self, now: u64) -> bool {
         self.subjects.tend(now, &Meter::Bucket(self.bucket));
+        false
     }
 }
 

@@ -21,7 +21,7 @@
 //! Whoever acts on a packet's flow later in the same burst asks [`Flows::is_it`] first: a packet behind it may have made an
 //! end of that flow.
 
-use crate::stage::{Cx, Stage};
+use crate::stage::{Chore, Cx, Stage};
 use crate::tables::flow::{FlowId, Flows, Shards};
 use zsync_packet::burst::{BURST, Burst, FlowState};
 use zsync_packet::header::protocol;
@@ -236,13 +236,18 @@ impl Stage for Track {
         self.say(burst, i, now, out);
     }
 
-    fn tend(&mut self, now: u64) {
+    fn chore(&self) -> Option<Chore> {
+        Some(Chore::sliced("flows to be forgotten"))
+    }
+
+    fn tend(&mut self, now: u64) -> bool {
         if !self.sound {
             self.recover();
         }
         if let Some(flows) = &self.flows {
             flows.sweep(SWEEP, now);
         }
+        false
     }
 }
 

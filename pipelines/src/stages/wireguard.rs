@@ -22,6 +22,7 @@ use crate::tables::cryptokey::Cryptokey;
 use crate::tables::fib::{Fib, FibError};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
 use std::time::{SystemTime, UNIX_EPOCH};
 use waiting::Waiting;
 use zsync_crypto::aead::Aead;
@@ -121,6 +122,8 @@ struct Office {
     waiting: Waiting,
     /// Instead of the system's, for the first desk.
     entropy: Option<Entropy>,
+    /// Whom to wake when there is something to do.
+    waker: Option<Waker>,
 }
 
 impl std::fmt::Debug for Office {
@@ -230,7 +233,7 @@ impl Shared {
     /// The worker's own things, with a desk.
     fn office(&self, worker: usize, now: u64) -> Option<MutexGuard<'_, Office>> {
         let mut office = self.offices.get(worker)?.lock().unwrap_or_else(PoisonError::into_inner);
-        let Office { desk, entropy, waiting } = &mut *office;
+        let Office { desk, entropy, waiting, .. } = &mut *office;
         let workers = (worker, self.offices.len());
         let make = || {
             let entropy = entropy.take().unwrap_or_else(system_entropy);
@@ -271,9 +274,18 @@ impl Shared {
     fn forward(&self, to: usize, letter: Letter, now: u64) {
         if let Some(office) = self.offices.get(to) {
             let mut office = office.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(desk) = &mut office.desk {
-                desk.put(letter, now);
-            }
+            office.change(|office| {
+                if let Some(desk) = &mut office.desk {
+                    desk.put(letter, now);
+                }
+            });
+        }
+    }
+
+    /// Wakes `waker` from now on when the worker's desk has something to do.
+    fn wake_with(&self, worker: usize, waker: &Waker) {
+        if let Some(office) = self.offices.get(worker) {
+            office.lock().unwrap_or_else(PoisonError::into_inner).waker = Some(waker.clone());
         }
     }
 
@@ -294,6 +306,25 @@ impl Shared {
 impl Office {
     fn poll(&mut self, now: u64, unix: u64) -> Option<Action> {
         self.desk.as_mut().and_then(|desk| desk.poll(now, unix))
+    }
+
+    /// Whether a message waits to be read, or to be sent.
+    fn is_pressed(&self) -> bool {
+        self.desk.as_ref().is_some_and(Desk::is_pressed)
+    }
+
+    /// Does this, and wakes who is to be woken if that left something to do where there was nothing. (In a flood there always is.)
+    fn change<T>(&mut self, change: impl FnOnce(&mut Self) -> T) -> T {
+        let idle = |office: &Self| (!office.is_pressed(), office.waiting.wants_nobody());
+        let before = idle(self);
+        let result = change(self);
+        let after = idle(self);
+        if (before.0 && !after.0 || before.1 && !after.1)
+            && let Some(waker) = &self.waker
+        {
+            waker.wake_by_ref();
+        }
+        result
     }
 }
 

@@ -337,6 +337,11 @@ impl Desk {
         self.trying.contains_key(&slot) || self.initiate(slot, now, unix)
     }
 
+    /// Whether a message waits to be read, or to be sent. (What timers ask for, [`Desk::poll`] finds out.)
+    pub fn is_pressed(&self) -> bool {
+        !self.inbox.is_empty() || !self.outbox.is_empty()
+    }
+
     /// What is to be done next, if anything. `unix`: nanoseconds since 1970. Called until there is nothing.
     pub fn poll(&mut self, now: u64, unix: u64) -> Option<Action> {
         loop {

@@ -192,7 +192,10 @@ impl Player {
                 self.send();
                 self.now += 1 << (u32::from(much) % 40);
                 for _ in 0..=much >> 6 {
-                    self.snapshot.tend(self.now);
+                    for number in 0..MAX_STAGES {
+                        let cx = &mut Cx::new(self.now, &mut self.pool, &mut self.extra);
+                        self.snapshot.tend(number, &mut self.burst, cx, &mut self.counts);
+                    }
                 }
             }
             // A new configuration, the same as before; or a new process over what was left.

@@ -7,7 +7,6 @@ pub(crate) mod lab;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use zsync_engine::exchange::{Answer, Mailbox};
-use zsync_engine::idle::Parker;
 use zsync_engine::punt::Punt;
 use zsync_engine::worker::{Output, Parts, Queue, Worker};
 use zsync_io::device::Device;
@@ -20,6 +19,7 @@ use zsync_packet::region::Region;
 use zsync_packet::verdict::PortId;
 use zsync_pipelines::snapshot::Snapshot;
 use zsync_protocol::stats::{Counters, StatsLayout, WorkerStats};
+use zsync_runtime::Seat;
 
 /// Rings short enough to be full now and then.
 pub(crate) const RINGS: Config =
@@ -108,7 +108,7 @@ impl Host {
 /// What makes a worker, and what is behind it.
 pub(crate) struct Rig {
     pub(crate) mailboxes: Vec<Arc<Mailbox>>,
-    pub(crate) parkers: Vec<Parker>,
+    pub(crate) seats: Vec<Seat>,
     pub(crate) stats: Region,
 }
 
@@ -116,9 +116,9 @@ impl Rig {
     pub(crate) fn new(workers: usize) -> Self {
         let stats = Region::heap(StatsLayout::bytes(workers));
         StatsLayout::format(&stats, workers).unwrap();
-        let parkers: Vec<Parker> = (0..workers).map(|_| Parker::new().unwrap()).collect();
-        let mailboxes = parkers.iter().map(|parker| Mailbox::new(parker.waker())).collect();
-        Self { mailboxes, parkers, stats }
+        let seats: Vec<Seat> = (0..workers).map(|_| Seat::new().unwrap()).collect();
+        let mailboxes = seats.iter().map(|seat| Mailbox::new(seat.remote().bell())).collect();
+        Self { mailboxes, seats, stats }
     }
 
     /// Worker `number` with these queues; `outputs` by port. Punted packets go to the file that takes everything.

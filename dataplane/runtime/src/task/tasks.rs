@@ -13,7 +13,7 @@ use super::waker::{Entered, Word};
 use super::{
     ABORTED, ALIVE, Block, CANCELLED, Ended, Handle, MAX_TASKS, Memory, Pointer, QUEUED, RUNNING, WOKEN,
 };
-use crate::remote::{Registration, Remote};
+use crate::remote::{Remote, Seat};
 use crate::time::Instant;
 use crate::wheel::Wheel;
 use std::any::Any;
@@ -75,17 +75,21 @@ pub struct Tasks {
     /// Wakers of timers that have fired; kept for its memory.
     due: Cell<Vec<Waker>>,
     scopes: RefCell<Scopes>,
-    registration: Registration,
+    seat: Seat,
 }
 
 impl Tasks {
     /// No task, at this time. None when there are as many executors as a process can have, 4,096.
     #[must_use]
     pub fn new(now: Instant) -> Option<Rc<Self>> {
-        let registration = Registration::new()?;
+        Some(Self::seated(Seat::silent()?, now))
+    }
+
+    /// No task, at this time, in this seat.
+    pub(crate) fn seated(seat: Seat, now: Instant) -> Rc<Self> {
         // What a former executor of that number was told.
-        registration.remote().drain(|_| ());
-        Some(Rc::new(Self {
+        seat.remote().drain(|_| ());
+        Rc::new(Self {
             memory: Memory::new(),
             slots: RefCell::default(),
             free: Cell::new(NONE),
@@ -107,19 +111,19 @@ impl Tasks {
             wheel: RefCell::new(Wheel::new(now)),
             due: Cell::default(),
             scopes: RefCell::new(Scopes::new()),
-            registration,
-        }))
+            seat,
+        })
     }
 
     /// Its number in wakers.
     pub(super) fn number(&self) -> u16 {
-        self.registration.number()
+        self.seat.number()
     }
 
     /// Where other threads wake its tasks.
     #[must_use]
     pub fn remote(&self) -> &'static Remote {
-        self.registration.remote()
+        self.seat.remote()
     }
 
     /// Tasks that have not ended.
@@ -315,6 +319,21 @@ impl Tasks {
     /// # Panics
     /// When called within a pass.
     pub fn pass(&self, now: Instant, budget: u32) -> Pass {
+        self.take_turns::<false>(now, budget)
+    }
+
+    /// As [`Tasks::pass`], and no task has more than one turn: what is woken meanwhile, as one is that yields, waits for the next. For
+    /// those who have other work between two rounds.
+    ///
+    /// # Panics
+    /// When called within a pass.
+    pub fn round(&self, now: Instant, budget: u32) -> Pass {
+        self.take_turns::<true>(now, budget)
+    }
+
+    /// `ONCE`: those that are ready at the beginning, and no others.
+    #[inline]
+    fn take_turns<const ONCE: bool>(&self, now: Instant, budget: u32) -> Pass {
         let _entered = Entered::new(self);
         assert!(!self.pass.replace(true), "a pass within a pass");
         self.now.set(now);
@@ -327,11 +346,15 @@ impl Tasks {
             self.wake_all();
         }
         let polled = Cell::new(0);
+        // It stays in the list until it is popped, whatever becomes of it.
+        let (last, over) = (self.last.get(), Cell::new(false));
         let turns = || {
             while polled.get() < budget
+                && !over.get()
                 && let Some(task) = self.pop()
             {
                 polled.set(polled.get() + 1);
+                over.set(ONCE && Some(task) == last);
                 match self.watch.get() {
                     None => self.run::<false>(task),
                     Some(limit) => self.run_watched(task, limit),

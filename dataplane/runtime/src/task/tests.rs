@@ -334,3 +334,37 @@ fn a_task_of_any_size_and_alignment_is_where_it_may_be() {
     assert_eq!(result(large).unwrap(), 350_000);
     assert_eq!(result(aligned).unwrap(), 3);
 }
+
+#[test]
+fn in_a_round_each_has_one_turn_whoever_yields() {
+    let bench = Bench::new();
+    let turns = Rc::new(Cell::new(0));
+    for _ in 0..3 {
+        let turns = turns.clone();
+        bench.tasks.spawn(async move {
+            loop {
+                turns.set(turns.get() + 1);
+                yield_now().await.unwrap();
+            }
+        });
+    }
+    assert_eq!(bench.tasks.round(Instant::ZERO, 100), Pass { polled: 3, more: true });
+    assert_eq!(bench.tasks.round(Instant::ZERO, 2), Pass { polled: 2, more: true });
+    // The third one's turn comes first now.
+    assert_eq!(bench.tasks.round(Instant::ZERO, 100), Pass { polled: 3, more: true });
+    assert_eq!(turns.get(), 8);
+    assert_eq!(bench.tasks.pass(Instant::ZERO, 100).polled, 100);
+}
+
+#[test]
+fn a_round_ends_with_who_was_last_also_if_that_is_gone() {
+    let bench = Bench::new();
+    let waits = bench.tasks.spawn(async { yield_now().await });
+    let dropped = bench.tasks.spawn(pending::<()>());
+    dropped.abort();
+    drop(dropped);
+    assert_eq!(bench.tasks.round(Instant::ZERO, 100).polled, 2);
+    assert_eq!(bench.tasks.round(Instant::ZERO, 100), Pass { polled: 1, more: false });
+    assert!(waits.is_finished());
+    assert_eq!(bench.tasks.round(Instant::ZERO, 100), Pass { polled: 0, more: false });
+}

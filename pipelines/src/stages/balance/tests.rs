@@ -110,7 +110,9 @@ impl Lab {
 
     /// Lets the stage do all that is to do between bursts.
     fn settle(&mut self) {
-        (0..2000).for_each(|_| self.balance.tend(self.now));
+        (0..2000).for_each(|_| {
+            self.balance.tend(self.now);
+        });
         assert!(!self.balance.pool.tend());
     }
 }

@@ -236,7 +236,8 @@ fn handshake(
         return Verdict::Drop(DropReason::WireguardOverload);
     };
     let endpoint = Endpoint { remote: datagram.from, local: datagram.to };
-    match office.desk.as_mut().map(|desk| desk.handle_input(message, endpoint, now)) {
+    let taken = office.change(|office| Some(office.desk.as_mut()?.handle_input(message, endpoint, now)));
+    match taken {
         Some(Ok(())) => Verdict::Consume,
         Some(Err(Rejected::Forged)) => Verdict::Drop(DropReason::WireguardForged),
         Some(Err(Rejected::Overload)) | None => Verdict::Drop(DropReason::WireguardOverload),
@@ -274,9 +275,11 @@ fn take(
     }
     if first && let Some(mut office) = shared.office(worker, now) {
         let unix = shared.unix(now);
-        if let Some(desk) = &mut office.desk {
-            desk.confirmed(group.receiving.slot, unix);
-        }
+        office.change(|office| {
+            if let Some(desk) = &mut office.desk {
+                desk.confirmed(group.receiving.slot, unix);
+            }
+        });
     }
     group.bytes += u64::from(opening.len);
     Ok(())

@@ -14,10 +14,11 @@ mod work;
 use super::waiting::Packet as Waiter;
 use super::{Shared, Tunnel};
 use crate::snapshot::PortFacts;
-use crate::stage::{Cx, Stage};
+use crate::stage::{Chore, Cx, Stage};
 use crate::stages::tunnel::Inner;
 use arrayvec::ArrayVec;
 use speech::{say_nothing, send};
+use std::task::Waker;
 use ways::Ways;
 use work::{Not, Work, plan, seal};
 use zsync_packet::burst::Burst;
@@ -96,14 +97,22 @@ impl Stage for Seal {
         (self.worker, self.ready) = (worker, false);
     }
 
-    fn emit(&mut self, burst: &mut Burst, cx: &mut Cx<'_>) {
-        let Some(port) = self.speaks else { return };
+    fn chore(&self) -> Option<Chore> {
+        self.speaks.map(|_| Chore::sliced("handshakes, and the timers of peers"))
+    }
+
+    fn wake_with(&mut self, waker: &Waker) {
+        self.tunnel.0.wake_with(self.worker, waker);
+    }
+
+    fn emit(&mut self, burst: &mut Burst, cx: &mut Cx<'_>) -> bool {
+        let Some(port) = self.speaks else { return false };
         let Self { tunnel: Tunnel(shared), worker, number, .. } = self;
         let (now, unix) = (cx.now, shared.unix(cx.now));
         let mut forwards: ArrayVec<(usize, Letter), ACTIONS> = ArrayVec::new();
         let mut work = Work::new(*number);
-        {
-            let Some(mut office) = shared.office(*worker, now) else { return };
+        let more = {
+            let Some(mut office) = shared.office(*worker, now) else { return false };
             let office = &mut *office;
             for _ in 0..ACTIONS {
                 if burst.room() < 2 {
@@ -135,11 +144,13 @@ impl Stage for Seal {
             }
             *number = work.number;
             seal(shared, burst, &mut work, now);
-        }
+            office.is_pressed()
+        };
         // Nobody holds two of these locks.
         for (to, letter) in forwards {
             shared.forward(to, letter, now);
         }
+        more
     }
 
     fn explain(&self, burst: &Burst, i: usize, now: u64, out: &mut Vec<String>) {
@@ -163,7 +174,7 @@ fn keep(shared: &Shared, burst: &Burst, i: usize, slot: u32, worker: usize, now:
     let packet = burst.bytes(i).get(usize::from(facts.l3)..).unwrap_or(&[]);
     let Some(inner) = Inner::of(packet).and_then(|inner| packet.get(..inner.len)) else { return NO };
     let waiter = Waiter { port: burst.port(i), bytes: inner.into(), mark: facts.mark };
-    if !office.waiting.keep(slot, waiter) {
+    if !office.change(|office| office.waiting.keep(slot, waiter)) {
         return NO;
     }
     Verdict::Consume

@@ -47,6 +47,11 @@ impl Waiting {
         None
     }
 
+    /// Whether no handshake is to be begun.
+    pub(super) fn wants_nobody(&self) -> bool {
+        self.wanted.is_empty()
+    }
+
     /// A handshake could not be begun: later.
     pub(super) fn want_later(&mut self, slot: u32) {
         if self.wanted.len() < ALL {
