@@ -5,6 +5,10 @@
 //! there, where the pipeline rewrites them), and takes what is sent back at once. Keeps true: a round in which a packet was
 //! dropped is an error, not a figure.
 
+mod tasks;
+
+pub use tasks::tasks;
+
 use crate::hugepages;
 use crate::machine::{core_time, measured_core};
 use crate::report::{Rate, Report};
@@ -279,6 +283,17 @@ fn measure(
     round: Duration,
     watch: &Watch,
 ) -> Result<f64> {
+    measure_beside(snapshot, devices, |_| (), round, watch)
+}
+
+/// The same beside what `spawn` has spawned.
+fn measure_beside(
+    snapshot: &Snapshot,
+    devices: impl FnOnce(&mut Pool) -> Result<[Null; 2]>,
+    spawn: impl FnOnce(&Runner<Null>) + Send + 'static,
+    round: Duration,
+    watch: &Watch,
+) -> Result<f64> {
     let mut pool = Pool::heap(FrameSize::K2, FRAMES, 1)?.remove(0);
     let devices = devices(&mut pool)?;
     let shared = Region::heap(StatsLayout::bytes(1));
@@ -301,7 +316,9 @@ fn measure(
     let thread = std::thread::Builder::new().name("worker".to_owned()).spawn(move || {
         let pinned = core_affinity::set_for_current(core_affinity::CoreId { id: measured_core() });
         let _ = tell.send((rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs(), pinned));
-        Runner::new(worker, seat, clock()).run(Idle::Spin, clock);
+        let runner = Runner::new(worker, seat, clock());
+        spawn(&runner);
+        runner.run(Idle::Spin, clock);
     })?;
     let (id, pinned) = told.recv()?;
     ensure!(pinned, "the worker could not be pinned to core {}", measured_core());

@@ -37,6 +37,12 @@ const BENCHMARKS: &[Benchmark] = &[
         },
     },
     Benchmark {
+        name: "memory-tasks",
+        about: "the worker between two null devices beside tasks: none, 1,000 that wait, one that is always ready; and a timer",
+        rounds: 15,
+        run: |rounds, budget, watch| memory::tasks(rounds, budget / (3 * rounds as u32), watch),
+    },
+    Benchmark {
         name: "fib",
         about: "lookups in the FIB, 64 at a time, 1 k and 100 k routes of both families; beside dpdk-test-fib",
         rounds: 5,
