@@ -5,7 +5,7 @@
 //! Keeps true: a decoded message is within every limit below.
 //!
 //! Order, from control: `Hello`, then `Port`s, `Queue`s, `Packet`s, `Tun`s, `Udp`s, `Ring`s, `Punt`, `Fib`s and a `Snapshot`, then `Start`; later more of
-//! those, and `Audit`, `Replay` or `Stop` at any time. From the data plane: `Ready` once it is sandboxed, `Started`, and
+//! those, and `Audit`, `Tasks`, `Replay` or `Stop` at any time. From the data plane: `Ready` once it is sandboxed, `Started`, and
 //! answers. [`VERSION`] changes with any change to a type here; the tag and the version of `Hello` stay where they are, so
 //! that any two versions can at least tell each other apart.
 
@@ -14,15 +14,17 @@ use serde::{Deserialize, Serialize};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 mod codec;
+mod tasks;
 
 pub use codec::{Message, MessageError, decode, encode};
 use codec::{tag_of, within};
+pub use tasks::{Doing, MAX_PLACE, MAX_WAITS, PART, WorkerTask};
 
 pub use crate::fd::MAX_FDS;
 
 /// Version of the messages.
 pub const VERSION: u32 = 5;
-/// Longest message, bytes. The longest real one is an audit of [`MAX_WORKERS`] workers, under 8 KiB.
+/// Longest message, bytes. The longest real one is [`PART`] tasks, under 14 KiB.
 pub const MAX_MESSAGE: usize = 16 << 10;
 /// Most workers of one data plane.
 pub const MAX_WORKERS: usize = 128;
@@ -173,6 +175,11 @@ pub enum ToDataplane {
     Replay,
     /// Stop the workers and exit.
     Stop,
+    /// Tell what the workers' tasks do. The first question also begins to count polls that take too long.
+    Tasks {
+        /// Comes back in the answer.
+        id: u32,
+    },
 }
 
 /// What a data plane process is made of.
@@ -279,6 +286,24 @@ pub enum FromDataplane {
     },
     /// The workers have stopped; the process exits.
     Stopped,
+    /// Tasks of one worker, at most [`PART`], as a tree: each behind the one that it is below of. There may be several of a worker.
+    Tasks {
+        /// Of the question.
+        id: u32,
+        /// Number of the worker.
+        worker: u8,
+        /// The next of its tasks.
+        tasks: Vec<WorkerTask>,
+        /// How many it has that are in none of its messages.
+        left_out: u32,
+        /// How many polls took too long since that is counted.
+        late: u64,
+    },
+    /// Those were all tasks.
+    TasksEnd {
+        /// Of the question.
+        id: u32,
+    },
 }
 
 /// The frames of one worker by owner, at a pass boundary.
@@ -320,7 +345,7 @@ impl FromDataplane {
 impl Message for ToDataplane {
     const KINDS: &'static [&'static str] = &[
         "Hello", "Port", "Queue", "Packet", "Tun", "Udp", "Ring", "Punt", "Fib", "State", "Snapshot", "Start",
-        "Audit", "Replay", "Stop",
+        "Audit", "Replay", "Stop", "Tasks",
     ];
 
     fn kind(&self) -> &'static str {
@@ -340,6 +365,7 @@ impl Message for ToDataplane {
             Self::Audit { .. } => "Audit",
             Self::Replay => "Replay",
             Self::Stop => "Stop",
+            Self::Tasks { .. } => "Tasks",
         }
     }
 
@@ -354,12 +380,8 @@ impl Message for ToDataplane {
             | Self::Fib { .. }
             | Self::State { .. }
             | Self::Snapshot { .. } => 1,
-            Self::Port { .. }
-            | Self::Ring { .. }
-            | Self::Start
-            | Self::Audit { .. }
-            | Self::Replay
-            | Self::Stop => 0,
+            Self::Port { .. } | Self::Ring { .. } | Self::Start | Self::Replay | Self::Stop => 0,
+            Self::Audit { .. } | Self::Tasks { .. } => 0,
         }
     }
 
@@ -444,7 +466,8 @@ impl Message for ToDataplane {
             Self::Fib { len, .. } | Self::Snapshot { len, .. } => {
                 within(kind, "len", len, (1..=isize::MAX as u64).contains(len), "a length of memory")
             }
-            Self::Punt | Self::Start | Self::Audit { .. } | Self::Replay | Self::Stop => Ok(()),
+            Self::Punt | Self::Start | Self::Replay | Self::Stop => Ok(()),
+            Self::Audit { .. } | Self::Tasks { .. } => Ok(()),
         }
     }
 
@@ -458,8 +481,18 @@ impl Message for ToDataplane {
 }
 
 impl Message for FromDataplane {
-    const KINDS: &'static [&'static str] =
-        &["Ready", "Started", "Adopted", "Audit", "Replayed", "ReplayEnd", "Failed", "Stopped"];
+    const KINDS: &'static [&'static str] = &[
+        "Ready",
+        "Started",
+        "Adopted",
+        "Audit",
+        "Replayed",
+        "ReplayEnd",
+        "Failed",
+        "Stopped",
+        "Tasks",
+        "TasksEnd",
+    ];
 
     fn kind(&self) -> &'static str {
         match self {
@@ -471,6 +504,8 @@ impl Message for FromDataplane {
             Self::ReplayEnd => "ReplayEnd",
             Self::Failed { .. } => "Failed",
             Self::Stopped => "Stopped",
+            Self::Tasks { .. } => "Tasks",
+            Self::TasksEnd { .. } => "TasksEnd",
         }
     }
 
@@ -484,6 +519,11 @@ impl Message for FromDataplane {
             Self::Replayed(message) => message.check(),
             Self::Audit { workers, .. } => {
                 within(kind, "workers", workers.len(), workers.len() <= MAX_WORKERS, "at most 128")
+            }
+            Self::Tasks { worker, tasks, .. } => {
+                within(kind, "worker", worker, usize::from(*worker) < MAX_WORKERS, "below 128")?;
+                within(kind, "tasks", tasks.len(), tasks.len() <= PART, "at most 16")?;
+                tasks.iter().try_for_each(|task| task.check(kind))
             }
             Self::Failed { what } => {
                 within(kind, "what", what.len(), what.len() <= MAX_TEXT, "at most 1024 bytes")

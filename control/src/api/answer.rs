@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use zsync_pipelines::spec::{Change, Diagnostic};
 
 use super::edge::{Filters, Flows, Mappings};
+use super::tasks::Tasks;
 use super::wireguard::Wireguard;
 use super::word::{
     BackendState, DataplaneState, FailoverState, HistoryState, Offload, RouteTarget, SocketMode, WorkerState,
@@ -33,6 +34,8 @@ pub enum Answer {
     Xdp(Vec<XdpRow>),
     /// To `show ledger`.
     Ledger(Ledger),
+    /// To `show tasks`.
+    Tasks(Tasks),
     /// To `show backends`, by stage.
     Backends(Vec<BackendRow>),
     /// To `show filters`.

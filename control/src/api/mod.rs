@@ -26,6 +26,7 @@ mod reply;
 mod request;
 mod server;
 mod socket;
+mod tasks;
 #[cfg(test)]
 mod tests;
 mod wireguard;
@@ -47,6 +48,7 @@ pub use request::{Drain, Explain, Request, Rollback, Show, Source, What};
 pub use server::{Call, Limits, Server};
 pub use socket::BindError;
 pub(crate) use socket::Bound;
+pub use tasks::{TaskRow, TaskWait, Tasks, WorkerTasks};
 pub use wireguard::{Wireguard, WireguardEnd, WireguardPeer};
 pub use word::{
     BackendState, DataplaneState, FailoverState, HistoryState, Offload, RouteTarget, SocketMode, WorkerState,

@@ -133,6 +133,8 @@ pub enum What {
     Xdp,
     /// Frames by owner, and what became of the packets
     Ledger,
+    /// Tasks: what waits beside the workers' packets, and for how long
+    Tasks,
     /// Configurations that were accepted
     History,
 }
@@ -150,6 +152,7 @@ impl What {
         "fib",
         "xdp",
         "ledger",
+        "tasks",
         "history",
     ];
 

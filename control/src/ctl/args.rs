@@ -67,7 +67,7 @@ pub(super) enum Command {
         watch: Watch,
     },
     /// Show ports, workers, counters, rules of filters, connections, translations, ends of WireGuard, backends, forwarding tables, XDP programs,
-    /// frames or earlier configurations
+    /// frames, tasks or earlier configurations
     Show {
         what: What,
         /// With `fib`: routes within a prefix, or those that cover an address. With `wireguard`: this end alone
@@ -82,6 +82,9 @@ pub(super) enum Command {
         /// With `flows` and `mappings`: those with an end at this address, or within this prefix
         #[arg(long = "match", value_name = "ADDR", value_parser = prefix)]
         address: Option<String>,
+        /// With `tasks`: a line for each wait, as programs that draw flame graphs take it
+        #[arg(long, conflicts_with_all = ["watch", "json"])]
+        folded: bool,
         #[command(flatten)]
         watch: Watch,
     },
@@ -176,6 +179,7 @@ mod tests {
             "zsyncctl show wireguard office --limit 5",
             "zsyncctl show filters --stage filter.edge",
             "zsyncctl show ports --watch",
+            "zsyncctl show tasks --folded",
             "zsyncctl show ports --watch 500ms",
             "zsyncctl --socket /s status",
             "zsyncctl rollback 7",
@@ -192,6 +196,7 @@ mod tests {
             "zsyncctl apply r.toml --confirm 60",
             "zsyncctl apply r.toml --confirm 999ms",
             "zsyncctl show prots",
+            "zsyncctl show tasks --folded --json",
             "zsyncctl wireguard",
             "zsyncctl explain",
             "zsyncctl show fib 10.0.0.0/33",

@@ -27,6 +27,7 @@ use crate::api::{Answer, ApiError, Drain, Request, Rollback, Show, Source, What}
 use args::{Args, Command};
 use client::Client;
 use output::{Failure, Sent, print};
+use show::folded;
 pub use show::{View, render};
 
 /// Runs the command that the process was started with.
@@ -55,7 +56,7 @@ fn run(args: &Args) -> Result<ExitCode, Failure> {
             return changing(args, file, |source| Request::Apply(Source { confirm_ms, ..source }));
         }
         Command::Status { watch } => return watched(args, &Request::Status, watch.every()),
-        Command::Show { what, prefix, limit, stage, address, watch } => {
+        Command::Show { what, prefix, limit, stage, address, folded, watch } => {
             let (prefix, stage) = match (what, prefix, stage) {
                 (What::Wireguard, Some(name), None) => (None, Some(format!("wireguard.{name}"))),
                 (_, prefix, stage) => (prefix.clone(), stage.clone()),
@@ -63,6 +64,9 @@ fn run(args: &Args) -> Result<ExitCode, Failure> {
             let show = Show { what: *what, prefix, limit: *limit, stage, address: address.clone() };
             if let Err(message) = show.check() {
                 Args::command().error(clap::error::ErrorKind::ArgumentConflict, message).exit();
+            }
+            if *folded {
+                return folded_tasks(args, show);
             }
             return watched(args, &Request::Show(show), watch.every());
         }
@@ -81,6 +85,18 @@ fn run(args: &Args) -> Result<ExitCode, Failure> {
         }
     };
     watched(args, &request, None)
+}
+
+/// Asks for tasks, and prints them as programs that draw flame graphs take them.
+fn folded_tasks(args: &Args, show: Show) -> Result<ExitCode, Failure> {
+    if show.what != What::Tasks {
+        let message = "`--folded` goes with `tasks` alone";
+        Args::command().error(clap::error::ErrorKind::ArgumentConflict, message).exit();
+    }
+    match Client::connect(&args.socket)?.ask(&Request::Show(show))?? {
+        Answer::Tasks(tasks) => print(&folded(&tasks)).map(|()| ExitCode::SUCCESS),
+        other => print(&render(&other, view(args))).map(|()| ExitCode::SUCCESS),
+    }
 }
 
 /// Asks once, or again and again until it is interrupted.

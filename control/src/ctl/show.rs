@@ -7,7 +7,10 @@ use std::time::SystemTime;
 use zsync_pipelines::spec::{Change, Effect, Mark};
 
 mod edge;
+mod tasks;
 mod wireguard;
+
+pub(super) use tasks::folded;
 
 use super::table::Table;
 use super::text::{count, long, printable, separated, short, when};
@@ -43,6 +46,7 @@ pub fn render(answer: &Answer, view: View) -> String {
         Answer::Mappings(mappings) => view.mappings(mappings),
         Answer::Wireguard(answer) => view.wireguard(answer),
         Answer::Ledger(ledger) => view.ledger(ledger),
+        Answer::Tasks(tasks) => view.tasks(tasks),
         Answer::History(rows) => view.history(rows),
         Answer::Drained(drained) => {
             let what = if drained.drained { "takes no new flows" } else { "takes new flows again" };

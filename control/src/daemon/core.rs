@@ -96,6 +96,7 @@ pub struct Daemon {
     pub(super) waiters: Vec<Waiter>,
     pub(super) audits: HashMap<u32, ReplyTo>,
     pub(super) next_audit: u32,
+    pub(super) tasks_asked: HashMap<u32, super::tasks::Asked>,
     pub(super) restart_waiter: Option<(Instant, ReplyTo)>,
     /// Worker load at the last look, for percentages.
     pub(super) load: HashMap<u32, (Instant, u64)>,
@@ -267,6 +268,7 @@ impl Daemon {
             waiters: Vec::new(),
             audits: HashMap::new(),
             next_audit: 0,
+            tasks_asked: HashMap::new(),
             restart_waiter: None,
             load: HashMap::new(),
             next_tick: Instant::now() + TICK,

@@ -37,6 +37,7 @@ mod show;
 mod sockets;
 mod states;
 mod supervisor;
+mod tasks;
 mod tun;
 mod uapi;
 mod udp;

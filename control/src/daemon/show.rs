@@ -79,6 +79,7 @@ impl Daemon {
             What::Xdp => self.xdp(),
             What::History => Ok(self.past()),
             What::Ledger => return self.ask_ledger(reply),
+            What::Tasks => return self.ask_tasks(reply),
         };
         let _ = reply.send(answer);
     }

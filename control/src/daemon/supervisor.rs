@@ -182,6 +182,10 @@ impl Daemon {
                     let _ = reply.send(Ok(self.ledger(&workers)));
                 }
             }
+            FromDataplane::Tasks { id, worker, tasks, left_out, late } => {
+                self.hear_tasks(id, worker, tasks, left_out, late);
+            }
+            FromDataplane::TasksEnd { id } => self.end_tasks(id),
             FromDataplane::Failed { what } => tracing::error!("the data plane says: {what}"),
             FromDataplane::Replayed(_) | FromDataplane::ReplayEnd | FromDataplane::Stopped => {}
         }
@@ -225,7 +229,8 @@ impl Daemon {
         let pid = self.dataplane.take().map(|dataplane| dataplane.pid);
         tracing::warn!(pid, "the data plane ended: {how}");
         self.last_exit = Some(how);
-        for (_, reply) in self.audits.drain() {
+        let asked = self.tasks_asked.drain().map(|(id, asked)| (id, asked.reply));
+        for (_, reply) in self.audits.drain().chain(asked) {
             let error = ApiError::new(Code::Unavailable, "the data plane ended before it answered");
             let _ = reply.send(Err(error));
         }

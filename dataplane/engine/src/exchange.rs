@@ -10,7 +10,7 @@ use zsync_packet::flow::FlowKey;
 use zsync_packet::pool::Audit;
 use zsync_packet::verdict::PortId;
 use zsync_pipelines::snapshot::Snapshot;
-use zsync_runtime::Bell;
+use zsync_runtime::{Bell, Dump};
 
 /// Packets that may wait for a worker: 16 bursts, some hundred microseconds of its time.
 pub const HANDOVERS: usize = 1024;
@@ -51,6 +51,8 @@ pub enum Order {
     Adopt(Box<Snapshot>),
     /// Count your frames.
     Audit,
+    /// Tell what your tasks do. (Whoever runs the worker answers: see [`crate::runner`].)
+    Tasks,
     /// Deal with what the devices have, then receive no more from them; packets from other workers still come.
     Drain,
     /// All workers have drained: send what you have, and end.
@@ -71,6 +73,8 @@ pub enum Answer {
         /// In completion rings, counted as `tx`.
         completion: u32,
     },
+    /// The worker's tasks, as many as are told.
+    Tasks(Box<Dump>),
     /// The worker receives no more.
     Drained,
     /// The last word.

@@ -27,5 +27,6 @@ pub mod replay;
 pub mod runner;
 pub mod sandbox;
 pub mod setup;
+mod told;
 pub mod wheel;
 pub mod worker;

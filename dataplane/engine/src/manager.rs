@@ -8,6 +8,7 @@ use crate::exchange::{Answer, Mailbox, Order};
 use crate::runner::Runner;
 use crate::sandbox::worker_filter;
 use crate::setup::{Engine, Given, Ready, SetupError};
+use crate::told;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::AsFd;
 use rustix::net::{SocketFlags, accept_with};
@@ -55,6 +56,10 @@ enum Pending {
     Audit {
         id: u32,
         workers: Vec<Option<WorkerAudit>>,
+    },
+    Tasks {
+        id: u32,
+        missing: u32,
     },
     Drain {
         missing: u32,
@@ -177,6 +182,10 @@ impl Manager {
                 self.pending.push_back(Pending::Audit { id, workers: vec![None; self.mailboxes.len()] });
                 self.order_all(|_| Order::Audit);
             }
+            ToDataplane::Tasks { id } => {
+                self.pending.push_back(Pending::Tasks { id, missing: self.everybody() });
+                self.order_all(|_| Order::Tasks);
+            }
             ToDataplane::Replay => self.replay(),
             ToDataplane::Stop
                 if self.pending.iter().any(|p| matches!(p, Pending::Drain { .. } | Pending::Stop { .. })) => {
@@ -229,8 +238,15 @@ impl Manager {
 
     /// Takes the workers' answers; they come in the order of the questions.
     fn collect(&mut self) {
-        for (number, mailbox) in self.mailboxes.iter().enumerate() {
+        for (number, mailbox) in self.mailboxes.clone().iter().enumerate() {
             while let Some(answer) = mailbox.answers.pop() {
+                if let Answer::Tasks(dump) = &answer
+                    && let Some(id) = self.pending.iter().find_map(|pending| pending.asks_tasks_of(number))
+                {
+                    for part in told::parts(id, number, dump) {
+                        self.say(&part, &[]);
+                    }
+                }
                 settle(&mut self.pending, number, answer);
             }
         }
@@ -314,6 +330,10 @@ fn settle(pending: &mut VecDeque<Pending>, worker: usize, answer: Answer) {
                 });
             }
         }
+        Answer::Tasks(_) => tick_off(pending, worker, |p| match p {
+            Pending::Tasks { missing, .. } => Some(missing),
+            _ => None,
+        }),
         Answer::Drained => tick_off(pending, worker, |p| match p {
             Pending::Drain { missing } => Some(missing),
             _ => None,
@@ -342,8 +362,17 @@ impl Pending {
                 let workers = workers.iter().copied().collect::<Option<Vec<_>>>()?;
                 Some(FromDataplane::Audit { id: *id, workers })
             }
+            Self::Tasks { id, missing: 0 } => Some(FromDataplane::TasksEnd { id: *id }),
             Self::Drain { missing: 0 } | Self::Stop { missing: 0 } => Some(FromDataplane::Stopped),
-            Self::Adopt { .. } | Self::Drain { .. } | Self::Stop { .. } => None,
+            Self::Adopt { .. } | Self::Tasks { .. } | Self::Drain { .. } | Self::Stop { .. } => None,
+        }
+    }
+
+    /// The question about tasks that this worker has not answered.
+    fn asks_tasks_of(&self, worker: usize) -> Option<u32> {
+        match self {
+            Self::Tasks { id, missing } if missing & 1 << (worker & 31) != 0 => Some(*id),
+            _ => None,
         }
     }
 }

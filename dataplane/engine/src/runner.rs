@@ -11,10 +11,12 @@
 //! pass; a snapshot's tasks end before the first turn under the next one.
 
 use crate::chores;
+use crate::exchange::Answer;
 use crate::idle::{LONGEST, SPIN, park};
-use crate::worker::Worker;
+use crate::worker::{Told, Worker};
 use std::cell::{RefCell, RefMut};
 use std::rc::Rc;
+use std::time::Duration;
 use zsync_io::device::Device;
 use zsync_protocol::message::Idle;
 use zsync_protocol::stats::WorkerState;
@@ -23,6 +25,11 @@ use zsync_runtime::{Executor, Handle, Instant, Seat, Tasks};
 /// Polls in a pass at most. A poll that does little takes about 10 ns, a pass of full bursts a microsecond at least: then
 /// tasks, however many are ready, have a part of the core and not all of it.
 const BUDGET: u32 = 16;
+/// Tasks that are told of at most: packets wait for as many microseconds.
+const TOLD: usize = 256;
+/// A poll that takes longer is noted, from when somebody first asks what the tasks do: looking at the clock around each is for
+/// those who ask.
+const LATE: Duration = Duration::from_micros(200);
 
 /// See the module.
 pub struct Runner<D: Device + 'static> {
@@ -30,8 +37,6 @@ pub struct Runner<D: Device + 'static> {
     executor: Executor,
     /// The task of the snapshot's chores.
     chores: Handle<()>,
-    /// How many snapshots there had been when that was spawned.
-    snapshots: u64,
     /// When the next timer is due.
     due: u64,
 }
@@ -40,11 +45,10 @@ impl<D: Device + 'static> Runner<D> {
     /// A worker, and an executor in this seat, at `now` (nanoseconds of the clock that the passes tell).
     pub fn new(worker: Worker<D>, seat: Seat, now: u64) -> Self {
         let executor = Executor::seated(seat, Instant::from_nanos(now));
-        let snapshots = worker.counters().snapshots;
         let worker = Rc::new(RefCell::new(worker));
         let tasks = executor.tasks();
         let chores = tasks.spawn(chores::tend(worker.clone(), tasks.clone()));
-        Self { worker, executor, chores, snapshots, due: u64::MAX }
+        Self { worker, executor, chores, due: u64::MAX }
     }
 
     /// The worker. Not to be kept over a pass.
@@ -63,12 +67,12 @@ impl<D: Device + 'static> Runner<D> {
     /// One pass. Returns how many packets and completions it dealt with.
     #[inline]
     pub fn pass(&mut self, now: u64) -> usize {
-        let (work, asked) = {
+        let (work, told) = {
             let mut worker = self.worker.borrow_mut();
-            (worker.pass(now), worker.counters().snapshots != self.snapshots)
+            (worker.pass(now), worker.told())
         };
-        if asked {
-            self.begin_anew();
+        if told != Told::default() {
+            self.heed(told, now);
         }
         if self.is_busy() || now >= self.due {
             self.take_turns(now);
@@ -89,14 +93,22 @@ impl<D: Device + 'static> Runner<D> {
         self.due = tasks.next_timer().map_or(u64::MAX, Instant::as_nanos);
     }
 
-    /// Lets the chores of another snapshot begin.
     #[cold]
-    fn begin_anew(&mut self) {
-        // Its children end with it.
-        self.chores.abort();
+    fn heed(&mut self, told: Told, now: u64) {
         let tasks = self.executor.tasks();
-        self.chores = tasks.spawn(chores::tend(self.worker.clone(), tasks.clone()));
-        self.snapshots = self.worker.borrow().counters().snapshots;
+        if told.snapshot {
+            // Its children end with it.
+            self.chores.abort();
+            self.chores = tasks.spawn(chores::tend(self.worker.clone(), tasks.clone()));
+        }
+        if told.tasks {
+            tasks.watch(Some(LATE));
+            tasks.set_now(Instant::from_nanos(now));
+            let dump = tasks.dump_some(TOLD);
+            self.worker.borrow().answer(Answer::Tasks(Box::new(dump)));
+            // To be looked at may have changed it.
+            self.due = now;
+        }
     }
 
     /// Runs until the worker is ordered to stop. `clock` tells monotonic nanoseconds.

@@ -236,7 +236,11 @@ impl Given {
                 self.snapshot = Some((message, fd, spec));
                 return Ok(running.then_some(epoch));
             }
-            ToDataplane::Start | ToDataplane::Audit { .. } | ToDataplane::Replay | ToDataplane::Stop => {
+            ToDataplane::Start
+            | ToDataplane::Audit { .. }
+            | ToDataplane::Tasks { .. }
+            | ToDataplane::Replay
+            | ToDataplane::Stop => {
                 return Err(SetupError::Order { what: "an order", when: "where a description was expected" });
             }
         }

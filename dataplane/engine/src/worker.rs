@@ -59,6 +59,16 @@ pub struct Worker<D> {
     housekeeping_at: u64,
     draining: bool,
     stopping: bool,
+    told: Told,
+}
+
+/// What a worker was told that is for its tasks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Told {
+    /// It goes on by another snapshot.
+    pub(crate) snapshot: bool,
+    /// Somebody asks what they do.
+    pub(crate) tasks: bool,
 }
 
 impl<D: Device> Worker<D> {
@@ -88,6 +98,7 @@ impl<D: Device> Worker<D> {
             housekeeping_at: 0,
             draining: false,
             stopping: false,
+            told: Told::default(),
         }
     }
 
@@ -450,12 +461,14 @@ impl<D: Device> Worker<D> {
                     let retired = std::mem::replace(&mut self.snapshot, snapshot);
                     self.counters.snapshots += 1;
                     self.parts.stats.set_epoch(epoch);
+                    self.told.snapshot = true;
                     self.answer(Answer::Retired(retired));
                 }
                 Order::Audit => {
                     let answer = self.audit();
                     self.answer(answer);
                 }
+                Order::Tasks => self.told.tasks = true,
                 Order::Drain => self.drain(now),
                 Order::Stop => self.stop(now),
             }
@@ -463,7 +476,13 @@ impl<D: Device> Worker<D> {
         self.publish(now);
     }
 
-    fn answer(&self, answer: Answer) {
+    /// What it was told since this was last asked.
+    #[inline]
+    pub(crate) fn told(&mut self) -> Told {
+        std::mem::take(&mut self.told)
+    }
+
+    pub(crate) fn answer(&self, answer: Answer) {
         // The manager asks one thing at a time, so there is room; if it has died, nobody waits.
         let _ = self.parts.mailbox.answers.push(answer);
     }

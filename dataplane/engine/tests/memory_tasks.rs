@@ -129,7 +129,9 @@ fn chores_keep_their_period_and_end_with_their_snapshot() {
 }
 
 /// A worker without packets on a thread of its own, whose tasks `begin` spawns.
-fn idle<T: Send + 'static>(begin: impl FnOnce(&Runner<Null>) -> T + Send + 'static) -> (Rig, thread::JoinHandle<()>, T) {
+fn idle<T: Send + 'static>(
+    begin: impl FnOnce(&Runner<Null>) -> T + Send + 'static,
+) -> (Rig, thread::JoinHandle<()>, T) {
     let mut rig = Rig::new(1);
     let pool = Pool::heap(FrameSize::K2, FRAMES, 1).unwrap().remove(0);
     let worker = rig.worker(pool, Vec::new(), Vec::new(), snapshot("\"track\",", 1));

@@ -84,6 +84,7 @@ pub(super) fn answer(request: &Request) -> Result<Answer, ApiError> {
             }
             What::Fib => Answer::Fib(Fib { matched: show.rows() as u64, ..Fib::default() }),
             What::Ledger => Answer::Ledger(Ledger { exact: true, ..Ledger::default() }),
+            What::Tasks => Answer::Tasks(Tasks { workers: vec![WorkerTasks::default()] }),
             What::Xdp => Answer::Xdp(vec![XdpRow::default()]),
             What::Backends => Answer::Backends(vec![BackendRow::default()]),
             What::Filters => {
@@ -148,6 +149,7 @@ pub(super) fn every() -> Vec<Request> {
             What::Fib,
             What::Xdp,
             What::Ledger,
+            What::Tasks,
             What::History,
         ]
         .map(show),

@@ -64,6 +64,8 @@ pub struct Dump {
     pub overruns: Vec<Overrun>,
     /// How many there were.
     pub overrun: u64,
+    /// Tasks that are not in it; see [`Tasks::dump_some`].
+    pub left_out: usize,
 }
 
 /// What was noted of polls that took too long.
@@ -93,8 +95,19 @@ impl Tasks {
     /// As a pass does.
     #[must_use]
     pub fn dump(&self) -> Dump {
+        self.dump_some(usize::MAX)
+    }
+
+    /// As [`Tasks::dump`], of so many tasks at most: for those who have other work to do, as each takes about a microsecond.
+    ///
+    /// # Panics
+    /// As a pass does.
+    #[must_use]
+    pub fn dump_some(&self, most: usize) -> Dump {
         let _entered = Entered::new(self);
-        let all = self.all();
+        let mut all = self.all();
+        let left_out = all.len().saturating_sub(most);
+        all.truncate(most);
         let places: HashMap<u64, usize> =
             all.iter().enumerate().map(|(place, task)| (task.head().word.bits(), place)).collect();
         // What is told of all is taken down before any is polled, which may end it, or others.
@@ -108,7 +121,7 @@ impl Tasks {
             }
         }
         let noted = self.overruns();
-        Dump { tasks, overruns: noted.last.iter().copied().collect(), overrun: noted.count }
+        Dump { tasks, overruns: noted.last.iter().copied().collect(), overrun: noted.count, left_out }
     }
 
     fn seen(&self, task: Pointer, places: &HashMap<u64, usize>) -> TaskDump {
@@ -172,7 +185,8 @@ impl Dump {
     }
 
     /// Each task with its depth in the tree, children behind their parents.
-    fn tree(&self) -> Vec<(usize, &TaskDump)> {
+    #[must_use]
+    pub fn tree(&self) -> Vec<(usize, &TaskDump)> {
         let mut children = vec![Vec::new(); self.tasks.len() + 1];
         for (own, task) in self.tasks.iter().enumerate() {
             let above = task.parent.filter(|parent| *parent < self.tasks.len());
@@ -218,6 +232,9 @@ impl fmt::Display for Dump {
             for frame in &task.waits {
                 writeln!(f, "{margin}  {}- {}", "  ".repeat(frame.depth), frame.site)?;
             }
+        }
+        if self.left_out > 0 {
+            writeln!(f, "{} tasks more", self.left_out)?;
         }
         if self.overrun > 0 {
             writeln!(f, "{} polls took too long; of the last:", self.overrun)?;
