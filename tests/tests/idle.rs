@@ -28,8 +28,18 @@ fn load(pid: Pid, span: Duration) -> Result<f64> {
 
 #[test]
 fn an_idle_engine_takes_under_2_percent_of_a_core() {
-    in_lab(Shape::router(), |lab| {
-        let control = Control::start(lab, ROUTER)?;
+    takes_under_2_percent(ROUTER.to_owned());
+}
+
+#[test]
+fn an_idle_engine_with_flows_to_forget_takes_no_more() {
+    let router = config::router("").replace("[\"route.main\"]", "[\"track.flows\", \"route.main\"]");
+    takes_under_2_percent(router + "[track.flows]\n");
+}
+
+fn takes_under_2_percent(config: String) {
+    in_lab(Shape::router(), move |lab| {
+        let control = Control::start(lab, &config)?;
         ensure!(ping(&lab.client, lab.server_addresses[0], 3)?.all(), "no way");
         std::thread::sleep(Duration::from_millis(500));
         let (dataplane, control) = (control.dataplane()?, control.pid());

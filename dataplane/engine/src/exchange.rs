@@ -51,7 +51,7 @@ pub enum Order {
     Adopt(Box<Snapshot>),
     /// Count your frames.
     Audit,
-    /// Tell what your tasks do. (Whoever runs the worker answers: see [`crate::runner`].)
+    /// Tell what your tasks do. (Who runs the worker answers: see [`crate::runner`].)
     Tasks,
     /// Deal with what the devices have, then receive no more from them; packets from other workers still come.
     Drain,

@@ -238,18 +238,18 @@ impl Manager {
 
     /// Takes the workers' answers; they come in the order of the questions.
     fn collect(&mut self) {
-        for (number, mailbox) in self.mailboxes.clone().iter().enumerate() {
+        let mut told = Vec::new();
+        for (number, mailbox) in self.mailboxes.iter().enumerate() {
             while let Some(answer) = mailbox.answers.pop() {
                 if let Answer::Tasks(dump) = &answer
                     && let Some(id) = self.pending.iter().find_map(|pending| pending.asks_tasks_of(number))
                 {
-                    for part in told::parts(id, number, dump) {
-                        self.say(&part, &[]);
-                    }
+                    told.extend(told::parts(id, number, dump));
                 }
                 settle(&mut self.pending, number, answer);
             }
         }
+        told.iter().for_each(|part| self.say(part, &[]));
         while let Some(done) = self.pending.front().and_then(Pending::settled) {
             match self.pending.pop_front() {
                 // Now no worker hands packets to another: none is left in a mailbox by whoever stops first.

@@ -93,7 +93,18 @@ fn to_dataplane() -> impl Strategy<Value = ToDataplane> {
         any::<u32>().prop_map(|id| ToDataplane::Audit { id }),
         Just(ToDataplane::Replay),
         Just(ToDataplane::Stop),
+        any::<u32>().prop_map(|id| ToDataplane::Tasks { id }),
     ]
+}
+
+fn task() -> impl Strategy<Value = WorkerTask> {
+    let doing = select(vec![Doing::Runs, Doing::Ready, Doing::Waits]);
+    let waits = prop::collection::vec((0usize..1000, any::<String>()), 0..2 * MAX_WAITS);
+    (0usize..1000, any::<String>(), doing, any::<u64>(), waits).prop_map(
+        |(depth, place, doing, since, waits)| {
+            WorkerTask::new(depth, place, (doing, since), waits.into_iter())
+        },
+    )
 }
 
 fn audit() -> impl Strategy<Value = WorkerAudit> {
@@ -116,6 +127,15 @@ fn from_dataplane() -> impl Strategy<Value = FromDataplane> {
         Just(FromDataplane::ReplayEnd),
         any::<String>().prop_map(FromDataplane::failed),
         Just(FromDataplane::Stopped),
+        (any::<u32>(), 0u8..128, prop::collection::vec(task(), 0..=PART), any::<u32>(), any::<u64>())
+            .prop_map(|(id, worker, tasks, left_out, late)| FromDataplane::Tasks {
+                id,
+                worker,
+                tasks,
+                left_out,
+                late
+            }),
+        any::<u32>().prop_map(|id| FromDataplane::TasksEnd { id }),
     ]
 }
 
@@ -181,10 +201,10 @@ proptest! {
 #[test]
 fn every_variant_has_its_name_at_its_tag() {
     // The strategies reach each variant; here, that the tables are as long as the enums are.
-    let last = encoded(&ToDataplane::Stop);
-    assert_eq!(last, [(ToDataplane::KINDS.len() - 1) as u8]);
-    let last = encoded(&FromDataplane::Stopped);
-    assert_eq!(last, [(FromDataplane::KINDS.len() - 1) as u8]);
+    let last = encoded(&ToDataplane::Tasks { id: 0 });
+    assert_eq!(last, [(ToDataplane::KINDS.len() - 1) as u8, 0]);
+    let last = encoded(&FromDataplane::TasksEnd { id: 0 });
+    assert_eq!(last, [(FromDataplane::KINDS.len() - 1) as u8, 0]);
     let replayed = encoded(&FromDataplane::Replayed(ToDataplane::Stop));
     assert_eq!(replayed[0], 4, "the tag that `screen` looks for");
 }
@@ -209,6 +229,16 @@ fn the_longest_messages_fit() {
     let mut bytes = Vec::new();
     let error = encode(&FromDataplane::Audit { id: 0, workers: vec![worst; MAX_WORKERS + 1] }, &mut bytes);
     assert!(matches!(error, Err(MessageError::Field { kind: "Audit", field: "workers", .. })));
+    let text = || "ü".repeat(MAX_PLACE);
+    let waits = || (0..2 * MAX_WAITS).map(|_| (1000, text()));
+    let task = WorkerTask::new(1000, text(), (Doing::Waits, u64::MAX), waits());
+    let tasks = |count| {
+        let tasks = vec![task.clone(); count];
+        FromDataplane::Tasks { id: u32::MAX, worker: 127, tasks, left_out: u32::MAX, late: u64::MAX }
+    };
+    assert!(encoded(&tasks(PART)).len() <= MAX_MESSAGE * 7 / 8);
+    let error = encode(&tasks(PART + 1), &mut bytes);
+    assert!(matches!(error, Err(MessageError::Field { kind: "Tasks", field: "tasks", .. })));
     let long = "ü".repeat(MAX_TEXT);
     assert!(encode(&FromDataplane::Failed { what: long.clone() }, &mut bytes).is_err());
     let FromDataplane::Failed { what } = FromDataplane::failed(long) else { panic!("not a failure") };
