@@ -38,7 +38,7 @@ fn waits(worker: &Value) -> Result<Vec<String>> {
 
 #[test]
 fn each_worker_tells_what_waits_for_what_and_goes_on() {
-    in_lab(Shape::router(), |lab| {
+    in_lab(Shape::router().queues(2), |lab| {
         let mut control = Control::start(lab, EDGE)?;
         ensure!(ping(&lab.client, lab.server_addresses[0], 3)?.all(), "no way");
         for round in 0..2 {
