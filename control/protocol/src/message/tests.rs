@@ -250,11 +250,11 @@ fn what_is_wrong_is_named() {
     let error = |bytes: &[u8], fds| decode::<ToDataplane>(bytes, fds).unwrap_err();
     assert_eq!(error(&[], 0), MessageError::NoTag);
     assert_eq!(error(&[0x80], 0), MessageError::NoTag);
-    assert_eq!(error(&[99], 0), MessageError::Unknown { tag: 99, last: 13 });
+    assert_eq!(error(&[99], 0), MessageError::Unknown { tag: 99, last: 15 });
     assert_eq!(error(&vec![0; MAX_MESSAGE + 1], 0), MessageError::Oversize { len: MAX_MESSAGE + 1 });
     assert_eq!(error(&[12], 0), MessageError::Truncated { kind: "Audit" });
     let unknown_replay = decode::<FromDataplane>(&[4, 99], 0).unwrap_err();
-    assert_eq!(unknown_replay, MessageError::Unknown { tag: 99, last: 13 });
+    assert_eq!(unknown_replay, MessageError::Unknown { tag: 99, last: 15 });
 
     // Another version may lay out everything after its number differently.
     let theirs = MessageError::Version { theirs: VERSION + 1 };

@@ -60,7 +60,7 @@ impl<D: Driver> Waiting<'_, D> {
                     return Poll::Ready(flight);
                 }
                 if let Some(source) = stash
-                    && self.from_stash(source, &mut flight)
+                    && self.take_kept(source, &mut flight)
                 {
                     return Poll::Ready(flight);
                 }
@@ -97,7 +97,7 @@ impl<D: Driver> Waiting<'_, D> {
                 (Some(source), Ok(_)) if !source.stash().borrow().is_empty() => {
                     let own = flight.give_up();
                     source.stash().borrow_mut().push_back(own);
-                    self.from_stash(source, &mut flight);
+                    self.take_kept(source, &mut flight);
                 }
                 _ => {}
             }
@@ -106,7 +106,7 @@ impl<D: Driver> Waiting<'_, D> {
     }
 
     /// As [`from_stash`]; who waits for what is left is called back.
-    fn from_stash(&self, source: &Rc<Source<D>>, flight: &mut Flight<D>) -> bool {
+    fn take_kept(&self, source: &Rc<Source<D>>, flight: &mut Flight<D>) -> bool {
         let found = from_stash(source, flight);
         if found && !source.stash().borrow().is_empty() {
             self.io.driver.call_back(source);
