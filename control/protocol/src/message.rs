@@ -344,8 +344,8 @@ impl FromDataplane {
 
 impl Message for ToDataplane {
     const KINDS: &'static [&'static str] = &[
-        "Hello", "Port", "Queue", "Packet", "Tun", "Udp", "Ring", "Punt", "Fib", "State", "Snapshot", "Start",
-        "Audit", "Replay", "Stop", "Tasks",
+        "Hello", "Port", "Queue", "Packet", "Tun", "Udp", "Ring", "Punt", "Fib", "State", "Snapshot",
+        "Start", "Audit", "Replay", "Stop", "Tasks",
     ];
 
     fn kind(&self) -> &'static str {

@@ -229,11 +229,7 @@ impl Daemon {
         let pid = self.dataplane.take().map(|dataplane| dataplane.pid);
         tracing::warn!(pid, "the data plane ended: {how}");
         self.last_exit = Some(how);
-        let asked = self.tasks_asked.drain().map(|(id, asked)| (id, asked.reply));
-        for (_, reply) in self.audits.drain().chain(asked) {
-            let error = ApiError::new(Code::Unavailable, "the data plane ended before it answered");
-            let _ = reply.send(Err(error));
-        }
+        self.leave_unanswered();
         match self.phase.kind {
             Kind::Running { since } => {
                 self.failures = 0;
@@ -378,6 +374,16 @@ impl Daemon {
             let how = dataplane.ended(Duration::from_secs(2)).await;
             tracing::info!(pid = dataplane.pid, "the data plane was stopped: {how}");
             self.last_exit = Some(how);
+        }
+        self.leave_unanswered();
+    }
+
+    /// Whoever has asked something of a data plane that is gone hears that.
+    fn leave_unanswered(&mut self) {
+        let asked = self.tasks_asked.drain().map(|(id, asked)| (id, asked.reply));
+        for (_, reply) in self.audits.drain().chain(asked) {
+            let error = ApiError::new(Code::Unavailable, "the data plane ended before it answered");
+            let _ = reply.send(Err(error));
         }
     }
 

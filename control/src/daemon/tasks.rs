@@ -4,6 +4,9 @@ use super::core::{Daemon, ReplyTo};
 use crate::api::{Answer, ApiError, Code, TaskRow, TaskWait, Tasks, WorkerTasks};
 use zsync_protocol::message::{Doing, ToDataplane, WorkerTask};
 
+/// Tasks that are taken from a worker: four times as many as it tells of.
+const MOST: usize = 1024;
+
 /// A question, and what was told so far.
 #[derive(Debug)]
 pub(super) struct Asked {
@@ -34,10 +37,14 @@ impl Daemon {
         left_out: u32,
         late: u64,
     ) {
-        let Some(asked) = self.tasks_asked.get_mut(&id) else { return };
+        let workers = self.installation.layout.workers.len();
+        let Some(asked) = self.tasks_asked.get_mut(&id).filter(|_| usize::from(worker) < workers) else {
+            return;
+        };
         let rows = tasks.into_iter().map(row);
         match asked.told.iter_mut().find(|told| told.worker == u32::from(worker)) {
-            Some(told) => told.tasks.extend(rows),
+            // A worker tells of fewer; one that never ends is not listened to.
+            Some(told) => told.tasks.extend(rows.take(MOST.saturating_sub(told.tasks.len()))),
             None => asked.told.push(WorkerTasks {
                 worker: worker.into(),
                 tasks: rows.collect(),

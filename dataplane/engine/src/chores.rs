@@ -1,7 +1,7 @@
 //! What the stages of a snapshot do without packets, as tasks: one for the snapshot, and one of that for each stage that has a chore.
 //!
 //! Owns nothing. Keeps true: a task borrows the worker between two waits and never across one; a slice comes when its time has come, or
-//! when the stage wakes its task. A worker that blocks between two slices has few packets: then they come every [`REST`], all
+//! when the stage wakes its task. Where a worker has blocked and no packet has come since the slice before, slices come every [`REST`], all
 //! at the same times, so that a worker with nothing to do is woken for all of them at once.
 
 use crate::worker::Worker;
@@ -15,7 +15,7 @@ use zsync_pipelines::stage::Chore;
 use zsync_runtime::{Cancelled, Instant, Tasks, scope, traced};
 
 /// Nanoseconds between two slices of a worker that rests. A power of two: it is a slot of the timing wheel, which is not looked
-/// at between. Less than what a worker blocks at most, so that this is no more often than it wakes up anyway.
+/// at between. About as long as a worker blocks at most, so that this is hardly more often than it wakes up anyway.
 const REST: u64 = 1 << 23;
 
 /// Does what the worker's snapshot has to do, until it is dropped.
@@ -39,12 +39,13 @@ async fn keep_at<D: Device>(worker: Rc<RefCell<Worker<D>>>, tasks: Rc<Tasks>, nu
     })
     .await;
     let mut due = tasks.now().as_nanos();
-    let mut rests = worker.borrow().rests();
+    let (mut rests, mut packets) = (worker.borrow().rests(), worker.borrow().packets());
     loop {
         let now = tasks.now().as_nanos();
         let more = worker.borrow_mut().tend(number, now);
-        let before = std::mem::replace(&mut rests, worker.borrow().rests());
-        due = if before != rests && !more {
+        let rested = std::mem::replace(&mut rests, worker.borrow().rests()) != rests;
+        let busy = std::mem::replace(&mut packets, worker.borrow().packets()) != packets;
+        due = if rested && !busy && !more {
             (now / REST + 1) * REST
         } else if due + chore.period > now {
             due + chore.period

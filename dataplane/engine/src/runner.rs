@@ -101,11 +101,14 @@ impl<D: Device + 'static> Runner<D> {
             self.chores.abort();
             self.chores = tasks.spawn(chores::tend(self.worker.clone(), tasks.clone()));
         }
-        if told.tasks {
+        if told.tasks > 0 {
             tasks.watch(Some(LATE));
             tasks.set_now(Instant::from_nanos(now));
             let dump = tasks.dump_some(TOLD);
-            self.worker.borrow().answer(Answer::Tasks(Box::new(dump)));
+            // Each question has its answer, and all of them one look.
+            for _ in 0..told.tasks {
+                self.worker.borrow().answer(Answer::Tasks(Box::new(dump.clone())));
+            }
             // To be looked at may have changed it.
             self.due = now;
         }

@@ -471,8 +471,7 @@ pub fn build(given: &Given) -> Result<Engine, SetupError> {
         Worker::settle(&mut workers);
     }
     let ready = workers.into_iter().zip(ready);
-    let workers =
-        ready.map(|(worker, (seat, core, needs))| Ready { worker, seat, core, needs }).collect();
+    let workers = ready.map(|(worker, (seat, core, needs))| Ready { worker, seat, core, needs }).collect();
     Ok(Engine { workers, mailboxes, descriptors, snapshot, spare: spare_cores(layout) })
 }
 

@@ -66,8 +66,8 @@ pub struct Worker<D> {
 pub(crate) struct Told {
     /// It goes on by another snapshot.
     pub(crate) snapshot: bool,
-    /// Somebody asks what they do.
-    pub(crate) tasks: bool,
+    /// So often it was asked what they do.
+    pub(crate) tasks: u32,
 }
 
 impl<D: Device> Worker<D> {
@@ -379,7 +379,7 @@ impl<D: Device> Worker<D> {
                     let answer = self.audit();
                     self.answer(answer);
                 }
-                Order::Tasks => self.told.tasks = true,
+                Order::Tasks => self.told.tasks += 1,
                 Order::Drain => self.drain(now),
                 Order::Stop => self.stop(now),
             }
@@ -388,7 +388,7 @@ impl<D: Device> Worker<D> {
     }
 
     pub(crate) fn answer(&self, answer: Answer) {
-        // The manager asks one thing at a time, so there is room; if it has died, nobody waits.
+        // There is room for the answers to four times as many orders as wait at most; if the manager has died, nobody waits.
         let _ = self.parts.mailbox.answers.push(answer);
     }
 

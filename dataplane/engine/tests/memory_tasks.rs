@@ -155,6 +155,25 @@ fn end(rig: &Rig, thread: thread::JoinHandle<()>) {
 }
 
 #[test]
+fn each_question_about_tasks_has_its_answer() {
+    let mut rig = Rig::new(1);
+    let mut runner = loaded(&mut rig, "\"track\",");
+    runner.pass(MS);
+    for _ in 0..3 {
+        rig.mailboxes[0].order(Order::Tasks).unwrap();
+    }
+    runner.pass(2 * MS);
+    for _ in 0..3 {
+        let Some(Answer::Tasks(dump)) = rig.mailboxes[0].answers.pop() else {
+            panic!("an answer is missing")
+        };
+        assert_eq!(dump.tasks.len(), 2);
+    }
+    assert!(rig.mailboxes[0].answers.pop().is_none());
+    check(&runner.worker(), FRAMES);
+}
+
+#[test]
 fn who_rests_is_not_woken_for_its_chores() {
     let (rig, thread, ()) = idle(|_| ());
     thread::sleep(Duration::from_millis(500));
@@ -181,13 +200,16 @@ fn a_wake_from_another_thread_ends_the_rest() {
     });
     let waker = waker.recv().unwrap();
     let mut quickest = Duration::MAX;
-    for _ in 0..20 {
+    for round in 0..20 {
         // It blocks meanwhile, most of the time.
         thread::sleep(Duration::from_millis(2));
         let start = Instant::now();
         waker.wake_by_ref();
         heard.recv_timeout(Duration::from_secs(10)).unwrap();
-        quickest = quickest.min(start.elapsed());
+        // The first may fall where the rest ends by itself; all others begin 2 ms behind such an end, if nobody ends it.
+        if round > 0 {
+            quickest = quickest.min(start.elapsed());
+        }
     }
     // A rest that nobody ends takes some milliseconds.
     assert!(quickest < Duration::from_millis(1), "{quickest:?}");

@@ -24,6 +24,11 @@ impl<D: Device> Worker<D> {
         self.counters.wakeups
     }
 
+    /// How many packets have come to it.
+    pub(crate) fn packets(&self) -> u64 {
+        self.counters.rx_packets + self.counters.taken_over
+    }
+
     pub(crate) fn set_state(&self, state: WorkerState) {
         self.parts.stats.set_state(state);
     }

@@ -144,7 +144,7 @@ impl Stage for Seal {
             }
             *number = work.number;
             seal(shared, burst, &mut work, now);
-            office.is_pressed()
+            office.is_pressed() || !office.waiting.wants_nobody()
         };
         // Nobody holds two of these locks.
         for (to, letter) in forwards {
