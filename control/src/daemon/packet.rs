@@ -21,10 +21,12 @@ const BUFFER: i32 = 16 << 20;
 
 /// `PACKET_IGNORE_OUTGOING` (include/uapi/linux/if_packet.h, Linux 4.20).
 const IGNORE_OUTGOING: i32 = 23;
-/// Of `PACKET_FANOUT`, above its group's number: by the hash of a packet's flow, the same in both directions (`fanout_demux_hash`); and
-/// whether the kernel is to find a number that no other group of the network namespace has.
+/// Of `PACKET_FANOUT`, above its group's number: by the hash of a packet's flow, the same in both directions (`fanout_demux_hash`); that
+/// the kernel is to find a number that no other group of the network namespace has; and what [`IGNORE_OUTGOING`] is for a socket of no
+/// group: a group has a hook of its own, which knows nothing of what its sockets ignore (`fanout_add`; Linux 4.20).
 const BY_HASH: i32 = 0;
 const UNIQUE: i32 = 0x2000 << 16;
+const GROUP_IGNORES_OUTGOING: i32 = 0x4000 << 16;
 /// Numbers of `SO_MEMINFO`, and which one says what found no room (include/uapi/linux/sock_diag.h).
 const MEMORY: usize = 9;
 const DROPS: usize = 8;
@@ -107,7 +109,8 @@ fn open_socket() -> Result<OwnedFd, Errno> {
 
 /// Puts the socket into a group that shares a netdev's packets out by their flows: a new one, or `group`. Returns the group.
 fn join(socket: &OwnedFd, group: Option<i32>) -> Result<i32, Errno> {
-    set_option(socket, SOL_PACKET, libc::PACKET_FANOUT, group.unwrap_or(BY_HASH | UNIQUE))?;
+    let group = group.unwrap_or(BY_HASH | UNIQUE | GROUP_IGNORES_OUTGOING);
+    set_option(socket, SOL_PACKET, libc::PACKET_FANOUT, group)?;
     numbers::<1>(socket, SOL_PACKET, libc::PACKET_FANOUT).map(|[group]| group)
 }
 
