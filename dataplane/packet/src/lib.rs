@@ -4,6 +4,7 @@
 
 pub mod burst;
 pub mod checksum;
+pub mod crc;
 pub mod facts;
 pub mod flow;
 pub mod frame;

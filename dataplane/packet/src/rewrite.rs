@@ -8,7 +8,6 @@
 //! Refuses, before it has changed anything, what no translation can carry: see [`Untranslatable`].
 #![forbid(unsafe_code)]
 
-mod crc;
 mod quoted;
 
 pub use quoted::translate_error;
@@ -17,6 +16,7 @@ use core::net::IpAddr;
 
 use crate::burst::Facts;
 use crate::checksum::Delta;
+use crate::crc;
 use crate::flow::FlowKey;
 use crate::header::{Extension, Ipv6, icmp, icmpv6, protocol};
 

@@ -90,6 +90,27 @@ fn a_missing_checksum_is_filled_in() {
     }
 }
 
+/// Its field is twice as long, and may be cut off where that of another sum would not be.
+#[test]
+fn the_checksum_of_sctp_is_another_one() {
+    let datagram = [&[0, 1, 0, 2, 0, 0, 0, 9, 0, 0, 0, 0][..], &[1, 2, 3, 4, 5]].concat();
+    let spec = Ipv4Spec::new([10, 0, 0, 1].into(), [10, 0, 0, 2].into(), protocol::SCTP);
+    let packet = spec.packet(&datagram);
+    let header = Header { flags: NEEDS_CHECKSUM, start: 20, offset: 8, ..Header::default() };
+    let piece = cut(&header, &packet).unwrap().remove(0);
+    // Bit by bit (RFC 9260 appendix A), over a field that is zero.
+    let crc = !datagram.iter().fold(u32::MAX, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| crc >> 1 ^ if crc & 1 == 1 { 0x82f6_3b78 } else { 0 })
+    });
+    assert_eq!((&piece[..28], &piece[32..]), (&packet[..28], &packet[32..]));
+    assert_eq!(piece[28..32], crc.to_le_bytes());
+    // What the field had does not matter.
+    let mut other = packet.clone();
+    other[29] = 7;
+    assert_eq!(cut(&header, &other), Ok(vec![piece]));
+    assert_eq!(cut(&header, &packet[..31]), Ok(vec![]));
+}
+
 #[test]
 fn what_does_not_fit_is_refused() {
     for is_v6 in [false, true] {
