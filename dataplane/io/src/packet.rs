@@ -16,9 +16,10 @@ mod message;
 
 use crate::device::{Device, DeviceCounters};
 use held::Held;
+use message::Sent;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
-use zsync_packet::burst::{Burst, Packet};
+use zsync_packet::burst::{BURST, Burst, Packet};
 use zsync_packet::frame::HEADROOM;
 use zsync_packet::pool::Pool;
 use zsync_packet::verdict::PortId;
@@ -105,17 +106,19 @@ impl Device for PacketSocket {
     fn tx_burst(&mut self, pool: &mut Pool, packets: &mut Vec<Packet>) -> usize {
         let (mut unfit, mut at) = (0, 0);
         while let Some(rest) = packets.get(at..).filter(|rest| !rest.is_empty()) {
-            self.counters.kicks += 1;
             let frames = rest.iter().map(|packet| bytes(pool, packet));
-            match message::send(self.socket.as_fd(), frames) {
-                Ok(sent) => at += sent,
-                Err(Errno::AGAIN | Errno::NOBUFS) => break,
-                Err(Errno::INTR) => {}
-                // Nobody waits behind what is refused.
-                Err(_) => {
-                    packets.swap(unfit, at);
-                    (unfit, at) = (unfit + 1, at + 1);
-                }
+            let Sent { done, refused, unreadable, calls } = message::send(self.socket.as_fd(), frames);
+            let is_full = done < rest.len().min(BURST);
+            self.counters.kicks += calls;
+            self.counters.rx_refused += unreadable;
+            // Nobody waits behind what is refused.
+            for n in (0..done).filter(|n| refused >> n & 1 == 1) {
+                packets.swap(unfit, at + n);
+                unfit += 1;
+            }
+            at += done;
+            if is_full {
+                break;
             }
         }
         self.unfit = unfit;

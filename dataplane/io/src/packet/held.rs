@@ -4,7 +4,7 @@
 //! what it is to be written to; nothing of it comes out. Keeps true: a packet has the bytes that were on the wire, with its VLAN tag and
 //! its checksums.
 
-use super::message::{self, Came};
+use super::message::{self, Beside, Came};
 use crate::virtio::split::{Cut, complete};
 use crate::virtio::{GSO_NONE, HEADER_LEN, Header, NEEDS_CHECKSUM};
 use rustix::fd::BorrowedFd;
@@ -27,6 +27,8 @@ const TAG_AT: usize = 12;
 pub struct Held {
     bytes: Box<[u8]>,
     came: [Came; SLOTS],
+    /// What the kernel says beside the frames, until that is read.
+    beside: [Beside; SLOTS],
     /// The frame that is the next to come out, and how many there are.
     next: usize,
     count: usize,
@@ -40,7 +42,8 @@ impl Held {
     /// Nothing yet.
     pub fn new() -> Self {
         let bytes = vec![0; SLOTS * SLOT].into();
-        Self { bytes, came: [Came::default(); SLOTS], next: 0, count: 0, cut: None, split: 0 }
+        let (came, beside) = ([Came::default(); SLOTS], [Beside::EMPTY; SLOTS]);
+        Self { bytes, came, beside, next: 0, count: 0, cut: None, split: 0 }
     }
 
     /// Whether all that came is packets.
@@ -57,7 +60,7 @@ impl Held {
         (self.next, self.count, self.cut) = (0, 0, None);
         let most = most.min(SLOTS);
         let room = self.came.get_mut(..most).unwrap_or_default();
-        self.count = message::receive(socket, &mut self.bytes, room)?;
+        self.count = message::receive(socket, &mut self.bytes, &mut self.beside, room)?;
         Ok(self.count == most)
     }
 

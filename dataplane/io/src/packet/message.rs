@@ -1,6 +1,7 @@
 //! The two system calls of a packet socket, `recvmmsg` and `sendmmsg`, with what goes beside a frame.
 //!
-//! Owns nothing. Refuses nothing but what the kernel does, and frames that had no room (their length is 0). Keeps true: a call gets
+//! Owns nothing. Refuses nothing but what the kernel does, and frames that had no room (their length is 0). Keeps true: nothing is
+//! written for messages that a call has not; a call gets
 //! pointers to memory that outlives it, with the lengths of that memory; what the kernel writes beside a frame is read as bytes, within
 //! the length that it said. Kernel source: net/packet/af_packet.c (`packet_recvmsg`, `packet_snd`).
 
@@ -10,6 +11,7 @@ use super::held::{SLOT, SLOTS};
 use crate::virtio::HEADER_LEN;
 use rustix::fd::{AsRawFd, BorrowedFd};
 use rustix::io::Errno;
+use std::mem::MaybeUninit;
 use zsync_packet::burst::BURST;
 
 /// Bytes of a `struct cmsghdr`: a length of the machine's width, a level, a type.
@@ -33,10 +35,13 @@ pub struct Came {
 
 /// What the kernel writes beside a frame.
 #[repr(C, align(8))]
-#[derive(Clone, Copy)]
-struct Beside([u8; ROOM]);
+#[derive(Clone, Copy, Debug)]
+pub struct Beside([u8; ROOM]);
 
 impl Beside {
+    /// Nothing yet.
+    pub const EMPTY: Self = Self([0; ROOM]);
+
     /// The tag, if the first `len` bytes tell of one.
     fn tag(&self, len: usize) -> Option<[u8; 4]> {
         let said = self.0.get(..len)?;
@@ -63,34 +68,38 @@ impl Beside {
 /// # Errors
 /// `EAGAIN`: there is none. `EINVAL`: there was one that virtio's header has no word for. Any other: what the netdev met, or a
 /// signal; the next call may bring one.
-pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8], came: &mut [Came]) -> Result<usize, Errno> {
-    // SAFETY: all-zero bytes are valid structures of these: numbers and null pointers.
-    let (mut parts, mut headers): ([libc::iovec; SLOTS], [libc::mmsghdr; SLOTS]) =
-        unsafe { (std::mem::zeroed(), std::mem::zeroed()) };
-    let mut beside = [Beside([0; ROOM]); SLOTS];
+pub fn receive(
+    socket: BorrowedFd<'_>,
+    buffer: &mut [u8],
+    beside: &mut [Beside; SLOTS],
+    came: &mut [Came],
+) -> Result<usize, Errno> {
+    let mut parts = [const { MaybeUninit::<libc::iovec>::uninit() }; SLOTS];
+    let mut headers = [const { MaybeUninit::<libc::mmsghdr>::uninit() }; SLOTS];
     let mut want = 0;
     let rooms = buffer.chunks_exact_mut(SLOT).take(came.len());
-    for (((room, part), header), beside) in rooms.zip(&mut parts).zip(&mut headers).zip(&mut beside) {
-        *part = libc::iovec { iov_base: room.as_mut_ptr().cast(), iov_len: room.len() };
-        header.msg_hdr.msg_iov = part;
-        header.msg_hdr.msg_iovlen = 1;
+    for (((room, part), header), beside) in rooms.zip(&mut parts).zip(&mut headers).zip(&mut *beside) {
+        let part = part.write(libc::iovec { iov_base: room.as_mut_ptr().cast(), iov_len: room.len() });
+        let header = header.write(message(std::slice::from_mut(part)));
         header.msg_hdr.msg_control = beside.0.as_mut_ptr().cast();
         header.msg_hdr.msg_controllen = ROOM as _;
         want += 1;
     }
-    // SAFETY: the first `want` headers point to parts, rooms and ancillary data that are local or borrowed for longer than the
-    // call, for writing, and their lengths are said.
+    // SAFETY: the first `want` headers are written; they point to parts, rooms and ancillary data that are local or borrowed for
+    // longer than the call, for writing, and their lengths are said.
     let result = unsafe {
         libc::recvmmsg(
             socket.as_raw_fd(),
-            headers.as_mut_ptr(),
+            headers.as_mut_ptr().cast(),
             want,
             libc::MSG_DONTWAIT as _,
             std::ptr::null_mut(),
         )
     };
     let count = usize::try_from(result).map_err(|_| last())?;
-    for ((came, header), beside) in came.iter_mut().zip(&headers).zip(&beside).take(count) {
+    for ((came, header), beside) in came.iter_mut().zip(&headers).zip(beside).take(count) {
+        // SAFETY: the kernel returns no more than the `want` that it was given, and these are written.
+        let header = unsafe { header.assume_init_ref() };
         let is_whole = header.msg_hdr.msg_flags & libc::MSG_TRUNC == 0;
         came.len = if is_whole { header.msg_len as usize } else { 0 };
         came.tag = beside.tag(header.msg_hdr.msg_controllen.min(ROOM));
@@ -98,28 +107,71 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8], came: &mut [Came]) -> 
     Ok(count)
 }
 
-/// Sends frames as they are, the first [`BURST`] of them, without waiting; how many have gone.
+/// What became of frames that were to be sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sent {
+    /// Frames, from the first on, that have gone or never will.
+    pub done: usize,
+    /// Those of them that the kernel does not send, a bit each, the first frame's the lowest.
+    pub refused: u64,
+    /// Frames that an earlier receive lost because virtio's header has no word for them (its `EINVAL`).
+    pub unreadable: u64,
+    /// System calls.
+    pub calls: u64,
+}
+
+const _: () = assert!(BURST <= u64::BITS as usize);
+
+/// Sends frames as they are, the first [`BURST`] of them, without waiting. What is behind the `done` ones is not sent now, for want of room.
 ///
-/// # Errors
-/// For the first: `EAGAIN`, `ENOBUFS`: not now. Any other: the kernel does not send this (`EMSGSIZE`: it is longer than the netdev's).
-pub fn send<'f>(socket: BorrowedFd<'_>, frames: impl Iterator<Item = &'f [u8]>) -> Result<usize, Errno> {
-    // SAFETY: all-zero bytes are valid structures of these: numbers and null pointers.
-    let (mut parts, mut headers): ([[libc::iovec; 2]; BURST], [libc::mmsghdr; BURST]) =
-        unsafe { (std::mem::zeroed(), std::mem::zeroed()) };
+/// A socket keeps an error that it met between two calls for the next one, whatever that asks for (`sock_alloc_send_pskb`): that of a netdev
+/// that went down and up again, or of a frame that a receive stopped at (`do_recvmmsg`). So a frame is refused if it is so twice, or
+/// is longer than the netdev's.
+pub fn send<'f>(socket: BorrowedFd<'_>, frames: impl Iterator<Item = &'f [u8]>) -> Sent {
+    let mut parts = [const { MaybeUninit::<[libc::iovec; 2]>::uninit() }; BURST];
+    let mut headers = [const { MaybeUninit::<libc::mmsghdr>::uninit() }; BURST];
     let mut count = 0;
     let part =
         |bytes: &[u8]| libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
     for ((frame, parts), header) in frames.zip(&mut parts).zip(&mut headers) {
-        *parts = [part(&PLAIN), part(frame)];
-        header.msg_hdr.msg_iov = parts.as_mut_ptr();
-        header.msg_hdr.msg_iovlen = parts.len() as _;
+        header.write(message(parts.write([part(&PLAIN), part(frame)])));
         count += 1;
     }
-    // SAFETY: the first `count` headers point to parts that are local, and these to frames that are borrowed for longer than the
-    // call, which only reads them; their lengths are said.
-    let result =
-        unsafe { libc::sendmmsg(socket.as_raw_fd(), headers.as_mut_ptr(), count, libc::MSG_DONTWAIT as _) };
-    usize::try_from(result).map_err(|_| last())
+    let mut sent = Sent::default();
+    let mut before = None;
+    while let Some(rest) = headers.get_mut(sent.done..count).filter(|rest| !rest.is_empty()) {
+        sent.calls += 1;
+        // SAFETY: these headers are written; they point to parts that are local, and these to frames that are borrowed for longer
+        // than the call, which only reads them; their lengths are said.
+        let result = unsafe {
+            let first = rest.as_mut_ptr().cast();
+            libc::sendmmsg(socket.as_raw_fd(), first, rest.len() as _, libc::MSG_DONTWAIT as _)
+        };
+        match usize::try_from(result).map_err(|_| last()) {
+            Ok(gone) => {
+                sent.unreadable += u64::from(before.take() == Some(Errno::INVAL));
+                sent.done += gone;
+            }
+            Err(Errno::AGAIN | Errno::NOBUFS) => break,
+            Err(Errno::INTR) => {}
+            Err(error) if error != Errno::MSGSIZE && before.is_none() => before = Some(error),
+            Err(_) => {
+                before = None;
+                sent.refused |= 1 << sent.done;
+                sent.done += 1;
+            }
+        }
+    }
+    sent
+}
+
+/// A message of these parts, and nothing else.
+fn message(parts: &mut [libc::iovec]) -> libc::mmsghdr {
+    // SAFETY: all-zero bytes are a valid structure of this kind: numbers and null pointers.
+    let mut header: libc::mmsghdr = unsafe { std::mem::zeroed() };
+    header.msg_hdr.msg_iov = parts.as_mut_ptr();
+    header.msg_hdr.msg_iovlen = parts.len() as _;
+    header
 }
 
 fn last() -> Errno {
@@ -129,9 +181,10 @@ fn last() -> Errno {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::fd::AsFd;
 
     fn said(status: u32, tci: u16, protocol: u16, kind: i32) -> Beside {
-        let mut beside = Beside([0; ROOM]);
+        let mut beside = Beside::EMPTY;
         beside.0[..size_of::<usize>()].copy_from_slice(&(HEADER + AUXILIARY).to_ne_bytes());
         beside.0[HEADER - 8..HEADER - 4].copy_from_slice(&libc::SOL_PACKET.to_ne_bytes());
         beside.0[HEADER - 4..HEADER].copy_from_slice(&kind.to_ne_bytes());
@@ -155,5 +208,32 @@ mod tests {
         for len in 0..HEADER + AUXILIARY {
             assert_eq!(said(both, 1, 1, libc::PACKET_AUXDATA).tag(len), None, "{len}");
         }
+    }
+
+    /// A socket of UDP that may not cut what it sends has a longest frame, as a netdev has.
+    #[test]
+    fn frames_that_are_too_long_are_found_among_the_others_and_asked_for_once() {
+        let host = std::net::UdpSocket::bind("[::1]:0").unwrap();
+        let ours = std::net::UdpSocket::bind("[::1]:0").unwrap();
+        ours.connect(host.local_addr().unwrap()).unwrap();
+        for (option, value) in [(libc::IPV6_MTU, 1280), (libc::IPV6_DONTFRAG, 1)] {
+            // SAFETY: the option is a number, and its length is said.
+            let result = unsafe {
+                let value: *const i32 = &raw const value;
+                libc::setsockopt(ours.as_raw_fd(), libc::IPPROTO_IPV6, option, value.cast(), 4)
+            };
+            assert_eq!(result, 0);
+        }
+        let lens = [1400, 60, 61, 1401, 1402, 62, 1403];
+        let frames: Vec<Vec<u8>> = lens.iter().map(|len| vec![*len as u8; *len]).collect();
+        let sent = send(ours.as_fd(), frames.iter().map(Vec::as_slice));
+        // Each refusal ends a call, and a call that has sent something does not say why it went no further.
+        assert_eq!(sent, Sent { done: 7, refused: 0b101_1001, unreadable: 0, calls: 6 });
+        let mut read = [0; 2000];
+        for len in [60, 61, 62] {
+            assert_eq!(host.recv(&mut read).unwrap(), HEADER_LEN + len);
+            assert_eq!(read[HEADER_LEN..HEADER_LEN + len], vec![len as u8; len]);
+        }
+        assert_eq!(send(ours.as_fd(), std::iter::empty()), Sent::default());
     }
 }

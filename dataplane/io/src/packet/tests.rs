@@ -4,7 +4,6 @@ use super::*;
 use crate::virtio::{HEADER_LEN, Header};
 use held::SLOTS;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-use zsync_packet::burst::BURST;
 use zsync_packet::frame::FrameSize;
 use zsync_packet::verdict::Verdict;
 
@@ -143,4 +142,26 @@ fn what_is_not_sent_now_stays_and_what_never_will_is_unfit() {
     assert_eq!((packets.len(), bench.device.unfit()), (left, left));
     packets.drain(..).for_each(|packet| bench.pool.free(packet.frame));
     assert_eq!(bench.pool.available(), 256);
+}
+
+/// A socket of UDP keeps errors for the next call, as a packet socket does: that of the datagram before, which nobody took.
+#[test]
+fn an_error_of_before_is_no_refusal_of_what_is_sent_now() {
+    let mut bench = bench();
+    let host = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = host.local_addr().unwrap();
+    drop(host);
+    let ours = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    ours.connect(address).unwrap();
+    bench.device = PacketSocket::new(ours.into(), PortId(3));
+    let mut packets: Vec<Packet> = (0..2)
+        .map(|n| Packet { frame: bench.pool.alloc().unwrap(), start: 0, len: 60 + n, port: PortId(3) })
+        .collect();
+    let second = packets.split_off(1);
+    assert_eq!(bench.device.tx_burst(&mut bench.pool, &mut packets), 1);
+    let host = std::net::UdpSocket::bind(address).unwrap();
+    let mut packets = second;
+    assert_eq!((bench.device.tx_burst(&mut bench.pool, &mut packets), bench.device.unfit()), (1, 0));
+    assert_eq!(host.recv(&mut [0; 100]).unwrap(), HEADER_LEN + 61);
+    assert_eq!((bench.device.counters().kicks, bench.pool.available()), (3, 256));
 }
