@@ -1,6 +1,6 @@
 //! A packet as the kernel's stack has it, from its Ethernet header on: that is where a packet socket's filter and a
 //! classifier at ingress begin to count (net/packet/af_packet.c, `packet_rcv`; net/core/dev.c, `sch_handle_ingress`).
-//! The outer VLAN tag has been taken off (`skb_vlan_untag`), so there is one less to look behind.
+//! The outer VLAN tag has been taken off (`skb_vlan_untag`), so what is looked behind are the tags further in: one more than by XDP.
 
 use aya_ebpf::{bindings::__sk_buff, helpers::generated::bpf_skb_load_bytes};
 use core::ffi::c_void;

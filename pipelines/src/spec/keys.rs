@@ -243,7 +243,8 @@ const PORT: &[Key] = &[
         kind: Kind::List { of: &Kind::Text(Text::Prefix), min: 0, max: 65_536 },
         default: Some("[]"),
         reach: Reach::Live,
-        about: "Source prefixes that are dropped in XDP, before anything else sees the packet.",
+        about: "Source prefixes that are dropped before anything else sees the packet: in XDP, or by the \
+                filter of packet sockets.",
     },
     Key {
         name: "xdp",
