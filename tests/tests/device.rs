@@ -26,7 +26,7 @@ fn auto_takes_the_best_that_works_and_says_why_it_is_not_a_better_one() {
         drop(control);
 
         // No veth can do this.
-        let control = Control::start(lab, &by("auto", &config::router("mode = \"zero-copy\"")))?;
+        let mut control = Control::start(lab, &by("auto", &config::router("mode = \"zero-copy\"")))?;
         let (modes, why) = sockets(&control)?;
         ensure!(modes == ["packet", "packet"], "{modes:?}: {why}");
         ensure!(why.contains("without AF_XDP") && why.contains("zero-copy"), "{why}");
@@ -34,6 +34,13 @@ fn auto_takes_the_best_that_works_and_says_why_it_is_not_a_better_one() {
             ensure!(ping(&lab.client, server, 3)?.all(), "no way by packet sockets to {server}");
         }
         control.balanced()?;
+
+        // The next control process knows that it is so, and where the reason is.
+        control.kill9()?;
+        control.revive()?;
+        control.wait_ready()?;
+        let (modes, why) = sockets(&control)?;
+        ensure!(modes == ["packet", "packet"] && why.contains("without AF_XDP"), "{modes:?}: {why}");
         Ok(())
     });
 }

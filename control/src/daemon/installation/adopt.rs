@@ -8,10 +8,14 @@ use crate::netlink::check_port;
 use crate::xdp::{Hook, Ingress, Mode as XdpMode, Tap, attached_program};
 use anyhow::{Result, anyhow};
 use rustix::fd::{AsFd as _, OwnedFd};
-use zsync_pipelines::spec::Spec;
+use zsync_pipelines::spec::{Device, Spec};
 use zsync_protocol::message::ToDataplane;
 use zsync_protocol::shm::{Access, map};
 use zsync_protocol::stats::{StatsLayout, WorkerStats};
+
+/// Of a port that was to have the better one: the reason was known to the process that opened it.
+const WITHOUT_XDP: &str =
+    "runs by packet sockets, without AF_XDP: the control process that opened it said why in its log";
 
 impl Installation {
     /// Takes back what a running data plane was given, from its own mouth, and the programs from their pins.
@@ -83,10 +87,14 @@ impl Installation {
                 ports.push(OpenPort { ring: udp.io_uring.then_some(ring), ..udp::opened(port, *mtu) });
                 continue;
             }
+            let mut warnings = Vec::new();
             let own = || queues.iter().filter(|queue| queue.port == port.id.0);
             let (hook, xdp) = if own().any(|queue| matches!(queue.message, ToDataplane::Packet { .. })) {
                 let tap = Tap::adopt(&paths.pins(&port.name), *ifindex)?;
                 own().try_for_each(|queue| tap.let_in(&queue.socket))?;
+                if port.device == Device::Auto {
+                    warnings.push(WITHOUT_XDP.to_owned());
+                }
                 (Hook::Tap(tap), XdpMode::Generic)
             } else {
                 let mut ingress = Ingress::adopt(&paths.pins(&port.name), *ifindex)?;
@@ -114,7 +122,7 @@ impl Installation {
                 xdp,
                 copying,
                 ring: None,
-                warnings: Vec::new(),
+                warnings,
             });
         }
         Ok(Self { layout, memory, stats, ports, queues, punt, tuns, udps, pages: "as before".to_owned() })
