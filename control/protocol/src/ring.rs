@@ -43,7 +43,8 @@ pub const UDP: RingPlan<'_> = RingPlan {
     submissions: 128,
     completions: 256,
     buffers: 8,
-    operations: &[IoringOp::Recvmsg, IoringOp::Sendmsg],
+    // The last one ends the one that receives.
+    operations: &[IoringOp::Recvmsg, IoringOp::Sendmsg, IoringOp::AsyncCancel],
 };
 
 /// Where the parts of a ring lie in its memory, as the kernel said: byte offsets, and numbers of entries.

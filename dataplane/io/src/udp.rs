@@ -107,7 +107,7 @@ impl Udp {
 
     /// A ring that cannot be used is none: a system call is as good, if dearer.
     fn enable(&mut self) {
-        if let Some(ring) = &mut self.ring
+        if let Some(ring) = self.ring.as_mut().filter(|_| !self.closed)
             && ring.enable().is_err()
         {
             self.ring = None;
@@ -190,10 +190,11 @@ impl Device for Udp {
 
     fn tx_burst(&mut self, pool: &mut Pool, packets: &mut Vec<Packet>) -> usize {
         self.enable();
-        let Self { socket, local, sender, counters, ring, .. } = self;
+        let Self { socket, local, sender, counters, ring, closed, .. } = self;
         match ring {
-            Some(ring) => sender.transmit(pool, packets, counters, ring),
-            None => {
+            // A receiver that could not be ended would receive for nobody within the call.
+            Some(ring) if !*closed => sender.transmit(pool, packets, counters, ring),
+            _ => {
                 let mut calls = Calls { socket: socket.as_fd(), v6: local.is_ipv6() };
                 sender.transmit(pool, packets, counters, &mut calls)
             }
@@ -202,6 +203,9 @@ impl Device for Udp {
 
     fn close(&mut self) {
         self.closed = true;
+        if let Some(ring) = &mut self.ring {
+            ring.close();
+        }
     }
 
     fn pending(&self) -> bool {

@@ -28,8 +28,9 @@ use std::io::IoSlice;
 const LENGTHS: usize = 16;
 const AHEAD: usize = LENGTHS + NAME + ROOM;
 
-/// The receiver, among requests; sends are numbered from 0 on.
+/// The receiver, and what ends it, among requests; sends are numbered from 0 on.
 const RECEIVER: u64 = u64::MAX;
+const END: u64 = RECEIVER - 1;
 
 /// See the module.
 pub struct Ringed {
@@ -86,6 +87,27 @@ impl Ringed {
     /// The kernel's.
     pub fn enable(&mut self) -> Result<(), Errno> {
         self.ring.enable()
+    }
+
+    /// Ends the receiver: what has come by then is here, and the kernel takes no more from the socket, nor leaves itself work that it
+    /// would have to see to when the ring is closed (io_uring/io_uring.c, `io_move_task_work_from_local`).
+    pub fn close(&mut self) {
+        if self.armed {
+            let mut request = io_uring_sqe { opcode: IoringOp::AsyncCancel, ..io_uring_sqe::default() };
+            request.addr_or_splice_off_in.user_data.u64_ = RECEIVER;
+            request.user_data.u64_ = END;
+            // SAFETY: it points to nothing.
+            if unsafe { self.ring.push(request) } {
+                let _ = self.ring.enter(0);
+            }
+            self.sort();
+        }
+    }
+
+    /// Whether the kernel has work that waits for a call.
+    #[cfg(test)]
+    pub fn is_due(&self) -> bool {
+        self.ring.is_due()
     }
 
     /// Whether something has come that is not with [`Held`] yet.

@@ -430,6 +430,37 @@ fn when_all_buffers_wait_the_rest_stays_in_the_socket_and_comes_then() {
 }
 
 #[test]
+fn what_comes_after_a_ring_was_closed_is_a_successors() {
+    let (socket, local) = open("127.0.0.1:0");
+    let kept = socket.try_clone().unwrap();
+    let peer = UdpSocket::bind("127.0.0.2:0").unwrap();
+    let to = peer.local_addr().unwrap();
+    let mut bench = over(By::Ring, socket, local);
+    // The kernel has work that it does when the thread calls, or ends.
+    std::thread::spawn(move || {
+        peer.send_to(b"before", local).unwrap();
+        assert_eq!(bench.receive_all(1)[0].3, b"before");
+        peer.send_to(b"at the end", local).unwrap();
+        bench.udp.close();
+        peer.send_to(b"after", local).unwrap();
+        let mut packets = vec![bench.packet(local, to, 0, b"goodbye")];
+        assert_eq!(bench.send(&mut packets), 1);
+        let mut bytes = [0; 16];
+        assert_eq!(peer.recv_from(&mut bytes).unwrap(), (7, local));
+        peer.send_to(b"last", local).unwrap();
+        let ring = bench.udp.ring.as_ref().unwrap();
+        assert!(!bench.udp.pending() && !ring.is_due(), "the receiver goes on");
+        // As of a process that ends with what it has.
+        std::mem::forget(bench);
+    })
+    .join()
+    .unwrap();
+    let came = over(By::Ring, kept, local).receive_all(3);
+    let came: Vec<_> = came.into_iter().map(|(.., payload)| payload).collect();
+    assert_eq!(came, [b"at the end".to_vec(), b"after".to_vec(), b"last".to_vec()]);
+}
+
+#[test]
 fn a_ring_of_another_thread_is_left_for_system_calls() {
     let (socket, local) = open("127.0.0.1:0");
     let (ring, shape) = ring(&socket);
