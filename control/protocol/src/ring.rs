@@ -4,7 +4,7 @@
 //! but the one of the plan, and every registration once it is enabled (`EACCES`, io_uring/io_uring.c `io_check_restriction`). A ring in
 //! a sandbox would otherwise be a way around the filter of system calls. Keeps true: the ring is disabled until one thread enables it,
 //! which is its only user from then on (`IORING_SETUP_SINGLE_ISSUER`), and the kernel works for it only within that thread's calls
-//! (`IORING_SETUP_DEFER_TASKRUN`): so nothing is written for a thread that is dead.
+//! (`IORING_SETUP_DEFER_TASKRUN`): so nothing is written for a thread that is dead, or dies between two of them.
 //!
 //! What it takes of memory is charged to control, which made it (io_uring/io_uring.c, `ctx->user`), not to the sandboxed process.
 

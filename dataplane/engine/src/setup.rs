@@ -9,8 +9,8 @@ use crate::exchange::Mailbox;
 use crate::punt::Punt;
 use crate::sandbox::Needs;
 use crate::worker::{Output, Parts, Queue, Worker};
-use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use rustix::io::Errno;
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use rustix::thread::{CpuSet, sched_getaffinity};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -315,7 +315,7 @@ impl Given {
             .map_err(|error| SetupError::Snapshot { epoch, what: error.to_string() })
     }
 
-    /// The ring of a queue, if it has one.
+    /// The ring of a queue, if it has one. Each is given out once.
     fn ring(&self, of: u16, number: u16) -> Result<Option<(OwnedFd, Shape)>, SetupError> {
         for message in &self.rings {
             if let ToDataplane::Ring { port, queue, fd, layout } = message
@@ -323,10 +323,7 @@ impl Given {
             {
                 let RingLayout { submissions, completions, buffers, submission, completion } = *layout;
                 let shape = Shape { submissions, completions, buffers, submission, completion };
-                // SAFETY: control says that the process was born with it; what it is instead cannot be mapped as a ring, and the
-                // sandbox closes it.
-                let ring = unsafe { BorrowedFd::borrow_raw(*fd) };
-                return Ok(Some((duplicate(ring)?, shape)));
+                return Ok(Some((inherited(*fd)?, shape)));
             }
         }
         Ok(None)
@@ -488,6 +485,19 @@ fn spare_cores(layout: &Layout) -> Option<CpuSet> {
 /// The first worker that has a queue of the port.
 fn owner_of(queues: &[Vec<Queue<Endpoint>>], port: PortId) -> Option<u8> {
     queues.iter().position(|own| own.iter().any(|queue| queue.port == port)).map(|worker| worker as u8)
+}
+
+/// A descriptor that control says the process was born with, and nobody has yet.
+fn inherited(number: RawFd) -> Result<OwnedFd, SetupError> {
+    let failed = |errno| SetupError::System { what: "taking a ring that was inherited", errno };
+    // Those below are the standard ones, and none at all.
+    if number < 3 {
+        return Err(failed(Errno::BADF));
+    }
+    // SAFETY: it is used for this one call, which says so if there is none of that number.
+    fcntl_setfd(unsafe { BorrowedFd::borrow_raw(number) }, FdFlags::CLOEXEC).map_err(failed)?;
+    // SAFETY: it is open, and as control says, nobody's: it names each ring once, and it is not the one that messages come by.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
 fn duplicate(fd: impl AsFd) -> Result<OwnedFd, SetupError> {

@@ -3,7 +3,9 @@
 //! Owns: the mapping of a ring that somebody else (the control process) made, disabled, for one file; which requests wait for the next
 //! call. Refuses: to be used by another thread than the one that enabled it (the kernel does: `EEXIST`). Keeps true: the kernel
 //! looks at requests, and works on them, only within [`Uring::enter`] (`IORING_SETUP_DEFER_TASKRUN`, io_uring/io_uring.c
-//! `io_run_local_work`): between two calls it writes nowhere, and for a thread that has died nothing at all.
+//! `io_run_local_work`): between two calls it writes nowhere, and for a thread that has died nothing at all, nor while it dies
+//! (`io_uring_cancel_generic` looks only at requests for other rings then, `inflight_tracked`). A thread that is killed in a call
+//! has what that call brought, a message for each buffer at most, and takes it along.
 //!
 //! Buffers to receive into are boxes that it owns while the kernel has them (`buffers.rs`). What operations a ring allows, and of what file, its maker has said.
 

@@ -90,7 +90,8 @@ impl Buffers {
 impl Drop for Buffers {
     fn drop(&mut self) {
         for buffer in self.given.drain(..).flatten() {
-            // SAFETY: as in `take`; the kernel writes only within `Uring::enter`, which nobody calls any more: this is the ring's own.
+            // SAFETY: as in `take`. The kernel writes only within `Uring::enter`, and nobody is there: whoever drops the ring has it alone, and
+            // its descriptor was the only one.
             drop(unsafe { Box::from_raw(buffer.as_ptr()) });
         }
     }
