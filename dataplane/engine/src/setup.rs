@@ -100,13 +100,8 @@ pub enum SetupError {
     #[error(transparent)]
     Xsk(#[from] XskError),
     /// A queue's ring.
-    #[error("port {port}: {source}")]
-    Ring {
-        /// The port's number.
-        port: u16,
-        /// What is wrong with it.
-        source: UringError,
-    },
+    #[error(transparent)]
+    Ring(#[from] UringError),
     /// The FIB.
     #[error("routing table {table}: {source}")]
     Fib {
@@ -315,18 +310,21 @@ impl Given {
             .map_err(|error| SetupError::Snapshot { epoch, what: error.to_string() })
     }
 
-    /// The ring of a queue, if it has one. Each is given out once.
-    fn ring(&self, of: u16, number: u16) -> Result<Option<(OwnedFd, Shape)>, SetupError> {
+    /// Gives a queue's device its ring, if it has one. Each is given out once.
+    ///
+    /// # Errors
+    /// There is none, or not as control said; the device goes without.
+    fn ring(&self, of: u16, number: u16, udp: &mut Udp) -> Result<(), SetupError> {
         for message in &self.rings {
             if let ToDataplane::Ring { port, queue, fd, layout } = message
                 && (*port, *queue) == (of, number)
             {
                 let RingLayout { submissions, completions, buffers, submission, completion } = *layout;
                 let shape = Shape { submissions, completions, buffers, submission, completion };
-                return Ok(Some((inherited(*fd)?, shape)));
+                return Ok(udp.go_by(inherited(*fd)?, shape)?);
             }
         }
-        Ok(None)
+        Ok(())
     }
 
     /// Touches every page of what stages keep, so that no worker has to wait for one.
@@ -536,12 +534,11 @@ fn open_queues(
             }
             (ToDataplane::Packet { .. }, _) => Endpoint::Packet(PacketSocket::new(fd, PortId(port))),
             (&ToDataplane::Udp { local, .. }, ToDataplane::Port { mac, .. }) => {
-                let id = PortId(port);
-                Endpoint::Udp(match given.ring(port, queue)? {
-                    Some(ring) => Udp::by_ring(fd, local, id, *mac, ring)
-                        .map_err(|source| SetupError::Ring { port, source })?,
-                    None => Udp::new(fd, local, id, *mac),
-                })
+                let mut udp = Udp::new(fd, local, PortId(port), *mac);
+                if let Err(error) = given.ring(port, queue, &mut udp) {
+                    crate::log!("port {port}, queue {queue}: goes by system calls, not by io_uring: {error}");
+                }
+                Endpoint::Udp(udp)
             }
             (&ToDataplane::Tun { offload, .. }, ToDataplane::Port { mac, mtu, .. }) => {
                 let (port, mtu) = (PortId(port), u16::try_from(*mtu).unwrap_or(u16::MAX));

@@ -65,16 +65,16 @@ impl Bench {
     /// With a ring of so many buffers, or none.
     fn new(buffers: Option<u32>) -> Self {
         let (socket, local) = open_port();
-        let udp = match buffers {
-            None => Udp::new(socket, local, PortId(0), [2; 6]),
-            Some(buffers) => {
-                let plan = RingPlan { buffers, ..ring::UDP };
-                let (ring, layout) = ring::create(socket.as_fd(), plan).expect("a ring");
-                let ring::RingLayout { submissions, completions, buffers, submission, completion } = layout;
-                let shape = Shape { submissions, completions, buffers, submission, completion };
-                Udp::by_ring(socket, local, PortId(0), [2; 6], (ring, shape)).expect("the ring")
-            }
-        };
+        let ring = buffers.map(|buffers| {
+            let plan = RingPlan { buffers, ..ring::UDP };
+            let (ring, layout) = ring::create(socket.as_fd(), plan).expect("a ring");
+            let ring::RingLayout { submissions, completions, buffers, submission, completion } = layout;
+            (ring, Shape { submissions, completions, buffers, submission, completion })
+        });
+        let mut udp = Udp::new(socket, local, PortId(0), [2; 6]);
+        if let Some((ring, shape)) = ring {
+            udp.go_by(ring, shape).expect("the ring");
+        }
         let name =
             buffers.map_or_else(|| "system calls".to_owned(), |count| format!("ring, {count} buffers"));
         let pool = Pool::heap(FrameSize::K2, 4 * BURST as u32, 1).expect("an arena").remove(0);

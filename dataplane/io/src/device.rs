@@ -77,7 +77,7 @@ pub struct DeviceCounters {
     pub bad_descriptors: u64,
     /// Completions of frames that were not being sent: kernels have been seen to report one twice.
     pub double_completed: u64,
-    /// Passes in which the fill ring wanted frames and the pool had none.
+    /// Passes in which the fill ring wanted frames and the pool had none, and times that the kernel had no buffer of an io_uring left.
     pub fill_starved: u64,
     /// Wake-ups of the kernel to send (system calls).
     pub kicks: u64,

@@ -62,22 +62,20 @@ pub struct Udp {
 impl Udp {
     /// By a socket that is bound to `local`. Datagrams look as if a station had sent them to `mac`, the port's address.
     pub fn new(socket: OwnedFd, local: SocketAddr, port: PortId, mac: [u8; 6]) -> Self {
-        Self::with(socket, local, port, mac, None)
+        let (sender, counters) = (Sender::new(local.port()), DeviceCounters::default());
+        let held = Held::new(vec![0; LONGEST].into());
+        Self { socket, local, port, mac, held, ring: None, closed: false, resting: 0, sender, counters }
     }
 
-    /// The same, by `ring`, which was made for the socket. The thread that first uses the device is the ring's only user.
+    /// Goes by `ring` from now on, which was made for the socket. The thread that uses the device next is the ring's only user.
     ///
     /// # Errors
-    /// The ring is not as `shape` says.
-    pub fn by_ring(
-        socket: OwnedFd,
-        local: SocketAddr,
-        port: PortId,
-        mac: [u8; 6],
-        (ring, shape): (OwnedFd, Shape),
-    ) -> Result<Self, UringError> {
-        let ring = Ringed::open(ring, shape, local.is_ipv6())?;
-        Ok(Self::with(socket, local, port, mac, Some(ring)))
+    /// The ring is not as `shape` says; the device goes by system calls, as before.
+    pub fn go_by(&mut self, ring: OwnedFd, shape: Shape) -> Result<(), UringError> {
+        self.ring = Some(Ringed::open(ring, shape, self.local.is_ipv6())?);
+        // A ring's messages bring their own bytes.
+        self.held = Held::new(Box::default());
+        Ok(())
     }
 
     /// Its ring's descriptor.
@@ -85,30 +83,31 @@ impl Udp {
         self.ring.as_ref().map(AsFd::as_fd)
     }
 
-    fn with(socket: OwnedFd, local: SocketAddr, port: PortId, mac: [u8; 6], ring: Option<Ringed>) -> Self {
-        // A ring's messages bring their own bytes.
-        let held = Held::new(vec![0; if ring.is_some() { 0 } else { LONGEST }].into());
-        let (sender, counters) = (Sender::new(local.port()), DeviceCounters::default());
-        Self { socket, local, port, mac, held, ring, closed: false, resting: 0, sender, counters }
-    }
-
     /// Takes a message from the kernel; whether there was one.
     fn receive(&mut self) -> bool {
         if let Some(ring) = &mut self.ring {
-            return ring.receive(&mut self.held, self.closed);
+            return ring.receive(&mut self.held, self.closed, &mut self.counters);
         }
         if self.closed {
             return false;
         }
-        // An error says that there is nothing, or what an earlier message has met; in a later pass there may be more.
-        let came = message::receive(self.socket.as_fd(), self.held.buffer());
-        came.map(|message| self.held.fill(message)).is_ok()
+        match message::receive(self.socket.as_fd(), self.held.buffer()) {
+            Ok(message) => self.held.fill(message),
+            Err(error) => {
+                // Any other says that there is nothing, or what an earlier message has met; in a later pass there may be more.
+                self.counters.rx_refused += u64::from(error == message::REFUSED);
+                return false;
+            }
+        }
+        true
     }
 
-    /// A ring that cannot be used is none: a system call is as good, if dearer.
+    /// A ring that cannot be used is none, once what it brought is packets: a system call is as good, if dearer.
     fn enable(&mut self) {
         if let Some(ring) = self.ring.as_mut().filter(|_| !self.closed)
             && ring.enable().is_err()
+            && !ring.pending()
+            && self.held.is_empty()
         {
             self.ring = None;
             self.held = Held::new(vec![0; LONGEST].into());
@@ -193,7 +192,7 @@ impl Device for Udp {
         let Self { socket, local, sender, counters, ring, closed, .. } = self;
         match ring {
             // A receiver that could not be ended would receive for nobody within the call.
-            Some(ring) if !*closed => sender.transmit(pool, packets, counters, ring),
+            Some(ring) if !*closed && !ring.is_lost() => sender.transmit(pool, packets, counters, ring),
             _ => {
                 let mut calls = Calls { socket: socket.as_fd(), v6: local.is_ipv6() };
                 sender.transmit(pool, packets, counters, &mut calls)

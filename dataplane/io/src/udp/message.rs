@@ -134,10 +134,13 @@ fn v6_at(bytes: &[u8], at: usize) -> Option<IpAddr> {
     Some(Ipv6Addr::from(*bytes.get(at..)?.first_chunk::<16>()?).to_canonical())
 }
 
+/// A message was taken that nothing can be made of: its sender's name is none of IP.
+pub const REFUSED: Errno = Errno::PROTO;
+
 /// Takes a message from the socket, without waiting.
 ///
 /// # Errors
-/// `EAGAIN`: there is none. Any other: what an earlier message met, or a signal; the next call may bring one.
+/// `EAGAIN`: there is none. [`REFUSED`]. Any other: what an earlier message met, or a signal; the next call may bring one.
 pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<Message, Errno> {
     let (mut name, mut beside) = ([0; NAME], Beside::new());
     let mut parts = [IoSliceMut::new(buffer)];
@@ -154,7 +157,7 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<Message, Err
     let result = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, libc::MSG_DONTWAIT) };
     let len = usize::try_from(result).map_err(|_| last())?;
     beside.len = (header.msg_controllen as usize).min(ROOM);
-    Message::of(len, &name, beside.written()).ok_or(Errno::PROTO)
+    Message::of(len, &name, beside.written()).ok_or(REFUSED)
 }
 
 impl Message {

@@ -15,6 +15,7 @@ use super::held::{Held, LONGEST};
 use super::message::{Envelope, Message, NAME, ROOM};
 use super::run::Run;
 use super::sender::{Answer, Kernel, PARTS};
+use crate::device::DeviceCounters;
 use crate::ring::Completion;
 use crate::uring::{Shape, Uring, UringError, buffer_of, goes_on};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -36,8 +37,12 @@ const END: u64 = RECEIVER - 1;
 pub struct Ringed {
     ring: Uring,
     v6: bool,
+    /// The kernel has refused this thread for good.
+    lost: bool,
     /// The receiver runs.
     armed: bool,
+    /// Times that it ended because the kernel had no buffer left.
+    starved: u64,
     /// Buffers that a message lies in: numbers, and bytes written.
     arrived: VecDeque<(u16, usize)>,
     /// The buffer that is with [`Held`].
@@ -73,7 +78,9 @@ impl Ringed {
             arrived: VecDeque::with_capacity(ring.buffers()),
             ring,
             v6,
+            lost: false,
             armed: false,
+            starved: 0,
             current: None,
             wanted,
             envelopes: (0..PARTS).map(|_| Envelope::new()).collect(),
@@ -84,9 +91,26 @@ impl Ringed {
     /// Makes the calling thread the ring's user, at its first call.
     ///
     /// # Errors
-    /// The kernel's.
+    /// The kernel's, or that it has [refused](Self::is_lost) since.
     pub fn enable(&mut self) -> Result<(), Errno> {
-        self.ring.enable()
+        let enabled = if self.lost { Err(Errno::BADFD) } else { self.ring.enable() };
+        self.lost = enabled.is_err();
+        enabled
+    }
+
+    /// Whether the kernel has refused this thread for good; what the ring has brought is here all the same.
+    #[inline]
+    pub fn is_lost(&self) -> bool {
+        self.lost
+    }
+
+    /// [`Uring::enter`]; notes an error that stays.
+    fn enter(&mut self, wait: u32) -> Result<u32, Errno> {
+        let entered = self.ring.enter(wait);
+        // These may go right at the next call: a signal, or too much at once (io_uring/io_uring.c, `io_get_sqe`, `io_cqring_wait`).
+        let passes = |errno| matches!(errno, Errno::INTR | Errno::AGAIN | Errno::BUSY | Errno::NOMEM);
+        self.lost |= entered.is_err_and(|errno| !passes(errno));
+        entered
     }
 
     /// Ends the receiver: what has come by then is here, and the kernel takes no more from the socket, nor leaves itself work that it
@@ -98,7 +122,7 @@ impl Ringed {
             request.user_data.u64_ = END;
             // SAFETY: it points to nothing.
             if unsafe { self.ring.push(request) } {
-                let _ = self.ring.enter(0);
+                let _ = self.enter(0);
             }
             self.sort();
         }
@@ -115,19 +139,22 @@ impl Ringed {
         !self.arrived.is_empty() || self.ring.waiting() > 0
     }
 
-    /// Gives `held`, all of which is packets, the next message; whether there was one. With `closed` the kernel is not asked.
-    pub fn receive(&mut self, held: &mut Held, closed: bool) -> bool {
+    /// Gives `held`, all of which is packets, the next message; whether there was one. With `closed` the kernel is not asked. Counted is
+    /// that no buffer was left, and messages that nothing can be made of.
+    pub fn receive(&mut self, held: &mut Held, closed: bool, counters: &mut DeviceCounters) -> bool {
         self.sort();
-        if self.arrived.is_empty() && !closed {
+        if self.arrived.is_empty() && !closed && !self.lost {
             self.ask();
             // What ended the receiver, an error of an earlier message, is said once.
-            if self.arrived.is_empty() && !self.armed {
+            if self.arrived.is_empty() && !self.armed && !self.lost {
                 self.ask();
             }
         }
+        counters.fill_starved += std::mem::take(&mut self.starved);
         while let Some((number, len)) = self.arrived.pop_front() {
             let Some(buffer) = self.ring.take(number) else { continue };
             let Some(message) = message(&buffer, len) else {
+                counters.rx_refused += 1;
                 self.ring.give(number, buffer);
                 continue;
             };
@@ -145,7 +172,7 @@ impl Ringed {
         if self.armed {
             if self.ring.is_due() {
                 // What went wrong now may go right at the next look.
-                let _ = self.ring.enter(0);
+                let _ = self.enter(0);
             }
         } else {
             let mut request = io_uring_sqe {
@@ -159,7 +186,7 @@ impl Ringed {
             request.user_data.u64_ = RECEIVER;
             // SAFETY: the header is the box's, which is as old as the ring; it has no other pointers.
             let pushed = unsafe { self.ring.push(request) };
-            self.armed = pushed && self.ring.enter(0) == Ok(0);
+            self.armed = pushed && self.enter(0) == Ok(0);
         }
         self.sort();
     }
@@ -184,7 +211,8 @@ impl Ringed {
 
     fn came(&mut self, completion: Completion) {
         self.armed = goes_on(&completion);
-        // An error is what an earlier message has met, or that no buffer is left; the next request may bring more.
+        // Any other error is what an earlier message has met; the next request may bring more.
+        self.starved += u64::from(completion.result == -libc::ENOBUFS);
         if let (Some(number), Ok(len)) = (buffer_of(&completion), usize::try_from(completion.result)) {
             self.arrived.push_back((number, len));
         }
@@ -238,14 +266,14 @@ impl Ringed {
     /// Shows the kernel the last `shown` requests, and waits for those that it takes. (A send that may not wait is complete when it
     /// is begun, so this is one call.)
     fn settle(&mut self, shown: usize) {
-        let taken = self.ring.enter(0).map_or(0, |left| shown.saturating_sub(left as usize));
+        let taken = self.enter(0).map_or(0, |left| shown.saturating_sub(left as usize));
         loop {
             self.sort();
-            if self.answers.iter().take(taken).all(Option::is_some) {
+            if self.lost || self.answers.iter().take(taken).all(Option::is_some) {
                 return;
             }
             // Only a signal ends this without a completion.
-            let _ = self.ring.enter(1);
+            let _ = self.enter(1);
         }
     }
 }
@@ -258,9 +286,10 @@ impl AsFd for Ringed {
 
 impl std::fmt::Debug for Ringed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { ring, armed, arrived, current, .. } = self;
+        let Self { ring, lost, armed, arrived, current, .. } = self;
         f.debug_struct("Ringed")
             .field("ring", ring)
+            .field("lost", lost)
             .field("armed", armed)
             .field("arrived", arrived)
             .field("current", current)

@@ -50,13 +50,15 @@ pub struct Sender {
     /// Those of one call, and what the kernel says of each. They have room for [`PARTS`].
     runs: Vec<Run>,
     answers: Vec<Answer>,
+    /// What the kernel says of one that goes alone, while those are looked at.
+    answer: Vec<Answer>,
 }
 
 impl Sender {
     /// For a socket that is bound to this port.
     pub fn new(port: u16) -> Self {
         let (runs, answers) = (Vec::with_capacity(PARTS), Vec::with_capacity(PARTS));
-        Self { port, singly: [0; WAYS], alone: 0, unfit: 0, runs, answers }
+        Self { port, singly: [0; WAYS], alone: 0, unfit: 0, runs, answers, answer: Vec::with_capacity(1) }
     }
 
     /// Packets that the last [`Self::transmit`] left in front because they can never leave.
@@ -160,13 +162,12 @@ impl Sender {
 
     /// Sends one packet of a run that was refused.
     #[cold]
-    fn send_alone(&self, pool: &Pool, packet: Option<&Packet>, kernel: &mut impl Kernel) -> Answer {
+    fn send_alone(&mut self, pool: &Pool, packet: Option<&Packet>, kernel: &mut impl Kernel) -> Answer {
         let frame = packet.map_or(&[][..], |packet| bytes(pool, packet));
         let datagram = Datagram::of(frame, self.port).ok_or(Errno::INVAL)?;
-        let mut answers = Vec::new();
         let part = IoSlice::new(frame.get(datagram.payload.clone()).unwrap_or(&[]));
-        kernel.send(&[Run::new(&datagram)], &[part], &mut answers);
-        answers.pop().unwrap_or(Err(Errno::INVAL))
+        kernel.send(&[Run::new(&datagram)], &[part], &mut self.answer);
+        self.answer.pop().unwrap_or(Err(Errno::INVAL))
     }
 }
 

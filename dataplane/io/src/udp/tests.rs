@@ -91,13 +91,11 @@ struct Bench {
 fn over(by: By, socket: OwnedFd, local: SocketAddr) -> Bench {
     let pool = Pool::heap(FrameSize::K2, 256, 1).unwrap().remove(0);
     let burst = Burst::new(pool.arena().clone());
-    let udp = match by {
-        By::Calls => Udp::new(socket, local, PortId(3), MAC),
-        By::Ring => {
-            let ring = ring(&socket);
-            Udp::by_ring(socket, local, PortId(3), MAC, ring).unwrap()
-        }
-    };
+    let ring = (by == By::Ring).then(|| ring(&socket));
+    let mut udp = Udp::new(socket, local, PortId(3), MAC);
+    if let Some((ring, shape)) = ring {
+        udp.go_by(ring, shape).unwrap();
+    }
     Bench { udp, local, pool, burst }
 }
 
@@ -409,7 +407,8 @@ fn when_all_buffers_wait_the_rest_stays_in_the_socket_and_comes_then() {
     for _ in 0..3 {
         assert_eq!(bench.udp.rx_burst(&mut bench.pool, &mut bench.burst), 0);
     }
-    assert!(bench.udp.pending() && bench.udp.counters().fill_starved == 3);
+    assert!(bench.udp.pending());
+    assert_eq!(bench.udp.counters().fill_starved, 3 + 1, "frames, and buffers once");
     let waiting = rustix::io::ioctl_fionread(&kept).unwrap();
     assert!(waiting > 0, "the kernel has {} buffers, and the socket the rest", ring::UDP.buffers);
     // Somebody takes the device out of service: what it has is given out, and the rest is a successor's.
@@ -470,9 +469,49 @@ fn a_ring_of_another_thread_is_left_for_system_calls() {
         .unwrap();
     let pool = Pool::heap(FrameSize::K2, 256, 1).unwrap().remove(0);
     let burst = Burst::new(pool.arena().clone());
-    let udp = Udp::by_ring(socket, local, PortId(3), MAC, (ring, shape)).unwrap();
+    let mut udp = Udp::new(socket, local, PortId(3), MAC);
+    udp.go_by(ring, shape).unwrap();
     let mut bench = Bench { udp, local, pool, burst };
     UdpSocket::bind("127.0.0.2:0").unwrap().send_to(b"hello", local).unwrap();
     assert_eq!(bench.receive_all(1)[0].3, b"hello");
     assert_eq!(bench.udp.counters().kick_errors, 1);
+}
+
+#[test]
+fn a_ring_that_the_kernel_refuses_later_is_left_for_system_calls_and_what_it_brought_is_not_lost() {
+    let mut bench = bench(By::Ring, "127.0.0.1:0");
+    let peer = UdpSocket::bind("127.0.0.2:0").unwrap();
+    let to = peer.local_addr().unwrap();
+    // Another thread has enabled it; what came to that one is not looked at yet.
+    let frames: Vec<_> = std::iter::from_fn(|| bench.pool.alloc()).collect();
+    peer.send_to(b"first", bench.local).unwrap();
+    peer.send_to(b"another", bench.local).unwrap();
+    let mut bench = std::thread::spawn(move || {
+        assert_eq!(bench.udp.rx_burst(&mut bench.pool, &mut bench.burst), 0);
+        bench
+    })
+    .join()
+    .unwrap();
+    frames.into_iter().for_each(|frame| bench.pool.free(frame));
+    let mut packets =
+        vec![bench.packet(bench.local, to, 0, b"refused"), bench.packet(bench.local, to, 0, b"next")];
+    assert_eq!(bench.send(&mut packets), 0);
+    assert_eq!(bench.send(&mut packets), 2, "what was not sent is sent by calls");
+    peer.send_to(b"third", bench.local).unwrap();
+    let came: Vec<_> = bench.receive_all(3).into_iter().map(|(.., payload)| payload).collect();
+    assert_eq!(came, [b"first".to_vec(), b"another".to_vec(), b"third".to_vec()]);
+    assert!(bench.udp.ring.is_none() && bench.udp.counters().kick_errors == 1);
+    let mut bytes = [0; 16];
+    assert_eq!(peer.recv_from(&mut bytes).unwrap(), (7, bench.local));
+}
+
+#[test]
+fn a_ring_that_is_not_as_was_said_leaves_the_device_with_system_calls() {
+    let (socket, local) = open("127.0.0.1:0");
+    let (_ring, shape) = ring(&socket);
+    let mut bench = over(By::Calls, socket, local);
+    let none = std::fs::File::open("/dev/null").unwrap().into();
+    assert!(bench.udp.go_by(none, shape).is_err());
+    UdpSocket::bind("127.0.0.2:0").unwrap().send_to(b"hello", local).unwrap();
+    assert_eq!(bench.receive_all(1)[0].3, b"hello");
 }
