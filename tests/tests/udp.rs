@@ -7,7 +7,7 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use zsync_tests::binary::binary;
 use zsync_tests::process::Process;
 use zsync_tests::wireguard::stream::{datagrams, tcp};
@@ -253,6 +253,18 @@ fn an_address_that_is_taken_is_said() {
             let refusal = Control::refused(lab, &text, &[])?;
             ensure!(refusal.said.contains("port outer") && refusal.said.contains(word), "{}", refusal.said);
         }
+        // Who runs is left alone for it: neither stopped nor opened anew.
+        let control = Control::start(lab, &gateway("[::]:51821", "wg0", &keys, RING.asked, &peer))?;
+        let before = control.dataplane()?;
+        let Err(refused) = control.apply(&gateway("[::]:51820", "wg0", &keys, RING.asked, &peer), &[]) else {
+            bail!("an address that is taken was put in force");
+        };
+        let said = format!("{refused:#}");
+        ensure!(said.contains("port outer") && said.contains("ss -ulpn"), "{said}");
+        ensure!(
+            control.dataplane()? == before && of_port(&control, "outer")?.1 == RING.said,
+            "it was started anew"
+        );
         Ok(())
     });
 }

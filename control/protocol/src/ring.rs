@@ -74,7 +74,9 @@ pub struct RingError {
 
 fn remedy(errno: Errno) -> &'static str {
     match errno {
-        Errno::PERM | Errno::ACCESS => " (`sysctl kernel.io_uring_disabled` must be 0 or 1)",
+        Errno::PERM | Errno::ACCESS => {
+            " (`sysctl kernel.io_uring_disabled` must be 0, or 1 with a group of control's in kernel.io_uring_group)"
+        }
         Errno::NOSYS => " (this kernel was built without)",
         Errno::INVAL => " (Linux 6.4 or later is needed)",
         Errno::NOMEM => " (locked memory: CAP_IPC_LOCK is missing, or the cgroup's memory is used up)",

@@ -3,7 +3,7 @@
 use super::core::{Config, Daemon, tables_of};
 use super::dataplane::{Dataplane, Event};
 use super::history::History;
-use super::installation::{Installation, Paths, Wanted};
+use super::installation::{Installation, Kept, Paths, Wanted};
 use super::options::Options;
 use super::routes::Routes;
 use super::states::States;
@@ -99,7 +99,7 @@ pub(super) async fn begin(
     programs.verify(&Programs::default(), &paths.scratch())?;
     let identity = identity(&wanted.engine.user)?;
     let asked = Wanted { spec: &wanted, programs: &programs };
-    let installation = Installation::open(asked, &paths, identity, secret()?, None)?;
+    let installation = Installation::open(asked, &paths, identity, secret()?, &mut Kept::nothing(&wanted))?;
     let ports = port_numbers(&installation, &wanted);
     let routes = match mirror(&wanted, &ports).await {
         Ok(routes) => routes,

@@ -305,7 +305,7 @@ impl Daemon {
     /// Ports, queues, rings, workers: everything is opened anew, while the kernel (or nobody, on ports that fail closed)
     /// takes the packets.
     async fn rebuild(&mut self, config: Config) -> Result<()> {
-        Installation::check(config.wanted(), &self.config.programs, &self.paths)?;
+        self.installation.check(config.wanted(), &self.config.programs, &self.paths)?;
         identity(&config.spec.engine.user)?;
         let mut cleared = Ok(());
         for port in &mut self.installation.ports {
@@ -352,10 +352,16 @@ impl Daemon {
     async fn reopen(&mut self, wanted: Wanted<'_>) -> Result<()> {
         let spec = wanted.spec;
         let identity = identity(&spec.engine.user)?;
-        let kept = self.installation.release(spec)?;
+        let mut kept = self.installation.release(spec)?;
         // What stages keep is found by hashes under the old secret.
         let secret = self.installation.layout.secret;
-        self.installation = Installation::open(wanted, &self.paths, identity, secret, Some(kept))?;
+        self.installation = match Installation::open(wanted, &self.paths, identity, secret, &mut kept) {
+            Ok(opened) => opened,
+            Err(error) => {
+                self.installation.take_back(kept);
+                return Err(error);
+            }
+        };
         let ports = port_numbers(&self.installation, spec);
         self.routes = mirror(spec, &ports).await?;
         Ok(())

@@ -25,7 +25,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use zsync_packet::frame::FrameSize;
 use zsync_packet::ledger::{home_slice, ledger_bytes};
-use zsync_pipelines::spec::{HugePages, Idle, Port, Spec};
+use zsync_pipelines::spec::{HugePages, Idle, Port, Spec, UdpSpec};
 use zsync_protocol::message::{self, Layout, ToDataplane, VERSION, WorkerPlan};
 use zsync_protocol::shm::{Huge, Memory};
 use zsync_protocol::stats::{StatsLayout, WorkerStats};
@@ -67,12 +67,21 @@ pub struct Wanted<'c> {
     pub programs: &'c Programs,
 }
 
-/// What stays open while the rest is opened anew: the kernel's routes go by it.
-#[derive(Debug)]
+/// What stays open while the rest is opened anew: the kernel's routes go by it, and what has come waits in it.
+#[derive(Debug, Default)]
 pub struct Kept {
-    punt: OwnedFd,
+    punt: Option<OwnedFd>,
     tuns: Tuns,
     udps: Udps,
+}
+
+impl Kept {
+    /// Nothing is open. A data plane of which nobody knows may have just ended, and have had all the rings that `spec` asks for.
+    pub fn nothing(spec: &Spec) -> Self {
+        let asks = |port: &Port| port.udp.filter(|udp| udp.io_uring).map(|udp| udp.listen.port());
+        let ringed = spec.ports.iter().filter_map(asks).collect();
+        Self { udps: Udps { ringed, ..Udps::default() }, ..Self::default() }
+    }
 }
 
 /// Everything that is opened for the data plane. See the module.
@@ -99,11 +108,11 @@ pub struct Installation {
 }
 
 impl Installation {
-    /// Whether `spec` can be opened, as far as can be told without opening anything.
+    /// Whether `spec` can be opened in the place of this one, as far as can be told while it is there.
     ///
     /// # Errors
     /// As [`Self::open`].
-    pub fn check(wanted: Wanted<'_>, running: &Programs, paths: &Paths) -> Result<()> {
+    pub fn check(&self, wanted: Wanted<'_>, running: &Programs, paths: &Paths) -> Result<()> {
         let Wanted { spec, programs } = wanted;
         let size = FrameSize::from_bytes(spec.engine.frame_size)
             .ok_or_else(|| anyhow!("frames of {} bytes", spec.engine.frame_size))?;
@@ -111,12 +120,20 @@ impl Installation {
         let queues: Vec<u32> = in_order(spec).map(served_queues).collect::<Result<_>>()?;
         let most = queues.iter().copied().max().unwrap_or(1);
         let workers = placement::place(&spec.engine.workers, most, None, &placement::cores()).len();
-        frames_for(spec, &plan_queues(spec, &queues, workers), workers)?;
+        let plans = plan_queues(spec, &queues, workers);
+        frames_for(spec, &plans, workers)?;
+        // Sockets of ours would be in each other's way.
+        let ours = |udp: &UdpSpec| self.udps.open.keys().any(|local| local.port() == udp.listen.port());
+        for (port, plans) in in_order(spec).zip(&plans) {
+            if let Some(udp) = port.udp.filter(|udp| !ours(udp)) {
+                udp::try_address(udp, plans.len()).with_context(|| format!("port {}", port.name))?;
+            }
+        }
         Ok(programs.verify(running, &paths.scratch())?)
     }
 
     /// Opens everything that `spec` asks for. On error everything is as it was before. `kept` is what is
-    /// open already.
+    /// open already; what of it is not in the way stays there then.
     ///
     /// # Errors
     /// All ports that cannot be opened, each with the reason and the remedy.
@@ -125,7 +142,7 @@ impl Installation {
         paths: &Paths,
         identity: (u32, u32),
         secret: [[u8; 32]; 2],
-        kept: Option<Kept>,
+        kept: &mut Kept,
     ) -> Result<Self> {
         let spec = wanted.spec;
         let size = FrameSize::from_bytes(spec.engine.frame_size)
@@ -159,28 +176,27 @@ impl Installation {
             frames,
         };
 
-        let (punt, mut open_tuns, mut open_udps) =
-            kept.map_or_else(Default::default, |kept| (Some(kept.punt), kept.tuns, kept.udps));
         // Those of no port any more would be in the way of those that are opened.
         let listens =
             |local: &SocketAddr| in_order(spec).any(|port| port.udp.is_some_and(|udp| udp.listen == *local));
-        open_udps.retain(|local, _| listens(local));
-        let (mut tuns, mut udps) = (Tuns::new(), Udps::new());
+        kept.udps.open.retain(|local, _| listens(local));
+        let mut tuns = Tuns::new();
         let mut ports = Vec::new();
         let mut open_queues = Vec::new();
         let mut free: Vec<u32> = (0..workers).map(|w| home_slice(frames, workers, w).start).collect();
         for ((port, check), plans) in in_order(spec).zip(&checked).zip(&plans) {
             let opened = match (&port.tun, port.udp) {
                 (Some(spec), _) => {
-                    tun::open(port, spec, plans, open_tuns.remove(&port.netdev)).map(|(open, queues, fds)| {
+                    tun::open(port, spec, plans, kept.tuns.remove(&port.netdev)).map(|(open, queues, fds)| {
                         tuns.insert(port.netdev.clone(), fds);
                         (open, queues)
                     })
                 }
                 (None, Some(udp)) => {
-                    let open = open_udps.remove(&udp.listen);
-                    udp::open(port, udp, mtu_limit, plans, open).map(|(open, queues, fds)| {
-                        udps.insert(udp.listen, fds);
+                    let ringed = kept.udps.ringed.contains(&udp.listen.port());
+                    let open = kept.udps.open.remove(&udp.listen);
+                    udp::open(port, udp, mtu_limit, plans, open, ringed).map(|(open, queues, fds)| {
+                        kept.udps.open.insert(udp.listen, fds);
                         (open, queues)
                     })
                 }
@@ -206,7 +222,7 @@ impl Installation {
                 return Err(error);
             }
         };
-        let punt = match punt.map_or_else(open_punt, Ok) {
+        let punt = match kept.punt.take().map_or_else(open_punt, Ok) {
             Ok(punt) => punt,
             Err(error) => {
                 drop_new_programs(ports);
@@ -235,7 +251,7 @@ impl Installation {
             queues: open_queues,
             punt,
             tuns,
-            udps,
+            udps: Udps { open: std::mem::take(&mut kept.udps.open), ..Udps::default() },
         })
     }
 
@@ -305,6 +321,9 @@ impl Installation {
     /// No descriptors left.
     pub fn release(&mut self, spec: &Spec) -> Result<Kept> {
         self.queues.clear();
+        let ringed = self.ports.iter().filter(|port| matches!(port.ring, Some(Ok(()))));
+        let ringed = ringed.filter_map(|port| port.spec.udp).map(|udp| udp.listen.port());
+        self.udps.ringed.extend(ringed);
         let stays = |open: &OpenPort| {
             let same = |port: &Port| (&port.name, &port.netdev) == (&open.spec.name, &open.spec.netdev);
             spec.ports.iter().any(|port| same(port) && port.is_taken() == open.spec.is_taken())
@@ -317,7 +336,12 @@ impl Installation {
         }
         // A socket that stayed here too would be in the way of one of another address or number.
         let udps = std::mem::take(&mut self.udps);
-        Ok(Kept { punt: self.punt.try_clone()?, tuns, udps })
+        Ok(Kept { punt: Some(self.punt.try_clone()?), tuns, udps })
+    }
+
+    /// Takes back what was released, because another installation could not be opened.
+    pub fn take_back(&mut self, kept: Kept) {
+        self.udps = kept.udps;
     }
 
     /// Closes everything: programs detached, pins removed, sockets closed.

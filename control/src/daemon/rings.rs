@@ -4,11 +4,17 @@
 //! lets go of them then, so that they end with it. Refuses nothing: a queue
 //! without a ring goes by system calls, and its port says why.
 
-use super::installation::Installation;
+use super::installation::{Installation, OpenQueue};
 use rustix::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use rustix::io::{FdFlags, fcntl_setfd};
 use zsync_protocol::message::ToDataplane;
 use zsync_protocol::ring::{self, RingError, create};
+
+/// Why a port has no ring, of whose queues this is one, in a data plane that another control process started: what making one meets now.
+pub(super) fn lacking(queue: Option<&OpenQueue>) -> String {
+    let tried = queue.and_then(|queue| create(queue.socket.as_fd(), ring::UDP).err());
+    tried.map_or_else(|| "the data plane began without".to_owned(), |error| error.to_string())
+}
 
 impl Installation {
     /// A ring for each queue whose port asks for one, to be inherited, and what the data plane is told of it. All queues of a port go the same way.

@@ -14,7 +14,7 @@ use libc::{IPPROTO_IP, IPPROTO_IPV6, SOL_SOCKET, SOL_UDP};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use zsync_pipelines::spec::{Port, UdpSpec};
@@ -26,8 +26,15 @@ const MAC: [u8; 6] = [2, 0, 0, 0, 0, 0];
 /// Bytes that may wait in a socket, each way: some 10 ms of 5 Gbit/s, which a data plane takes to be started anew.
 const BUFFER: i32 = 8 << 20;
 
-/// The sockets that are open, one for each queue, by what they are bound to.
-pub(super) type Udps = BTreeMap<SocketAddr, Vec<OwnedFd>>;
+/// The sockets of an installation's ports.
+#[derive(Debug, Default)]
+pub(super) struct Udps {
+    /// One for each queue, by what they are bound to.
+    pub open: BTreeMap<SocketAddr, Vec<OwnedFd>>,
+    /// UDP ports at which a data plane that has ended had rings. The kernel takes rings apart after their last descriptor was closed
+    /// (io_uring/io_uring.c, `io_ring_exit_work`), some 10 ms later, and until then their sockets are where they were.
+    pub ringed: BTreeSet<u16>,
+}
 
 /// What is known of such a port ahead. Packets are as long as a frame holds.
 pub(super) fn check(port: &Port, longest: u32) -> PortCheck {
@@ -35,7 +42,20 @@ pub(super) fn check(port: &Port, longest: u32) -> PortCheck {
     PortCheck { link, warnings: Vec::new() }
 }
 
-/// Opens a port by the sockets that are open already, or else anew.
+/// Tries whether a port that is not open can be: nobody else has its address.
+///
+/// # Errors
+/// What the kernel refused.
+pub(super) fn try_address(udp: UdpSpec, count: usize) -> Result<()> {
+    open_socket(udp.listen, count).map_err(|errno| refused(udp.listen, errno))?;
+    Ok(())
+}
+
+fn refused(local: SocketAddr, errno: Errno) -> anyhow::Error {
+    anyhow!("listening at UDP {local}: {errno}{}", remedy(errno))
+}
+
+/// Opens a port by the sockets that are open already, or else anew. With `ringed`, rings may still hold others at its address.
 ///
 /// # Errors
 /// What the kernel refused.
@@ -45,13 +65,18 @@ pub(super) fn open(
     longest: u32,
     plans: &[QueuePlan],
     open: Option<Vec<OwnedFd>>,
+    ringed: bool,
 ) -> Result<(OpenPort, Vec<OpenQueue>, Vec<OwnedFd>)> {
     let local = udp.listen;
     let fds = match open.filter(|fds| fds.len() == plans.len()) {
         Some(fds) => fds,
         None => {
-            let opened: Result<Vec<_>, Errno> = plans.iter().map(|_| open_free(local, plans.len())).collect();
-            opened.map_err(|errno| anyhow!("listening at UDP {local}: {errno}{}", remedy(errno)))?
+            if ringed {
+                wait_until_free(local);
+            }
+            let opened: Result<Vec<_>, Errno> =
+                plans.iter().map(|_| open_socket(local, plans.len())).collect();
+            opened.map_err(|errno| refused(local, errno))?
         }
     };
     let queues = plans.iter().zip(&fds).map(|(plan, fd)| {
@@ -76,17 +101,12 @@ fn remedy(errno: Errno) -> &'static str {
     }
 }
 
-/// As [`open_socket`], at an address that the ring of a data plane that has just ended may still hold: the kernel takes rings apart
-/// after their last descriptor was closed (io_uring/io_uring.c, `io_ring_exit_work`), so it is asked again for [`RELEASE`].
-fn open_free(local: SocketAddr, count: usize) -> Result<OwnedFd, Errno> {
+/// Waits until nobody has this address, for [`RELEASE`] at most. A socket that shares it with none tells: one that shares it would be opened
+/// beside those of a ring, which would take some of the packets along.
+fn wait_until_free(local: SocketAddr) {
     let deadline = Instant::now() + RELEASE;
-    loop {
-        match open_socket(local, count) {
-            Err(Errno::ADDRINUSE) if Instant::now() < deadline => {
-                std::thread::sleep(Duration::from_millis(2))
-            }
-            opened => return opened,
-        }
+    while matches!(open_socket(local, 1), Err(Errno::ADDRINUSE)) && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(2));
     }
 }
 
@@ -163,6 +183,24 @@ mod tests {
             assert_eq!(refused, errno);
             assert!(remedy(refused).starts_with(" ("));
         }
+    }
+
+    #[test]
+    fn an_address_is_free_when_nobody_is_there_who_would_share_it_either() {
+        let Ok(shared) = open_socket(([127, 0, 0, 1], 0).into(), 2) else {
+            eprintln!("SKIPPED: this needs CAP_NET_ADMIN");
+            assert!(std::env::var_os("CI").is_none());
+            return;
+        };
+        let local = SocketAddr::try_from(rustix::net::getsockname(&shared).unwrap()).unwrap();
+        // As a ring that is taken apart lets go of its file.
+        let ring = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(50));
+            drop(shared);
+        });
+        wait_until_free(local);
+        open_socket(local, 1).unwrap();
+        ring.join().unwrap();
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! An installation as the data plane gives it back.
 
+use super::super::rings::lacking;
 use super::super::sockets::Copying;
 use super::super::tun::{self, Tuns};
 use super::super::udp::{self, Udps};
@@ -24,7 +25,8 @@ impl Installation {
     /// Something is missing or does not fit; the data plane then goes on, and somebody has to look.
     pub fn adopt(spec: &Spec, paths: &Paths, given: Vec<(ToDataplane, Vec<OwnedFd>)>) -> Result<Self> {
         let (mut layout, mut memory, mut punt) = (None, None, None);
-        let (mut facts, mut queues, mut tuns, mut udps) = (Vec::new(), Vec::new(), Tuns::new(), Udps::new());
+        let (mut facts, mut queues, mut tuns, mut udps) =
+            (Vec::new(), Vec::new(), Tuns::new(), Udps::default());
         let mut rings = Vec::new();
         for (message, mut fds) in given {
             match message {
@@ -55,7 +57,7 @@ impl Installation {
                 }
                 ToDataplane::Udp { port, queue, worker, local } => {
                     let socket = fds.pop().ok_or_else(|| anyhow!("a UDP port came without its socket"))?;
-                    udps.entry(local).or_default().push(socket.try_clone()?);
+                    udps.open.entry(local).or_default().push(socket.try_clone()?);
                     queues.push(OpenQueue { message, port, queue: queue.into(), worker, socket });
                 }
                 ToDataplane::Ring { port, .. } => rings.push(port),
@@ -82,7 +84,7 @@ impl Installation {
             if let Some(udp) = &port.udp {
                 let ring = match rings.contains(&port.id.0) {
                     true => Ok(()),
-                    false => Err("the control process before had none for it".to_owned()),
+                    false => Err(lacking(queues.iter().find(|queue| queue.port == port.id.0))),
                 };
                 ports.push(OpenPort { ring: udp.io_uring.then_some(ring), ..udp::opened(port, *mtu) });
                 continue;
