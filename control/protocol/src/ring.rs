@@ -43,7 +43,7 @@ pub const UDP: RingPlan<'_> = RingPlan {
     submissions: 128,
     completions: 256,
     buffers: 8,
-    // The last one ends the one that receives.
+    // The last one ends the request that receives.
     operations: &[IoringOp::Recvmsg, IoringOp::Sendmsg, IoringOp::AsyncCancel],
 };
 
