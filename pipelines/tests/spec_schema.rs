@@ -41,6 +41,7 @@ addresses = ["10.9.0.1/24", "fd09::1/64"]
 [port.sock]
 device = "udp"
 listen = "[::]:51820"
+io-uring = true
 [pipeline.p]
 input = ["a", "own"]
 stages = ["mirror.m", "vlan.v", "reassemble.s", "decap.d", "wireguard-open.w", "filter.f", "filter.g", "police.l", "shape.s", "track.t", "nat.n", "balance.b", "encap.e", "wireguard-seal.w", "route.r"]
