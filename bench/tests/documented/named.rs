@@ -104,9 +104,11 @@ impl Names {
     }
 }
 
-/// The names of a source file's tests.
+/// The names of a source file's tests: functions that are marked as such, and those that are tests by each device.
 fn tests(text: &str) -> impl Iterator<Item = &str> {
-    text.split("#[test]").skip(1).filter_map(|rest| rest.split_once("fn ")?.1.split('(').next())
+    let marked = text.split("#[test]").skip(1).filter_map(|rest| rest.split_once("fn ")?.1.split('(').next());
+    let listed = text.split("by_each_device!(").skip(1).filter_map(|rest| rest.split(')').next());
+    marked.chain(listed.flat_map(|names| names.split(',').map(str::trim).filter(|name| !name.is_empty())))
 }
 
 #[test]
