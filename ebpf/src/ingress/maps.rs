@@ -6,9 +6,7 @@ use aya_ebpf::{
     macros::map,
     maps::{Array, HashMap, LpmTrie, PerCpuArray},
 };
-use zsync_ebpf_common::{
-    Count, MAX_BLOCK, MAX_LOCAL, MAX_PORTS, MAX_STEER, PortConfig, PortKey, XdpReason,
-};
+use zsync_ebpf_common::{Count, MAX_BLOCK, MAX_LOCAL, MAX_PORTS, MAX_STEER, PortConfig, PortKey, XdpReason};
 
 #[map]
 pub(crate) static PORT: Array<PortConfig> = Array::with_max_entries(1, 0);
