@@ -18,7 +18,7 @@ stages = ["punt"]
   |
 3 | netdevice = "x"
   | ^^^^^^^^^
-  = expected: one of `netdev`, `device`, `mtu`, `addresses`, `listen`, `queues`, `steer`, `block`, `xdp`, `failover`, `grace`, `mode`, `ring-size`, `busy-poll`, `replace`, `promiscuous`, `vlans`
+  = expected: one of `netdev`, `device`, `mtu`, `addresses`, `listen`, `io-uring`, `queues`, `steer`, `block`, `xdp`, `failover`, `grace`, `mode`, `ring-size`, `busy-poll`, `replace`, `promiscuous`, `vlans`
   = help: did you mean `netdev`?
 
 error: unknown key `ring_size` in [port.wan]
@@ -26,7 +26,7 @@ error: unknown key `ring_size` in [port.wan]
   |
 4 | ring_size = 64
   | ^^^^^^^^^
-  = expected: one of `netdev`, `device`, `mtu`, `addresses`, `listen`, `queues`, `steer`, `block`, `xdp`, `failover`, `grace`, `mode`, `ring-size`, `busy-poll`, `replace`, `promiscuous`, `vlans`
+  = expected: one of `netdev`, `device`, `mtu`, `addresses`, `listen`, `io-uring`, `queues`, `steer`, `block`, `xdp`, `failover`, `grace`, `mode`, `ring-size`, `busy-poll`, `replace`, `promiscuous`, `vlans`
   = help: did you mean `ring-size`?
 
 2 errors
