@@ -4,6 +4,10 @@
 //! out of order, workers or ports that do not exist, memory that does not fit. Keeps true: after a predecessor's death,
 //! every frame is found again before the first packet is read.
 
+mod error;
+
+pub use error::SetupError;
+
 use crate::endpoint::Endpoint;
 use crate::exchange::Mailbox;
 use crate::punt::Punt;
@@ -18,129 +22,26 @@ use zsync_io::device::Device;
 use zsync_io::packet::PacketSocket;
 use zsync_io::tun::Tun;
 use zsync_io::udp::Udp;
-use zsync_io::uring::{Shape, UringError};
-use zsync_io::xsk::{Xsk, XskConfig, XskError};
+use zsync_io::uring::Shape;
+use zsync_io::xsk::{Xsk, XskConfig};
 use zsync_packet::flow::HashKey;
-use zsync_packet::frame::{ArenaError, FrameSize};
+use zsync_packet::frame::FrameSize;
 use zsync_packet::ledger::ledger_bytes;
 use zsync_packet::pool::Pool;
 use zsync_packet::verdict::PortId;
-use zsync_pipelines::compile::{CompileError, Resources, compile_after};
+use zsync_pipelines::compile::{Resources, compile_after};
 use zsync_pipelines::snapshot::{PortFacts, Snapshot};
 use zsync_pipelines::spec::Spec;
-use zsync_pipelines::state::{State, StateError, StateSize, needs};
-use zsync_pipelines::tables::fib::{Fib, FibError};
-use zsync_protocol::fd::ChannelError;
-use zsync_protocol::message::{Layout, MessageError, ToDataplane, TunOffload, VERSION};
+use zsync_pipelines::state::{State, StateSize, needs};
+use zsync_pipelines::tables::fib::Fib;
+use zsync_protocol::message::{Layout, ToDataplane, TunOffload, VERSION};
 use zsync_protocol::ring::RingLayout;
-use zsync_protocol::shm::{Access, MemoryError, map, read_sealed};
-use zsync_protocol::stats::{StatsError, StatsLayout, WorkerStats};
-use zsync_runtime::{ExecutorError, Seat};
+use zsync_protocol::shm::{Access, map, read_sealed};
+use zsync_protocol::stats::{StatsLayout, WorkerStats};
+use zsync_runtime::Seat;
 
 /// Longest serialised configuration, in bytes: block lists of a million prefixes.
 const LONGEST_SNAPSHOT: usize = 256 << 20;
-
-/// Why the data plane cannot be set up.
-#[derive(Debug, thiserror::Error)]
-pub enum SetupError {
-    /// Control hung up, or sent what it must not.
-    #[error("the channel to control: {0}")]
-    Channel(#[from] ChannelError),
-    /// As above.
-    #[error("a message from control: {0}")]
-    Message(#[from] MessageError),
-    /// There is none for a worker's tasks.
-    #[error("a worker's tasks: {0}")]
-    Executor(#[from] ExecutorError),
-    /// A message came too early, twice, or too late.
-    #[error("control sent {what} {when}")]
-    Order {
-        /// The message.
-        what: &'static str,
-        /// What is wrong about it.
-        when: &'static str,
-    },
-    /// Another version of the protocol.
-    #[error("control speaks version {theirs} of the protocol, this data plane {VERSION}: upgrade both")]
-    Version {
-        /// Control's.
-        theirs: u32,
-    },
-    /// A frame size that there is not.
-    #[error("frames of {bytes} bytes: 2048 or 4096 are possible")]
-    FrameSize {
-        /// What was asked for.
-        bytes: u32,
-    },
-    /// A queue of a worker or port that does not exist.
-    #[error("queue {queue} of port {port} is for worker {worker}: there is no such port or worker")]
-    Queue {
-        /// The port's number.
-        port: u16,
-        /// The NIC queue.
-        queue: u16,
-        /// The worker's number.
-        worker: u8,
-    },
-    /// Memory that cannot be mapped.
-    #[error("{what}: {source}")]
-    Memory {
-        /// Which memory.
-        what: &'static str,
-        /// What is wrong with it.
-        source: MemoryError,
-    },
-    /// The arena.
-    #[error("packet memory: {0}")]
-    Arena(#[from] ArenaError),
-    /// The counters.
-    #[error("the counters' memory: {0}")]
-    Stats(#[from] StatsError),
-    /// A socket.
-    #[error(transparent)]
-    Xsk(#[from] XskError),
-    /// A queue's ring.
-    #[error(transparent)]
-    Ring(#[from] UringError),
-    /// The FIB.
-    #[error("routing table {table}: {source}")]
-    Fib {
-        /// The kernel's number of the table.
-        table: u32,
-        /// What is wrong with it.
-        source: FibError,
-    },
-    /// What a stage keeps.
-    #[error("the memory of stage {label}: {source}")]
-    State {
-        /// The stage's label.
-        label: String,
-        /// What is wrong with it.
-        source: StateError,
-    },
-    /// The configuration.
-    #[error("the configuration of epoch {epoch}: {what}")]
-    Snapshot {
-        /// Its number.
-        epoch: u64,
-        /// What is wrong with it.
-        what: String,
-    },
-    /// A system call.
-    #[error("{what}: {errno}")]
-    System {
-        /// What was tried.
-        what: &'static str,
-        /// The kernel's answer.
-        errno: Errno,
-    },
-}
-
-impl From<CompileError> for SetupError {
-    fn from(error: CompileError) -> Self {
-        Self::Snapshot { epoch: 0, what: error.to_string() }
-    }
-}
 
 /// Everything that control has given, the newest of each kind.
 #[derive(Debug, Default)]
