@@ -11,8 +11,8 @@ by_each_device!(open_lets_the_kernel_forward, closed_lets_nothing_pass, a_wire_f
 
 const GRACE: Duration = Duration::from_millis(250);
 const SLACK: Duration = Duration::from_millis(50);
-/// Packets that were under way when the data plane was killed, with what a busy machine takes to end a process.
-const UNDER_WAY: Duration = Duration::from_millis(50);
+/// Packets that were under way when the data plane was killed.
+const UNDER_WAY: Duration = Duration::from_millis(10);
 const RATE: u32 = 5000;
 
 /// A flow each way.
