@@ -38,8 +38,9 @@ fn drill(lab: &Lab, device: &str, failover: &str) -> Result<([Report; 2], Durati
     let [there, back] = flows(lab)?;
     std::thread::sleep(Duration::from_millis(300));
 
-    let killed = there.now();
+    // It is asked for its number first, which may take longer than anything that is held to a limit here.
     control.kill9_dataplane()?;
+    let killed = there.now();
     let said = wait_for("the ports to fall back", GRACE + Duration::from_secs(1), || {
         let ports = control.ctl(&["show", "ports"]).ok()?;
         let fell = ports.as_array()?.iter().all(|port| port["failover"] == failover);
