@@ -14,8 +14,9 @@ use crate::key::Secret;
 use crate::load::Sources;
 use crate::message::{COOKIE_REPLY_LEN, INITIATION_LEN, Message, RESPONSE_LEN, word};
 use crate::noise::{Begun, Identity, Received, stamp};
-use crate::record::{Endpoint, Fact, Role};
-use crate::timers::{self, Due, REKEY_TIMEOUT};
+use crate::record::{Endpoint, Fact};
+use crate::timers::{self, REKEY_TIMEOUT};
+use looks::Looks;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use zeroize::Zeroizing;
@@ -36,10 +37,6 @@ const APART: u64 = 1_000_000_000 / 50;
 const STAMP_STEP: u64 = 1 << 24;
 /// Handshakes a second that are computed before there is too much to do, even if none waits.
 const MANY: u64 = 200;
-/// All peers' timers are looked at within so many nanoseconds.
-const ROUND: u64 = 200_000_000;
-/// Peers whose timers are looked at together at most.
-const LOOKS: u64 = 256;
 
 /// Where random bytes come from; false: there were none.
 pub type Entropy = Box<dyn FnMut(&mut [u8]) -> bool + Send>;
@@ -137,9 +134,7 @@ pub struct Desk {
     busy_until: u64,
     /// No handshake is computed before.
     rested: u64,
-    /// The slot whose timers are looked at next, and how far in time the looks are.
-    cursor: u32,
-    looked: u64,
+    looks: Looks,
 }
 
 impl std::fmt::Debug for Desk {
@@ -192,8 +187,7 @@ impl Desk {
             entropy,
             busy_until: 0,
             rested: 0,
-            cursor: 0,
-            looked: now,
+            looks: Looks::from(now),
         }
     }
 
@@ -203,6 +197,8 @@ impl Desk {
         if Arc::ptr_eq(&self.peers, peers) {
             return;
         }
+        // Whose handshake is due is found again within a round.
+        self.looks.due.clear();
         let before = std::mem::replace(&mut self.peers, Arc::clone(peers));
         let moves = !book.is_over_same(&self.book);
         let from = std::mem::replace(&mut self.book, book.clone());
@@ -337,9 +333,9 @@ impl Desk {
         self.trying.contains_key(&slot) || self.initiate(slot, now, unix)
     }
 
-    /// Whether a message waits to be read, or to be sent. (What timers ask for, [`Desk::poll`] finds out.)
+    /// Whether a message waits to be read, or to be sent, or a handshake to be begun. (What else timers ask for, [`Desk::poll`] finds out.)
     pub fn is_pressed(&self) -> bool {
-        !self.inbox.is_empty() || !self.outbox.is_empty()
+        !self.inbox.is_empty() || !self.outbox.is_empty() || !self.looks.due.is_empty()
     }
 
     /// What is to be done next, if anything. `unix`: nanoseconds since 1970. Called until there is nothing.
@@ -348,71 +344,23 @@ impl Desk {
             if let Some(action) = self.outbox.pop_front() {
                 return Some(action);
             }
+            if now >= self.rested && self.begin_due(now, unix) {
+                continue;
+            }
             if now >= self.rested
                 && let Some(letter) = self.inbox.pop_front()
             {
                 if let Some(action) = self.read(letter, now, unix) {
                     return Some(action);
                 }
-            } else if !self.look(now, unix) {
+            } else if !self.look(now) {
                 return None;
             }
-        }
-    }
-
-    /// Looks at the timers of the next peers, as many as are due to be looked at. False: there are none.
-    fn look(&mut self, now: u64, unix: u64) -> bool {
-        let slots = u64::from(self.book.slots()).div_ceil(self.workers as u64).max(1);
-        let each = (ROUND / slots).max(1);
-        let due = (now.saturating_sub(self.looked) / each).min(slots);
-        if due == 0 {
-            return false;
-        }
-        let looks = due.min(LOOKS);
-        // Who was away for long does not look twice for that.
-        self.looked = if due == slots { now } else { self.looked + looks * each };
-        for _ in 0..looks {
-            let slot = self.cursor * self.workers as u32 + self.worker as u32;
-            self.cursor = if u64::from(self.cursor) + 1 >= slots { 0 } else { self.cursor + 1 };
-            self.look_at(slot, now, unix);
-        }
-        true
-    }
-
-    fn look_at(&mut self, slot: u32, now: u64, unix: u64) {
-        let Some(peer) = self.peers.peer(slot) else { return };
-        let Some(record) = self.peers.record(&self.book, slot) else { return };
-        if record.is_called_back() {
-            record.heed(peer.endpoint);
-        }
-        let spread = (slot ^ (now >> 33) as u32).wrapping_mul(0x9e37_79b1);
-        let action = match timers::due(&record, self.trying.contains_key(&slot), peer.keepalive, spread, now)
-        {
-            Due::Nothing => return,
-            Due::Handshake => {
-                let late = record.session(Role::Current).is_some_and(|room| room.is_ours());
-                if self.initiate(slot, now, unix)
-                    && let Some(record) = self.peers.record(&self.book, slot)
-                {
-                    record.set(Fact::LastMinute, u64::from(late));
-                }
-                return;
-            }
-            Due::Keepalive => Action::Keepalive(slot),
-            Due::GiveUp => {
-                self.trying.remove(&slot);
-                record.set(Fact::InitiatedFirst, 0);
-                record.set(Fact::SentUnanswered, 0);
-                Action::GiveUp(slot)
-            }
-            Due::Forget => return record.end_all(),
-        };
-        if self.outbox.len() < OUTBOX {
-            self.outbox.push_back(action);
         }
     }
 }
 
 mod handshake;
+mod looks;
 #[cfg(test)]
 mod tests;

@@ -9,18 +9,12 @@ impl Desk {
     pub(super) fn initiate(&mut self, slot: u32, now: u64, unix: u64) -> bool {
         let Some(peer) = self.peers.peer(slot) else { return false };
         let Some(record) = self.peers.record(&self.book, slot) else { return false };
-        let configured = peer.endpoint.map(Endpoint::unheard);
-        let Some(endpoint) = record.endpoint().or(configured) else { return false };
-        let last = record.fact(Fact::Initiated);
+        let Some(endpoint) = self.may_begin(slot, now) else { return false };
         let again = self.trying.contains_key(&slot);
         // Where our own address has gone, a peer that does not answer is asked from another.
         let endpoint = if again { Endpoint::unheard(endpoint.remote) } else { endpoint };
         let mut entropy = Zeroizing::new([0; 32]);
-        if (last != 0 && now.saturating_sub(last) < REKEY_TIMEOUT)
-            || now < self.rested
-            || self.outbox.len() >= OUTBOX
-            || !(self.entropy)(&mut *entropy)
-        {
+        if now < self.rested || self.outbox.len() >= OUTBOX || !(self.entropy)(&mut *entropy) {
             return false;
         }
         // A clock that was put back does not make ours look old to the peer; and nobody is shown it exactly.
@@ -44,6 +38,16 @@ impl Desk {
         self.book.count(Count::Initiated);
         self.outbox.push_back(Action::Send(Written::new(&message), endpoint));
         true
+    }
+
+    /// Where the peer of this slot is, if a handshake with it may be begun: if it is somewhere, and the last one was not begun just now.
+    pub(super) fn may_begin(&self, slot: u32, now: u64) -> Option<Endpoint> {
+        let record = self.peers.record(&self.book, slot)?;
+        let last = record.fact(Fact::Initiated);
+        if last != 0 && now.saturating_sub(last) < REKEY_TIMEOUT {
+            return None;
+        }
+        record.endpoint().or_else(|| self.peers.peer(slot)?.endpoint.map(Endpoint::unheard))
     }
 
     /// Does what a letter asks for.

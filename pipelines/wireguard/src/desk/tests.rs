@@ -1,6 +1,7 @@
 use super::*;
 use crate::book::{Count, Peer};
 use crate::key::PublicKey;
+use crate::record::Role;
 use crate::transport::{Receiving, Refused, sending};
 use std::net::SocketAddr;
 use zsync_packet::region::Region;
@@ -50,7 +51,11 @@ fn peer(seed: u8) -> Peer {
 
 impl End {
     fn new(seed: u8, peers: Vec<Peer>, now: u64) -> Self {
-        let slots = 4;
+        Self::of_many(seed, peers, 4, now)
+    }
+
+    /// With room for so many peers.
+    fn of_many(seed: u8, peers: Vec<Peer>, slots: u32, now: u64) -> Self {
         let region = Region::heap(Book::bytes(slots));
         let desk = Self::desk(seed, &region, slots, &peers, now);
         Self { private: private(seed), at: address(seed), region, slots, peers, desk, seed }
@@ -400,3 +405,5 @@ fn a_peer_that_has_moved_is_called_back() {
     a.polled(6 * SECOND);
     assert_eq!(record(&a).endpoint().map(|endpoint| endpoint.remote), Some(address(2)));
 }
+
+mod looks;
