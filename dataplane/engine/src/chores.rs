@@ -1,9 +1,10 @@
 //! What the stages of a snapshot do without packets, as tasks: one for the snapshot, and one of that for each stage that has a chore.
 //!
 //! Owns nothing. Keeps true: a task borrows the worker between two waits and never across one; a slice comes when its time has come, or
-//! when the stage wakes its task. Where a worker has blocked and no packet has come since the slice before, slices come every [`REST`], all
+//! when the stage wakes its task. Where a worker has blocked and no packet has come since the slice before, slices come every [`LONGEST`], all
 //! at the same times, so that a worker with nothing to do is woken for all of them at once.
 
+use crate::idle::LONGEST;
 use crate::worker::Worker;
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -13,10 +14,6 @@ use std::task::Poll;
 use zsync_io::device::Device;
 use zsync_pipelines::stage::Chore;
 use zsync_runtime::{Cancelled, Instant, Tasks, scope, traced};
-
-/// Nanoseconds between two slices of a worker that rests. A power of two: it is a slot of the timing wheel, which is not looked
-/// at between. About as long as a worker blocks at most, so that this is hardly more often than it wakes up anyway.
-const REST: u64 = 1 << 23;
 
 /// Does what the worker's snapshot has to do, until it is dropped.
 pub(crate) async fn tend<D: Device + 'static>(worker: Rc<RefCell<Worker<D>>>, tasks: Rc<Tasks>) {
@@ -46,7 +43,7 @@ async fn keep_at<D: Device>(worker: Rc<RefCell<Worker<D>>>, tasks: Rc<Tasks>, nu
         let rested = std::mem::replace(&mut rests, worker.borrow().rests()) != rests;
         let busy = std::mem::replace(&mut packets, worker.borrow().packets()) != packets;
         due = if rested && !busy && !more {
-            (now / REST + 1) * REST
+            (now / LONGEST + 1) * LONGEST
         } else if due + chore.period > now {
             due + chore.period
         } else {
