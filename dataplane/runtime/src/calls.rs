@@ -7,6 +7,7 @@ use rustix::process::Signal;
 use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
+use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
 /// A kind of socket.
@@ -145,13 +146,40 @@ pub enum Advice {
     NotAgain,
 }
 
-/// Who makes these calls: the kernel, or a simulation. What the latter has not is EOPNOTSUPP there. Those about files may wait for a
+/// Which of a child's standard streams are pipes, whose other ends are here; the others are as its command says. (Simulated: they lead
+/// nowhere.)
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Streams {
+    /// What it reads.
+    pub input: bool,
+    /// What it says.
+    pub output: bool,
+    /// What it complains of.
+    pub errors: bool,
+}
+
+/// A child that was started.
+#[derive(Debug)]
+pub struct Started<D> {
+    /// Its number.
+    pub process: u32,
+    /// What it is known by here, which can be read from when it has ended.
+    pub descriptor: D,
+    /// Where its input is written to.
+    pub input: Option<D>,
+    /// Where its output is read from.
+    pub output: Option<D>,
+    /// Where its errors are read from.
+    pub errors: Option<D>,
+}
+
+/// Who makes these calls: the kernel, or a simulation. Those about files may wait for a
 /// disk; so they are for a program's beginning and end, and for when the next operation waits for the same disk anyway.
 pub trait Calls<D> {
     /// Time.
     fn clock(&self) -> Instant;
 
-    /// A socket; `ipv6` matters to those of the network. (Of this host: not simulated.)
+    /// A socket; `ipv6` matters to those of the network.
     ///
     /// # Errors
     /// As socket(2).
@@ -161,19 +189,19 @@ pub trait Calls<D> {
     /// As bind(2).
     fn bind(&self, socket: &D, address: SocketAddr) -> Result<(), Errno>;
 
-    /// A socket of this host, at this path, which has at most 107 bytes. (Not simulated.)
+    /// A socket of this host, at this path, which has at most 108 bytes.
     ///
     /// # Errors
     /// As bind(2). EADDRINUSE: something is there, if only what a server that is gone has left.
     fn bind_unix(&self, socket: &D, path: &Path) -> Result<(), Errno>;
 
-    /// Connects to a socket of this host. (Not simulated.)
+    /// Connects to a socket of this host.
     ///
     /// # Errors
     /// As connect(2). EAGAIN: as many as may wait to be accepted there do.
     fn connect_unix(&self, socket: &D, path: &Path) -> Result<(), Errno>;
 
-    /// Two sockets of this host, connected. (Simulated: streams.)
+    /// Two sockets of this host, connected.
     ///
     /// # Errors
     /// As socketpair(2).
@@ -255,7 +283,7 @@ pub trait Calls<D> {
     /// As open(2) or getdents(2).
     fn names(&self, directory: &Path) -> Result<Vec<OsString>, Errno>;
 
-    /// What happens to files, to be read ([`Watches`](crate::Watches)). (Not simulated; nor is what follows.)
+    /// What happens to files, to be read ([`Watches`](crate::Watches)).
     ///
     /// # Errors
     /// As inotify_init1(2).
@@ -279,11 +307,26 @@ pub trait Calls<D> {
     /// As signalfd(2).
     fn signals(&self, signals: &[Signal]) -> Result<D, Errno>;
 
-    /// A child, which can be read from when it has ended ([`Child`](crate::Child)).
+    /// Sends a signal to the thread, or of a simulation to the program, that calls this.
     ///
     /// # Errors
-    /// As pidfd_open(2).
-    fn child(&self, process: u32) -> Result<D, Errno>;
+    /// As raise(3).
+    fn raise(&self, signal: Signal) -> Result<(), Errno>;
+
+    /// Starts a child ([`Child`](crate::Child)).
+    ///
+    /// # Errors
+    /// As pipe(2), fork(2), execve(2) and pidfd_open(2).
+    fn start(&self, command: &mut Command, streams: Streams) -> Result<Started<D>, Errno>;
+
+    /// How a child ended, if it has. Told once.
+    ///
+    /// # Errors
+    /// As waitid(2).
+    fn ended(&self, child: &D) -> Result<Option<ExitStatus>, Errno>;
+
+    /// Kills a child whose end was not told, and waits for it.
+    fn end(&self, child: &D);
 
     /// Sends a signal to a child.
     ///

@@ -103,6 +103,11 @@ impl Operation {
         matches!(self, Self::Receive | Self::ReceivePassed | Self::ReadNext)
     }
 
+    /// Whether descriptors that were passed come with what it takes.
+    pub(crate) fn takes_passed(self) -> bool {
+        matches!(self, Self::ReceivePassed | Self::ReceiveMessage)
+    }
+
     /// Whether it is about a file, and waits for a disk if for anything.
     pub(crate) fn is_of_file(self) -> bool {
         match self {

@@ -60,6 +60,11 @@ impl<D: Driver> Io<D> {
         Ok(Self { tasks, driver: Rc::new(driver) })
     }
 
+    /// Another one over the same tasks.
+    pub(crate) fn beside(tasks: &Rc<Tasks>, driver: D) -> Self {
+        Self { tasks: tasks.clone(), driver: Rc::new(driver) }
+    }
+
     /// Its tasks.
     #[must_use]
     pub fn tasks(&self) -> &Rc<Tasks> {

@@ -38,7 +38,9 @@ mod watches;
 mod wheel;
 
 pub use blocking::{Blocking, BlockingIo};
-pub use calls::{Advice, Calls, Details, Half, Metadata, OpenOptions, SocketKind, SocketOption};
+pub use calls::{
+    Advice, Calls, Details, Half, Metadata, OpenOptions, SocketKind, SocketOption, Started, Streams,
+};
 pub use cancel::{Cancelled, Canceller, cancellable, check, is_cancelled, shield};
 pub use child::Child;
 pub use combine::{Backoff, Either, Elapsed, all, any, both, either, race, retry, timeout};
@@ -55,7 +57,7 @@ pub use rustix::fs::inotify::{ReadFlags, WatchFlags};
 pub use rustix::process::Signal;
 pub use scope::{Scope, scope};
 pub use signals::{SignalInfo, Signals};
-pub use sim::{Faults, Sim, SimDescriptor, SimIo};
+pub use sim::{Faults, Sim, SimDescriptor, SimIo, SimProcess};
 pub use sleep::{Sleep, yield_now};
 pub use system::Kernel;
 pub use task::{Doing, Dump, Ended, Handle, Overrun, Pass, TaskDump, Tasks};

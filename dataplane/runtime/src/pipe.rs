@@ -28,8 +28,7 @@ pub struct PipeWriter<D: Driver>(File<D>);
 pub fn pipe<D: Driver>(io: &Io<D>) -> Result<(PipeReader<D>, PipeWriter<D>), Error> {
     let made = io.driver().calls().pipe();
     let (reads, writes) = made.map_err(|error| Error::system("make", "a pipe", error))?;
-    let end = |descriptor| File::around(io, "a pipe", descriptor);
-    Ok((PipeReader(end(reads)), PipeWriter(end(writes))))
+    Ok((PipeReader::around(io, reads), PipeWriter::around(io, writes)))
 }
 
 /// Never makes anybody wait from now on; so does every copy of it.
@@ -63,6 +62,10 @@ impl<D: Driver<Descriptor: From<OwnedFd>>> PipeWriter<D> {
 }
 
 impl<D: Driver> PipeReader<D> {
+    pub(crate) fn around(io: &Io<D>, descriptor: D::Descriptor) -> Self {
+        Self(File::around(io, "a pipe", descriptor))
+    }
+
     /// What has come, as far as the buffer's capacity reaches; nothing when nobody writes any more. No byte is lost by dropping
     /// this.
     ///
@@ -76,6 +79,10 @@ impl<D: Driver> PipeReader<D> {
 }
 
 impl<D: Driver> PipeWriter<D> {
+    pub(crate) fn around(io: &Io<D>, descriptor: D::Descriptor) -> Self {
+        Self(File::around(io, "a pipe", descriptor))
+    }
+
     /// Writes all of the buffer, which comes back. Dropped meanwhile, it may have written a part.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! Signals that are read instead of handled (signalfd(2)). Not in a simulation: EOPNOTSUPP.
+//! Signals that are read instead of handled (signalfd(2)).
 //!
 //! Who reads them blocks them before, in every thread of the process (pthread_sigmask(3), best ahead of the first spawn): a signal that
 //! some thread does not block does there what it always does, and is not read. Of one kind that comes again before it is read, one is read.
@@ -21,6 +21,25 @@ pub struct SignalInfo {
     pub signal: Signal,
     /// The process that sent it; 0: the kernel, or one that cannot be seen from here.
     pub process: u32,
+}
+
+impl<D: Driver> Io<D> {
+    /// Sends a signal to the calling thread; of a simulation, to the program whose Io this is.
+    ///
+    /// # Errors
+    /// As raise(3).
+    pub fn raise(&self, signal: Signal) -> Result<(), Error> {
+        let raised = self.driver().calls().raise(signal);
+        raised.map_err(|error| Error::system("raise", format_args!("{signal:?}"), error))
+    }
+}
+
+/// As the kernel writes it. Its first words are: number, errno, code, process.
+pub(crate) fn encode(info: SignalInfo) -> Vec<u8> {
+    let words = [info.signal.as_raw() as u32, 0, 0, info.process];
+    let mut record: Vec<u8> = words.into_iter().flat_map(u32::to_ne_bytes).collect();
+    record.resize(RECORD, 0);
+    record
 }
 
 /// See the module.

@@ -6,27 +6,36 @@
 //! Operations land after a delay of their own, drawn from the seed, so that tasks meet in other orders with each seed. Each pass
 //! takes a microsecond, so that time goes on for a task that never waits.
 
+mod calls;
 mod disk;
 mod net;
+mod notices;
+mod processes;
+mod programs;
+mod state;
+mod watches;
 mod world;
 
-use crate::calls::{Advice, Calls, Details, Half, Metadata, OpenOptions, SocketKind, SocketOption};
+use crate::calls::Details;
 use crate::driver::{Begun, Driver, Flight, Operation, Source, Wait};
 use crate::executor::ExecutorError;
 use crate::io::Io;
 use crate::task::Tasks;
 use crate::time::Instant;
-use rustix::fs::inotify::WatchFlags;
+pub use programs::SimProcess;
+use rustix::fd::OwnedFd;
 use rustix::io::Errno;
-use rustix::process::Signal;
-use std::ffi::OsString;
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 use world::World;
+
+/// The number of a descriptor says by its remainder what it is of: a socket (0), a file, or something else.
+const KINDS: u32 = 3;
+const FILE: u32 = 1;
+const OTHER: u32 = 2;
 
 /// What goes wrong in a network.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -39,12 +48,16 @@ pub struct Faults {
     pub jitter: Duration,
     /// Nothing goes through, until there is no partition any more: datagrams are lost, bytes wait.
     pub partition: bool,
+    /// Of a million datagrams, so many are not sent, as there is no memory for them: ENOBUFS.
+    pub exhaustion: u32,
 }
 
 /// See the module.
 #[derive(Debug)]
 pub struct Sim {
     world: Rc<World>,
+    /// Which process this is.
+    process: u32,
 }
 
 /// An [`Io`] in a simulation.
@@ -56,7 +69,9 @@ impl SimIo {
     /// # Errors
     /// Too many executors in this process.
     pub fn new(seed: u64) -> Result<Self, ExecutorError> {
-        Self::over(Sim { world: World::new(seed) }, seed)
+        let io = Self::over(Sim { world: World::new(seed), process: processes::FIRST }, seed)?;
+        io.driver().world.runs_on(io.tasks());
+        Ok(io)
     }
 
     /// From now on the network has these faults.
@@ -69,6 +84,16 @@ impl SimIo {
         self.driver().world.state().disk.lose_power();
     }
 
+    /// From now on so many things can be open at a time, of all processes together; what is one too many is EMFILE.
+    pub fn limit_descriptors(&self, most: usize) {
+        self.driver().world.limit_descriptors(most);
+    }
+
+    /// The clock goes forward by so much at once, as a machine's does that was asleep.
+    pub fn step_clock(&self, by: Duration) {
+        self.driver().world.state().step_clock(by);
+    }
+
     /// Lets everything happen that is still to happen, once nothing runs.
     ///
     /// # Panics
@@ -78,7 +103,7 @@ impl SimIo {
         while self.driver().world.go_on() {}
     }
 
-    /// Sockets and files that are open: for a test that nothing leaks.
+    /// What is open, sockets and files and all else, and connections that nobody has accepted: for a test that nothing leaks.
     #[must_use]
     pub fn open_descriptors(&self) -> usize {
         self.driver().world.state().open()
@@ -93,7 +118,7 @@ pub struct SimDescriptor {
 
 impl Drop for SimDescriptor {
     fn drop(&mut self) {
-        self.world.state().close(self.number);
+        self.world.close(self.number);
     }
 }
 
@@ -105,119 +130,8 @@ impl fmt::Debug for SimDescriptor {
 
 impl Sim {
     fn descriptor(&self, number: u32) -> SimDescriptor {
+        self.world.opened();
         SimDescriptor { world: self.world.clone(), number }
-    }
-}
-
-impl Calls<SimDescriptor> for Sim {
-    fn clock(&self) -> Instant {
-        self.world.state().now()
-    }
-
-    fn socket(&self, kind: SocketKind, ipv6: bool) -> Result<SimDescriptor, Errno> {
-        let number = self.world.state().net().make(kind, ipv6)?;
-        Ok(self.descriptor(number))
-    }
-
-    fn bind_unix(&self, _: &SimDescriptor, _: &Path) -> Result<(), Errno> {
-        Err(Errno::OPNOTSUPP)
-    }
-
-    fn connect_unix(&self, _: &SimDescriptor, _: &Path) -> Result<(), Errno> {
-        Err(Errno::OPNOTSUPP)
-    }
-
-    fn pair(&self, kind: SocketKind) -> Result<(SimDescriptor, SimDescriptor), Errno> {
-        if kind != SocketKind::UnixStream {
-            return Err(Errno::OPNOTSUPP);
-        }
-        let (one, two) = self.world.state().net().pair();
-        Ok((self.descriptor(one), self.descriptor(two)))
-    }
-
-    fn pipe(&self) -> Result<(SimDescriptor, SimDescriptor), Errno> {
-        self.pair(SocketKind::UnixStream)
-    }
-
-    fn bind(&self, socket: &SimDescriptor, address: SocketAddr) -> Result<(), Errno> {
-        self.world.state().net().bind(socket.number, address)
-    }
-
-    fn listen(&self, socket: &SimDescriptor, backlog: u32) -> Result<(), Errno> {
-        self.world.state().net().listen(socket.number, backlog as usize)
-    }
-
-    fn local_address(&self, socket: &SimDescriptor) -> Result<SocketAddr, Errno> {
-        self.world.state().net().local_address(socket.number)
-    }
-
-    fn set_option(&self, socket: &SimDescriptor, option: SocketOption) -> Result<(), Errno> {
-        self.world.state().net().set_option(socket.number, option)
-    }
-
-    fn shutdown(&self, socket: &SimDescriptor, half: Half) -> Result<(), Errno> {
-        self.world.state().shut_down(socket.number, half)
-    }
-
-    fn open(&self, path: &Path, options: OpenOptions) -> Result<SimDescriptor, Errno> {
-        let number = self.world.state().disk.open(path, options)?;
-        Ok(self.descriptor(number))
-    }
-
-    fn len(&self, file: &SimDescriptor) -> Result<u64, Errno> {
-        self.world.state().disk.len(file.number)
-    }
-
-    fn truncate(&self, file: &SimDescriptor, length: u64) -> Result<(), Errno> {
-        self.world.state().disk.truncate(file.number, length)
-    }
-
-    fn advise(&self, file: &SimDescriptor, _: u64, _: u64, _: Advice) -> Result<(), Errno> {
-        self.len(file).map(|_| ())
-    }
-
-    fn metadata(&self, path: &Path) -> Result<Metadata, Errno> {
-        self.world.state().disk.metadata(path)
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> Result<(), Errno> {
-        self.world.state().disk.rename(from, to)
-    }
-
-    fn remove(&self, path: &Path, directory: bool) -> Result<(), Errno> {
-        self.world.state().disk.remove(path, directory)
-    }
-
-    fn make_directory(&self, path: &Path) -> Result<(), Errno> {
-        self.world.state().disk.make_directory(path)
-    }
-
-    fn names(&self, directory: &Path) -> Result<Vec<OsString>, Errno> {
-        self.world.state().disk.names(directory)
-    }
-
-    fn watches(&self) -> Result<SimDescriptor, Errno> {
-        Err(Errno::OPNOTSUPP)
-    }
-
-    fn watch(&self, _: &SimDescriptor, _: &Path, _: WatchFlags) -> Result<i32, Errno> {
-        Err(Errno::OPNOTSUPP)
-    }
-
-    fn unwatch(&self, _: &SimDescriptor, _: i32) -> Result<(), Errno> {
-        Err(Errno::OPNOTSUPP)
-    }
-
-    fn signals(&self, _: &[Signal]) -> Result<SimDescriptor, Errno> {
-        Err(Errno::OPNOTSUPP)
-    }
-
-    fn child(&self, _: u32) -> Result<SimDescriptor, Errno> {
-        Err(Errno::OPNOTSUPP)
-    }
-
-    fn signal(&self, _: &SimDescriptor, _: Signal) -> Result<(), Errno> {
-        Err(Errno::OPNOTSUPP)
     }
 }
 
@@ -236,12 +150,7 @@ impl Driver for Sim {
     fn begin(&self, _: &Tasks, mut flight: Box<Flight<Self>>) -> Begun<Self> {
         let socket = flight.source.descriptor().number;
         let request = Request {
-            // What has no positions is a stream here.
-            operation: match flight.operation {
-                Operation::ReadNext | Operation::ReceivePassed => Operation::Receive,
-                Operation::WriteNext(from) => Operation::Send(from),
-                operation => operation,
-            },
+            operation: flight.operation,
             bytes: match flight.operation {
                 Operation::Send(from) | Operation::WriteNext(from) | Operation::Write { from, .. } => {
                     flight.buffer[from..].to_vec()
@@ -252,9 +161,13 @@ impl Driver for Sim {
             room: flight.buffer.capacity() + flight.buffers.iter().map(Vec::capacity).sum::<usize>(),
             address: flight.address,
             details: flight.details,
+            passed: std::mem::take(&mut flight.passed),
         };
-        if !flight.passed.is_empty() {
-            flight.result = Err(Errno::OPNOTSUPP);
+        // As the kernel: before it looks whether there is a connection.
+        if request.operation == Operation::Accept
+            && let Err(error) = self.world.has_room(1)
+        {
+            flight.result = Err(error);
             return Begun::Landed(flight);
         }
         let number = self.world.flights().put(flight);
@@ -301,6 +214,7 @@ struct Request {
     room: usize,
     address: Option<SocketAddr>,
     details: Details,
+    passed: Vec<OwnedFd>,
 }
 
 /// What the world says to a request.
@@ -309,5 +223,7 @@ enum Reply {
     Failed(Errno),
     Bytes(Vec<u8>),
     Datagram(SocketAddr, Details, Vec<u8>),
-    Accepted(u32, SocketAddr),
+    /// Bytes, and the descriptors that were passed with them.
+    Message(Vec<u8>, Vec<OwnedFd>),
+    Accepted(u32, Option<SocketAddr>),
 }

@@ -1,12 +1,15 @@
 //! The kernel's calls, for the drivers that make them themselves: those that do not wait, and one attempt at those that may.
 
+mod child;
 mod option;
 
-use crate::calls::{Advice, Calls, Details, Half, Metadata, OpenOptions, SocketKind, SocketOption};
+use crate::calls::{
+    Advice, Calls, Details, Half, Metadata, OpenOptions, SocketKind, SocketOption, Started, Streams,
+};
 use crate::driver::{Driver, Flight, Operation};
 use crate::time::Instant;
 use crate::uring::message;
-use nix::sys::signal::SigSet;
+use nix::sys::signal::{SigSet, raise};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::buffer::spare_capacity;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -22,12 +25,13 @@ use rustix::net::{
     bind, connect, getsockname, listen, recv, recvfrom, send, sendto, shutdown, socket_with, socketpair,
 };
 use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with, splice};
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{Signal, WaitIdOptions, pidfd_send_signal};
 use std::ffi::OsString;
 use std::io::IoSlice;
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::path::Path;
+use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
 /// Those that are made here stay here, and never make anybody wait.
@@ -181,9 +185,24 @@ impl<D: AsFd + From<OwnedFd>> Calls<D> for Kernel {
         Ok(OwnedFd::from(made.map_err(of_nix)?).into())
     }
 
-    fn child(&self, process: u32) -> Result<D, Errno> {
-        let process = i32::try_from(process).ok().and_then(Pid::from_raw).ok_or(Errno::SRCH)?;
-        pidfd_open(process, PidfdFlags::empty()).map(D::from)
+    fn raise(&self, signal: Signal) -> Result<(), Errno> {
+        let of_nix = |error: nix::Error| Errno::from_raw_os_error(error as i32);
+        raise(signal.as_raw().try_into().map_err(of_nix)?).map_err(of_nix)
+    }
+
+    fn start(&self, command: &mut Command, streams: Streams) -> Result<Started<D>, Errno> {
+        child::start(command, streams)
+    }
+
+    fn ended(&self, child: &D) -> Result<Option<ExitStatus>, Errno> {
+        child::ended(child.as_fd(), WaitIdOptions::NOHANG)
+    }
+
+    fn end(&self, child: &D) {
+        // One that has become another user's cannot be killed, and may run for long.
+        let killed = pidfd_send_signal(child, Signal::KILL).is_ok();
+        let waits = if killed { WaitIdOptions::empty() } else { WaitIdOptions::NOHANG };
+        let _ = child::ended(child.as_fd(), waits);
     }
 
     fn signal(&self, child: &D, signal: Signal) -> Result<(), Errno> {

@@ -1,7 +1,6 @@
 //! Sockets of this host (unix(7)): streams and datagrams that are not lost, and descriptors that are passed with them.
 //!
-//! In a simulation there are pairs of streams, which pass nothing; all else is EOPNOTSUPP there. What is at a path stays there when its
-//! socket is gone; who binds next takes it away before ([`Io::remove_file`]).
+//! What is at a path stays there when its socket is gone; who binds next takes it away before ([`Io::remove_file`]).
 
 use crate::calls::{Calls, Half, SocketKind};
 use crate::driver::{Driver, Flight, Operation};
@@ -56,7 +55,7 @@ async fn send<D: Driver>(
 pub struct UnixListener<D: Driver>(Socket<D>);
 
 impl<D: Driver> UnixListener<D> {
-    /// One that listens at this path, of 107 bytes at most, where nothing is yet.
+    /// One that listens at this path, of 108 bytes at most, where nothing is yet.
     ///
     /// # Errors
     /// As socket(2), bind(2) and listen(2).

@@ -14,6 +14,8 @@ mod lacking;
 pub(crate) mod message;
 mod slot;
 
+pub(crate) use control::PASSED;
+
 use crate::driver::{ALONE, Begun, Driver, Flight, Operation, Source, Wait};
 use crate::executor::ExecutorError;
 use crate::flights::Landed;

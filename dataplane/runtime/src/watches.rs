@@ -1,4 +1,4 @@
-//! What happens to files and directories (inotify(7)). Not in a simulation: EOPNOTSUPP.
+//! What happens to files and directories (inotify(7)).
 
 use crate::calls::Calls;
 use crate::driver::{Driver, Operation};
@@ -9,7 +9,7 @@ use rustix::fs::inotify::{ReadFlags, WatchFlags};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::panic::Location;
 use std::path::Path;
 
@@ -105,6 +105,17 @@ fn events(mut rest: &[u8]) -> impl Iterator<Item = WatchEvent> {
             name: OsString::from_vec(name),
         })
     })
+}
+
+/// An event's bytes, as the kernel writes them: a name is filled up to a header's multiple, with one zero at least.
+pub(crate) fn encode(event: &WatchEvent) -> Vec<u8> {
+    let name = event.name.as_bytes();
+    let length = if name.is_empty() { 0 } else { (name.len() + 1).next_multiple_of(HEADER) };
+    let words = [event.watch as u32, event.what.bits(), event.cookie, length as u32];
+    let mut bytes: Vec<u8> = words.into_iter().flat_map(u32::to_ne_bytes).collect();
+    bytes.extend(name);
+    bytes.resize(HEADER + length, 0);
+    bytes
 }
 
 #[cfg(test)]

@@ -166,7 +166,7 @@ fn simulate(seed: u64) -> u64 {
         loss: 100_000,
         duplication: 50_000,
         jitter: Duration::from_micros(100),
-        partition: false,
+        ..Faults::default()
     });
     let trace = Trace::default();
     let noted = trace.clone();

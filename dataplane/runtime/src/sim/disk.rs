@@ -1,16 +1,19 @@
-//! Files and directories: what is written, and what of that a power failure leaves.
+//! Files: what is written, and what of that a power failure leaves.
 //!
 //! Keeps true: after a power failure a file is as it was when it was synced the last time; one that never was is gone. Names and
 //! directories are on the disk at once. A file that has lost its name is there as long as it is open. A directory needs no other to be in.
+//! What happens is noted ([`Happening`]), in the order in which the kernel tells of it, for those who watch.
 
-use super::{Reply, Request};
-use crate::calls::{Metadata, OpenOptions};
+mod names;
+
+use super::{FILE, KINDS, Reply, Request};
+use crate::calls::OpenOptions;
 use crate::driver::Operation;
+use rustix::fs::inotify::ReadFlags;
 use rustix::io::Errno;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 #[derive(Default)]
 struct Content {
@@ -18,15 +21,43 @@ struct Content {
     synced: Option<Vec<u8>>,
 }
 
+enum What {
+    File(Content),
+    Directory,
+    /// A socket that was bound here, whether or not it is still open.
+    Socket(u32),
+}
+
+struct Node {
+    what: What,
+    /// In which directory it has, or had last, which name.
+    place: Option<(u32, OsString)>,
+    /// Whether it has that still.
+    named: bool,
+}
+
+/// Something that happened, for those who watch.
+pub(super) struct Happening {
+    pub(super) what: ReadFlags,
+    /// To which node. None: it is its directory's affair alone.
+    pub(super) node: Option<u32>,
+    /// In which directory, by which name.
+    pub(super) place: Option<(u32, OsString)>,
+    pub(super) cookie: u32,
+    /// It had no name any more.
+    pub(super) unnamed: bool,
+}
+
 /// See the module.
 #[derive(Default)]
 pub(super) struct Disk {
     names: BTreeMap<PathBuf, u32>,
-    directories: BTreeSet<PathBuf>,
-    files: BTreeMap<u32, Content>,
-    /// Which file, by descriptor.
+    nodes: BTreeMap<u32, Node>,
+    /// Which node, by descriptor.
     open: BTreeMap<u32, (u32, OpenOptions)>,
     made: u32,
+    cookie: u32,
+    happened: Vec<Happening>,
 }
 
 impl Disk {
@@ -34,131 +65,113 @@ impl Disk {
         self.open.len()
     }
 
-    /// Its number is odd.
+    /// What has happened since this was asked.
+    pub(super) fn happened(&mut self) -> Vec<Happening> {
+        std::mem::take(&mut self.happened)
+    }
+
+    /// It happened to this node, and its directory is told too.
+    fn note(&mut self, what: ReadFlags, node: u32) {
+        let Some(Node { place, named, .. }) = self.nodes.get(&node) else { return };
+        let (place, unnamed) = (place.clone(), !named);
+        self.happened.push(Happening { what, node: Some(node), place, cookie: 0, unnamed });
+    }
+
+    /// Its number is one of a file: see [`KINDS`].
     pub(super) fn open(&mut self, path: &Path, options: OpenOptions) -> Result<u32, Errno> {
-        if self.directories.contains(path) {
-            return Err(Errno::ISDIR);
-        }
-        self.made += 1;
-        let number = self.made * 2 + 1;
-        let file = match self.names.get(path) {
-            Some(file) => *file,
+        let mut fresh = false;
+        let node = match self.names.get(path) {
+            Some(node) => {
+                match self.nodes.get(node).map(|node| &node.what) {
+                    Some(What::File(_)) => {}
+                    Some(What::Directory) => return Err(Errno::ISDIR),
+                    _ => return Err(Errno::NXIO),
+                }
+                *node
+            }
             None if options.create => {
-                self.names.insert(path.into(), number);
-                self.files.insert(number, Content::default());
-                number
+                fresh = true;
+                self.make(path, What::File(Content::default()))
             }
             None => return Err(Errno::NOENT),
         };
-        if options.truncate {
-            self.content(file)?.now.clear();
+        self.note(ReadFlags::OPEN, node);
+        if options.truncate && !fresh {
+            self.content(node)?.now.clear();
+            self.note(ReadFlags::MODIFY, node);
         }
-        self.open.insert(number, (file, options));
+        self.made += 1;
+        let number = self.made * KINDS + FILE;
+        self.open.insert(number, (node, options));
         Ok(number)
     }
 
-    fn content(&mut self, file: u32) -> Result<&mut Content, Errno> {
-        self.files.get_mut(&file).ok_or(Errno::IO)
+    fn content(&mut self, node: u32) -> Result<&mut Content, Errno> {
+        match self.nodes.get_mut(&node).map(|node| &mut node.what) {
+            Some(What::File(content)) => Ok(content),
+            _ => Err(Errno::IO),
+        }
     }
 
     pub(super) fn close(&mut self, number: u32) {
-        self.open.remove(&number);
-        self.forget();
+        let Some((node, options)) = self.open.remove(&number) else { return };
+        self.note(if options.write { ReadFlags::CLOSE_WRITE } else { ReadFlags::CLOSE_NOWRITE }, node);
+        self.forget(node);
     }
 
-    /// Files that can be reached no more.
-    fn forget(&mut self) {
-        let Self { names, open, files, .. } = self;
-        let reached: BTreeSet<u32> =
-            names.values().copied().chain(open.values().map(|(file, _)| *file)).collect();
-        files.retain(|file, _| reached.contains(file));
+    /// A node that can be reached no more is gone.
+    fn forget(&mut self, node: u32) {
+        let reached = self.open.values().any(|(open, _)| *open == node);
+        if !reached && self.nodes.get(&node).is_some_and(|node| !node.named) {
+            let what = ReadFlags::DELETE_SELF;
+            self.happened.push(Happening { what, node: Some(node), place: None, cookie: 0, unnamed: true });
+            self.nodes.remove(&node);
+        }
     }
 
     pub(super) fn len(&mut self, number: u32) -> Result<u64, Errno> {
-        let (file, _) = *self.open.get(&number).ok_or(Errno::BADF)?;
-        Ok(self.content(file)?.now.len() as u64)
+        let (node, _) = *self.open.get(&number).ok_or(Errno::BADF)?;
+        Ok(self.content(node)?.now.len() as u64)
     }
 
     pub(super) fn truncate(&mut self, number: u32, length: u64) -> Result<(), Errno> {
-        let (file, options) = *self.open.get(&number).ok_or(Errno::BADF)?;
+        let (node, options) = *self.open.get(&number).ok_or(Errno::BADF)?;
         if !options.write {
             return Err(Errno::INVAL);
         }
         let length = usize::try_from(length).map_err(|_| Errno::FBIG)?;
-        self.content(file)?.now.resize(length, 0);
+        self.content(node)?.now.resize(length, 0);
+        self.note(ReadFlags::MODIFY, node);
         Ok(())
-    }
-
-    pub(super) fn metadata(&self, path: &Path) -> Result<Metadata, Errno> {
-        let content = self.names.get(path).and_then(|file| self.files.get(file));
-        let directory = self.directories.contains(path);
-        let (length, permissions) = match content {
-            Some(content) => (content.now.len() as u64, 0o600),
-            None if directory => (0, 0o700),
-            None => return Err(Errno::NOENT),
-        };
-        Ok(Metadata { length, directory, permissions, modified: Duration::ZERO })
-    }
-
-    pub(super) fn rename(&mut self, from: &Path, to: &Path) -> Result<(), Errno> {
-        if self.directories.contains(to) {
-            return Err(Errno::ISDIR);
-        }
-        let file = self.names.remove(from).ok_or(Errno::NOENT)?;
-        self.names.insert(to.into(), file);
-        self.forget();
-        Ok(())
-    }
-
-    pub(super) fn remove(&mut self, path: &Path, directory: bool) -> Result<(), Errno> {
-        if directory {
-            if !self.names(path)?.is_empty() {
-                return Err(Errno::NOTEMPTY);
-            }
-            self.directories.remove(path);
-        } else {
-            self.names.remove(path).ok_or(Errno::NOENT)?;
-            self.forget();
-        }
-        Ok(())
-    }
-
-    pub(super) fn make_directory(&mut self, path: &Path) -> Result<(), Errno> {
-        let fresh = !self.names.contains_key(path) && self.directories.insert(path.into());
-        if fresh { Ok(()) } else { Err(Errno::EXIST) }
-    }
-
-    pub(super) fn names(&self, directory: &Path) -> Result<Vec<OsString>, Errno> {
-        if !self.directories.contains(directory) {
-            return Err(Errno::NOENT);
-        }
-        let inside = self.names.keys().chain(&self.directories);
-        let inside = inside.filter(|path| path.parent() == Some(directory));
-        let mut names: Vec<OsString> =
-            inside.filter_map(|path| path.file_name()).map(OsString::from).collect();
-        names.sort();
-        Ok(names)
     }
 
     pub(super) fn answer(&mut self, number: u32, request: &Request) -> Reply {
-        let Some((file, options)) = self.open.get(&number).copied() else {
+        let Some((node, options)) = self.open.get(&number).copied() else {
             return Reply::Failed(Errno::BADF);
         };
-        let Some(content) = self.files.get_mut(&file) else { return Reply::Failed(Errno::IO) };
+        let Ok(content) = self.content(node) else { return Reply::Failed(Errno::IO) };
         match request.operation {
             Operation::Read(at) | Operation::ReadVectored(at) if options.read || !options.write => {
                 let rest = usize::try_from(at).ok().and_then(|at| content.now.get(at..)).unwrap_or(&[]);
-                Reply::Bytes(rest[..request.room.min(rest.len())].to_vec())
+                let bytes = rest[..request.room.min(rest.len())].to_vec();
+                if !bytes.is_empty() {
+                    self.note(ReadFlags::ACCESS, node);
+                }
+                Reply::Bytes(bytes)
             }
             Operation::Write { at, .. } | Operation::WriteVectored(at) if options.write => {
                 let Some(end) = usize::try_from(at).ok().and_then(|at| at.checked_add(request.bytes.len()))
                 else {
                     return Reply::Failed(Errno::FBIG);
                 };
+                if request.bytes.is_empty() {
+                    return Reply::Done(0);
+                }
                 if content.now.len() < end {
                     content.now.resize(end, 0);
                 }
                 content.now[end - request.bytes.len()..end].copy_from_slice(&request.bytes);
+                self.note(ReadFlags::MODIFY, node);
                 Reply::Done(request.bytes.len())
             }
             Operation::Sync { .. } => {
@@ -169,12 +182,15 @@ impl Disk {
         }
     }
 
-    /// See the module.
+    /// See the module. (Nobody who watches sees it: in the real world they are gone, too.)
     pub(super) fn lose_power(&mut self) {
-        self.files.retain(|_, content| content.synced.is_some());
-        self.names.retain(|_, file| self.files.contains_key(file));
-        for content in self.files.values_mut() {
-            content.now = content.synced.clone().unwrap_or_default();
+        let is_lost = |node: &Node| matches!(&node.what, What::File(content) if content.synced.is_none());
+        self.nodes.retain(|_, node| !is_lost(node));
+        self.names.retain(|_, node| self.nodes.contains_key(node));
+        for node in self.nodes.values_mut() {
+            if let What::File(content) = &mut node.what {
+                content.now = content.synced.clone().unwrap_or_default();
+            }
         }
     }
 }

@@ -4,11 +4,13 @@
 //! more under way than the receiver has room for. It plans nothing by itself: it says what is to be answered, and sent.
 
 mod arrival;
+mod host;
 mod places;
 mod stream;
 mod udp;
+mod unix;
 
-use super::{Reply, Request};
+use super::{KINDS, Reply, Request};
 use crate::calls::{Half, SocketKind, SocketOption};
 use crate::driver::Operation;
 use crate::time::Instant;
@@ -18,11 +20,13 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use stream::Stream;
 use udp::Udp;
+use unix::{Kind, Unix};
 
 enum What {
     Udp(Udp),
-    Listener { backlog: VecDeque<u32>, most: usize },
+    Listener { backlog: VecDeque<u32>, most: usize, local: bool },
     Stream(Stream),
+    Unix(Unix),
 }
 
 struct Socket {
@@ -52,32 +56,20 @@ impl Net {
     }
 
     fn add(&mut self, what: What, ipv6: bool, local: Option<SocketAddr>) -> u32 {
-        self.made += 2;
+        self.made += KINDS;
         self.sockets.insert(self.made, Socket { what, ipv6, local, wants: VecDeque::new() });
         self.made
     }
 
-    /// Its number is even.
-    pub(super) fn make(&mut self, kind: SocketKind, ipv6: bool) -> Result<u32, Errno> {
+    /// Its number is one of a socket: see [`KINDS`].
+    pub(super) fn make(&mut self, kind: SocketKind, ipv6: bool) -> u32 {
         let what = match kind {
             SocketKind::Udp => What::Udp(Udp::default()),
             SocketKind::Tcp => What::Stream(Stream::new()),
-            SocketKind::UnixDatagram | SocketKind::UnixStream => return Err(Errno::OPNOTSUPP),
+            SocketKind::UnixDatagram => What::Unix(Unix::new(Kind::Datagrams, None)),
+            SocketKind::UnixStream => What::Unix(Unix::new(Kind::Stream, None)),
         };
-        Ok(self.add(what, ipv6, None))
-    }
-
-    /// Both ends of a stream that no network is between.
-    pub(super) fn pair(&mut self) -> (u32, u32) {
-        let one = self.add(What::Stream(Stream::local(self.made + 4)), false, None);
-        let two = self.add(What::Stream(Stream::local(one)), false, None);
-        (one, two)
-    }
-
-    /// Whether it goes to such a stream.
-    pub(super) fn is_local(&self, arrival: &Arrival) -> bool {
-        let socket = arrival.stream().and_then(|number| self.sockets.get(&number));
-        matches!(socket, Some(Socket { what: What::Stream(stream), .. }) if stream.is_local())
+        self.add(what, ipv6, None)
     }
 
     fn socket(&mut self, number: u32) -> Result<&mut Socket, Errno> {
@@ -85,6 +77,13 @@ impl Net {
     }
 
     pub(super) fn listen(&mut self, number: u32, most: usize) -> Result<(), Errno> {
+        if let What::Unix(unix) = &self.socket(number)?.what {
+            if !unix.is_new() {
+                return Err(Errno::INVAL);
+            }
+            self.socket(number)?.what = What::Listener { backlog: VecDeque::new(), most, local: true };
+            return Ok(());
+        }
         let local = self.bind_any(number)?;
         if self.bound.contains_key(&(false, local)) {
             return Err(Errno::ADDRINUSE);
@@ -93,7 +92,7 @@ impl Net {
         if !matches!(&socket.what, What::Stream(stream) if stream.is_new()) {
             return Err(Errno::INVAL);
         }
-        socket.what = What::Listener { backlog: VecDeque::new(), most };
+        socket.what = What::Listener { backlog: VecDeque::new(), most, local: false };
         self.bound.insert((false, local), number);
         Ok(())
     }
@@ -108,6 +107,10 @@ impl Net {
     pub(super) fn shut_down(&mut self, number: u32, half: Half) -> Result<Effects, Errno> {
         let mut effects = match &mut self.socket(number)?.what {
             What::Stream(stream) => stream.shut_down(half)?,
+            What::Unix(unix) => {
+                unix.shut_down(half);
+                self.shut_down_other(number, half)
+            }
             _ => return Err(Errno::NOTCONN),
         };
         self.answer(number, &mut effects);
@@ -123,10 +126,11 @@ impl Net {
         match socket.what {
             What::Udp(_) => Effects::default(),
             What::Stream(mut stream) => stream.close(),
-            What::Listener { backlog, .. } => {
+            What::Unix(unix) => self.leave(number, unix.has_unread()),
+            What::Listener { backlog, local, .. } => {
                 let mut effects = Effects::default();
                 for child in backlog {
-                    effects.sent.extend(self.close(child).sent);
+                    effects.extend(if local { self.turn_away(child) } else { self.close(child) });
                 }
                 effects
             }
@@ -174,13 +178,17 @@ impl Net {
     fn answer(&mut self, number: u32, effects: &mut Effects) {
         let Some(mut socket) = self.sockets.remove(&number) else { return };
         // Who cannot be answered keeps those behind it waiting that want the same.
-        let (mut takes, mut gives) = (true, true);
+        let (mut takes, mut gives, mut answered) = (true, true, false);
         let mut rest = VecDeque::new();
-        while let Some((flight, request)) = socket.wants.pop_front() {
+        while let Some((flight, mut request)) = socket.wants.pop_front() {
             let turn = if request.operation.takes() { &mut takes } else { &mut gives };
-            let reply = if *turn { self.try_answer(number, &mut socket, &request, effects) } else { None };
+            let reply =
+                if *turn { self.try_answer(number, &mut socket, &mut request, effects) } else { None };
             match reply {
-                Some(reply) => effects.answers.push((flight, reply)),
+                Some(reply) => {
+                    answered = true;
+                    effects.answers.push((flight, reply));
+                }
                 None => {
                     *turn = false;
                     rest.push_back((flight, request));
@@ -189,13 +197,16 @@ impl Net {
         }
         socket.wants = rest;
         self.sockets.insert(number, socket);
+        if answered {
+            self.answer_others(number, effects);
+        }
     }
 
     fn try_answer(
-        &self,
+        &mut self,
         number: u32,
         socket: &mut Socket,
-        request: &Request,
+        request: &mut Request,
         effects: &mut Effects,
     ) -> Option<Reply> {
         match (&mut socket.what, request.operation) {
@@ -213,9 +224,17 @@ impl Net {
                     Some(What::Stream(stream)) => stream.remote(),
                     _ => None,
                 };
-                Some(from.map_or(Reply::Failed(Errno::CONNABORTED), |from| Reply::Accepted(child, from)))
+                Some(Reply::Accepted(child, from))
             }
             (What::Stream(stream), operation) => stream.answer(number, operation, request, effects),
+            (What::Unix(unix), _) => {
+                let other = unix.peer().and_then(|other| self.sockets.get_mut(&other));
+                let other = other.and_then(|other| match &mut other.what {
+                    What::Unix(other) => Some(other),
+                    _ => None,
+                });
+                unix.answer(other, request)
+            }
             _ => Some(Reply::Failed(Errno::OPNOTSUPP)),
         }
     }
@@ -262,7 +281,7 @@ impl Net {
     fn accept(&mut self, from: u32, address: SocketAddr, to: SocketAddr) -> Option<(u32, u32)> {
         let listener = self.at(false, to)?;
         match &self.sockets.get(&listener)?.what {
-            What::Listener { backlog, most } if backlog.len() < *most => {}
+            What::Listener { backlog, most, .. } if backlog.len() < *most => {}
             _ => return None,
         }
         let child = self.add(What::Stream(Stream::connected(address, from)), to.is_ipv6(), Some(to));
@@ -270,6 +289,14 @@ impl Net {
             backlog.push_back(child);
         }
         Some((listener, child))
+    }
+
+    /// A connection that could not be accepted is the next one again.
+    pub(super) fn put_back(&mut self, listener: u32, child: u32) {
+        match self.sockets.get_mut(&listener).map(|socket| &mut socket.what) {
+            Some(What::Listener { backlog, .. }) => backlog.push_front(child),
+            _ => drop(self.sockets.remove(&child)),
+        }
     }
 
     /// It does not go through for now.

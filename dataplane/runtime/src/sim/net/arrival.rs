@@ -63,6 +63,11 @@ pub(in crate::sim) struct Effects {
 }
 
 impl Effects {
+    pub(super) fn extend(&mut self, more: Self) {
+        self.answers.extend(more.answers);
+        self.sent.extend(more.sent);
+    }
+
     pub(super) fn sends(arrival: Arrival) -> Self {
         Self { answers: Vec::new(), sent: vec![arrival] }
     }

@@ -60,6 +60,9 @@ impl Net {
 
     pub(in crate::sim) fn local_address(&mut self, number: u32) -> Result<SocketAddr, Errno> {
         let socket = self.socket(number)?;
+        if matches!(socket.what, What::Unix(_) | What::Listener { local: true, .. }) {
+            return Err(Errno::AFNOSUPPORT);
+        }
         Ok(socket.local.unwrap_or(SocketAddr::new(unspecified(socket.ipv6), 0)))
     }
 

@@ -30,24 +30,13 @@ pub(super) struct Stream {
     shut: bool,
     /// Bytes that the other end has room for.
     room: usize,
-    /// No network is between the ends.
-    local: bool,
 }
 
 impl Stream {
     pub(super) fn new() -> Self {
         let inbox = VecDeque::new();
         let (state, remote, peer) = (State::New, None, None);
-        Self { state, remote, peer, inbox, ended: false, shut: false, room: WINDOW, local: false }
-    }
-
-    /// One end of a pair.
-    pub(super) fn local(peer: u32) -> Self {
-        Self { state: State::Open, peer: Some(peer), local: true, ..Self::new() }
-    }
-
-    pub(super) fn is_local(&self) -> bool {
-        self.local
+        Self { state, remote, peer, inbox, ended: false, shut: false, room: WINDOW }
     }
 
     /// The end that was connected to.
@@ -98,9 +87,7 @@ impl Stream {
     pub(super) fn close(&mut self) -> Effects {
         let unread = !self.inbox.is_empty();
         match self.peer {
-            Some(to) if (unread || self.local) && self.state == State::Open => {
-                Effects::sends(Arrival::Reset { to })
-            }
+            Some(to) if unread && self.state == State::Open => Effects::sends(Arrival::Reset { to }),
             _ => self.last_word(|to| Arrival::Fin { to }),
         }
     }
@@ -152,8 +139,6 @@ impl Stream {
             Arrival::Bytes { bytes, .. } => self.inbox.extend(bytes),
             Arrival::Room { bytes, .. } => self.room += bytes,
             Arrival::Fin { .. } => self.ended = true,
-            // Nobody reads it any more, and what was written before is all there is.
-            Arrival::Reset { .. } if self.local => (self.ended, self.shut) = (true, true),
             Arrival::Reset { .. } => self.state = State::Failed(Errno::CONNRESET),
             _ => {}
         }
