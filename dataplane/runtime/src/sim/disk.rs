@@ -1,7 +1,8 @@
 //! Files: what is written, and what of that a power failure leaves.
 //!
 //! Keeps true: after a power failure a file is as it was when it was synced the last time; one that never was is gone. Names and
-//! directories are on the disk at once. A file that has lost its name is there as long as it is open. A directory needs no other to be in.
+//! directories are on the disk at once. A file that has lost its name is there as long as it is open. What is in no
+//! directory that was made here needs none to be in.
 //! What happens is noted ([`Happening`]), in the order in which the kernel tells of it, for those who watch.
 
 mod names;
@@ -44,7 +45,7 @@ pub(super) struct Happening {
     /// In which directory, by which name.
     pub(super) place: Option<(u32, OsString)>,
     pub(super) cookie: u32,
-    /// It had no name any more.
+    /// It was done with something open that has no name any more.
     pub(super) unnamed: bool,
 }
 
@@ -80,14 +81,14 @@ impl Disk {
     /// Its number is one of a file: see [`KINDS`].
     pub(super) fn open(&mut self, path: &Path, options: OpenOptions) -> Result<u32, Errno> {
         let mut fresh = false;
-        let node = match self.names.get(path) {
+        let node = match self.find(path)? {
             Some(node) => {
-                match self.nodes.get(node).map(|node| &node.what) {
+                match self.nodes.get(&node).map(|node| &node.what) {
                     Some(What::File(_)) => {}
                     Some(What::Directory) => return Err(Errno::ISDIR),
                     _ => return Err(Errno::NXIO),
                 }
-                *node
+                node
             }
             None if options.create => {
                 fresh = true;
@@ -119,13 +120,17 @@ impl Disk {
         self.forget(node);
     }
 
-    /// A node that can be reached no more is gone.
+    /// A node that can be reached no more is gone. (A directory stays with what is open that was in it.)
     fn forget(&mut self, node: u32) {
-        let reached = self.open.values().any(|(open, _)| *open == node);
-        if !reached && self.nodes.get(&node).is_some_and(|node| !node.named) {
-            let what = ReadFlags::DELETE_SELF;
-            self.happened.push(Happening { what, node: Some(node), place: None, cookie: 0, unnamed: true });
-            self.nodes.remove(&node);
+        let within = |other: &Node| other.place.as_ref().is_some_and(|(directory, _)| *directory == node);
+        let reached = self.open.values().any(|(open, _)| *open == node) || self.nodes.values().any(within);
+        if reached || self.nodes.get(&node).is_none_or(|node| node.named) {
+            return;
+        }
+        let what = ReadFlags::DELETE_SELF;
+        self.happened.push(Happening { what, node: Some(node), place: None, cookie: 0, unnamed: false });
+        if let Some(Node { place: Some((directory, _)), .. }) = self.nodes.remove(&node) {
+            self.forget(directory);
         }
     }
 
@@ -142,6 +147,8 @@ impl Disk {
         let length = usize::try_from(length).map_err(|_| Errno::FBIG)?;
         self.content(node)?.now.resize(length, 0);
         self.note(ReadFlags::MODIFY, node);
+        // That is told whether or not it has a name (fsnotify_change, include/linux/fsnotify.h, says nothing of a path).
+        self.happened.iter_mut().for_each(|happening| happening.unnamed = false);
         Ok(())
     }
 

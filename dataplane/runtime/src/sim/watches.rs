@@ -62,7 +62,7 @@ impl Watches {
         let Some(node) = *node else { return };
         let of_itself = ReadFlags::DELETE_SELF | ReadFlags::MOVE_SELF;
         let what = if what.intersects(of_itself) { *what - ReadFlags::ISDIR } else { *what };
-        self.tell_one(node, what, 0, &OsString::new(), false);
+        self.tell_one(node, what, 0, &OsString::new(), *unnamed);
         if what.contains(ReadFlags::DELETE_SELF)
             && let Some(watch) = self.of_node(node)
         {

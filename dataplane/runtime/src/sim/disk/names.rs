@@ -21,6 +21,20 @@ impl Disk {
         node
     }
 
+    /// What is at a path, if anything is. ENOENT, ENOTDIR: nothing can be, for a directory above it is missing, or is none.
+    pub(super) fn find(&self, path: &Path) -> Result<Option<u32>, Errno> {
+        if let Some(node) = self.names.get(path) {
+            return Ok(Some(*node));
+        }
+        let above = path.ancestors().skip(1);
+        let nearest = above.enumerate().find_map(|(at, path)| Some((at, *self.names.get(path)?)));
+        match nearest {
+            Some((_, node)) if !self.is_directory(node) => Err(Errno::NOTDIR),
+            Some((1.., _)) => Err(Errno::NOENT),
+            _ => Ok(None),
+        }
+    }
+
     /// Its directory, if it has one, and its name there.
     fn place(&self, path: &Path) -> Option<(u32, OsString)> {
         Some((*self.names.get(path.parent()?)?, path.file_name()?.into()))
@@ -48,8 +62,8 @@ impl Disk {
 
     /// The socket that was bound to a path.
     pub(in crate::sim) fn socket(&self, path: &Path) -> Result<u32, Errno> {
-        let node = self.names.get(path).ok_or(Errno::NOENT)?;
-        match self.nodes.get(node) {
+        let node = self.find(path)?.ok_or(Errno::NOENT)?;
+        match self.nodes.get(&node) {
             Some(Node { what: What::Socket(socket), .. }) => Ok(*socket),
             _ => Err(Errno::CONNREFUSED),
         }
@@ -57,7 +71,7 @@ impl Disk {
 
     /// A socket is bound to a path.
     pub(in crate::sim) fn put_socket(&mut self, path: &Path, socket: u32) -> Result<(), Errno> {
-        if self.names.contains_key(path) {
+        if self.find(path)?.is_some() {
             return Err(Errno::ADDRINUSE);
         }
         self.make(path, What::Socket(socket));
@@ -66,12 +80,12 @@ impl Disk {
 
     /// What is at a path, by its number.
     pub(in crate::sim) fn node(&self, path: &Path, only_directories: bool) -> Result<u32, Errno> {
-        let node = *self.names.get(path).ok_or(Errno::NOENT)?;
+        let node = self.find(path)?.ok_or(Errno::NOENT)?;
         if only_directories && !self.is_directory(node) { Err(Errno::NOTDIR) } else { Ok(node) }
     }
 
     pub(in crate::sim) fn metadata(&self, path: &Path) -> Result<Metadata, Errno> {
-        let node = self.names.get(path).and_then(|node| self.nodes.get(node)).ok_or(Errno::NOENT)?;
+        let node = self.find(path)?.and_then(|node| self.nodes.get(&node)).ok_or(Errno::NOENT)?;
         let (length, permissions) = match &node.what {
             What::File(Content { now, .. }) => (now.len() as u64, 0o600),
             What::Directory | What::Socket(_) => (0, 0o700),
@@ -81,11 +95,13 @@ impl Disk {
     }
 
     pub(in crate::sim) fn rename(&mut self, from: &Path, to: &Path) -> Result<(), Errno> {
-        let node = *self.names.get(from).ok_or(Errno::NOENT)?;
-        let (directory, replaced) = (self.is_directory(node), self.names.get(to).copied());
+        let (node, replaced) = (self.find(from)?, self.find(to)?);
+        let node = node.ok_or(Errno::NOENT)?;
+        let directory = self.is_directory(node);
         match replaced.map(|node| self.is_directory(node)) {
             _ if from == to => return Ok(()),
             _ if directory && to.starts_with(from) => return Err(Errno::INVAL),
+            _ if from.starts_with(to) => return Err(Errno::NOTEMPTY),
             Some(true) if !directory => return Err(Errno::ISDIR),
             Some(false) if directory => return Err(Errno::NOTDIR),
             Some(true) if !self.names(to)?.is_empty() => return Err(Errno::NOTEMPTY),
@@ -123,7 +139,7 @@ impl Disk {
     }
 
     pub(in crate::sim) fn remove(&mut self, path: &Path, directory: bool) -> Result<(), Errno> {
-        let node = *self.names.get(path).ok_or(Errno::NOENT)?;
+        let node = self.find(path)?.ok_or(Errno::NOENT)?;
         match (directory, self.is_directory(node)) {
             (true, false) => return Err(Errno::NOTDIR),
             (false, true) => return Err(Errno::ISDIR),
@@ -142,7 +158,7 @@ impl Disk {
     }
 
     pub(in crate::sim) fn make_directory(&mut self, path: &Path) -> Result<(), Errno> {
-        if self.names.contains_key(path) {
+        if self.find(path)?.is_some() {
             return Err(Errno::EXIST);
         }
         self.make(path, What::Directory);
@@ -161,7 +177,8 @@ impl Disk {
     /// As [`Disk::names`]; who watches the directory sees that it is read.
     pub(in crate::sim) fn list(&mut self, directory: &Path) -> Result<Vec<OsString>, Errno> {
         let (names, node) = (self.names(directory)?, self.node(directory, true)?);
-        for what in [ReadFlags::OPEN, ReadFlags::ACCESS, ReadFlags::CLOSE_NOWRITE] {
+        // It is read until nothing comes any more.
+        for what in [ReadFlags::OPEN, ReadFlags::ACCESS, ReadFlags::ACCESS, ReadFlags::CLOSE_NOWRITE] {
             self.note(what | ReadFlags::ISDIR, node);
         }
         Ok(names)
