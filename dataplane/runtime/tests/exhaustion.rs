@@ -8,7 +8,7 @@ use rustix::fs::{Mode, OFlags, open};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::net::SocketAddr;
 use std::time::Duration;
-use zsync_runtime::{BlockingIo, Driver, ErrorKind, Io, PoolIo, TcpListener, TcpStream, UringIo};
+use zsync_runtime::{BlockingIo, Driver, ErrorKind, Io, PoolIo, SimIo, TcpListener, TcpStream, UringIo};
 
 fn local() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 0))
@@ -21,12 +21,17 @@ fn take_all() -> Vec<OwnedFd> {
     std::iter::from_fn(|| open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()).collect()
 }
 
-async fn a_connection_that_cannot_be_accepted_waits<D: Driver>(io: Io<D>) {
+/// `limit` leaves none; given what it gave, `give` one.
+async fn a_connection_that_cannot_be_accepted_waits<D: Driver, T>(
+    io: Io<D>,
+    limit: impl FnOnce() -> T,
+    give: impl FnOnce(&mut T),
+) {
     let listener = TcpListener::bind(&io, local()).unwrap();
     let to = listener.address().unwrap();
     let client = TcpStream::connect(&io, to).await.unwrap();
     client.write(b"patient".to_vec()).await.unwrap();
-    let mut all = take_all();
+    let mut all = limit();
     for _ in 0..3 {
         let error = listener.accept().await.unwrap_err();
         assert!(error.is_exhaustion() && error.operation() == "accept", "{error}");
@@ -34,7 +39,7 @@ async fn a_connection_that_cannot_be_accepted_waits<D: Driver>(io: Io<D>) {
     }
     let error = TcpStream::connect(&io, to).await.unwrap_err();
     assert!(error.is_exhaustion() && error.operation() == "make a socket for", "{error}");
-    all.pop();
+    give(&mut all);
     let (server, from) = listener.accept().await.unwrap();
     assert!(from.ip().is_loopback());
     assert_eq!(server.read(Vec::with_capacity(9)).await.unwrap(), b"patient");
@@ -67,9 +72,18 @@ async fn a_server_without_descriptors_goes_on<D: Driver>(io: Io<D>) {
 #[test]
 fn descriptors_run_out_and_come_back() {
     let before = getrlimit(Resource::Nofile);
-    BlockingIo::new().unwrap().run(async |io| a_connection_that_cannot_be_accepted_waits(io).await);
-    PoolIo::new().unwrap().run(async |io| a_connection_that_cannot_be_accepted_waits(io).await);
-    UringIo::new().unwrap().run(async |io| a_connection_that_cannot_be_accepted_waits(io).await);
+    /// The kernel's.
+    async fn waits<D: Driver>(io: Io<D>) {
+        a_connection_that_cannot_be_accepted_waits(io, take_all, |all| drop(all.pop())).await;
+    }
+    BlockingIo::new().unwrap().run(async |io| waits(io).await);
+    PoolIo::new().unwrap().run(async |io| waits(io).await);
+    UringIo::new().unwrap().run(async |io| waits(io).await);
+    SimIo::new(1).unwrap().run(async |io| {
+        let (inner, again) = (io.clone(), io.clone());
+        let limit = move || inner.limit_descriptors(2);
+        a_connection_that_cannot_be_accepted_waits(io, limit, move |()| again.limit_descriptors(3)).await;
+    });
     PoolIo::new().unwrap().run(async |io| a_server_without_descriptors_goes_on(io).await);
     UringIo::new().unwrap().run(async |io| a_server_without_descriptors_goes_on(io).await);
     setrlimit(Resource::Nofile, before).unwrap();
