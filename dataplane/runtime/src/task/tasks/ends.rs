@@ -5,6 +5,7 @@
 
 use super::{Entered, Slot, Tasks};
 use crate::task::{ABORTED, ALIVE, CANCELLED, Ended, HANDLE, HOLDERS, Pointer, QUEUED, RUNNING, TAKEN};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::task::Waker;
 
 impl Tasks {
@@ -46,7 +47,8 @@ impl Tasks {
         let leaver = self.scopes.borrow_mut().lose(head.scope, task);
         let joiner = head.joiner.take();
         if !handle {
-            self.let_go(task, HANDLE);
+            // Nobody is there whom a result that panics in its drop could concern.
+            drop(catch_unwind(AssertUnwindSafe(|| self.let_go(task, HANDLE))));
         }
         // Last: who is woken may let the task go.
         joiner.into_iter().chain(leaver).for_each(Waker::wake);
@@ -55,12 +57,18 @@ impl Tasks {
     /// One who kept a task no longer does.
     pub(in crate::task) fn let_go(&self, task: Pointer, holder: u8) {
         let head = task.head();
+        let mut dropped = Ok(());
         if !head.has(ALIVE | TAKEN) {
             // SAFETY: it has ended, and the holder still keeps it; nobody else looks at its body after that.
-            unsafe { (head.vtable.drop)(task) };
+            let drops = || unsafe { (head.vtable.drop)(task) };
+            dropped = catch_unwind(AssertUnwindSafe(drops));
         }
         head.clear(holder);
         self.free_unless_held(task);
+        // The block is back, and who drops the handle sees it.
+        if let Err(panic) = dropped {
+            resume_unwind(panic);
+        }
     }
 
     pub(super) fn free_unless_held(&self, task: Pointer) {

@@ -209,3 +209,37 @@ fn waiting_for_a_task_can_be_cancelled_and_the_task_goes_on() {
     bench.pass_time(Duration::from_millis(6));
     assert_eq!(result(waits).unwrap(), (true, true));
 }
+
+/// A result that panics in its drop: without a handle it concerns nobody, and else who drops that.
+#[test]
+fn a_result_that_panics_in_its_drop_is_not_the_executors_end() {
+    struct Bad;
+    impl Drop for Bad {
+        fn drop(&mut self) {
+            panic!("as it must");
+        }
+    }
+    let bench = Bench::new();
+    let tasks = bench.tasks.clone();
+    let scoped = bench.tasks.spawn(async move {
+        scope(&tasks, async |scope| {
+            drop(scope.spawn(async {
+                yield_now().await.unwrap();
+                Bad
+            }));
+            scope.wait().await.unwrap();
+        })
+        .await;
+        7
+    });
+    bench.settle();
+    assert_eq!(result(scoped).unwrap(), 7, "the scope waits on");
+
+    let held = bench.tasks.spawn(async { Bad });
+    bench.settle();
+    let dropped = catch_unwind(AssertUnwindSafe(|| drop(held)));
+    assert_eq!(reason(&*dropped.unwrap_err()), "as it must");
+    let next = bench.tasks.spawn(async { 8 });
+    bench.settle();
+    assert_eq!((result(next).unwrap(), bench.tasks.alive()), (8, 0));
+}
