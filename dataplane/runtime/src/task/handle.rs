@@ -40,8 +40,8 @@ impl fmt::Debug for Ended {
 
 impl std::error::Error for Ended {}
 
-/// A task that was spawned. Waiting for it gives its result, or why there is none. Dropping the handle leaves the task to its
-/// scope.
+/// A task that was spawned. Waiting for it gives its result, or why there is none; if its turn is the next one anyway, it may have it
+/// within the poll of who waits for it. Dropping the handle leaves the task to its scope.
 pub struct Handle<T> {
     tasks: Rc<Tasks>,
     task: Pointer,
@@ -106,6 +106,10 @@ impl<T> Future for Handle<T> {
         }
         if is_cancelled() {
             return Poll::Ready(Err(Ended::Cancelled));
+        }
+        self.tasks.hand_over(self.task);
+        if !head.has(ALIVE) {
+            return Poll::Ready(self.take());
         }
         let site = Site { what: "the end of a task", at: head.spawned };
         site.poll(|| {

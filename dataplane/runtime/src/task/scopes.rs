@@ -1,7 +1,7 @@
 //! Which tasks are of which scope, and who waits until a scope is empty.
 //!
-//! Keeps true: each task that has not ended is in the list of its scope, once; a scope's number is used again only when it
-//! is empty and left.
+//! Keeps true: each task that has not ended is in the list of its scope, once, but for those of [`ScopeId::ROOT`], which nobody asks for; a
+//! scope's number is used again only when it is empty and left.
 
 use super::{CANCELLED, Pointer, Tasks, Word};
 use std::task::{Context, Poll, Waker};
@@ -11,7 +11,7 @@ use std::task::{Context, Poll, Waker};
 pub(crate) struct ScopeId(u32);
 
 impl ScopeId {
-    /// The executor's own, which is never left.
+    /// The executor's own, which is never left, cancelled or waited for: its tasks are in no list.
     pub(crate) const ROOT: Self = Self(0);
 }
 
@@ -75,7 +75,7 @@ impl Scopes {
     }
 
     /// A task has ended. Who waits for the last one of its scope is to be woken.
-    #[inline]
+    #[inline(never)]
     pub(super) fn lose(&mut self, scope: ScopeId, task: Pointer) -> Option<Waker> {
         let node = self.node(scope);
         let (younger, older) = (task.head().younger.take(), task.head().older.take());

@@ -6,13 +6,12 @@
 //! many tasks of that size as run at a time.
 
 mod ends;
+mod turn;
 
 use super::dump::{Overrun, Overruns};
 use super::scopes::{ScopeId, Scopes};
 use super::waker::{Entered, Word};
-use super::{
-    ABORTED, ALIVE, Block, CANCELLED, Ended, Handle, MAX_TASKS, Memory, Pointer, QUEUED, RUNNING, WOKEN,
-};
+use super::{ALIVE, Block, Ended, Handle, MAX_TASKS, Memory, Pointer, QUEUED, RUNNING, WOKEN};
 use crate::remote::{Remote, Seat};
 use crate::time::Instant;
 use crate::wheel::Wheel;
@@ -21,7 +20,7 @@ use std::cell::{Cell, Ref, RefCell};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::rc::Rc;
-use std::task::{Context, Waker};
+use std::task::Waker;
 use std::time::Duration;
 
 /// No slot.
@@ -64,6 +63,10 @@ pub struct Tasks {
     eager: Cell<bool>,
     turn: Cell<usize>,
     random: Cell<u64>,
+    /// Polls that this pass has left.
+    left: Cell<u32>,
+    /// Whether a task that is next may have its turn within the poll of who waits for its end.
+    hands_over: Cell<bool>,
     /// The clock, as it was when this pass began.
     now: Cell<Instant>,
     pass: Cell<bool>,
@@ -103,6 +106,8 @@ impl Tasks {
             eager: Cell::new(false),
             turn: Cell::new(0),
             random: Cell::new(now.as_nanos()),
+            left: Cell::new(0),
+            hands_over: Cell::new(false),
             now: Cell::new(now),
             pass: Cell::new(false),
             closed: Cell::new(false),
@@ -215,12 +220,12 @@ impl Tasks {
         scope: ScopeId,
         future: F,
     ) -> Handle<F::Output> {
-        let word = self.occupy();
-        let spawned = Location::caller();
-        let task = Block::place(&self.memory, word, scope, (spawned, self.now.get()), future);
-        self.slots.borrow_mut()[word.slot()].task = Some(task);
+        let spawned = (Location::caller(), self.now.get());
+        let task = self.occupy(|word| Block::place(&self.memory, word, scope, spawned, future));
         self.alive.set(self.alive.get() + 1);
-        self.scopes.borrow_mut().adopt(scope, task);
+        if scope != ScopeId::ROOT {
+            self.scopes.borrow_mut().adopt(scope, task);
+        }
         if self.closed.get() {
             self.abort(task);
         } else if self.eager.get() && self.pass.get() {
@@ -237,17 +242,23 @@ impl Tasks {
         self.spawn_in(ScopeId::ROOT, future)
     }
 
-    /// A slot for a task that is to be.
-    fn occupy(&self) -> Word {
+    /// Puts a task into a slot, whose word it has. (`place` runs nobody's code.)
+    #[inline]
+    fn occupy(&self, place: impl FnOnce(Word) -> Pointer) -> Pointer {
         let mut slots = self.slots.borrow_mut();
-        if let Some(slot) = slots.get(self.free.get() as usize) {
-            self.free.set(slot.next_free);
-            return slot.word;
+        let number = self.free.get() as usize;
+        if number >= slots.len() {
+            assert!(slots.len() < MAX_TASKS, "an executor has {MAX_TASKS} tasks at most");
+            let word = Word::new(self.number(), 0, slots.len() as u32);
+            let task = place(word);
+            slots.push(Slot { word, task: Some(task), next_free: NONE });
+            return task;
         }
-        assert!(slots.len() < MAX_TASKS, "an executor has {MAX_TASKS} tasks at most");
-        let word = Word::new(self.number(), 0, slots.len() as u32);
-        slots.push(Slot { word, task: None, next_free: NONE });
-        word
+        let slot = &mut slots[number];
+        self.free.set(slot.next_free);
+        let task = place(slot.word);
+        slot.task = Some(task);
+        task
     }
 
     /// Wakes the task of this word, if that is still there.
@@ -345,15 +356,16 @@ impl Tasks {
         if self.remote().drain(|word| self.wake(word)) {
             self.wake_all();
         }
-        let polled = Cell::new(0);
+        self.left.set(budget);
+        self.hands_over.set(!ONCE);
         // It stays in the list until it is popped, whatever becomes of it.
         let (last, over) = (self.last.get(), Cell::new(false));
         let turns = || {
-            while polled.get() < budget
+            while self.left.get() > 0
                 && !over.get()
                 && let Some(task) = self.pop()
             {
-                polled.set(polled.get() + 1);
+                self.left.set(self.left.get() - 1);
                 over.set(ONCE && Some(task) == last);
                 match self.watch.get() {
                     None => self.run::<false>(task),
@@ -365,9 +377,9 @@ impl Tasks {
         while let Err(panic) = catch_unwind(AssertUnwindSafe(turns)) {
             self.panicked(panic);
         }
+        self.hands_over.set(false);
         self.pass.set(false);
-        let polled = polled.get();
-        Pass { polled, more: self.has_ready() }
+        Pass { polled: budget - self.left.get(), more: self.has_ready() }
     }
 
     /// The task that was being polled has panicked.
@@ -377,6 +389,7 @@ impl Tasks {
         self.deadline.set(Instant::NEVER);
         let Some(task) = self.current.take() else {
             self.pass.set(false);
+            self.hands_over.set(false);
             resume_unwind(panic)
         };
         // SAFETY: it was being polled, so it is alive, and RUNNING still says that its body is in use.
@@ -402,57 +415,6 @@ impl Tasks {
 
     pub(super) fn overruns(&self) -> Ref<'_, Overruns> {
         self.overruns.borrow()
-    }
-
-    /// Polls a task within the poll of another, or within none. `LOOK`: only to see where it waits.
-    pub(super) fn run_within<const LOOK: bool>(&self, task: Pointer) {
-        let before = (self.current.take(), self.woken.get(), self.cancelled.get(), self.deadline.get());
-        self.deadline.set(Instant::NEVER);
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.run::<LOOK>(task))) {
-            self.panicked(panic);
-        }
-        let (current, woken, cancelled, deadline) = before;
-        self.current.set(current);
-        self.woken.set(woken);
-        self.cancelled.set(cancelled);
-        self.deadline.set(deadline);
-    }
-
-    /// Polls a task that was taken from the ready list, or is new, or is looked at.
-    #[inline]
-    fn run<const LOOK: bool>(&self, task: Pointer) {
-        let head = task.head();
-        let flags = head.flags.get() & !QUEUED;
-        if flags & ALIVE == 0 {
-            head.flags.set(flags);
-            return self.free_unless_held(task);
-        }
-        head.flags.set(flags | RUNNING);
-        if !LOOK {
-            head.polled.set(self.now.get());
-        }
-        self.woken.set(false);
-        self.cancelled.set(flags & CANCELLED != 0);
-        let waker = head.word.waker();
-        self.current.set(Some(task));
-        // SAFETY: it is alive, and RUNNING says that its body is in use.
-        let ended = unsafe { (head.vtable.poll)(task, &mut Context::from_waker(&waker)) };
-        self.current.set(None);
-        self.cancelled.set(false);
-        if ended {
-            return self.ended(task);
-        }
-        let flags = head.flags.get();
-        if flags & ABORTED != 0 {
-            // SAFETY: as above.
-            unsafe { (head.vtable.end)(task, Ended::Aborted) };
-            return self.ended(task);
-        }
-        if self.woken.get() || flags & WOKEN != 0 {
-            self.push(task, flags & !(RUNNING | WOKEN));
-        } else {
-            head.flags.set(flags & !RUNNING);
-        }
     }
 }
 

@@ -10,6 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 mod ends;
+mod turn;
 
 /// An executor whose time the test makes.
 pub(super) struct Bench {

@@ -56,8 +56,8 @@ impl Word {
 
     /// The word of the slot's next task.
     pub(super) fn after(self) -> Self {
-        let generation = (self.0 >> SLOT_BITS) as u32;
-        Self::new(self.executor(), generation.wrapping_add(1), self.slot() as u32)
+        const GENERATION: u64 = ((1 << GENERATION_BITS) - 1) << SLOT_BITS;
+        Self(self.0 ^ (self.0 ^ self.0.wrapping_add(1 << SLOT_BITS)) & GENERATION)
     }
 
     /// A waker of this task.

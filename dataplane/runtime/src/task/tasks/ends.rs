@@ -4,7 +4,9 @@
 //! is dropped while RUNNING says that it is in use, whatever its drop asks for; a block goes back when its last holder has left it.
 
 use super::{Entered, Slot, Tasks};
-use crate::task::{ABORTED, ALIVE, CANCELLED, Ended, HANDLE, HOLDERS, Pointer, QUEUED, RUNNING, TAKEN};
+use crate::task::{
+    ABORTED, ALIVE, CANCELLED, Ended, HANDLE, HOLDERS, Pointer, QUEUED, RUNNING, ScopeId, TAKEN,
+};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::task::Waker;
 
@@ -37,15 +39,25 @@ impl Tasks {
         // Its block is kept to the end of this.
         let handle = head.has(HANDLE);
         head.flags.set(head.flags.get() & (QUEUED | CANCELLED) | HANDLE);
-        {
-            let mut slots = self.slots.borrow_mut();
-            let slot = &mut slots[head.word.slot()];
-            *slot = Slot { word: head.word.after(), task: None, next_free: self.free.get() };
-            self.free.set(head.word.slot() as u32);
+        let word = head.word;
+        if let Some(slot) = self.slots.borrow_mut().get_mut(word.slot()) {
+            *slot = Slot { word: word.after(), task: None, next_free: self.free.get() };
+            self.free.set(word.slot() as u32);
         }
         self.alive.set(self.alive.get() - 1);
-        let leaver = self.scopes.borrow_mut().lose(head.scope, task);
-        let joiner = head.joiner.take();
+        let leaver = match head.scope {
+            ScopeId::ROOT => None,
+            scope => self.scopes.borrow_mut().lose(scope, task),
+        };
+        match (head.joiner.take(), leaver) {
+            (None, None) if handle => {}
+            (joiner, leaver) => self.tell(task, handle, joiner, leaver),
+        }
+    }
+
+    /// A task has ended: who does not wait for that lets it go, and who does is woken.
+    #[inline(never)]
+    fn tell(&self, task: Pointer, handle: bool, joiner: Option<Waker>, leaver: Option<Waker>) {
         if !handle {
             // Nobody is there whom a result that panics in its drop could concern.
             drop(catch_unwind(AssertUnwindSafe(|| self.let_go(task, HANDLE))));
