@@ -46,7 +46,7 @@ pub enum SocketOption {
     /// IP_PKTINFO or IPV6_RECVPKTINFO: [`Details::local`] and [`Details::interface`] are told of what comes. (Simulated.)
     ReceivePacketInfo(bool),
     /// UDP_GRO: datagrams that came together from one sender are received as one buffer, and [`Details::segment`] says where they
-    /// part. (A simulation joins none.)
+    /// part. (Simulated: those that wait are joined.)
     ReceiveSegments(bool),
     /// IP_ADD_MEMBERSHIP or IPV6_ADD_MEMBERSHIP: what is sent to this group on this interface is received, interface 0 being what the
     /// routes say. (Simulated.)

@@ -19,7 +19,7 @@ use std::rc::Rc;
 use std::task::{Poll, Waker};
 
 /// Operations that are done by a call of their own between two turns, at most: then timers and completions have theirs.
-pub(crate) const ALONE: u32 = 16;
+pub(crate) const ALONE: u32 = 32;
 
 /// What is to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -33,8 +33,8 @@ use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// Polls before operations and timers are looked at again: some microseconds' worth.
-const BUDGET: u32 = 64;
+/// Polls before operations and timers are looked at again: some microseconds' worth. (With 64, a look is a nanosecond of each poll.)
+const BUDGET: u32 = 128;
 
 /// See the module. A copy is another name for the same.
 pub struct Io<D: Driver> {

@@ -190,7 +190,9 @@ impl Uring {
 
     /// Whether a socket's operation is the only thing to do: then the ring would be entered for it alone, and a call costs less.
     fn is_alone(&self, tasks: &Tasks, operation: Operation) -> bool {
-        matches!(operation, Operation::Receive | Operation::ReceiveFrom | Operation::Send(_))
+        let receives =
+            matches!(operation, Operation::Receive | Operation::ReceiveFrom | Operation::ReceiveMessage);
+        (receives || matches!(operation, Operation::Send(_)))
             && self.alone.get() < ALONE
             && !tasks.has_ready()
             && self.ring.borrow_mut().submission().is_empty()

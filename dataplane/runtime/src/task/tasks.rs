@@ -311,7 +311,8 @@ impl Tasks {
 
     fn pop(&self) -> Option<Pointer> {
         let task = self.first.get()?;
-        let next = task.head().next.take();
+        // What it has there is overwritten when it is in the list again.
+        let next = task.head().next.get();
         self.first.set(next);
         if next.is_none() {
             self.last.set(None);

@@ -50,9 +50,9 @@ impl Control {
     fn put(&mut self, level: i32, kind: i32, data: &[u8]) -> bool {
         let end = self.length + HEADER + data.len();
         let Some(room) = self.bytes.get_mut(self.length..aligned(end)) else { return false };
-        let header = [level, kind].map(i32::to_ne_bytes).concat();
         room[..HEADER - 8].copy_from_slice(&(HEADER + data.len()).to_ne_bytes());
-        room[HEADER - 8..HEADER].copy_from_slice(&header);
+        room[HEADER - 8..HEADER - 4].copy_from_slice(&level.to_ne_bytes());
+        room[HEADER - 4..HEADER].copy_from_slice(&kind.to_ne_bytes());
         room[HEADER..HEADER + data.len()].copy_from_slice(data);
         self.length = aligned(end);
         true

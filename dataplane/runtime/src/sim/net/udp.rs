@@ -1,6 +1,7 @@
 //! A socket of datagrams: its options, and what has come to it.
 //!
-//! Keeps true: what came is taken in its order; a buffer with a segment is sent as the datagrams it is, each for itself.
+//! Keeps true: what came is taken in its order; a buffer with a segment is sent as the datagrams it is, each for itself; what is joined
+//! again is of one sender, to one address, and of one length, but for a last one that is shorter (net/ipv4/udp_offload.c, udp_gro_receive_segment).
 
 use super::Arrival;
 use crate::calls::{Details, SocketOption};
@@ -31,6 +32,7 @@ pub(super) struct Udp {
     class: u8,
     tells_class: bool,
     tells_local: bool,
+    joins: bool,
     groups: BTreeSet<(IpAddr, u32)>,
 }
 
@@ -49,6 +51,7 @@ impl Udp {
             SocketOption::TrafficClass(class) => self.class = class,
             SocketOption::ReceiveTrafficClass(on) => self.tells_class = on,
             SocketOption::ReceivePacketInfo(on) => self.tells_local = on,
+            SocketOption::ReceiveSegments(on) => self.joins = on,
             SocketOption::Join(group, _) | SocketOption::Leave(group, _) if !group.is_multicast() => {
                 return Err(Errno::INVAL);
             }
@@ -117,8 +120,81 @@ impl Udp {
         }
     }
 
-    /// The one that came first.
+    /// The one that came first; with those behind it that are joined to it, if they are.
     pub(super) fn take(&mut self) -> Option<Reply> {
-        self.inbox.pop_front().map(|(from, details, bytes)| Reply::Datagram(from, details, bytes))
+        let (from, mut details, mut bytes) = self.inbox.pop_front()?;
+        let segment = bytes.len();
+        let mut joined = 1;
+        while self.joins
+            && segment > 0
+            && bytes.len() == joined * segment
+            && joined < SEGMENTS
+            && let Some((_, _, next)) = self.inbox.front().filter(|next| (next.0, next.1) == (from, details))
+            && (1..=segment).contains(&next.len())
+            && bytes.len() + next.len() <= LONGEST
+        {
+            bytes.extend_from_slice(next);
+            self.inbox.pop_front();
+            joined += 1;
+        }
+        if joined > 1 {
+            // (None is longer than 65,507 bytes.)
+            details.segment = u16::try_from(segment).ok();
+        }
+        Some(Reply::Datagram(from, details, bytes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// As many bytes as a length says, which say who sent them and in which order.
+    fn come(udp: &mut Udp, datagrams: &[(u16, usize)]) -> Vec<(SocketAddr, Vec<u8>)> {
+        let to = SocketAddr::from((Ipv4Addr::LOCALHOST, 9));
+        let datagrams = datagrams.iter().enumerate().map(|(number, (port, length))| {
+            (SocketAddr::from((Ipv4Addr::LOCALHOST, *port)), vec![number as u8; *length])
+        });
+        let datagrams: Vec<_> = datagrams.collect();
+        datagrams.iter().for_each(|(from, bytes)| udp.arrive(*from, to, 0, bytes.clone()));
+        datagrams
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_joined_comes_apart_as_it_came(
+            datagrams in prop::collection::vec((1..3_u16, prop_oneof![0..3_usize, 700..702_usize]), 0..200),
+            joins: bool,
+        ) {
+            let mut udp = Udp { joins, ..Udp::default() };
+            let came = come(&mut udp, &datagrams);
+            let (mut apart, mut messages) = (Vec::new(), 0);
+            while let Some(Reply::Datagram(from, details, bytes)) = udp.take() {
+                messages += 1;
+                prop_assert!(bytes.len() <= LONGEST);
+                match details.segment.map(usize::from) {
+                    Some(segment) => {
+                        let parts: Vec<_> = bytes.chunks(segment).collect();
+                        prop_assert!((2..=SEGMENTS).contains(&parts.len()));
+                        apart.extend(parts.into_iter().map(|part| (from, part.to_vec())));
+                    }
+                    None => apart.push((from, bytes)),
+                }
+            }
+            prop_assert!(joins || messages == came.len());
+            prop_assert_eq!(apart, came);
+        }
+    }
+
+    #[test]
+    fn a_shorter_one_ends_what_is_joined_and_another_sender_does() {
+        let mut udp = Udp { joins: true, ..Udp::default() };
+        come(&mut udp, &[(1, 9), (1, 9), (1, 4), (1, 4), (2, 4), (2, 5), (2, 0)]);
+        let taken = std::iter::from_fn(|| match udp.take() {
+            Some(Reply::Datagram(_, details, bytes)) => Some((bytes.len(), details.segment)),
+            _ => None,
+        });
+        assert_eq!(taken.collect::<Vec<_>>(), [(22, Some(9)), (4, None), (4, None), (5, None), (0, None)]);
     }
 }
