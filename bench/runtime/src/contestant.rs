@@ -2,6 +2,7 @@
 
 mod compio;
 mod glommio;
+mod groups;
 mod monoio;
 mod ours;
 mod smol;
@@ -37,6 +38,8 @@ pub(crate) trait Contestant: Clone + 'static {
     type Receiver: 'static;
     /// A UDP socket, an end of a TCP connection, and who accepts those.
     type Udp: 'static;
+    /// A UDP socket for groups: several datagrams by one call (UDP_SEGMENT, UDP_GRO).
+    type Groups: 'static;
     /// See above.
     type Stream: 'static;
     /// See above.
@@ -82,6 +85,23 @@ pub(crate) trait Contestant: Clone + 'static {
     async fn receive(udp: &Self::Udp, buffer: Vec<u8>) -> io::Result<(SocketAddr, Vec<u8>)>;
 
     async fn send(udp: &Self::Udp, buffer: Vec<u8>, to: SocketAddr) -> io::Result<Vec<u8>>;
+
+    /// Bound to [`ANY`]; none: it has no way to send groups.
+    async fn groups(&self) -> Result<Option<(Self::Groups, SocketAddr)>>;
+
+    /// A group of one sender, and how long each of its datagrams is but the last.
+    async fn receive_group(
+        groups: &Self::Groups,
+        buffer: Vec<u8>,
+    ) -> io::Result<(SocketAddr, usize, Vec<u8>)>;
+
+    /// All of a buffer, as datagrams of so many bytes, the last of which may be shorter.
+    async fn send_group(
+        groups: &Self::Groups,
+        buffer: Vec<u8>,
+        segment: usize,
+        to: SocketAddr,
+    ) -> io::Result<Vec<u8>>;
 
     /// Bound to [`ANY`].
     async fn listen(&self) -> Result<(Self::Listener, SocketAddr)>;

@@ -22,6 +22,10 @@ pub(crate) enum Exercise {
     UdpEcho(u32),
     /// So many tasks share a socket, each sending.
     UdpSend(u32),
+    /// A task sends back groups of datagrams, each received and sent by one call.
+    EchoGroups,
+    /// A task sends groups of datagrams, each by one call.
+    SendGroups,
     /// 64 connections with a task each, which sends back what it received.
     TcpEcho,
     /// A receive is dropped while it waits; is what comes then received by the next one?
@@ -32,16 +36,20 @@ pub(crate) enum Exercise {
 pub(crate) const TIMERS: usize = 100_000;
 /// Tasks that are ended at a time.
 pub(crate) const ABORTED: usize = 1000;
+/// Datagrams of a group.
+pub(crate) const BURST: usize = 32;
 /// Connections of [`Exercise::TcpEcho`].
 pub(crate) const CONNECTIONS: usize = 64;
 /// How often [`Exercise::Dropped`] drops one.
 pub(crate) const DROPS: u32 = 20;
 
-use Exercise::{Abort, Alarm, Dropped, Message, Spawn, TcpEcho, Timers, UdpEcho, UdpSend, Yield};
+use Exercise::{
+    Abort, Alarm, Dropped, EchoGroups, Message, SendGroups, Spawn, TcpEcho, Timers, UdpEcho, UdpSend, Yield,
+};
 
 impl Exercise {
     /// In the order of a round.
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 16] = [
         Yield(1),
         Yield(1000),
         Spawn(1),
@@ -52,8 +60,10 @@ impl Exercise {
         Alarm,
         UdpEcho(1),
         UdpEcho(32),
+        EchoGroups,
         UdpSend(1),
         UdpSend(32),
+        SendGroups,
         TcpEcho,
         Dropped,
     ];
@@ -70,6 +80,8 @@ impl Exercise {
             Alarm => ("a timer of 10 ms", "beside a task that always yields".to_owned()),
             UdpEcho(count) => ("UDP, round trips", tasks(count)),
             UdpSend(count) => ("UDP, one way", tasks(count)),
+            EchoGroups => ("UDP, round trips", format!("groups of {BURST}")),
+            SendGroups => ("UDP, one way", format!("groups of {BURST}")),
             TcpEcho => ("TCP, round trips", format!("{CONNECTIONS} connections")),
             Dropped => ("datagrams kept", format!("of {DROPS} behind a receive that was dropped")),
         }
@@ -78,7 +90,7 @@ impl Exercise {
     /// The shortest turn that says something: with sockets, two threads must have a core by then, also on a busy machine.
     pub(crate) fn least(self) -> Duration {
         match self {
-            UdpEcho(_) | UdpSend(_) | TcpEcho => Duration::from_millis(100),
+            UdpEcho(_) | UdpSend(_) | EchoGroups | SendGroups | TcpEcho => Duration::from_millis(100),
             _ => Duration::ZERO,
         }
     }
@@ -87,8 +99,8 @@ impl Exercise {
     pub(crate) fn unit(self) -> &'static str {
         match self {
             Alarm => "ms",
-            UdpEcho(_) | TcpEcho => "round trips/s",
-            UdpSend(_) => "datagrams/s",
+            UdpEcho(_) | EchoGroups | TcpEcho => "round trips/s",
+            UdpSend(_) | SendGroups => "datagrams/s",
             Dropped => "datagrams",
             _ => "ns",
         }

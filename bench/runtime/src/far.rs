@@ -4,7 +4,7 @@
 //! of the fastest slice of a turn; how much of the turn they had nothing to do is told, for with none of it they are the limit.
 
 use crate::contestant::ANY;
-use crate::exercise::CONNECTIONS;
+use crate::exercise::{BURST, CONNECTIONS};
 use anyhow::{Context, Result, ensure};
 use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 use rustix::event::epoll;
@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 
 /// Bytes of a message.
 pub(crate) const LENGTH: usize = 64;
-/// Datagrams of one call, which the kernel cuts from one piece (udp(7), UDP_SEGMENT).
-const BURST: usize = 32;
+/// Room for what comes by one call, which may be a group.
+const ROOM: usize = 2 * BURST * LENGTH;
 /// Datagrams under way at most: they fit into a socket's receive buffer as it is by default.
 const WINDOW: usize = 96;
 /// Of a turn.
@@ -91,7 +91,7 @@ pub(crate) fn on_core<T: Send>(core: usize, work: impl FnOnce() -> T + Send) -> 
 pub(crate) struct Datagrams {
     socket: UdpSocket,
     state: UdpSocketState,
-    room: Vec<[u8; 2 * LENGTH]>,
+    room: Vec<[u8; ROOM]>,
 }
 
 impl Datagrams {
@@ -101,7 +101,7 @@ impl Datagrams {
         ensure!(state.max_gso_segments() >= BURST, "the kernel has no UDP_SEGMENT (Linux 4.18)");
         // As much as may be had: what waits is not lost.
         state.set_recv_buffer_size(UdpSockRef::from(&socket), 4 << 20)?;
-        Ok(Self { socket, state, room: vec![[0; 2 * LENGTH]; BATCH_SIZE] })
+        Ok(Self { socket, state, room: vec![[0; ROOM]; BATCH_SIZE] })
     }
 
     pub(crate) fn address(&self) -> Result<SocketAddr> {
@@ -126,8 +126,12 @@ impl Datagrams {
         let mut metas = [RecvMeta::default(); BATCH_SIZE];
         match self.state.recv(UdpSockRef::from(&self.socket), &mut slices, &mut metas) {
             Ok(count) => {
-                let words = metas[..count].iter().filter(|meta| meta.len == 1).count();
-                Ok(((count - words) as u64, words > 0))
+                let datagrams = |meta: &RecvMeta| match meta.len {
+                    1 => 0,
+                    length => length.div_ceil(meta.stride.max(1)) as u64,
+                };
+                let came = &metas[..count];
+                Ok((came.iter().map(datagrams).sum(), came.iter().any(|meta| meta.len == 1)))
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => Ok((0, false)),
             Err(error) => Err(error.into()),

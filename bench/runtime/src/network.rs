@@ -3,9 +3,10 @@
 //! A datagram of one byte says that it is over.
 
 use crate::contestant::Contestant;
-use crate::exercise::{CONNECTIONS, DROPS, Exercise};
+use crate::exercise::{BURST, CONNECTIONS, DROPS, Exercise};
 use crate::far::LENGTH;
 use crate::tasks::Sample;
+use crate::turn::Answer;
 use anyhow::{Context, Result};
 use std::future::poll_fn;
 use std::io;
@@ -17,6 +18,8 @@ use std::time::{Duration, Instant};
 
 /// Room of a buffer: more than any message has.
 const ROOM: usize = 256;
+/// As above, for a group: as much as the kernel joins.
+const GROUP_ROOM: usize = 64 << 10;
 /// Datagrams between two looks at the clock.
 const LOOK: u32 = 32;
 /// Words at the end of a one-way turn, in case that one is lost.
@@ -39,17 +42,23 @@ pub(crate) async fn serve<C: Contestant>(
     turn: Duration,
     far: Option<SocketAddr>,
     listening: Listening,
-) -> Result<Option<Sample>> {
+) -> Result<Answer> {
     match exercise {
         Exercise::UdpEcho(tasks) => udp_echo(&c, tasks, listening).await?,
         Exercise::UdpSend(tasks) => {
             send_one_way(&c, tasks, turn, far.context("nobody to send to")?).await?;
         }
         Exercise::TcpEcho => tcp_echo(&c, listening).await?,
-        Exercise::Dropped => return Ok(Some(Sample::of(f64::from(drop_receives(&c).await?)))),
+        Exercise::EchoGroups => return echo_groups(&c, listening).await,
+        Exercise::SendGroups => {
+            return send_groups(&c, turn, far.context("nobody to send to")?, listening).await;
+        }
+        Exercise::Dropped => {
+            return Ok(Answer::Gave(Sample::of(f64::from(drop_receives(&c).await?))));
+        }
         _ => unreachable!("{exercise:?} is not done here"),
     }
-    Ok(None)
+    Ok(Answer::Done)
 }
 
 async fn echo_datagrams<C: Contestant>(udp: Rc<C::Udp>) -> io::Result<()> {
@@ -97,6 +106,41 @@ async fn send_one_way<C: Contestant>(c: &C, tasks: u32, turn: Duration, far: Soc
         C::send(&udp, vec![0], far).await?;
     }
     Ok(())
+}
+
+async fn echo_groups<C: Contestant>(c: &C, listening: Listening) -> Result<Answer> {
+    let Some((groups, address)) = c.groups().await? else { return Ok(Answer::None) };
+    listening(address);
+    let mut buffer = Vec::with_capacity(GROUP_ROOM);
+    loop {
+        let (from, segment, received) = C::receive_group(&groups, buffer).await?;
+        if received.len() == 1 {
+            return Ok(Answer::Done);
+        }
+        buffer = C::send_group(&groups, received, segment, from).await?;
+    }
+}
+
+async fn send_groups<C: Contestant>(
+    c: &C,
+    turn: Duration,
+    far: SocketAddr,
+    listening: Listening,
+) -> Result<Answer> {
+    let Some((groups, address)) = c.groups().await? else { return Ok(Answer::None) };
+    // Who counts begins with that.
+    listening(address);
+    let end = Instant::now() + turn;
+    let mut buffer = vec![1; BURST * LENGTH];
+    while Instant::now() < end {
+        for _ in 0..LOOK {
+            buffer = C::send_group(&groups, buffer, LENGTH, far).await?;
+        }
+    }
+    for _ in 0..WORDS {
+        C::send_group(&groups, vec![0], LENGTH, far).await?;
+    }
+    Ok(Answer::Done)
 }
 
 async fn echo_stream<C: Contestant>(mut stream: C::Stream) -> io::Result<()> {

@@ -173,7 +173,13 @@ fn remarks(runners: &[Runner], unit: &str) -> Vec<String> {
                 let shown = |samples: &Samples| Some(digits(samples.allocations));
                 remarks.push(format!("allocations once warm, {group}, {name}: {}", of(&shown)));
             }
-            Exercise::UdpEcho(_) | Exercise::UdpSend(_) | Exercise::TcpEcho if unit == exercise.unit() => {
+            Exercise::UdpEcho(_)
+            | Exercise::UdpSend(_)
+            | Exercise::EchoGroups
+            | Exercise::SendGroups
+            | Exercise::TcpEcho
+                if unit == exercise.unit() =>
+            {
                 let shown = |samples: &Samples| {
                     let idle = Spread::of(&samples.idle)?.median * 100.0;
                     let lost =

@@ -71,10 +71,14 @@ impl Side {
         }
     }
 
-    fn address(&mut self, time: Duration) -> Result<SocketAddr> {
+    /// Where it is; none: it has no such thing.
+    fn address(&mut self, time: Duration) -> Result<Option<SocketAddr>> {
         let line = self.line(time)?;
+        if answered(&line) == Some(Answer::None) {
+            return Ok(None);
+        }
         let address = line.strip_prefix("at ").and_then(|address| address.parse().ok());
-        address.with_context(|| format!("it does not say where it is but: {line}"))
+        Ok(Some(address.with_context(|| format!("it does not say where it is but: {line}"))?))
     }
 
     /// Tells its tasks that it is over, until it says so itself.
@@ -93,18 +97,21 @@ impl Side {
     /// What the contestant or the far end failed with.
     pub(crate) fn turn(&mut self, exercise: Exercise, time: Duration, core: usize) -> Result<Came> {
         let mut datagrams = Datagrams::bind()?;
-        let far = matches!(exercise, Exercise::UdpSend(_)).then(|| datagrams.address()).transpose()?;
+        let sends = matches!(exercise, Exercise::UdpSend(_) | Exercise::SendGroups);
+        let far = sends.then(|| datagrams.address()).transpose()?;
         writeln!(self.to, "{}", ask(Asked { exercise, time, far })).context("it has ended")?;
         let rate = match exercise {
-            Exercise::UdpEcho(tasks) => {
-                let server = self.address(time)?;
+            Exercise::UdpEcho(_) | Exercise::EchoGroups => {
+                let tasks = if let Exercise::UdpEcho(tasks) = exercise { tasks } else { 1 };
+                let Some(server) = self.address(time)? else { return Ok(Came::Nothing) };
                 let rate = far::on_core(core, || datagrams.echo(server, time))?;
                 self.finish(&datagrams, server, tasks)?;
                 Some(rate)
             }
-            Exercise::UdpSend(_) => Some(far::on_core(core, || datagrams.count())?),
+            Exercise::SendGroups if self.address(time)?.is_none() => return Ok(Came::Nothing),
+            Exercise::UdpSend(_) | Exercise::SendGroups => Some(far::on_core(core, || datagrams.count())?),
             Exercise::TcpEcho => {
-                let server = self.address(time)?;
+                let Some(server) = self.address(time)? else { return Ok(Came::Nothing) };
                 Some(far::on_core(core, || far::echo_streams(server, time))?)
             }
             _ => None,

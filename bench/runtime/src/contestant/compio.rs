@@ -1,5 +1,6 @@
 //! compio over io_uring. It has no channels; `local-sync`'s are those that suit it best.
 
+use super::groups::Groups;
 use super::{ANY, Contestant};
 use anyhow::Result;
 use compio::BufResult;
@@ -15,11 +16,44 @@ use std::time::Duration;
 #[derive(Clone)]
 pub(crate) struct Compio;
 
+/// Control messages (cmsg(3)) are its caller's bytes: room for those that the socket asks for.
+const CONTROL: usize = 256;
+/// Bytes of a header: length, level and kind.
+const HEADER: usize = 16;
+const SOL_UDP: i32 = 17;
+const UDP_SEGMENT: i32 = 103;
+const UDP_GRO: i32 = 104;
+
+/// That a buffer is datagrams of so many bytes.
+fn control_of(segment: u16) -> Vec<u8> {
+    let mut control = Vec::with_capacity(HEADER + 8);
+    control.extend_from_slice(&(HEADER + 2).to_ne_bytes());
+    control.extend_from_slice(&SOL_UDP.to_ne_bytes());
+    control.extend_from_slice(&UDP_SEGMENT.to_ne_bytes());
+    control.extend_from_slice(&segment.to_ne_bytes());
+    control.resize(HEADER + 8, 0);
+    control
+}
+
+/// How long the datagrams are that the kernel has joined, if it has.
+fn segment_of(mut control: &[u8]) -> Option<usize> {
+    let number = |bytes: &[u8]| bytes.first_chunk().map(|bytes| i32::from_ne_bytes(*bytes));
+    loop {
+        let length = usize::from_ne_bytes(*control.first_chunk()?);
+        let data = control.get(HEADER..length)?;
+        if number(&control[8..]) == Some(SOL_UDP) && number(&control[12..]) == Some(UDP_GRO) {
+            return usize::try_from(number(data)?).ok();
+        }
+        control = control.get(length.next_multiple_of(8)..)?;
+    }
+}
+
 impl Contestant for Compio {
     type Task<T: 'static> = JoinHandle<T>;
     type Sender = bounded::Tx<u32>;
     type Receiver = bounded::Rx<u32>;
     type Udp = UdpSocket;
+    type Groups = UdpSocket;
     type Stream = TcpStream;
     type Listener = TcpListener;
 
@@ -74,6 +108,33 @@ impl Contestant for Compio {
 
     async fn send(udp: &UdpSocket, buffer: Vec<u8>, to: SocketAddr) -> io::Result<Vec<u8>> {
         let BufResult(sent, buffer) = udp.send_to(buffer, to).await;
+        sent.map(|_| buffer)
+    }
+
+    async fn groups(&self) -> Result<Option<(Self::Groups, SocketAddr)>> {
+        let (_, socket, address) = Groups::bind()?;
+        Ok(Some((UdpSocket::from_std(socket)?, address)))
+    }
+
+    async fn receive_group(
+        udp: &Self::Groups,
+        mut buffer: Vec<u8>,
+    ) -> io::Result<(SocketAddr, usize, Vec<u8>)> {
+        buffer.clear();
+        let BufResult(received, (buffer, control)) = udp.recv_msg(buffer, Vec::with_capacity(CONTROL)).await;
+        let (_, told, from, _) = received?;
+        let segment = segment_of(control.get(..told).unwrap_or(&[])).unwrap_or(buffer.len());
+        Ok((from, segment, buffer))
+    }
+
+    async fn send_group(
+        udp: &Self::Groups,
+        buffer: Vec<u8>,
+        segment: usize,
+        to: SocketAddr,
+    ) -> io::Result<Vec<u8>> {
+        let control = if buffer.len() > segment { control_of(segment as u16) } else { Vec::new() };
+        let BufResult(sent, (buffer, _)) = udp.send_msg(buffer, control, to).await;
         sent.map(|_| buffer)
     }
 

@@ -7,6 +7,7 @@ use glommio::channels::local_channel::{LocalReceiver, LocalSender, new_bounded};
 use glommio::net::{TcpListener, TcpStream, UdpSocket};
 use glommio::timer::Timer;
 use glommio::{GlommioError, LocalExecutorBuilder, Placement, Task, spawn_local};
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -24,6 +25,7 @@ impl Contestant for Glommio {
     type Sender = LocalSender<u32>;
     type Receiver = LocalReceiver<u32>;
     type Udp = UdpSocket;
+    type Groups = Infallible;
     type Stream = TcpStream;
     type Listener = TcpListener;
 
@@ -79,6 +81,19 @@ impl Contestant for Glommio {
     async fn send(udp: &UdpSocket, buffer: Vec<u8>, to: SocketAddr) -> io::Result<Vec<u8>> {
         udp.send_to(&buffer, to).await.map_err(failed)?;
         Ok(buffer)
+    }
+
+    // It sends no control messages, and tells of no readiness to those who would.
+    async fn groups(&self) -> Result<Option<(Self::Groups, SocketAddr)>> {
+        Ok(None)
+    }
+
+    async fn receive_group(groups: &Self::Groups, _: Vec<u8>) -> io::Result<(SocketAddr, usize, Vec<u8>)> {
+        match *groups {}
+    }
+
+    async fn send_group(groups: &Self::Groups, _: Vec<u8>, _: usize, _: SocketAddr) -> io::Result<Vec<u8>> {
+        match *groups {}
     }
 
     async fn listen(&self) -> Result<(TcpListener, SocketAddr)> {

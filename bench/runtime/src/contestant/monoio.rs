@@ -7,6 +7,7 @@ use monoio::io::{AsyncReadRent, AsyncWriteRentExt};
 use monoio::net::udp::UdpSocket;
 use monoio::net::{TcpListener, TcpStream};
 use monoio::{IoUringDriver, RuntimeBuilder};
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -20,6 +21,7 @@ impl Contestant for Monoio {
     type Sender = bounded::Tx<u32>;
     type Receiver = bounded::Rx<u32>;
     type Udp = UdpSocket;
+    type Groups = Infallible;
     type Stream = TcpStream;
     type Listener = TcpListener;
 
@@ -70,6 +72,19 @@ impl Contestant for Monoio {
     async fn send(udp: &UdpSocket, buffer: Vec<u8>, to: SocketAddr) -> io::Result<Vec<u8>> {
         let (sent, buffer) = udp.send_to(buffer, to).await;
         sent.map(|_| buffer)
+    }
+
+    // It sends no control messages, and tells of no readiness to those who would.
+    async fn groups(&self) -> Result<Option<(Self::Groups, SocketAddr)>> {
+        Ok(None)
+    }
+
+    async fn receive_group(groups: &Self::Groups, _: Vec<u8>) -> io::Result<(SocketAddr, usize, Vec<u8>)> {
+        match *groups {}
+    }
+
+    async fn send_group(groups: &Self::Groups, _: Vec<u8>, _: usize, _: SocketAddr) -> io::Result<Vec<u8>> {
+        match *groups {}
     }
 
     async fn listen(&self) -> Result<(TcpListener, SocketAddr)> {

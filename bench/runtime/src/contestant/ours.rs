@@ -6,7 +6,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 use zsync_runtime::sync::mpsc;
-use zsync_runtime::{Error, Handle, SocketOption, TcpListener, TcpStream, UdpSocket, Uring, UringIo};
+use zsync_runtime::{
+    Details, Error, Handle, SocketOption, TcpListener, TcpStream, UdpSocket, Uring, UringIo,
+};
 
 /// See the module.
 #[derive(Clone)]
@@ -21,6 +23,7 @@ impl Contestant for Ours {
     type Sender = mpsc::Sender<u32>;
     type Receiver = mpsc::Receiver<u32>;
     type Udp = UdpSocket<Uring>;
+    type Groups = UdpSocket<Uring>;
     type Stream = TcpStream<Uring>;
     type Listener = TcpListener<Uring>;
 
@@ -76,6 +79,29 @@ impl Contestant for Ours {
 
     async fn send(udp: &Self::Udp, buffer: Vec<u8>, to: SocketAddr) -> io::Result<Vec<u8>> {
         udp.send(buffer, to).await.map_err(failed)
+    }
+
+    async fn groups(&self) -> Result<Option<(Self::Groups, SocketAddr)>> {
+        let joins = [SocketOption::ReceiveSegments(true)];
+        let udp = UdpSocket::bind_with(&self.0, ANY, &joins)?;
+        let address = udp.address()?;
+        Ok(Some((udp, address)))
+    }
+
+    async fn receive_group(udp: &Self::Groups, buffer: Vec<u8>) -> io::Result<(SocketAddr, usize, Vec<u8>)> {
+        let (from, details, buffer) = udp.receive_with(buffer).await.map_err(failed)?;
+        Ok((from, details.segment.map_or(buffer.len(), usize::from), buffer))
+    }
+
+    async fn send_group(
+        udp: &Self::Groups,
+        buffer: Vec<u8>,
+        segment: usize,
+        to: SocketAddr,
+    ) -> io::Result<Vec<u8>> {
+        let segment = u16::try_from(segment).ok().filter(|segment| buffer.len() > usize::from(*segment));
+        let details = Details { segment, ..Details::default() };
+        udp.send_with(buffer, to, details).await.map_err(failed)
     }
 
     async fn listen(&self) -> Result<(Self::Listener, SocketAddr)> {

@@ -1,11 +1,13 @@
 //! smol: `async-executor` and `async-io`, over epoll.
 
+use super::groups::Groups;
 use super::{ANY, Contestant, filled};
 use anyhow::Result;
 use async_channel::{Receiver, Sender, bounded};
 use async_executor::{LocalExecutor, Task};
 use async_io::{Async, Timer, block_on};
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
+use quinn_udp::UdpSockRef;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::rc::Rc;
@@ -20,6 +22,7 @@ impl Contestant for Smol {
     type Sender = Sender<u32>;
     type Receiver = Receiver<u32>;
     type Udp = Async<UdpSocket>;
+    type Groups = (Async<UdpSocket>, Groups);
     type Stream = Async<TcpStream>;
     type Listener = Async<TcpListener>;
 
@@ -75,6 +78,30 @@ impl Contestant for Smol {
 
     async fn send(udp: &Self::Udp, buffer: Vec<u8>, to: SocketAddr) -> io::Result<Vec<u8>> {
         udp.send_to(&buffer, to).await?;
+        Ok(buffer)
+    }
+
+    async fn groups(&self) -> Result<Option<(Self::Groups, SocketAddr)>> {
+        let (groups, socket, address) = Groups::bind()?;
+        Ok(Some(((Async::new(socket)?, groups), address)))
+    }
+
+    async fn receive_group(
+        (udp, groups): &Self::Groups,
+        mut buffer: Vec<u8>,
+    ) -> io::Result<(SocketAddr, usize, Vec<u8>)> {
+        let receive = |udp: &UdpSocket| groups.receive(UdpSockRef::from(udp), &mut buffer);
+        let (from, segment) = udp.read_with(receive).await?;
+        Ok((from, segment, buffer))
+    }
+
+    async fn send_group(
+        (udp, groups): &Self::Groups,
+        buffer: Vec<u8>,
+        segment: usize,
+        to: SocketAddr,
+    ) -> io::Result<Vec<u8>> {
+        udp.write_with(|udp| groups.send(UdpSockRef::from(udp), &buffer, segment, to)).await?;
         Ok(buffer)
     }
 

@@ -1,11 +1,13 @@
 //! tokio's `LocalRuntime`: its current-thread scheduler, over epoll.
 
+use super::groups::Groups;
 use super::{ANY, Contestant};
 use anyhow::Result;
+use quinn_udp::UdpSockRef;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc;
@@ -20,6 +22,7 @@ impl Contestant for Tokio {
     type Sender = mpsc::Sender<u32>;
     type Receiver = mpsc::Receiver<u32>;
     type Udp = UdpSocket;
+    type Groups = (UdpSocket, Groups);
     type Stream = TcpStream;
     type Listener = TcpListener;
 
@@ -74,6 +77,31 @@ impl Contestant for Tokio {
 
     async fn send(udp: &UdpSocket, buffer: Vec<u8>, to: SocketAddr) -> io::Result<Vec<u8>> {
         udp.send_to(&buffer, to).await?;
+        Ok(buffer)
+    }
+
+    async fn groups(&self) -> Result<Option<(Self::Groups, SocketAddr)>> {
+        let (groups, socket, address) = Groups::bind()?;
+        Ok(Some(((UdpSocket::from_std(socket)?, groups), address)))
+    }
+
+    async fn receive_group(
+        (udp, groups): &Self::Groups,
+        mut buffer: Vec<u8>,
+    ) -> io::Result<(SocketAddr, usize, Vec<u8>)> {
+        let receive = || groups.receive(UdpSockRef::from(udp), &mut buffer);
+        let (from, segment) = udp.async_io(Interest::READABLE, receive).await?;
+        Ok((from, segment, buffer))
+    }
+
+    async fn send_group(
+        (udp, groups): &Self::Groups,
+        buffer: Vec<u8>,
+        segment: usize,
+        to: SocketAddr,
+    ) -> io::Result<Vec<u8>> {
+        let send = || groups.send(UdpSockRef::from(udp), &buffer, segment, to);
+        udp.async_io(Interest::WRITABLE, send).await?;
         Ok(buffer)
     }
 
