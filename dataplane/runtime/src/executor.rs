@@ -84,7 +84,28 @@ impl fmt::Debug for Executor {
 mod tests {
     use super::*;
     use crate::task::Overrun;
+    use std::cell::Cell;
+    use std::future::poll_fn;
+    use std::pin::Pin;
     use std::time::Duration;
+
+    #[test]
+    fn while_somebody_watches_a_task_has_its_turn_for_itself() {
+        let executor = Executor::new().unwrap();
+        executor.run(async |tasks| {
+            for (watch, expected) in [(None, 1), (Some(Duration::from_secs(1)), 2)] {
+                tasks.watch(watch);
+                let (mut child, polls) = (tasks.spawn(async {}), Cell::new(0));
+                poll_fn(|cx| {
+                    polls.set(polls.get() + 1);
+                    Pin::new(&mut child).poll(cx)
+                })
+                .await
+                .unwrap();
+                assert_eq!(polls.get(), expected, "{watch:?}");
+            }
+        });
+    }
 
     #[test]
     fn polls_that_take_too_long_are_noted_while_somebody_watches() {

@@ -32,14 +32,9 @@ fn who_is_next_has_its_turn_within_who_joins_it() {
 }
 
 #[test]
-fn in_a_round_and_under_a_watch_nobody_is_handed_a_turn() {
+fn in_a_round_nobody_is_handed_a_turn() {
     let rounds = |bench: &Bench| while bench.tasks.round(Instant::ZERO, 3).more {};
     assert_eq!(polls(false, rounds), ["joins", "child", "joins"]);
-    let watched = |bench: &Bench| {
-        bench.tasks.watch(Some(Duration::from_secs(1)));
-        bench.settle();
-    };
-    assert_eq!(polls(false, watched), ["joins", "child", "joins"]);
 }
 
 #[test]
