@@ -91,7 +91,7 @@ fn a_turn_that_is_handed_over_is_its_own() {
 }
 
 #[test]
-fn a_child_may_wake_abort_and_drop_who_joins_it() {
+fn a_child_may_wake_and_abort_who_joins_it() {
     let bench = Bench::new();
     // It wakes who joins it, and waits.
     let waker = Rc::new(RefCell::new(None::<Waker>));
