@@ -120,6 +120,7 @@ impl Daemon {
                 published.iter().filter_map(|c| c.ports.get(number)).map(|p| p[counter as usize]).sum::<u64>()
             };
             let sockets = self.installation.queues.iter().filter(|queue| usize::from(queue.port) == number);
+            let (queues, lost) = (sockets.clone().count() as u64, sum(PortCounter::RingsLost));
             let failover = match (gone, phase.fallen.contains(&port.spec.id.0), port.spec.failover) {
                 (false, ..) => FailoverState::Serving,
                 _ if port.ingress.is_none() => FailoverState::Waiting,
@@ -138,7 +139,7 @@ impl Daemon {
                 driver: None,
                 kind: port.kind.clone(),
                 mode: match port.copying {
-                    _ if matches!(port.ring, Some(Ok(()))) => SocketMode::UdpRing,
+                    _ if matches!(port.ring, Some(Ok(()))) && lost < queues => SocketMode::UdpRing,
                     _ if port.spec.udp.is_some() => SocketMode::Udp,
                     _ if port.ingress.is_none() => SocketMode::Tun,
                     _ if port.has_packet_sockets() => SocketMode::Packet,
@@ -157,7 +158,7 @@ impl Daemon {
                     xdp::Mode::Generic => XdpMode::Generic,
                     xdp::Mode::Native | xdp::Mode::Offloaded => XdpMode::Native,
                 },
-                queues: sockets.clone().count() as u32,
+                queues: queues as u32,
                 failover,
                 pipeline: self.config.spec.pipeline_of(port.spec.id).map(|p| p.name.clone()),
                 rx: Flow { packets: sum(PortCounter::RxPackets), bytes: sum(PortCounter::RxBytes) },
@@ -170,7 +171,7 @@ impl Daemon {
                 ]),
                 kernel: kernel_drops(sockets),
                 xdp_counters: xdp_counters(port),
-                warnings: warnings(port),
+                warnings: warnings(port, lost, queues),
             });
         }
         rows.sort_by(|a, b| a.name.cmp(&b.name));
@@ -425,10 +426,16 @@ fn kernel_drops<'a>(queues: impl Iterator<Item = &'a OpenQueue>) -> KernelDrops 
     sum
 }
 
-/// What was found when the port was opened, and why it does not go the way that was asked for.
-fn warnings(port: &OpenPort) -> Vec<String> {
-    let ring = port.ring.iter().filter_map(|ring| ring.as_ref().err());
-    port.warnings.iter().cloned().chain(ring.map(|why| format!("goes by system calls: {why}"))).collect()
+/// What was found when the port was opened, and why it does not go the way that was asked for. Of its `queues`, so many have `lost` their rings.
+fn warnings(port: &OpenPort, lost: u64, queues: u64) -> Vec<String> {
+    let ring = match &port.ring {
+        Some(Err(why)) => Some(format!("goes by system calls: {why}")),
+        Some(Ok(())) if lost > 0 => Some(format!(
+            "{lost} of its {queues} queues lost their io_uring and go by system calls: `zsyncctl restart-dataplane` makes others"
+        )),
+        _ => None,
+    };
+    port.warnings.iter().cloned().chain(ring).collect()
 }
 
 fn xdp_counters(port: &mut OpenPort) -> BTreeMap<String, Flow> {

@@ -80,6 +80,7 @@ impl<D: Device> Worker<D> {
             count.drops = published[StageCounter::Drops as usize];
         }
         let mut counters = Box::new(counters);
+        counters.ports.iter_mut().for_each(|port| port[PortCounter::RingsLost as usize] = 0);
         // What waited in a dead predecessor's wheel: its frames are free again.
         counters.lost_in_crash += u64::try_from(counters.balance()).unwrap_or(0);
         counters.ports_in_use = parts.outputs.len();
@@ -473,6 +474,7 @@ impl<D: Device> Worker<D> {
                 counters[PortCounter::RxRefused as usize] += now.rx_refused - was.rx_refused;
                 counters[PortCounter::Split as usize] += now.split - was.split;
                 counters[PortCounter::Merged as usize] += now.merged - was.merged;
+                counters[PortCounter::RingsLost as usize] += now.rings_lost - was.rings_lost;
             }
         }
         self.parts.stats.publish(&self.counters);

@@ -83,6 +83,8 @@ pub struct DeviceCounters {
     pub kicks: u64,
     /// Wake-ups that the kernel answered with an error other than "again".
     pub kick_errors: u64,
+    /// Io_urings that were no use: the device goes by system calls since.
+    pub rings_lost: u64,
     /// Packets received whose frame was lost on the way to the burst: bad descriptors do not count here.
     pub rx_refused: u64,
     /// Packets from the kernel that stood for several, which they were cut into.

@@ -70,9 +70,11 @@ impl Udp {
     /// Goes by `ring` from now on, which was made for the socket. The thread that uses the device next is the ring's only user.
     ///
     /// # Errors
-    /// The ring is not as `shape` says; the device goes by system calls, as before.
+    /// The ring is not as `shape` says, which is counted; the device goes by system calls, as before.
     pub fn go_by(&mut self, ring: OwnedFd, shape: Shape) -> Result<(), UringError> {
-        self.ring = Some(Ringed::open(ring, shape, self.local.is_ipv6())?);
+        let opened = Ringed::open(ring, shape, self.local.is_ipv6());
+        self.counters.rings_lost += u64::from(opened.is_err());
+        self.ring = Some(opened?);
         // A ring's messages bring their own bytes.
         self.held = Held::new(Box::default());
         Ok(())
@@ -111,7 +113,7 @@ impl Udp {
         {
             self.ring = None;
             self.held = Held::new(vec![0; LONGEST].into());
-            self.counters.kick_errors += 1;
+            self.counters.rings_lost += 1;
         }
     }
 

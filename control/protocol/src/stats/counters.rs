@@ -9,7 +9,7 @@ pub const MAX_REASONS: usize = 64;
 /// Stages that there is room for.
 pub const MAX_STAGES: usize = 64;
 /// Counters of a port: see [`PortCounter`].
-pub const PORT_COUNTERS: usize = 11;
+pub const PORT_COUNTERS: usize = 12;
 /// Counters of a stage: see [`StageCounter`].
 pub const STAGE_COUNTERS: usize = 2;
 
@@ -133,6 +133,8 @@ pub enum PortCounter {
     Split = 9,
     /// Packets to a TUN device that stand for several.
     Merged = 10,
+    /// Io_urings that were no use to the data plane that runs: their queues go by system calls. The only one that begins anew with each.
+    RingsLost = 11,
 }
 
 /// Index into [`Counters::stages`].
