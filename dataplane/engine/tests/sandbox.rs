@@ -230,7 +230,7 @@ fn inside(role: &str) -> ExitCode {
             allowed_calls();
             let with_sockets = std::thread::spawn(|| {
                 worker_filter(Needs { messages: true, ..Needs::default() }).unwrap();
-                let calls = [libc::SYS_sendmsg, libc::SYS_recvmsg];
+                let calls = [libc::SYS_sendmmsg, libc::SYS_recvmsg];
                 calls.iter().all(|number| call(*number, [1, 0, 0, 0, 0, 0]) == "ENOTSOCK")
             });
             println!("allowed: worker with sockets={}", ok(with_sockets.join().unwrap_or(false)));

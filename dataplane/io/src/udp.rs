@@ -7,12 +7,13 @@
 //! two calls; what the kernel meets with one message stops no other.
 //!
 //! A call carries many: the kernel joins datagrams of one sender (`UDP_GRO`) and takes runs of them apart (`UDP_SEGMENT`), so the
-//! way through it is paid once for up to 64. An empty socket is not asked again for a few passes, as with TUN. With a ring
-//! (`ringed.rs`) it is asked when something has come, and what a burst sends is one call.
+//! way through it is paid once for up to 64. What a burst sends is one call. An empty socket is not asked again for a few passes, as
+//! with TUN; with a ring (`ringed.rs`) it is asked when something has come.
 //!
 //! A frame's flow label and its "don't fragment" are not the datagram's: the kernel has its own. What a killed process had taken and
 //! not yet made packets of, 64 KiB at most (a ring's buffers, with one), is lost like what it had in its hands.
 
+mod calls;
 mod held;
 mod message;
 mod ringed;
@@ -21,12 +22,12 @@ mod sender;
 
 use crate::device::{Device, DeviceCounters};
 use crate::uring::{Shape, UringError};
+use calls::Calls;
 use held::{Held, LONGEST};
+use message::Envelope;
 use ringed::Ringed;
-use run::Run;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use sender::{Answer, Kernel, Sender};
-use std::io::IoSlice;
+use sender::{PARTS, Sender};
 use std::net::SocketAddr;
 use zsync_packet::burst::{BURST, Burst, Packet};
 use zsync_packet::frame::HEADROOM;
@@ -56,6 +57,7 @@ pub struct Udp {
     closed: bool,
     resting: u32,
     sender: Sender,
+    envelopes: Box<[Envelope]>,
     counters: DeviceCounters,
 }
 
@@ -64,7 +66,20 @@ impl Udp {
     pub fn new(socket: OwnedFd, local: SocketAddr, port: PortId, mac: [u8; 6]) -> Self {
         let (sender, counters) = (Sender::new(local.port()), DeviceCounters::default());
         let held = Held::new(vec![0; LONGEST].into());
-        Self { socket, local, port, mac, held, ring: None, closed: false, resting: 0, sender, counters }
+        let envelopes = (0..PARTS).map(|_| Envelope::new()).collect();
+        Self {
+            socket,
+            local,
+            port,
+            mac,
+            held,
+            ring: None,
+            closed: false,
+            resting: 0,
+            sender,
+            envelopes,
+            counters,
+        }
     }
 
     /// Goes by `ring` from now on, which was made for the socket. The thread that uses the device next is the ring's only user.
@@ -149,25 +164,6 @@ impl Udp {
     }
 }
 
-/// The way by system calls: one for each message.
-struct Calls<'a> {
-    socket: BorrowedFd<'a>,
-    v6: bool,
-}
-
-impl Kernel for Calls<'_> {
-    fn most(&self) -> usize {
-        1
-    }
-
-    fn send(&mut self, runs: &[Run], parts: &[IoSlice<'_>], answers: &mut Vec<Answer>) {
-        answers.extend(runs.iter().map(|run| {
-            let segment = u16::try_from(run.segment).ok().filter(|_| run.count > 1);
-            message::send(self.socket, self.v6, &run.way, parts, segment)
-        }));
-    }
-}
-
 impl Device for Udp {
     fn rx_burst(&mut self, pool: &mut Pool, burst: &mut Burst) -> usize {
         self.enable();
@@ -191,12 +187,12 @@ impl Device for Udp {
 
     fn tx_burst(&mut self, pool: &mut Pool, packets: &mut Vec<Packet>) -> usize {
         self.enable();
-        let Self { socket, local, sender, counters, ring, closed, .. } = self;
+        let Self { socket, local, sender, envelopes, counters, ring, closed, .. } = self;
         match ring {
             // A receiver that could not be ended would receive for nobody within the call.
             Some(ring) if !*closed && !ring.is_lost() => sender.transmit(pool, packets, counters, ring),
             _ => {
-                let mut calls = Calls { socket: socket.as_fd(), v6: local.is_ipv6() };
+                let mut calls = Calls { socket: socket.as_fd(), v6: local.is_ipv6(), envelopes };
                 sender.transmit(pool, packets, counters, &mut calls)
             }
         }

@@ -35,7 +35,7 @@ pub(crate) const IO_URING: Key = Key {
     kind: Kind::Switch,
     default: Some("false"),
     reach: Reach::Sockets,
-    about: "Whether a UDP socket is read and written by io_uring, where the kernel has it, and not by a system call for each message.",
+    about: "Whether a UDP socket is read and written by io_uring, where the kernel has it, and not by system calls.",
 };
 
 /// Keys that say something of a network device.

@@ -78,7 +78,7 @@ pub(super) fn process() -> Result<BpfProgram, BackendError> {
 pub(super) fn worker(needs: Needs) -> Result<BpfProgram, BackendError> {
     let mut list = AllowList::common()?;
     if needs.messages {
-        list.calls(&[libc::SYS_sendmsg, libc::SYS_recvmsg]);
+        list.calls(&[libc::SYS_sendmmsg, libc::SYS_recvmsg]);
     }
     if needs.bursts {
         list.calls(&[libc::SYS_sendmmsg, libc::SYS_recvmmsg]);

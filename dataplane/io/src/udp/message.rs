@@ -1,4 +1,4 @@
-//! Messages of a UDP socket, with all that goes beside their bytes; and the two system calls, `recvmsg` and `sendmsg`.
+//! Messages of a UDP socket, with all that goes beside their bytes; and the system call that brings one, `recvmsg`.
 //!
 //! Owns an [`Envelope`]'s bytes. Refuses nothing but what the kernel does. Keeps true: a call gets pointers to memory that outlives it, with the
 //! lengths of that memory, and what the kernel writes beside a message is read as bytes, within the length that it said.
@@ -201,6 +201,12 @@ pub struct Envelope {
 // who calls it with both of them at hand.
 unsafe impl Send for Envelope {}
 
+impl std::fmt::Debug for Envelope {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Envelope").field("beside", &self.beside.written()).finish_non_exhaustive()
+    }
+}
+
 impl Envelope {
     /// An empty one.
     pub fn new() -> Self {
@@ -251,25 +257,6 @@ impl Envelope {
         header.msg_controllen = beside.len as _;
         header
     }
-}
-
-/// Sends what [`Envelope::seal`] makes of these arguments. Does not wait.
-///
-/// # Errors
-/// `EAGAIN`, `ENOBUFS`: not now. Any other: the kernel does not send this. With `segment`, among these: `EIO`, the device has no
-/// checksum offload; `EINVAL` and `EMSGSIZE`, a segment is longer than the device's packets (`udp_send_skb`).
-pub fn send(
-    socket: BorrowedFd<'_>,
-    v6: bool,
-    way: &Way,
-    parts: &[IoSlice<'_>],
-    segment: Option<u16>,
-) -> Result<(), Errno> {
-    let mut envelope = Envelope::new();
-    let header = envelope.seal(v6, way, parts, segment);
-    // SAFETY: envelope and parts (an `IoSlice` is an `iovec`) outlive the call, which only reads them, and their lengths are said.
-    let result = unsafe { libc::sendmsg(socket.as_raw_fd(), header, libc::MSG_DONTWAIT) };
-    if result < 0 { Err(last()) } else { Ok(()) }
 }
 
 fn last() -> Errno {

@@ -232,18 +232,13 @@ fn message(buffer: &[u8], len: usize) -> Option<Message> {
 }
 
 impl Kernel for Ringed {
-    fn most(&self) -> usize {
-        PARTS
-    }
-
     fn send(&mut self, runs: &[Run], parts: &[IoSlice<'_>], answers: &mut Vec<Answer>) {
         let mut rest = parts;
         let mut shown = 0;
         for (run, envelope) in runs.iter().zip(&mut self.envelopes) {
             let Some((own, behind)) = rest.split_at_checked(run.count) else { break };
             rest = behind;
-            let segment = u16::try_from(run.segment).ok().filter(|_| run.count > 1);
-            let header = envelope.seal(self.v6, &run.way, own, segment);
+            let header = envelope.seal(self.v6, &run.way, own, run.segment_len());
             let mut request = io_uring_sqe { opcode: IoringOp::Sendmsg, ..io_uring_sqe::default() };
             request.addr_or_splice_off_in.addr = io_uring_ptr::new(header.cast_mut().cast());
             request.len.len = 1;

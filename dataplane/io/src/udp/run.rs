@@ -85,6 +85,12 @@ impl Run {
         Self { way: first.way, segment, count: 1, bytes: segment, ended: false }
     }
 
+    /// What the kernel is to be told, if it is to take several apart: bytes of each.
+    #[inline]
+    pub fn segment_len(&self) -> Option<u16> {
+        u16::try_from(self.segment).ok().filter(|_| self.count > 1)
+    }
+
     /// Whether the next datagram joins; if so, it has.
     #[inline]
     pub fn takes(&mut self, next: &Datagram) -> bool {

@@ -30,9 +30,6 @@ pub type Answer = Result<(), Errno>;
 
 /// What sends.
 pub trait Kernel {
-    /// Most messages of one call.
-    fn most(&self) -> usize;
-
     /// Sends a message for each of `runs`, which has so many of the `parts` as it has datagrams, and adds an answer for each.
     fn send(&mut self, runs: &[Run], parts: &[IoSlice<'_>], answers: &mut Vec<Answer>);
 }
@@ -143,9 +140,6 @@ impl Sender {
             let Some(datagram) = Datagram::of(bytes(pool, packet), self.port) else { break };
             let joins = !ended && self.runs.last_mut().is_some_and(|run| run.takes(&datagram));
             if !joins {
-                if self.runs.len() == kernel.most() {
-                    break;
-                }
                 let singly = &mut self.singly[way_of(datagram.way.to.ip())];
                 ended = *singly > 0 || self.alone > 0;
                 *singly = singly.saturating_sub(1);
@@ -172,7 +166,7 @@ impl Sender {
 }
 
 /// Whether it says that there is no room now.
-fn is_full(errno: Errno) -> bool {
+pub fn is_full(errno: Errno) -> bool {
     matches!(errno, Errno::AGAIN | Errno::NOBUFS)
 }
 
@@ -214,22 +208,18 @@ mod tests {
         bytes(pool, packet)[42]
     }
 
-    /// A kernel that takes so many messages for one call, and answers each by its parts.
-    struct Answering<F>(usize, F);
+    /// A kernel that answers each message by its parts.
+    struct Answering<F>(F);
 
     impl<F: FnMut(&[IoSlice<'_>]) -> Answer> Kernel for Answering<F> {
-        fn most(&self) -> usize {
-            self.0
-        }
-
         fn send(&mut self, runs: &[Run], parts: &[IoSlice<'_>], answers: &mut Vec<Answer>) {
-            assert!((1..=self.0).contains(&runs.len()));
+            assert!((1..=PARTS).contains(&runs.len()));
             assert_eq!(parts.len(), runs.iter().map(|run| run.count).sum());
             let mut parts = parts;
             for run in runs {
                 let own;
                 (own, parts) = parts.split_at(run.count);
-                answers.push((self.1)(own));
+                answers.push((self.0)(own));
             }
         }
     }
@@ -242,7 +232,6 @@ mod tests {
             strangers in prop::collection::vec(prop::bool::weighted(0.1), 64),
             answers in prop::collection::vec(prop::sample::select(&[0, 0, 0, 0, libc::EIO, libc::EINVAL, libc::EMSGSIZE,
                 libc::ENETUNREACH, libc::EPERM, libc::EAGAIN, libc::ENOBUFS]), 300),
-            most in prop::sample::select(&[1_usize, 2, PARTS]),
         ) {
             let mut pool = Pool::heap(FrameSize::K2, 128, 1).unwrap().remove(0);
             let mut sender = Sender::new(PORT);
@@ -251,7 +240,7 @@ mod tests {
             let (mut counters, mut answers) = (DeviceCounters::default(), answers.into_iter());
             let mut sent: Vec<u8> = Vec::new();
             let mut full = false;
-            let count = sender.transmit(&mut pool, &mut packets, &mut counters, &mut Answering(most, |parts: &[IoSlice<'_>]| {
+            let count = sender.transmit(&mut pool, &mut packets, &mut counters, &mut Answering(|parts: &[IoSlice<'_>]| {
                 match answers.next().unwrap_or(0) {
                     0 => {
                         sent.extend(parts.iter().map(|part| part[0]));
@@ -269,10 +258,6 @@ mod tests {
             prop_assert!(full || waiting.is_empty(), "nothing waits but for room: {:?}", waiting);
             prop_assert!(waiting.is_sorted());
             prop_assert!(sent.iter().all(|n| !strangers[usize::from(*n)]));
-            if most == 1 {
-                prop_assert!(sent.is_sorted() && refused.is_sorted());
-                prop_assert!(waiting.iter().all(|n| sent.last() < Some(n) && refused.last() < Some(n)));
-            }
             let mut all = [&sent[..], refused, waiting].concat();
             all.sort_unstable();
             prop_assert_eq!(all, (0..lens.len() as u8).collect::<Vec<_>>());
@@ -289,7 +274,7 @@ mod tests {
         for _ in 0..=usize::from(SINGLY) / 8 + 1 {
             let mut packets: Vec<Packet> = (0..8).map(|n| packet(&mut pool, PORT, 100, n)).collect();
             let mut most = 0;
-            let mut kernel = Answering(1, |parts: &[IoSlice<'_>]| {
+            let mut kernel = Answering(|parts: &[IoSlice<'_>]| {
                 most = most.max(parts.len());
                 if parts.len() > 1 { Err(Errno::IO) } else { Ok(()) }
             });
