@@ -14,7 +14,7 @@ use zsync_runtime::Bell;
 /// wrong guess costs at most what the right one would have, doubled.
 pub const SPIN: u64 = 50_000;
 /// Longest time blocked, so that the heart beats: nanoseconds, 16.8 ms. Sixty wake-ups a second cost under 0.2 % of a core. A power of two: it
-/// is a slot of the tasks' timing wheel, so what rests for as long ([`crate::chores`]) is woken with the worker and not besides.
+/// is a slot of the tasks' timing wheel, so what rests for as long (what stages do without packets) is woken with the worker and not besides.
 pub const LONGEST: u64 = 1 << 24;
 
 /// Blocks until one of the `sockets` is readable or somebody rings the bell, for `limit` ns at most, and never longer than
