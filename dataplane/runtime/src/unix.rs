@@ -168,7 +168,10 @@ impl<D: Driver> UnixStream<D> {
     }
 }
 
-/// Datagrams on this host: whole, in order, and none is lost; who sends waits for room. To be answered, both ends connect.
+/// Datagrams on this host: whole, in order, and none is lost as long as both ends are there; who sends waits for room. To a path 11 may
+/// wait to be received (net.unix.max_dgram_qlen, and one more), in a pair as many as the sender's buffer holds (net.core.wmem_default).
+/// Where the other end of a pair is gone, what it sent can be received until something is sent to it: that is ECONNREFUSED, and what was
+/// not received yet is lost. To be answered, both ends connect.
 #[derive(Debug)]
 pub struct UnixDatagram<D: Driver>(Socket<D>);
 

@@ -179,6 +179,14 @@ async fn descriptors_are_passed<D: Driver>(io: Io<D>) {
     reads.read_to_string(&mut come).unwrap();
     assert_eq!(come, "by it");
 
+    // What is behind the bytes that fill a buffer comes with its own.
+    one.write(b"head".to_vec()).await.unwrap();
+    one.write_passing(b"body".to_vec(), vec![passable().0]).await.unwrap();
+    for (expected, count) in [(b"head", 0), (b"body", 1)] {
+        let (bytes, passed) = two.read_passed(Vec::with_capacity(4)).await.unwrap();
+        assert_eq!((&bytes[..], passed.len()), (&expected[..], count));
+    }
+
     // Who only reads bytes gets none, and none stays open.
     let (writes, mut reads) = passable();
     one.write_passing(vec![1], vec![writes]).await.unwrap();
@@ -198,6 +206,47 @@ async fn descriptors_are_passed<D: Driver>(io: Io<D>) {
     let more = (0..17).map(|_| passable().0).collect();
     let error = one.send(vec![1], more).await.unwrap_err();
     assert_eq!(errno(&error), Some(libc::EINVAL), "{error}");
+}
+
+/// Of a pair, who sends has a buffer of its own, of which a poll leaves a quarter to be filled; of others, the receiver has few places.
+async fn datagrams_wait_for_room<D: Driver>(io: Io<D>) {
+    let folder = Folder::new(&io);
+    let path = folder.at("s");
+    let [to, from] = [UnixDatagram::bind(&io, &path).unwrap(), UnixDatagram::to(&io, &path).unwrap()];
+    let (one, two) = UnixDatagram::pair(&io).unwrap();
+    let buffer = std::fs::read_to_string("/proc/sys/net/core/wmem_default").unwrap();
+    let buffer: usize = if D::SIMULATED { 212_992 } else { buffer.trim().parse().unwrap() };
+    for (from, to, least, most) in [(from, to, 10, 30), (one, two, 50, buffer / 600)] {
+        let mut sent = 0;
+        let patience = Duration::from_millis(20);
+        while io.timeout(patience, from.send(vec![1], Vec::new())).await.is_ok() {
+            sent += 1;
+        }
+        assert!((least..most).contains(&sent), "{sent}");
+        for _ in 0..sent {
+            assert_eq!(to.receive(Vec::with_capacity(9)).await.unwrap().0, [1]);
+        }
+        // Its length counts, too.
+        from.send(vec![2; buffer - 100], Vec::new()).await.unwrap();
+        assert!(io.timeout(patience, from.send(vec![3], Vec::new())).await.is_err());
+        assert_eq!(to.receive(Vec::with_capacity(buffer)).await.unwrap().0, vec![2; buffer - 100]);
+        from.send(vec![3], Vec::new()).await.unwrap();
+    }
+}
+
+async fn who_sends_to_what_is_gone_loses_what_came_from_there<D: Driver>(io: Io<D>) {
+    let (one, two) = UnixDatagram::pair(&io).unwrap();
+    for number in 0..2 {
+        two.send(vec![number], Vec::new()).await.unwrap();
+    }
+    drop(two);
+    assert_eq!(one.receive(Vec::with_capacity(9)).await.unwrap().0, [0]);
+    for expected in [libc::ECONNREFUSED, libc::ENOTCONN] {
+        let error = one.send(vec![2], Vec::new()).await.unwrap_err();
+        assert_eq!((error.operation(), errno(&error)), ("send", Some(expected)), "{error}");
+    }
+    let late = io.timeout(Duration::from_millis(5), one.receive(Vec::with_capacity(9))).await;
+    assert!(late.is_err(), "it is kept");
 }
 
 async fn files_are_written_and_read_in_parts<D: Driver>(io: Io<D>) {
@@ -309,6 +358,8 @@ on_every_io!(
     a_pair_talks_both_ways,
     who_listens_at_a_path_is_found,
     descriptors_are_passed,
+    datagrams_wait_for_room,
+    who_sends_to_what_is_gone_loses_what_came_from_there,
     files_are_written_and_read_in_parts,
     names_come_and_go,
     a_file_is_sent,

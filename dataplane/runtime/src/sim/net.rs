@@ -233,7 +233,7 @@ impl Net {
                     What::Unix(other) => Some(other),
                     _ => None,
                 });
-                unix.answer(other, request)
+                unix.answer(number, other, request)
             }
             _ => Some(Reply::Failed(Errno::OPNOTSUPP)),
         }

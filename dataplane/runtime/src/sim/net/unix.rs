@@ -1,7 +1,9 @@
 //! One end of what has two on this host: sockets of streams and of datagrams (unix(7)), and pipes.
 //!
 //! Owns: what has come to it, with the descriptors that were passed. Keeps true: what is sent is there at once, whole and in order, and
-//! none is lost; who sends waits for room. A read ends behind bytes that descriptors were passed with, as the kernel's does.
+//! none is lost as long as both ends are there; who sends waits for room. A read ends behind bytes that descriptors were passed with, as
+//! the kernel's does. Room is: of a stream and of a pipe 64 KiB (a kernel's stream has the sender's buffer, some of it for the kernel's
+//! own); of datagrams to a path 11, and of all datagrams what the sender's buffer holds.
 
 use crate::calls::Half;
 use crate::driver::Operation;
@@ -13,10 +15,16 @@ use std::collections::VecDeque;
 
 /// Bytes of a stream that wait to be read: as many as a pipe has room for (pipe(7)).
 const WINDOW: usize = 65_536;
-/// Datagrams that wait before who sends the next one does (net.unix.max_dgram_qlen is 10, and one more is let in, net/unix/af_unix.c).
+/// Datagrams that wait before who sends the next one does, unless the receiver sends to it, too (net.unix.max_dgram_qlen is 10, and one
+/// more is let in, net/unix/af_unix.c).
 const DATAGRAMS: usize = 11;
-/// Bytes of a datagram (net.core.wmem_default, less what the kernel keeps of it).
-const LONGEST: usize = 212_960;
+/// Bytes of datagrams that one sender has waiting: it waits once they are as many (net.core.wmem_default).
+const BUFFER: usize = 212_992;
+/// What the kernel has of that for a datagram besides its bytes, at least (the truesize of an skb of one byte).
+const KEPT: usize = 768;
+/// Bytes of a datagram (unix_dgram_sendmsg, net/unix/af_unix.c).
+const LONGEST: usize = BUFFER - 32;
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Stream,
@@ -28,6 +36,7 @@ pub(super) enum Kind {
 
 /// What has come.
 struct Part {
+    from: u32,
     bytes: VecDeque<u8>,
     passed: Vec<OwnedFd>,
     /// Nothing is put behind its bytes: it is a datagram, or descriptors came with it.
@@ -103,15 +112,20 @@ impl Unix {
         }
     }
 
-    /// Something is asked of it, whose other end is this one; None: it waits.
-    pub(super) fn answer(&mut self, other: Option<&mut Self>, request: &mut Request) -> Option<Reply> {
+    /// Something is asked of it, which is this number and whose other end is this one; None: it waits.
+    pub(super) fn answer(
+        &mut self,
+        number: u32,
+        other: Option<&mut Self>,
+        request: &mut Request,
+    ) -> Option<Reply> {
         match request.operation {
             Operation::Receive
             | Operation::ReceivePassed
             | Operation::ReceiveMessage
             | Operation::ReadNext => self.take(request.room),
             Operation::Send(_) | Operation::WriteNext(_) => {
-                self.send(other, request).map(|sent| sent.map_or_else(Reply::Failed, Reply::Done))
+                self.send(number, other, request).map(|sent| sent.map_or_else(Reply::Failed, Reply::Done))
             }
             _ => Some(Reply::Failed(Errno::OPNOTSUPP)),
         }
@@ -130,7 +144,10 @@ impl Unix {
             return (self.ended || self.kind == Kind::Nowhere).then(|| Reply::Bytes(Vec::new()));
         }
         let mut bytes = Vec::new();
-        while let Some(part) = self.inbox.front_mut() {
+        // (What is behind the last byte that has room is not looked at: descriptors come with their bytes.)
+        while bytes.len() < room
+            && let Some(part) = self.inbox.front_mut()
+        {
             let most = (room - bytes.len()).min(part.bytes.len());
             bytes.extend(part.bytes.drain(..most));
             let passed = std::mem::take(&mut part.passed);
@@ -146,7 +163,12 @@ impl Unix {
     }
 
     /// To the other end; None: that has no room.
-    fn send(&mut self, other: Option<&mut Self>, request: &mut Request) -> Option<Result<usize, Errno>> {
+    fn send(
+        &mut self,
+        number: u32,
+        other: Option<&mut Self>,
+        request: &mut Request,
+    ) -> Option<Result<usize, Errno>> {
         let passed = &mut request.passed;
         if passed.len() > PASSED {
             return Some(Err(Errno::INVAL));
@@ -158,19 +180,22 @@ impl Unix {
             return Some(Err(Errno::PIPE));
         }
         let Some(other) = other else {
-            // Told once, then it is connected to nobody.
+            // Told once, then it is connected to nobody, and what came from there is lost (unix_dgram_disconnected, net/unix/af_unix.c).
             let gone = self.peer.take().is_some();
+            self.inbox.clear();
             return Some(Err(if gone { Errno::CONNREFUSED } else { Errno::NOTCONN }));
         };
         if self.kind == Kind::Datagrams {
             if request.bytes.len() > LONGEST {
                 return Some(Err(Errno::MSGSIZE));
             }
-            if other.inbox.len() >= DATAGRAMS {
+            let mine = other.inbox.iter().filter(|part| part.from == number);
+            let waiting: usize = mine.map(|part| part.bytes.len() + KEPT).sum();
+            if waiting >= BUFFER || other.peer != Some(number) && other.inbox.len() >= DATAGRAMS {
                 return None;
             }
             let (bytes, passed) = (request.bytes.iter().copied().collect(), std::mem::take(passed));
-            other.inbox.push_back(Part { bytes, passed, whole: true });
+            other.inbox.push_back(Part { from: number, bytes, passed, whole: true });
             return Some(Ok(request.bytes.len()));
         }
         let waiting: usize = other.inbox.iter().map(|part| part.bytes.len()).sum();
@@ -182,7 +207,8 @@ impl Unix {
             Some(last) if !last.whole && passed.is_empty() => last.bytes.extend(bytes),
             _ => {
                 let (whole, passed) = (!passed.is_empty(), std::mem::take(passed));
-                other.inbox.push_back(Part { bytes: bytes.iter().copied().collect(), passed, whole });
+                let bytes = bytes.iter().copied().collect();
+                other.inbox.push_back(Part { from: number, bytes, passed, whole });
             }
         }
         Some(Ok(length))
