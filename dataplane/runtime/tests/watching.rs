@@ -28,20 +28,24 @@ impl Chance {
     }
 }
 
-/// Some of the events that there are, or nearly all.
+/// Some of the events that there are, nearly all, or none, and ways to watch; now and then something that there is not.
 fn mask(chance: &mut Chance) -> WatchFlags {
     let some = WatchFlags::from_bits_retain(chance.below(1 << 12) as u32) & WatchFlags::ALL_EVENTS;
-    let rest = [
-        WatchFlags::empty(),
-        WatchFlags::empty(),
-        WatchFlags::MASK_ADD,
-        WatchFlags::ONESHOT,
-        WatchFlags::EXCL_UNLINK,
-        WatchFlags::MASK_CREATE,
-        WatchFlags::ONLYDIR,
-    ];
-    chance.one(&[some, WatchFlags::ALL_EVENTS, WatchFlags::ALL_EVENTS - WatchFlags::ACCESS])
-        | chance.one(&rest)
+    let unheard = WatchFlags::from_bits_retain(1 << chance.below(32));
+    let (none, all) = (WatchFlags::empty(), WatchFlags::ALL_EVENTS);
+    let events = chance.one(&[some, some, some, all, all, all - WatchFlags::ACCESS, none, unheard]);
+    let mut way = || {
+        let ways = [
+            WatchFlags::MASK_ADD,
+            WatchFlags::ONESHOT,
+            WatchFlags::EXCL_UNLINK,
+            WatchFlags::MASK_CREATE,
+            WatchFlags::ONLYDIR,
+            WatchFlags::DONT_FOLLOW,
+        ];
+        if chance.below(2) == 0 { none } else { chance.one(&ways) }
+    };
+    events | way() | way()
 }
 
 /// What was told, and which of the things could be done. Cookies are counted from the first.

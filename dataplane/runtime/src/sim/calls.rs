@@ -3,7 +3,7 @@
 use super::notices::What;
 use super::{Sim, SimDescriptor};
 use crate::calls::{Advice, Calls, Half, Metadata, OpenOptions, SocketKind, SocketOption, Started, Streams};
-use crate::sim::watches::Watches;
+use crate::sim::watches::{self, Watches};
 use crate::time::Instant;
 use rustix::fs::inotify::WatchFlags;
 use rustix::io::Errno;
@@ -115,6 +115,7 @@ impl Calls<SimDescriptor> for Sim {
     }
 
     fn watch(&self, watches: &SimDescriptor, path: &Path, events: WatchFlags) -> Result<i32, Errno> {
+        watches::check(events)?;
         let mut state = self.world.state();
         let node = state.disk.node(path, events.contains(WatchFlags::ONLYDIR))?;
         state.notices.watches(watches.number)?.add(node, events)

@@ -1,7 +1,7 @@
 //! Who watches what on the disk, and what they have not read yet (fs/notify/inotify/inotify_fsnotify.c).
 //!
 //! Keeps true: events are read in the order in which things happened; one that is the same as the last one is that one; of what does not
-//! fit any more only that something did not is told.
+//! fit any more only that something did not is told, once until that is read (fsnotify_insert_event, fs/notify/notification.c).
 
 use super::disk::Happening;
 use crate::watches::{WatchEvent, encode};
@@ -12,6 +12,27 @@ use std::ffi::OsString;
 
 /// Events that wait (fs.inotify.max_queued_events).
 const QUEUE: usize = 16_384;
+
+/// What may be asked for, events and how they are watched; something has to be (ALL_INOTIFY_BITS, include/linux/inotify.h).
+const KNOWN: u32 = WatchFlags::ALL_EVENTS.bits()
+    | WatchFlags::DONT_FOLLOW.bits()
+    | WatchFlags::EXCL_UNLINK.bits()
+    | WatchFlags::MASK_ADD.bits()
+    | WatchFlags::MASK_CREATE.bits()
+    | WatchFlags::ONESHOT.bits()
+    | WatchFlags::ONLYDIR.bits()
+    | ReadFlags::IGNORED.bits()
+    | ReadFlags::ISDIR.bits()
+    | ReadFlags::QUEUE_OVERFLOW.bits()
+    | ReadFlags::UNMOUNT.bits();
+
+/// Whether that can be watched for, which is asked before whether anything is there (inotify_add_watch,
+/// fs/notify/inotify/inotify_user.c).
+pub(super) fn check(events: WatchFlags) -> Result<(), Errno> {
+    let both = WatchFlags::MASK_ADD | WatchFlags::MASK_CREATE;
+    let wrong = events.is_empty() || events.bits() & !KNOWN != 0 || events.contains(both);
+    if wrong { Err(Errno::INVAL) } else { Ok(()) }
+}
 
 struct Watch {
     node: u32,
@@ -24,15 +45,15 @@ pub(super) struct Watches {
     watches: BTreeMap<i32, Watch>,
     made: i32,
     queue: VecDeque<WatchEvent>,
+    /// That something did not fit is in the queue.
+    overflowed: bool,
 }
 
 impl Watches {
+    /// The events have been [checked](check).
     pub(super) fn add(&mut self, node: u32, events: WatchFlags) -> Result<i32, Errno> {
         let known = self.watches.iter_mut().find(|(_, watch)| watch.node == node);
         let [adds, fresh] = [WatchFlags::MASK_ADD, WatchFlags::MASK_CREATE].map(|flag| events.contains(flag));
-        if !events.intersects(WatchFlags::ALL_EVENTS) || adds && fresh {
-            return Err(Errno::INVAL);
-        }
         match known {
             Some(_) if fresh => Err(Errno::EXIST),
             Some((number, watch)) => {
@@ -88,16 +109,16 @@ impl Watches {
     }
 
     fn push(&mut self, watch: i32, what: ReadFlags, cookie: u32, name: OsString) {
-        let event = WatchEvent { watch, what, cookie, name };
-        let same = |last: &WatchEvent| (last.watch, last.what, &last.name) == (watch, what, &event.name);
-        match self.queue.len() {
-            _ if what != ReadFlags::IGNORED && self.queue.back().is_some_and(same) => {}
-            ..QUEUE => self.queue.push_back(event),
-            QUEUE => {
+        if self.queue.len() >= QUEUE {
+            if !std::mem::replace(&mut self.overflowed, true) {
                 let (what, name) = (ReadFlags::QUEUE_OVERFLOW, OsString::new());
                 self.queue.push_back(WatchEvent { watch: -1, what, cookie: 0, name });
             }
-            _ => {}
+            return;
+        }
+        let same = |last: &WatchEvent| (last.watch, last.what, &last.name) == (watch, what, &name);
+        if what == ReadFlags::IGNORED || !self.queue.back().is_some_and(same) {
+            self.queue.push_back(WatchEvent { watch, what, cookie, name });
         }
     }
 
@@ -110,6 +131,7 @@ impl Watches {
                 return Some(if bytes.is_empty() { Err(Errno::INVAL) } else { Ok(bytes) });
             }
             bytes.extend(encoded);
+            self.overflowed &= event.what != ReadFlags::QUEUE_OVERFLOW;
             self.queue.pop_front();
         }
         (!bytes.is_empty()).then_some(Ok(bytes))
