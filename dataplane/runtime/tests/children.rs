@@ -3,6 +3,7 @@
 mod every;
 
 use every::on_every_io;
+use std::future::{Ready, ready};
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 use std::time::Duration;
@@ -168,6 +169,52 @@ fn the_end_of_a_simulated_one_is_a_signal_and_a_panic_is_its_own() {
     });
     io.settle();
     assert_eq!(io.open_descriptors(), 0);
+}
+
+/// It has begun when it is started: what it opens and how it fails is its own affair from then on, from its function's first line on.
+#[test]
+fn a_simulated_one_that_fails_at_once_does_not_fail_its_parent() {
+    let io = simulation(1);
+    io.program("opens", |process| {
+        let opened = Signals::new(&process.io, &[Signal::TERM]).is_ok();
+        ready(u8::from(opened))
+    });
+    io.program("panics", |_| -> Ready<u8> { panic!("as it must") });
+    io.run(async |io| {
+        let mut panics = Child::spawn(&io, &mut Command::new("panics")).unwrap();
+        assert_eq!(panics.wait().await.unwrap().code(), Some(101));
+        // Beside the first: itself and three streams.
+        for (most, opened) in [(5, 0), (6, 1)] {
+            io.limit_descriptors(most);
+            let mut opens = Child::spawn(&io, &mut Command::new("opens")).unwrap();
+            assert_eq!(opens.wait().await.unwrap().code(), Some(opened));
+        }
+        io.limit_descriptors(4);
+        let error = Child::spawn(&io, &mut Command::new("opens")).unwrap_err();
+        assert!(error.is_exhaustion() && error.operation() == "start", "{error}");
+        assert_eq!(io.tasks().alive(), 1, "it runs on");
+    });
+    io.settle();
+    assert_eq!(io.open_descriptors(), 0);
+}
+
+/// (As by a process that does not block it.)
+#[test]
+fn the_end_of_a_simulated_one_is_not_kept_for_a_child_that_does_not_listen() {
+    let io = simulation(1);
+    io.program("parent", async |process| {
+        let io = process.io;
+        Child::spawn(&io, &mut script(ENDS)).unwrap().wait().await.unwrap();
+        let signals = Signals::new(&io, &[Signal::CHILD]).unwrap();
+        let none = io.timeout(Duration::from_secs(1), signals.next()).await.is_err();
+        Child::spawn(&io, &mut script(ENDS)).unwrap().wait().await.unwrap();
+        let told = io.timeout(Duration::from_secs(1), signals.next()).await.is_ok();
+        u8::from(none) + u8::from(told)
+    });
+    io.run(async |io| {
+        let mut parent = Child::spawn(&io, &mut Command::new("parent")).unwrap();
+        assert_eq!(parent.wait().await.unwrap().code(), Some(2));
+    });
 }
 
 /// Killed before its first poll, after its last, and anywhere between: its output ends, and it has one end.

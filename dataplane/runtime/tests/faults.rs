@@ -166,21 +166,23 @@ fn a_send_without_memory_names_itself_and_can_be_tried_again() {
     });
 }
 
-/// What waits for a connection when descriptors run out is told; the connection waits for the next one.
+/// What waits for a connection when descriptors run out is told; the connection waits for the next one, who may be waiting already.
 #[test]
 fn a_simulated_accept_that_waits_can_run_out_of_descriptors() {
     let io = SimIo::new(1).unwrap();
     io.run(async |io| {
         let listener = zsync_runtime::TcpListener::bind(&io, local()).unwrap();
         let to = listener.address().unwrap();
-        let mut accepts = Box::pin(listener.accept());
-        assert!(poll_fn(|cx| Poll::Ready(accepts.as_mut().poll(cx).is_pending())).await);
+        let [mut accepts, mut second] = [0; 2].map(|_| Box::pin(listener.accept()));
+        for accepts in [&mut accepts, &mut second] {
+            assert!(poll_fn(|cx| Poll::Ready(accepts.as_mut().poll(cx).is_pending())).await);
+        }
         let _client = zsync_runtime::TcpStream::connect(&io, to).await.unwrap();
         io.limit_descriptors(2);
         let error = accepts.await.unwrap_err();
         assert!(error.is_exhaustion() && error.operation() == "accept", "{error}");
         io.limit_descriptors(3);
-        listener.accept().await.unwrap();
+        second.await.unwrap();
     });
     io.settle();
     assert_eq!(io.open_descriptors(), 0);

@@ -291,12 +291,16 @@ impl Net {
         Some((listener, child))
     }
 
-    /// A connection that could not be accepted is the next one again.
-    pub(super) fn put_back(&mut self, listener: u32, child: u32) {
-        match self.sockets.get_mut(&listener).map(|socket| &mut socket.what) {
-            Some(What::Listener { backlog, .. }) => backlog.push_front(child),
-            _ => drop(self.sockets.remove(&child)),
-        }
+    /// A connection that could not be accepted is the next one again, for whoever waits for one.
+    pub(super) fn put_back(&mut self, listener: u32, child: u32) -> Effects {
+        let Some(What::Listener { backlog, .. }) = self.sockets.get_mut(&listener).map(|it| &mut it.what)
+        else {
+            return self.close(child);
+        };
+        backlog.push_front(child);
+        let mut effects = Effects::default();
+        self.answer(listener, &mut effects);
+        effects
     }
 
     /// It does not go through for now.

@@ -1,7 +1,7 @@
 //! Processes: the program and its children, and the signals that they are sent.
 //!
-//! Keeps true: a process ends once, and its parent is sent SIGCHLD then; what it has open is closed; a signal that is pending is not
-//! pending twice. The program itself is the first process, and like a kernel's it dies of no signal; a child dies of one that it
+//! Keeps true: a process ends once, and its parent is sent SIGCHLD then, which a child that does not listen to it does not keep; what it
+//! has open is closed; a signal that is pending is not pending twice. The program itself is the first process, and like a kernel's it dies of no signal; a child dies of one that it
 //! does not listen to, unless that is one to be ignored.
 
 use rustix::io::Errno;
@@ -46,14 +46,16 @@ impl Processes {
         self.made
     }
 
-    /// It ends with this word.
-    pub(super) fn end(&mut self, number: u32, word: i32) {
+    /// It ends with this word; `listens`: to SIGCHLD, whether its parent does.
+    pub(super) fn end(&mut self, number: u32, word: i32, listens: impl FnOnce(u32) -> bool) {
         let Some(process) = self.all.get_mut(&number).filter(|process| process.ended.is_none()) else {
             return;
         };
         process.ended = Some(word);
         let parent = process.parent;
-        if let Some(parent) = self.all.get_mut(&parent) {
+        if (parent == FIRST || listens(parent))
+            && let Some(parent) = self.all.get_mut(&parent)
+        {
             parent.pending.entry(Signal::CHILD.as_raw()).or_insert(number);
         }
         // Who is left behind has another parent, which waits for nobody.
@@ -140,14 +142,15 @@ mod tests {
         let child = processes.begin(FIRST);
         let [ended, running] = [0; 2].map(|_| processes.begin(child));
         assert_eq!(processes.wait(child), Ok(None));
-        processes.end(ended, 0);
-        processes.end(child, 3 << 8);
-        processes.end(child, 9);
+        processes.end(ended, 0, |_| false);
+        assert_eq!(processes.take(child, &[Signal::CHILD]), None);
+        processes.end(child, 3 << 8, |_| false);
+        processes.end(child, 9, |_| false);
         assert_eq!(processes.take(FIRST, &[Signal::CHILD]), Some((Signal::CHILD, child)));
         assert_eq!(processes.wait(child), Ok(Some(3 << 8)));
         assert_eq!(processes.wait(child), Err(Errno::CHILD));
         assert_eq!((processes.wait(ended), processes.wait(running)), (Err(Errno::CHILD), Ok(None)));
-        processes.end(running, 0);
+        processes.end(running, 0, |_| true);
         assert!(processes.has_ended(running));
     }
 }

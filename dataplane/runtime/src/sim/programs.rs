@@ -80,20 +80,26 @@ impl Drop for End {
     fn drop(&mut self) {
         let handle = self.world.programs.running.borrow_mut().remove(&self.process);
         drop(handle);
-        let mut state = self.world.state();
-        state.processes.end(self.process, self.word.get());
+        let state = &mut *self.world.state();
+        let listens = |parent| state.notices.listens(parent, Signal::CHILD);
+        state.processes.end(self.process, self.word.get(), listens);
         state.tell();
     }
 }
 
 impl SimIo {
-    /// From now on a [`Child`](crate::Child) of this name is this program. What it returns is the code that it ends with; what has no
-    /// program is ENOENT.
+    /// From now on a [`Child`](crate::Child) of this name is this program. What it returns is the code that it ends with, and a panic is
+    /// its own (101); what has no program is ENOENT. Where it is killed its future is dropped: unlike a process's, its destructors run.
     pub fn program<F>(&self, name: &str, program: impl Fn(SimProcess) -> F + 'static)
     where
         F: Future<Output = u8> + 'static,
     {
-        let program: Program = Rc::new(move |process| Box::pin(program(process)));
+        let program = Rc::new(program);
+        // It is called by its task, so that it panics there, too.
+        let program: Program = Rc::new(move |process| {
+            let program = program.clone();
+            Box::pin(async move { program(process).await })
+        });
         let before = self.driver().world.programs.known.borrow_mut().insert(name.into(), program);
         drop(before);
     }
@@ -138,6 +144,7 @@ impl Sim {
         let (says, output) = self.stream(output, true);
         let (complains, errors) = self.stream(errors, true);
         let process = self.world.state().processes.begin(self.process);
+        let descriptor = self.other(What::Child(process))?;
         let io = Io::beside(&tasks, Self { world: self.world.clone(), process });
         let word = Rc::new(Cell::new(PANICKED));
         let program = program(SimProcess {
@@ -150,7 +157,6 @@ impl Sim {
         let end = End { world: self.world.clone(), process, word: word.clone() };
         let running = tasks.spawn(Life { program, end });
         programs.running.borrow_mut().insert(process, (running, word));
-        let descriptor = self.other(What::Child(process))?;
         Ok(Started { process, descriptor, input, output, errors })
     }
 

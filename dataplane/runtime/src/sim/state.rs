@@ -156,6 +156,12 @@ impl State {
         Ok(())
     }
 
+    /// A connection could not be accepted: the next one has it.
+    pub(super) fn put_back(&mut self, listener: u32, child: u32) {
+        let effects = self.net.put_back(listener, child);
+        self.take(effects);
+    }
+
     pub(super) fn net(&mut self) -> &mut Net {
         &mut self.net
     }

@@ -110,10 +110,10 @@ impl World {
                     }
                     Ok(fill(flight, &bytes))
                 }
-                // It waits on; who is asked next finds it.
+                // It waits on; who waits for it, too, or is asked next finds it.
                 Reply::Accepted(child, _) if room.is_err() => {
                     let listener = flight.source.descriptor().number;
-                    self.state().net().put_back(listener, child);
+                    self.state().put_back(listener, child);
                     room.map(|()| 0)
                 }
                 Reply::Accepted(number, from) => {
