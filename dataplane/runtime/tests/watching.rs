@@ -1,6 +1,7 @@
 //! What a simulated disk tells those who watch is what the kernel tells: the same things are done to both, at random, and the events
 //! compared.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use zsync_runtime::{
@@ -48,7 +49,8 @@ fn mask(chance: &mut Chance) -> WatchFlags {
     events | way() | way()
 }
 
-/// What was told, and which of the things could be done. Cookies are counted from the first.
+/// What was told, and which of the things could be done. Cookies are numbered anew, for the
+/// kernel counts the renames of all the machine.
 #[derive(Debug, PartialEq)]
 struct Told {
     events: Vec<WatchEvent>,
@@ -65,7 +67,7 @@ async fn program<D: Driver>(io: Io<D>, root: &Path, seed: u64) -> Told {
     }
     let paths: Vec<PathBuf> =
         ["a", "b", "long enough for more", "d/a", "d/b", "e/a", "d", "e"].map(|name| root.join(name)).into();
-    let mut open: Vec<File<D>> = Vec::new();
+    let mut open: Vec<(File<D>, bool)> = Vec::new();
     let mut done = Vec::new();
     for _ in 0..50 {
         let (one, two) = (&paths[chance.below(paths.len())], &paths[chance.below(paths.len())]);
@@ -76,25 +78,22 @@ async fn program<D: Driver>(io: Io<D>, root: &Path, seed: u64) -> Told {
             5..=6 => {
                 let [read, write, create] = [0; 3].map(|_| chance.below(2) == 1);
                 let options = OpenOptions { read, write, create: create && write, truncate: false };
-                // The kernel opens a directory that is only read.
                 let is_directory = io.metadata(one).is_ok_and(|metadata| metadata.directory);
-                if is_directory {
-                    Ok(0)
-                } else {
-                    File::open(&io, one, options).map(|file| open.push(file)).map(|()| 0)
-                }
+                File::open(&io, one, options).map(|file| open.push((file, is_directory))).map(|()| 0)
             }
             7 => {
                 open.truncate(chance.below(4));
                 Ok(0)
             }
             8..=9 if !open.is_empty() => {
-                let file = &open[chance.below(open.len())];
-                match chance.below(4) {
+                let (file, is_directory) = &open[chance.below(open.len())];
+                match chance.below(5) {
                     0 => file.read(0, Vec::with_capacity(9)).await.map(|read| read.len() as i32),
                     1 => file.write(3, vec![1; 5]).await.map(|_| 0),
                     2 => file.truncate(chance.below(9) as u64).map(|()| 0),
-                    _ => file.len().map(|length| length as i32),
+                    3 => file.sync(true).await.map(|()| 0),
+                    // Of a directory, each kernel's file system says something else.
+                    _ => file.len().map(|length| if *is_directory { 0 } else { length as i32 }),
                 }
             }
             10 => io.rename(one, two).map(|()| 0),
@@ -111,9 +110,9 @@ async fn program<D: Driver>(io: Io<D>, root: &Path, seed: u64) -> Told {
     while let Ok(event) = io.timeout(Duration::from_millis(1), watches.next()).await {
         events.push(event.unwrap());
     }
-    let first = events.iter().map(|event| event.cookie).filter(|cookie| *cookie > 0).min().unwrap_or(0);
+    let cookies: BTreeSet<u32> = events.iter().map(|event| event.cookie).chain([0]).collect();
     for event in &mut events {
-        event.cookie = event.cookie.saturating_sub(first.saturating_sub(1));
+        event.cookie = cookies.range(..event.cookie).count() as u32;
     }
     Told { events, done }
 }

@@ -85,6 +85,7 @@ impl Disk {
             Some(node) => {
                 match self.nodes.get(&node).map(|node| &node.what) {
                     Some(What::File(_)) => {}
+                    Some(What::Directory) if !(options.write || options.create || options.truncate) => {}
                     Some(What::Directory) => return Err(Errno::ISDIR),
                     _ => return Err(Errno::NXIO),
                 }
@@ -96,7 +97,7 @@ impl Disk {
             }
             None => return Err(Errno::NOENT),
         };
-        self.note(ReadFlags::OPEN, node);
+        self.note(ReadFlags::OPEN | self.kind(node), node);
         if options.truncate && !fresh {
             self.content(node)?.now.clear();
             self.note(ReadFlags::MODIFY, node);
@@ -116,7 +117,8 @@ impl Disk {
 
     pub(super) fn close(&mut self, number: u32) {
         let Some((node, options)) = self.open.remove(&number) else { return };
-        self.note(if options.write { ReadFlags::CLOSE_WRITE } else { ReadFlags::CLOSE_NOWRITE }, node);
+        let what = if options.write { ReadFlags::CLOSE_WRITE } else { ReadFlags::CLOSE_NOWRITE };
+        self.note(what | self.kind(node), node);
         self.forget(node);
     }
 
@@ -136,7 +138,7 @@ impl Disk {
 
     pub(super) fn len(&mut self, number: u32) -> Result<u64, Errno> {
         let (node, _) = *self.open.get(&number).ok_or(Errno::BADF)?;
-        Ok(self.content(node)?.now.len() as u64)
+        Ok(self.content(node).map_or(0, |content| content.now.len() as u64))
     }
 
     pub(super) fn truncate(&mut self, number: u32, length: u64) -> Result<(), Errno> {
@@ -156,7 +158,14 @@ impl Disk {
         let Some((node, options)) = self.open.get(&number).copied() else {
             return Reply::Failed(Errno::BADF);
         };
-        let Ok(content) = self.content(node) else { return Reply::Failed(Errno::IO) };
+        let Ok(content) = self.content(node) else {
+            // Of a directory nothing has to be written, see the module.
+            return match request.operation {
+                Operation::Sync { .. } => Reply::Done(0),
+                Operation::Read(_) | Operation::ReadVectored(_) => Reply::Failed(Errno::ISDIR),
+                _ => Reply::Failed(Errno::BADF),
+            };
+        };
         match request.operation {
             Operation::Read(at) | Operation::ReadVectored(at) if options.read || !options.write => {
                 let rest = usize::try_from(at).ok().and_then(|at| content.now.get(at..)).unwrap_or(&[]);

@@ -52,7 +52,7 @@ impl Disk {
     }
 
     /// What an event says of a node's kind.
-    fn kind(&self, node: u32) -> ReadFlags {
+    pub(super) fn kind(&self, node: u32) -> ReadFlags {
         if self.is_directory(node) { ReadFlags::ISDIR } else { ReadFlags::empty() }
     }
 
