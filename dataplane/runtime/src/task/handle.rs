@@ -41,7 +41,8 @@ impl fmt::Debug for Ended {
 impl std::error::Error for Ended {}
 
 /// A task that was spawned. Waiting for it gives its result, or why there is none; if its turn is the next one anyway, it may have it
-/// within the poll of who waits for it. Dropping the handle leaves the task to its scope.
+/// within the poll of who waits for it. So, polling a handle may run the other task's code: whoever polls it holds no borrow then of
+/// what both look at, as a `RefCell` has. Dropping the handle leaves the task to its scope.
 pub struct Handle<T> {
     tasks: Rc<Tasks>,
     task: Pointer,
@@ -66,8 +67,9 @@ impl<T> Handle<T> {
         self.tasks.cancel(self.task);
     }
 
-    /// Drops its future, now; or, when it is what runs at this moment, as soon as it waits. What that drops cannot wait for
-    /// anything: where it matters, [`Handle::cancel`] and wait.
+    /// Drops its future, now; or, when it is being polled at this moment, as soon as it waits. (It is, too, while another one has its
+    /// turn within it, one that it joins or has spawned: it does not go on from a join.) What that drops cannot wait for anything: where
+    /// it matters, [`Handle::cancel`] and wait.
     pub fn abort(&self) {
         self.tasks.abort(self.task);
     }
@@ -109,7 +111,8 @@ impl<T> Future for Handle<T> {
         }
         self.tasks.hand_over(self.task);
         if !head.has(ALIVE) {
-            return Poll::Ready(self.take());
+            // Who was aborted by that, or with a scope that was dropped by it, ends here.
+            return if self.tasks.is_aborted() { Poll::Pending } else { Poll::Ready(self.take()) };
         }
         let site = Site { what: "the end of a task", at: head.spawned };
         site.poll(|| {

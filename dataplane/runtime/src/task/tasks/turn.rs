@@ -14,8 +14,9 @@ use std::task::Context;
 
 impl Tasks {
     /// What is polled now waits for the end of this task. If that is next, and this pass has a turn for it, it has it now: who waits
-    /// need not be polled again for what is there already. It comes no earlier than it would. Not in a round, not while
-    /// somebody takes the time of polls, and not within such a turn, so that the stack does not grow with who waits for whom.
+    /// need not be polled again for what is there already. It comes no earlier than it would; who waits goes on ahead of what it woke or
+    /// spawned. Not in a round, not while somebody takes the time of polls, and not within such a turn, so that the stack does not grow
+    /// with who waits for whom.
     #[inline]
     pub(in crate::task) fn hand_over(&self, task: Pointer) {
         let left = self.left.get();
@@ -52,9 +53,8 @@ impl Tasks {
     pub(super) fn run<const LOOK: bool>(&self, task: Pointer) {
         let head = task.head();
         let flags = head.flags.get() & !QUEUED;
-        if flags & ALIVE == 0 {
-            head.flags.set(flags);
-            return self.free_unless_held(task);
+        if flags & (ALIVE | RUNNING) != ALIVE {
+            return self.pass_over(task, flags);
         }
         head.flags.set(flags | RUNNING);
         if !LOOK {
@@ -65,7 +65,7 @@ impl Tasks {
         // Dropping one is nothing, behind a call that says so.
         let waker = ManuallyDrop::new(head.word.waker());
         self.current.set(Some(task));
-        // SAFETY: it is alive, and RUNNING says that its body is in use.
+        // SAFETY: it is alive and nobody used its body; RUNNING says from here on that it is in use.
         let ended = unsafe { (head.vtable.poll)(task, &mut Context::from_waker(&waker)) };
         self.current.set(None);
         self.cancelled.set(false);
@@ -83,5 +83,17 @@ impl Tasks {
         } else {
             head.flags.set(flags & !RUNNING);
         }
+    }
+
+    /// What was in the ready list has ended meanwhile; or it is being dropped, and asks for turns as it is.
+    #[inline(never)]
+    fn pass_over(&self, task: Pointer, flags: u8) {
+        task.head().flags.set(flags);
+        self.free_unless_held(task);
+    }
+
+    /// Whether what is polled now was aborted meanwhile.
+    pub(in crate::task) fn is_aborted(&self) -> bool {
+        self.current.get().is_some_and(|task| task.is(ABORTED))
     }
 }

@@ -103,6 +103,8 @@ fn a_child_may_abort_its_parent_and_so_itself() {
         scope(&tasks, async |scope| {
             let _ = scope
                 .spawn(async move {
+                    // Until its parent waits for it.
+                    yield_now().await.unwrap();
                     handle.borrow().as_ref().unwrap().abort();
                     yield_now().await.unwrap();
                     unreachable!("it was aborted with its parent");
@@ -120,6 +122,45 @@ fn a_child_may_abort_its_parent_and_so_itself() {
         .spawn(async move { scope(&tasks, async |scope| scope.spawn(async { 5 }).await.unwrap()).await });
     bench.settle();
     assert_eq!(result(next).unwrap(), 5);
+}
+
+/// (Under valgrind: a future that is polled while it is dropped would be borrowed twice.)
+#[test]
+fn a_drop_may_wait_for_what_is_being_dropped_and_make_a_pass() {
+    struct Joins(Rc<RefCell<Option<Handle<()>>>>, Rc<Tasks>, Log);
+    impl Drop for Joins {
+        fn drop(&mut self) {
+            let mut own = self.0.take().unwrap();
+            let joined = Pin::new(&mut own).poll(&mut Context::from_waker(Waker::noop()));
+            self.2.say(format!("joined: {}", joined.is_ready()));
+            if self.1.running().is_none() {
+                self.2.say(format!("passed: {}", self.1.pass(Instant::ZERO, 9).polled));
+            }
+            self.0.replace(Some(own));
+        }
+    }
+    for within in [true, false] {
+        let bench = Bench::new();
+        let (own, log) = (Rc::<RefCell<Option<Handle<()>>>>::default(), Log::default());
+        let (kept, said) = (own.clone(), log.clone());
+        let leaves = move |tasks: Rc<Tasks>| {
+            let scope = tasks.open_scope();
+            let joins = Joins(kept.clone(), tasks.clone(), said);
+            kept.replace(Some(tasks.spawn_in(scope, async move {
+                let _joins = joins;
+                unreachable!("it never has a turn, but is in the ready list all the while");
+            })));
+            tasks.leave_scope(scope);
+        };
+        if within {
+            bench.run(async |tasks| leaves(tasks));
+            assert_eq!(log.said(), ["joined: false"]);
+        } else {
+            leaves(bench.tasks.clone());
+            assert_eq!(log.said(), ["joined: false", "passed: 1"]);
+        }
+        assert!(matches!(result(own.take().unwrap()), Err(Ended::Aborted)));
+    }
 }
 
 #[test]

@@ -1,4 +1,7 @@
+//! Turns within the turns of who joins.
+
 use super::*;
+use crate::timeout;
 use std::cell::Cell;
 
 /// In which order a task and the one that it spawns and joins are polled, with another one in between or not.
@@ -79,57 +82,102 @@ fn a_turn_that_is_handed_over_is_its_own() {
     bench.run(async |tasks| {
         let panics = tasks.spawn(async { panic!("it does") });
         assert!(matches!(panics.await, Err(Ended::Panicked(_))), "who joins goes on");
-        // A child is neither cancelled nor late because who joins it is shielded, or in time.
-        let (region, inner) = (Canceller::default(), tasks.clone());
-        let state = cancellable(&region, async {
-            let child = inner.spawn(async { (is_cancelled(), yield_now().await) });
-            child.await.unwrap()
-        });
-        assert_eq!(state.await, (false, Ok(())));
-        assert!(!is_cancelled());
     });
+    // Within a joiner that is cancelled and has little time, a child is not and has any; afterwards the joiner is as it was.
+    let (tasks, log) = (bench.tasks.clone(), Log::default());
+    let said = log.clone();
+    let joiner = bench.tasks.spawn(async move {
+        let say =
+            async |who: &str| said.say(format!("{who}: {}, {:?}", is_cancelled(), tasks.deadline().get()));
+        let (child_tasks, child_said) = (tasks.clone(), said.clone());
+        let child = tasks.spawn(async move {
+            child_said.say(format!("child: {}, {:?}", is_cancelled(), child_tasks.deadline().get()));
+        });
+        timeout(&tasks, Duration::from_nanos(7), async {
+            say("ahead").await;
+            shield(child).await.unwrap();
+            say("behind").await;
+        })
+        .await
+        .unwrap();
+        say("late").await;
+    });
+    joiner.cancel();
+    // Two turns: it was handed over.
+    bench.tasks.pass(Instant::ZERO, 2);
+    let never = format!("{:?}", Instant::NEVER);
+    let expected = [
+        "ahead: true, Instant(7)".into(),
+        format!("child: false, {never}"),
+        "behind: true, Instant(7)".into(),
+        format!("late: true, {never}"),
+    ];
+    assert_eq!(log.said(), expected);
 }
 
 #[test]
-fn a_child_may_wake_and_abort_who_joins_it() {
+fn a_child_may_wake_who_joins_it() {
     let bench = Bench::new();
-    // It wakes who joins it, and waits.
     let waker = Rc::new(RefCell::new(None::<Waker>));
     let (wakes, tasks) = (waker.clone(), bench.tasks.clone());
-    let woken = bench.tasks.spawn(async move {
-        let mut polls = 0;
+    let polls = Rc::new(Cell::new(0));
+    let counter = polls.clone();
+    drop(bench.tasks.spawn(async move {
         let mut child = tasks.spawn(async move {
             wakes.take().unwrap().wake();
-            yield_now().await.unwrap();
+            pending::<()>().await;
         });
         poll_fn(|cx| {
-            polls += 1;
+            counter.set(counter.get() + 1);
             waker.replace(Some(cx.waker().clone()));
             Pin::new(&mut child).poll(cx)
         })
         .await
         .unwrap();
-        polls
-    });
+    }));
     bench.settle();
-    assert!(result(woken).unwrap() >= 2);
-    // It aborts who joins it, which ends with that poll.
-    let parent = Rc::new(RefCell::new(None::<Handle<()>>));
-    let (aborts, tasks) = (parent.clone(), bench.tasks.clone());
-    let child_ended = Rc::new(Cell::new(false));
-    let ended = child_ended.clone();
-    let joiner = bench.tasks.spawn(async move {
-        tasks
-            .spawn(async move {
+    assert_eq!(polls.get(), 2, "once by itself, and once because its child woke it");
+}
+
+/// Aborted itself, or with a scope that it is in.
+#[test]
+fn who_is_aborted_within_a_join_does_not_go_on_from_there() {
+    for of_scope in [false, true] {
+        let bench = Bench::new();
+        let log = Log::default();
+        let aborted: Rc<RefCell<Option<Handle<()>>>> = Rc::default();
+        let (aborts, tasks, said) = (aborted.clone(), bench.tasks.clone(), log.clone());
+        let joiner = async move {
+            let _said = said.until_drop("joiner dropped");
+            let inner = said.clone();
+            let child = tasks.spawn(async move {
                 aborts.borrow().as_ref().unwrap().abort();
-                ended.set(true);
+                inner.say("child goes on");
+                inner.until_drop("result dropped")
+            });
+            drop(child.await);
+            said.say("joiner goes on");
+        };
+        let tasks = bench.tasks.clone();
+        aborted.replace(Some(if of_scope {
+            bench.tasks.spawn(async move {
+                scope(&tasks, async |scope| {
+                    // It has a turn of its own, so that it can hand one over.
+                    drop(scope.spawn(joiner));
+                    pending::<()>().await;
+                })
+                .await;
             })
-            .await
-            .unwrap();
-        pending::<()>().await;
-    });
-    parent.replace(Some(joiner));
-    bench.settle();
-    assert!(child_ended.get());
-    assert!(matches!(result(parent.take().unwrap()), Err(Ended::Aborted)));
+        } else {
+            bench.tasks.spawn(joiner)
+        }));
+        bench.settle();
+        assert_eq!(
+            log.said(),
+            ["child goes on", "result dropped", "joiner dropped"],
+            "of a scope: {of_scope}"
+        );
+        assert!(matches!(result(aborted.take().unwrap()), Err(Ended::Aborted)));
+        assert_eq!(bench.tasks.alive(), 0);
+    }
 }
