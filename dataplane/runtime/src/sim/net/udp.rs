@@ -1,7 +1,8 @@
 //! A socket of datagrams: its options, and what has come to it.
 //!
 //! Keeps true: what came is taken in its order; a buffer with a segment is sent as the datagrams it is, each for itself; what is joined
-//! again is of one sender, to one address, and of one length, but for a last one that is shorter (net/ipv4/udp_offload.c, udp_gro_receive_segment).
+//! again is of one sender, to one address, of one traffic class (net/ipv4/af_inet.c, inet_gro_receive), and of one length, but for a last one
+//! that is shorter (net/ipv4/udp_offload.c, udp_gro_receive_segment).
 
 use super::Arrival;
 use crate::calls::{Details, SocketOption};
@@ -21,10 +22,18 @@ const GROUPS: usize = 20;
 /// The only interface there is.
 const LOOPBACK: u32 = 1;
 
+/// What datagrams that are joined have in common.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Flow {
+    from: SocketAddr,
+    to: SocketAddr,
+    class: u8,
+}
+
 /// See the module.
 #[derive(Default)]
 pub(super) struct Udp {
-    inbox: VecDeque<(SocketAddr, Details, Vec<u8>)>,
+    inbox: VecDeque<(Flow, Vec<u8>)>,
     /// Whether it shares its address with others that do.
     pub(super) shares: bool,
     broadcasts: bool,
@@ -109,27 +118,21 @@ impl Udp {
 
     /// One has come.
     pub(super) fn arrive(&mut self, from: SocketAddr, to: SocketAddr, class: u8, bytes: Vec<u8>) {
-        let details = Details {
-            local: self.tells_local.then_some(to.ip()),
-            interface: if self.tells_local { LOOPBACK } else { 0 },
-            traffic_class: self.tells_class.then_some(class),
-            segment: None,
-        };
         if self.inbox.len() < INBOX {
-            self.inbox.push_back((from, details, bytes));
+            self.inbox.push_back((Flow { from, to, class }, bytes));
         }
     }
 
     /// The one that came first; with those behind it that are joined to it, if they are.
     pub(super) fn take(&mut self) -> Option<Reply> {
-        let (from, mut details, mut bytes) = self.inbox.pop_front()?;
+        let (flow, mut bytes) = self.inbox.pop_front()?;
         let segment = bytes.len();
         let mut joined = 1;
         while self.joins
             && segment > 0
             && bytes.len() == joined * segment
             && joined < SEGMENTS
-            && let Some((_, _, next)) = self.inbox.front().filter(|next| (next.0, next.1) == (from, details))
+            && let Some((_, next)) = self.inbox.front().filter(|next| next.0 == flow)
             && (1..=segment).contains(&next.len())
             && bytes.len() + next.len() <= LONGEST
         {
@@ -137,11 +140,14 @@ impl Udp {
             self.inbox.pop_front();
             joined += 1;
         }
-        if joined > 1 {
+        let details = Details {
+            local: self.tells_local.then_some(flow.to.ip()),
+            interface: if self.tells_local { LOOPBACK } else { 0 },
+            traffic_class: self.tells_class.then_some(flow.class),
             // (None is longer than 65,507 bytes.)
-            details.segment = u16::try_from(segment).ok();
-        }
-        Some(Reply::Datagram(from, details, bytes))
+            segment: u16::try_from(segment).ok().filter(|_| joined > 1),
+        };
+        Some(Reply::Datagram(flow.from, details, bytes))
     }
 }
 
@@ -196,5 +202,24 @@ mod tests {
             _ => None,
         });
         assert_eq!(taken.collect::<Vec<_>>(), [(22, Some(9)), (4, None), (4, None), (5, None), (0, None)]);
+    }
+
+    /// Whether or not the socket asks where they went and of which class they are.
+    #[test]
+    fn another_destination_or_class_ends_what_is_joined() {
+        let from = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+        for tells in [false, true] {
+            let mut udp = Udp { joins: true, tells_local: tells, tells_class: tells, ..Udp::default() };
+            for (to, class) in
+                [([127, 0, 0, 1], 0), ([127, 0, 0, 1], 0), ([127, 0, 0, 2], 0), ([127, 0, 0, 2], 8)]
+            {
+                udp.arrive(from, SocketAddr::from((to, 9)), class, vec![1; 5]);
+            }
+            let taken = std::iter::from_fn(|| match udp.take() {
+                Some(Reply::Datagram(_, details, bytes)) => Some((bytes.len(), details.local.is_some())),
+                _ => None,
+            });
+            assert_eq!(taken.collect::<Vec<_>>(), [(10, tells), (5, tells), (5, tells)]);
+        }
     }
 }
