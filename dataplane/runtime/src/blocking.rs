@@ -1,7 +1,7 @@
 //! Plain system calls on the calling thread: each operation is done when it is asked for.
 //!
 //! Keeps true: an operation's await never suspends, so what is spawned runs at once and to its end, unless it waits for other
-//! tasks. An operation waits no longer than the [`timeout`](crate::timeout()) around it. A task is cancelled by others only
+//! tasks; or at its turn, more than 32 levels down. An operation waits no longer than the [`timeout`](crate::timeout()) around it. A task is cancelled by others only
 //! between its operations.
 
 use crate::driver::{Begun, Driver, Flight, Source, Wait};

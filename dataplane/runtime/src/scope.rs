@@ -16,7 +16,8 @@
 //!
 //! Keeps true: when [`scope`] returns, none of its tasks is left: what still runs when its body returns is cancelled and waited
 //! for, also when it takes its time, and also when who waits is cancelled. A scope whose future is dropped drops its tasks, the
-//! youngest first; one that is being polled at this moment as soon as it waits, as [`Handle::abort`] says.
+//! youngest first; one that is being polled at this moment as soon as it waits, and one that is very deep at its next turn, as
+//! [`Handle::abort`] says.
 
 use crate::cancel::{Cancelled, is_cancelled};
 use crate::task::{Handle, ScopeId, Tasks};

@@ -117,11 +117,6 @@ impl Pointer {
     fn is(self, flags: u8) -> bool {
         self.head().has(flags)
     }
-
-    /// Its future is on the stack: it is polled or dropped at this moment.
-    fn is_in_use(self) -> bool {
-        self.is(RUNNING)
-    }
 }
 
 /// What is in a block. The head is first, so a pointer to it is one to the block.

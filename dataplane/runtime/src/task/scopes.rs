@@ -156,13 +156,10 @@ impl Tasks {
             // One more keeps the number until the end of this, whatever is dropped.
             node.alive += 1;
         }
-        // One that runs now ends when its poll is over: it stays in the list until then, and is passed over.
+        // One that cannot end now stays in the list until it does, and is passed over. One that has may be gone, its memory too.
         let mut next = self.youngest(scope);
         while let Some(task) = next {
-            // Asked before: one that is not in use may be gone afterwards, its memory too.
-            let passed_over = task.is_in_use().then(|| task.head().older.get());
-            self.abort(task);
-            next = passed_over.unwrap_or_else(|| self.youngest(scope));
+            next = if self.abort(task) { self.youngest(scope) } else { task.head().older.get() };
         }
         self.scopes().borrow_mut().close(scope);
     }

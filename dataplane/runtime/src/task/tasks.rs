@@ -23,6 +23,9 @@ use std::rc::Rc;
 use std::task::Waker;
 use std::time::Duration;
 
+/// Tasks on the stack at a time, each dropped or spawned by what the one ahead of it does. Deeper ones end, or begin, at their turns: so
+/// tasks in tasks need no more of the stack than that, however deep they are (`tests/deep.rs`).
+const LEVELS: u32 = 32;
 /// No slot.
 const NONE: u32 = u32::MAX;
 
@@ -67,6 +70,8 @@ pub struct Tasks {
     left: Cell<u32>,
     /// Whether a task that is next may have its turn within the poll of who waits for its end.
     hands_over: Cell<bool>,
+    /// Of [`LEVELS`].
+    level: Cell<u32>,
     /// The clock, as it was when this pass began.
     now: Cell<Instant>,
     pass: Cell<bool>,
@@ -108,6 +113,7 @@ impl Tasks {
             random: Cell::new(now.as_nanos()),
             left: Cell::new(0),
             hands_over: Cell::new(false),
+            level: Cell::new(0),
             now: Cell::new(now),
             pass: Cell::new(false),
             closed: Cell::new(false),
@@ -227,9 +233,12 @@ impl Tasks {
             self.scopes.borrow_mut().adopt(scope, task);
         }
         if self.closed.get() {
-            self.abort(task);
-        } else if self.eager.get() && self.pass.get() {
+            self.end(task);
+        } else if self.eager.get() && self.pass.get() && self.level.get() < LEVELS {
+            let level = self.level.get();
+            self.level.set(level + 1);
             self.run_within::<false>(task);
+            self.level.set(level);
         } else {
             self.make_ready(task);
         }
@@ -391,6 +400,7 @@ impl Tasks {
         let Some(task) = self.current.take() else {
             self.pass.set(false);
             self.hands_over.set(false);
+            self.level.set(0);
             resume_unwind(panic)
         };
         // SAFETY: it was being polled, so it is alive, and RUNNING still says that its body is in use.

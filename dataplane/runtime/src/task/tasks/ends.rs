@@ -3,7 +3,7 @@
 //! Owns nothing that is not the [tasks'](super). Keeps true: a task that has ended is in no scope and at no place any more before anybody is told; a future
 //! is dropped while RUNNING says that it is in use, whatever its drop asks for; a block goes back when its last holder has left it.
 
-use super::{Entered, Slot, Tasks};
+use super::{Entered, LEVELS, Slot, Tasks};
 use crate::task::{
     ABORTED, ALIVE, CANCELLED, Ended, HANDLE, HOLDERS, Pointer, QUEUED, RUNNING, ScopeId, TAKEN,
 };
@@ -19,18 +19,31 @@ impl Tasks {
         }
     }
 
-    /// Drops a task's future, now or when its poll is over.
-    pub(in crate::task) fn abort(&self, task: Pointer) {
+    /// Drops a task's future: now; or when its poll is over; or, with so many on the stack already, at its next turn. Whether it has
+    /// ended; if not, nobody's code ran.
+    pub(in crate::task) fn abort(&self, task: Pointer) -> bool {
         let head = task.head();
-        if head.has(RUNNING) {
-            head.set(ABORTED);
+        let now = !head.has(RUNNING) && self.level.get() < LEVELS;
+        if head.has(ALIVE) && now {
+            self.end(task);
         } else if head.has(ALIVE) {
-            // What its drop does may ask for the same.
-            head.set(RUNNING);
-            // SAFETY: it is alive, and RUNNING says from here on that its body is in use.
-            unsafe { (head.vtable.end)(task, Ended::Aborted) };
-            self.ended(task);
+            head.set(ABORTED);
+            self.make_ready(task);
+            return false;
         }
+        true
+    }
+
+    /// Drops the future of a task that is alive and neither polled nor dropped at this moment.
+    pub(super) fn end(&self, task: Pointer) {
+        let (head, level) = (task.head(), self.level.get());
+        self.level.set(level + 1);
+        // What its drop does may ask for the same.
+        head.set(RUNNING);
+        // SAFETY: it is alive and nobody used its body; RUNNING says from here on that it is in use.
+        unsafe { (head.vtable.end)(task, Ended::Aborted) };
+        self.level.set(level);
+        self.ended(task);
     }
 
     /// A task's future is gone, and its result is there.
@@ -109,7 +122,8 @@ impl Tasks {
                 let task = alive(&self.slots.borrow()[number]);
                 if let Some(task) = task {
                     any = true;
-                    self.abort(task);
+                    // Whatever this is called by: there may be no turn any more.
+                    self.end(task);
                 }
             }
             if !any {

@@ -53,7 +53,7 @@ impl Tasks {
     pub(super) fn run<const LOOK: bool>(&self, task: Pointer) {
         let head = task.head();
         let flags = head.flags.get() & !QUEUED;
-        if flags & (ALIVE | RUNNING) != ALIVE {
+        if flags & (ALIVE | RUNNING | ABORTED) != ALIVE {
             return self.pass_over(task, flags);
         }
         head.flags.set(flags | RUNNING);
@@ -85,10 +85,13 @@ impl Tasks {
         }
     }
 
-    /// What was in the ready list has ended meanwhile; or it is being dropped, and asks for turns as it is.
+    /// What was in the ready list has ended meanwhile; or it is being dropped, and asks for turns as it is; or it is to end here.
     #[inline(never)]
     fn pass_over(&self, task: Pointer, flags: u8) {
         task.head().flags.set(flags);
+        if flags & (ALIVE | RUNNING) == ALIVE {
+            return self.end(task);
+        }
         self.free_unless_held(task);
     }
 

@@ -284,3 +284,61 @@ fn a_result_that_panics_in_its_drop_is_not_the_executors_end() {
     bench.settle();
     assert_eq!((result(next).unwrap(), bench.tasks.alive()), (8, 0));
 }
+
+/// The task of this level and of those below it, 70 in all, each in a scope of the one above it, behind which it drops what `guard` gives.
+fn nest<G: 'static>(
+    tasks: Rc<Tasks>,
+    level: u32,
+    guard: Rc<dyn Fn(u32) -> G>,
+) -> Pin<Box<dyn Future<Output = ()>>> {
+    Box::pin(async move {
+        let _guard = guard(level);
+        scope(&tasks, async |scope| {
+            if level < 70 {
+                drop(scope.spawn(nest(tasks.clone(), level + 1, guard)));
+            }
+            pending::<()>().await;
+        })
+        .await;
+    })
+}
+
+#[test]
+fn what_is_too_deep_for_the_stack_ends_at_its_turn() {
+    let bench = Bench::new();
+    let log = Log::default();
+    let said = log.clone();
+    let guard = Rc::new(move |level: u32| said.until_drop(&level.to_string()));
+    let root = bench.tasks.spawn(nest(bench.tasks.clone(), 1, guard));
+    bench.settle();
+    assert_eq!(bench.tasks.alive(), 70);
+    let levels = |from: u32, to: u32| (from..=to).rev().map(|level| level.to_string()).collect::<Vec<_>>();
+    root.abort();
+    assert!(root.is_finished());
+    assert_eq!((log.said(), bench.tasks.alive()), (levels(1, 32), 38));
+    assert_eq!(bench.tasks.pass(Instant::ZERO, 1), Pass { polled: 1, more: true });
+    assert_eq!((log.said(), bench.tasks.alive()), (levels(33, 64), 6));
+    bench.settle();
+    assert_eq!((log.said(), bench.tasks.alive()), (levels(65, 70), 0));
+}
+
+#[test]
+fn all_is_dropped_however_deep_it_is_asked_for() {
+    struct Drops(Rc<Tasks>, Log, u32);
+    impl Drop for Drops {
+        fn drop(&mut self) {
+            if self.2 == 32 {
+                self.0.drop_all();
+                self.1.say(format!("{} are left", self.0.alive()));
+            }
+        }
+    }
+    let bench = Bench::new();
+    let log = Log::default();
+    let (tasks, said) = (bench.tasks.clone(), log.clone());
+    let guard = Rc::new(move |level| Drops(tasks.clone(), said.clone(), level));
+    let root = bench.tasks.spawn(nest(bench.tasks.clone(), 1, guard));
+    bench.settle();
+    root.abort();
+    assert_eq!((log.said(), bench.tasks.alive()), (vec!["32 are left".to_string()], 0));
+}
