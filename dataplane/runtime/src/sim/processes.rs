@@ -1,8 +1,8 @@
 //! Processes: the program and its children, and the signals that they are sent.
 //!
 //! Keeps true: a process ends once, and its parent is sent SIGCHLD then, which a child that does not listen to it does not keep; what it
-//! has open is closed; a signal that is pending is not pending twice. The program itself is the first process, and like a kernel's it dies of no signal; a child dies of one that it
-//! does not listen to, unless that is one to be ignored.
+//! has open is closed; a signal that is pending is not pending twice. The program itself is the first process, and like a kernel's it
+//! dies of no signal; a child dies of one that it does not listen to, unless that is one to be ignored.
 
 use rustix::io::Errno;
 use rustix::process::Signal;
