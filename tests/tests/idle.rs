@@ -66,7 +66,7 @@ fn an_idle_tunnel_of_ten_thousand_peers_takes_under_half_a_core() {
             let control = Control::start(lab, &config(callers))?;
             let sent = || control.counts().map(|counts| counts.tx());
             // All that are due at once are begun at once; before, those that one look found too much for it waited for the next, 40 s in all.
-            wait_for("the first handshakes", Duration::from_secs(5), || {
+            wait_for("the first handshakes", Duration::from_secs(15), || {
                 (sent().ok()? >= callers as u64).then_some(())
             })?;
             let before = sent()?;
