@@ -3,7 +3,7 @@
 
 mod seeds;
 
-use seeds::{Trace, same_each_time};
+use seeds::{Part, Trace, interrupted, same_each_time};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -134,24 +134,13 @@ async fn children<D: Driver>(io: Io<D>, trace: Trace) {
 fn simulate(seed: u64) -> u64 {
     let io = SimIo::new(seed).unwrap();
     io.program("mirror", mirror);
-    let trace = Trace::default();
-    let noted = trace.clone();
-    io.run(async move |io| {
-        let parts = [
-            io.spawn(datagrams(io.clone(), noted.clone())),
-            io.spawn(files(io.clone(), noted.clone())),
-            io.spawn(children(io.clone(), noted.clone())),
-        ];
-        for part in parts {
-            part.await.unwrap();
-        }
-        // Interrupted in the middle.
-        let left = io.spawn(children(io.clone(), noted.clone()));
-        io.sleep(Duration::from_nanos(io.tasks().random() % 500_000)).await.unwrap();
-        left.abort();
-        noted.note(&io, 1);
-    });
-    trace.end(&io, seed)
+    interrupted(&io, seed, |io, trace| {
+        [
+            Box::pin(datagrams(io.clone(), trace.clone())) as Part,
+            Box::pin(files(io.clone(), trace.clone())) as Part,
+            Box::pin(children(io.clone(), trace.clone())) as Part,
+        ]
+    })
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 mod seeds;
 
-use seeds::{Trace, same_each_time};
+use seeds::{Part, Trace, interrupted, same_each_time};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -152,24 +152,13 @@ fn simulate(seed: u64) -> u64 {
         jitter: Duration::from_micros(100),
         ..Faults::default()
     });
-    let trace = Trace::default();
-    let noted = trace.clone();
-    io.run(async move |io| {
-        let parts = [
-            io.spawn(stream(io.clone(), noted.clone())),
-            io.spawn(questions(io.clone(), noted.clone())),
-            io.spawn(stream(io.clone(), noted.clone())),
-        ];
-        for part in parts {
-            part.await.unwrap();
-        }
-        // Interrupted in the middle.
-        let left = io.spawn(stream(io.clone(), noted.clone()));
-        io.sleep(Duration::from_nanos(io.tasks().random() % 500_000)).await.unwrap();
-        left.abort();
-        noted.note(&io, 1);
-    });
-    trace.end(&io, seed)
+    interrupted(&io, seed, |io, trace| {
+        [
+            Box::pin(stream(io.clone(), trace.clone())) as Part,
+            Box::pin(questions(io.clone(), trace.clone())) as Part,
+            Box::pin(stream(io.clone(), trace.clone())) as Part,
+        ]
+    })
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! Many simulations of a program, and what happened in each.
 
 use std::cell::Cell;
+use std::pin::Pin;
 use std::rc::Rc;
+use std::time::Duration;
 use zsync_runtime::{Driver, Io, SimIo};
 
 /// Seeds that are tried; `ZSYNC_LONG=1`: 100,000.
@@ -21,12 +23,32 @@ impl Trace {
     }
 
     /// The number, when nothing runs any more and nothing is left.
-    pub fn end(&self, io: &SimIo, seed: u64) -> u64 {
+    fn end(&self, io: &SimIo, seed: u64) -> u64 {
         assert_eq!(io.tasks().alive(), 0, "seed {seed}: a task is left");
         io.settle();
         assert_eq!(io.open_descriptors(), 0, "seed {seed}: a descriptor is left");
         self.0.get()
     }
+}
+
+/// A part of a program.
+pub type Part = Pin<Box<dyn Future<Output = ()>>>;
+
+/// Runs parts of a program side by side in a simulation, and then the last one of them again, which is interrupted somewhere; what happened, as a number.
+pub fn interrupted(io: &SimIo, seed: u64, parts: impl Fn(SimIo, Trace) -> [Part; 3] + 'static) -> u64 {
+    let trace = Trace::default();
+    let noted = trace.clone();
+    io.run(async move |io| {
+        for part in parts(io.clone(), noted.clone()).map(|part| io.spawn(part)) {
+            part.await.unwrap();
+        }
+        let [_, _, last] = parts(io.clone(), noted.clone());
+        let left = io.spawn(last);
+        io.sleep(Duration::from_nanos(io.tasks().random() % 500_000)).await.unwrap();
+        left.abort();
+        noted.note(&io, 1);
+    });
+    trace.end(io, seed)
 }
 
 /// Tries a program, which gives the number of what happened in it: a seed does the same each time, and others do not.
