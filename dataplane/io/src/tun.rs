@@ -1,17 +1,19 @@
-//! TUN: one queue of a device that the host's own IP packets come by, and go by.
+//! TUN and TAP: one queue of a device that the host's own packets come by, and go by.
 //!
-//! Owns: a descriptor that somebody else (the control process) opened, without packet information and non-blocking. A packet is
-//! read into a frame behind room for an Ethernet header, which the device writes, so that pipelines see what they see elsewhere; and
-//! it is written from the frame without that header. With a [header of the kernel's](crate::virtio) ahead of each packet, what is read may
+//! Owns: a descriptor that somebody else (the control process) opened, without packet information and non-blocking. A TUN device has IP
+//! packets: one is read into a frame behind room for an Ethernet header, which the device writes, so that pipelines see what they see
+//! elsewhere; and it is written from the frame without that header. A TAP device has frames, which go as they are. With a
+//! [header of the kernel's](crate::virtio) ahead of each packet, what is read may
 //! stand for many packets, which come out as these, and what is written as one may be many (`tun/offload.rs`). Refuses: frames of anything
-//! but IP, and what the kernel refuses (both stay with the caller); packets that are longer than the port's. Keeps true: it never holds
-//! a frame between two calls.
+//! but IP at a TUN device, and what the kernel refuses (both stay with the caller); packets that are longer than the port's. Keeps true: it
+//! never holds a frame between two calls.
 //!
 //! Each read and write is a system call here, so an empty device is not asked again for a few passes: a worker that polls other
 //! devices does not pay for it, and one that blocks is woken up by the descriptor. Kernel sources for what is relied on:
 //! drivers/net/tun.c (`tun_do_read`, `tun_get_user`).
 
 use crate::device::{Arrived, Device, DeviceCounters};
+use crate::virtio::frame::TAG;
 use offload::Offload;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
@@ -29,10 +31,10 @@ const REST: u32 = 8;
 /// Most reads for one burst, of packets that are refused among others.
 const READS: usize = 2 * BURST;
 
-/// Bytes of the header that the device writes ahead of a packet.
+/// Bytes of the header that a TUN device writes ahead of a packet, and that a TAP device has.
 const LINK: usize = ethernet::HEADER_LEN;
 
-/// One queue of a TUN device. See the module.
+/// One queue of a device. See the module.
 #[derive(Debug)]
 pub struct Tun {
     queue: OwnedFd,
@@ -43,16 +45,22 @@ pub struct Tun {
 }
 
 impl Tun {
-    /// By a queue's descriptor, of bare packets. Packets of up to `mtu` bytes look as if a station had sent them to `mac`, the
+    /// By a TUN queue's descriptor, of bare packets. Packets of up to `mtu` bytes look as if a station had sent them to `mac`, the
     /// port's address.
     pub fn new(queue: OwnedFd, port: PortId, mac: [u8; 6], mtu: u16) -> Self {
-        let (link, counters) = (Link { port, mac, mtu }, DeviceCounters::default());
+        let (link, counters) = (Link { port, mac, mtu, frames: false }, DeviceCounters::default());
         Self { queue, link, offload: None, resting: 0, counters }
     }
 
     /// As [`Self::new`], with a [header](crate::virtio) ahead of each packet. `udp`: the kernel takes datagrams that stand for several.
     pub fn with_header(queue: OwnedFd, port: PortId, mac: [u8; 6], mtu: u16, udp: bool) -> Self {
         Self { offload: Some(Box::new(Offload::new(udp))), ..Self::new(queue, port, mac, mtu) }
+    }
+
+    /// The same of a TAP device: its frames have Ethernet headers of their own, and two VLAN tags at most.
+    #[must_use]
+    pub fn of_frames(self) -> Self {
+        Self { link: Link { frames: true, ..self.link }, ..self }
     }
 
     /// Adds one packet to `burst`; whether there may be more.
@@ -74,10 +82,10 @@ impl Tun {
         placed.count(counters) && more
     }
 
-    /// Writes one bare packet; whether the kernel has taken it.
+    /// Writes one packet without a header of virtio; whether the kernel has taken it.
     fn send(&self, pool: &Pool, packet: &Packet) -> bool {
-        let ip = ip_of(pool, packet);
-        !ip.is_empty() && rustix::io::retry_on_intr(|| rustix::io::write(&self.queue, ip)).is_ok()
+        let bytes = self.link.to_write(bytes_of(pool, packet));
+        !bytes.is_empty() && rustix::io::retry_on_intr(|| rustix::io::write(&self.queue, bytes)).is_ok()
     }
 }
 
@@ -87,6 +95,8 @@ struct Link {
     port: PortId,
     mac: [u8; 6],
     mtu: u16,
+    /// They have Ethernet headers of their own: a TAP device.
+    frames: bool,
 }
 
 /// What became of a frame.
@@ -98,7 +108,7 @@ enum Placed {
     Starved,
     /// There was nothing to put into it.
     Empty,
-    /// What was put into it is no IP.
+    /// What was put into it is no IP, or no frame.
     Strange,
 }
 
@@ -112,12 +122,13 @@ impl Placed {
 }
 
 impl Link {
-    /// Bytes that a packet may have: what the port and a frame have room for.
+    /// Bytes that what the kernel has may have: what the port and a frame have room for.
     fn longest(&self, pool: &Pool) -> usize {
-        (pool.arena().frame_size().longest_packet() - LINK).min(self.mtu.into())
+        let (ahead, tags) = if self.frames { (0, LINK + 2 * TAG) } else { (LINK, 0) };
+        (pool.arena().frame_size().longest_packet() - ahead).min(usize::from(self.mtu) + tags)
     }
 
-    /// Has `fill` write a packet into a frame, and puts that into `burst` behind an Ethernet header.
+    /// Has `fill` write a packet into a frame, and puts that into `burst`, behind an Ethernet header.
     fn place(
         &self,
         pool: &mut Pool,
@@ -127,18 +138,13 @@ impl Link {
         let longest = self.longest(pool);
         let Some(mut frame) = pool.alloc() else { return Placed::Starved };
         let start = HEADROOM as u16;
-        let room = pool.arena().bytes_mut(&mut frame, start, (LINK + longest) as u16);
-        let filled = room.split_first_chunk_mut::<LINK>().and_then(|(head, body)| {
-            let len = fill(body)?.min(body.len());
-            let kind = match body.first().map(|first| first >> 4) {
-                Some(4) if len > 0 => [0x08, 0x00],
-                Some(6) if len > 0 => [0x86, 0xdd],
-                _ => return Some(None),
-            };
-            let [a, b, c, d, e, f] = self.mac;
-            *head = [a, b, c, d, e, f, a, b, c, d, e, f ^ 1, kind[0], kind[1]];
-            Some(Some(LINK + len))
-        });
+        let ahead = if self.frames { 0 } else { LINK };
+        let room = pool.arena().bytes_mut(&mut frame, start, (ahead + longest) as u16);
+        let filled = if self.frames {
+            fill(room).map(|len| (len >= LINK).then_some(len.min(longest)))
+        } else {
+            self.fill_ip(room, fill)
+        };
         let Some(Some(len)) = filled else {
             pool.free(frame);
             return if filled.is_some() { Placed::Strange } else { Placed::Empty };
@@ -148,12 +154,38 @@ impl Link {
         }
         Placed::There
     }
+
+    /// Has `fill` write an IP packet behind an Ethernet header; the length of both. `Some(None)`: it is none.
+    fn fill_ip(
+        &self,
+        room: &mut [u8],
+        fill: impl FnOnce(&mut [u8]) -> Option<usize>,
+    ) -> Option<Option<usize>> {
+        let (head, body) = room.split_first_chunk_mut::<LINK>()?;
+        let len = fill(body)?.min(body.len());
+        let kind = match body.first().map(|first| first >> 4) {
+            Some(4) if len > 0 => [0x08, 0x00],
+            Some(6) if len > 0 => [0x86, 0xdd],
+            _ => return Some(None),
+        };
+        let [a, b, c, d, e, f] = self.mac;
+        *head = [a, b, c, d, e, f, a, b, c, d, e, f ^ 1, kind[0], kind[1]];
+        Some(Some(LINK + len))
+    }
+
+    /// What of a frame is written: nothing, if the device does not carry such frames.
+    fn to_write(self, frame: &[u8]) -> &[u8] {
+        if self.frames { frame } else { ip_of(frame) }
+    }
 }
 
-/// The packet behind the Ethernet header; nothing, if it is no IP.
-fn ip_of<'a>(pool: &'a Pool, packet: &'a Packet) -> &'a [u8] {
-    let bytes = pool.arena().bytes(&packet.frame, packet.start, packet.len);
-    match bytes.split_first_chunk::<LINK>() {
+fn bytes_of<'a>(pool: &'a Pool, packet: &'a Packet) -> &'a [u8] {
+    pool.arena().bytes(&packet.frame, packet.start, packet.len)
+}
+
+/// The packet behind the Ethernet header; nothing, if it is no IP, or has a tag.
+fn ip_of(frame: &[u8]) -> &[u8] {
+    match frame.split_first_chunk::<LINK>() {
         Some(([.., 0x08, 0x00] | [.., 0x86, 0xdd], ip)) => ip,
         _ => &[],
     }
@@ -189,7 +221,7 @@ impl Device for Tun {
             let to = packets.len().min(from + BURST);
             let of = &packets[from..to];
             let stay = match &mut self.offload {
-                Some(offload) => offload.send(&self.queue, pool, of, &mut self.counters),
+                Some(offload) => offload.send(&self.queue, self.link, pool, of, &mut self.counters),
                 None => {
                     (0..).zip(of).filter(|(_, p)| !self.send(pool, p)).fold(0, |stay, (i, _)| stay | 1 << i)
                 }

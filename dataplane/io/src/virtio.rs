@@ -3,8 +3,9 @@
 //!
 //! Owns the layout: 10 bytes, numbers in the machine's own order, as a device has them to which nobody said `TUNSETVNETLE`
 //! (drivers/net/tun_vnet.h), and as a packet socket always has (net/packet/af_packet.c, `vio_le`). Refuses nothing: whether the
-//! numbers fit their packet is asked where they are used: [`split`] and [`merge`].
+//! numbers fit their packet is asked where they are used: [`split`], [`frame`] and [`merge`].
 
+pub mod frame;
 pub mod merge;
 pub mod split;
 
@@ -55,6 +56,11 @@ impl Header {
         Some(Self { headers, start: less(self.start, self.flags & NEEDS_CHECKSUM != 0)?, ..self })
     }
 
+    /// The same of a packet with `link` bytes more ahead of it; the opposite of [`Self::behind`], for a header that says all its numbers.
+    pub fn ahead(self, link: u16) -> Self {
+        Self { headers: self.headers.saturating_add(link), start: self.start.saturating_add(link), ..self }
+    }
+
     /// From the device's bytes.
     pub fn parse(bytes: &[u8; HEADER_LEN]) -> Self {
         let [flags, gso, a, b, c, d, e, f, g, h] = *bytes;
@@ -87,6 +93,7 @@ mod tests {
         assert_eq!(Header::parse(&bytes), header);
         let behind = Header { headers: 46, start: 26, ..header };
         assert_eq!((header.behind(14), header.behind(41)), (Some(behind), None));
+        assert_eq!(behind.ahead(14), header);
         assert_eq!(Header::default().behind(14), Some(Header::default()));
         assert_eq!(Header::default().to_bytes(), [0; HEADER_LEN]);
     }

@@ -5,11 +5,11 @@
 //! its checksums.
 
 use super::message::{self, Beside, Came};
-use crate::virtio::split::{Cut, complete};
-use crate::virtio::{GSO_NONE, HEADER_LEN, Header, NEEDS_CHECKSUM};
+use crate::virtio::frame::{TAG, TAG_AT, Whole};
+use crate::virtio::{HEADER_LEN, Header};
 use rustix::fd::BorrowedFd;
 use rustix::io::Errno;
-use zsync_packet::header::{ether_type, ethernet};
+use zsync_packet::header::ethernet;
 
 /// Frames that one call brings.
 pub const SLOTS: usize = 32;
@@ -17,10 +17,6 @@ pub const SLOTS: usize = 32;
 const LONGEST: usize = ethernet::HEADER_LEN + TAG + 40 + u16::MAX as usize;
 /// Bytes of a frame's room: whole cache lines, and no power of two, or the fronts of all would share a few lines of the cache.
 pub const SLOT: usize = (HEADER_LEN + LONGEST).next_multiple_of(64);
-
-/// Bytes of a VLAN tag, and where it goes: behind the two addresses.
-const TAG: usize = 4;
-const TAG_AT: usize = 12;
 
 /// See the module.
 #[derive(Debug)]
@@ -32,8 +28,8 @@ pub struct Held {
     /// The frame that is the next to come out, and how many there are.
     next: usize,
     count: usize,
-    /// How far that one has come out, if it stands for several: bytes ahead of its IP header, and the cut.
-    cut: Option<(usize, Cut)>,
+    /// How far that one has come out.
+    cut: Option<Whole>,
     /// Frames that were cut.
     split: u64,
 }
@@ -73,7 +69,7 @@ impl Held {
     #[inline]
     pub fn write(&mut self, place: &mut [u8]) -> Option<usize> {
         let written = self.emit(place);
-        if written.is_none() || self.cut.as_ref().is_none_or(|(_, cut)| cut.is_done()) {
+        if written.is_none() || self.cut.as_ref().is_none_or(Whole::is_done) {
             (self.next, self.cut) = (self.next + 1, None);
         }
         written
@@ -84,53 +80,22 @@ impl Held {
         let Came { len, tag } = *self.came.get(self.next)?;
         let slot = self.bytes.get(self.next * SLOT..)?.get(..len)?;
         let (header, frame) = slot.split_first_chunk::<HEADER_LEN>()?;
-        let header = Header::parse(header);
         let ahead = tag.map_or(0, |_| TAG);
-        let longest = place.len().checked_sub(ahead)?;
-        if frame.len() < ethernet::HEADER_LEN {
-            return None;
-        }
-        let len = if header.gso == GSO_NONE {
-            let body = place.get_mut(ahead..ahead + frame.len())?;
-            body.copy_from_slice(frame);
-            if header.flags & NEEDS_CHECKSUM != 0 {
-                let start = usize::from(header.start);
-                complete(body, start, start + usize::from(header.offset))?;
+        let body = place.get_mut(ahead..)?;
+        let cut = match &mut self.cut {
+            Some(cut) => cut,
+            none => {
+                let cut = Whole::frame(Header::parse(header), frame, body.len())?;
+                self.split += u64::from(cut.is_split());
+                none.insert(cut)
             }
-            frame.len()
-        } else {
-            let (link, cut) = match &mut self.cut {
-                Some(cut) => cut,
-                none => {
-                    let link = link_len(frame)?;
-                    let header = header.behind(link as u16)?;
-                    let cut = Cut::new(&header, frame.get(link..)?, longest.checked_sub(link)?).ok()?;
-                    self.split += u64::from(cut.is_split());
-                    none.insert((link, cut))
-                }
-            };
-            let (before, ip) = frame.split_at_checked(*link)?;
-            let (to, body) = place.get_mut(ahead..)?.split_at_mut_checked(*link)?;
-            to.copy_from_slice(before);
-            *link + cut.next(ip, body)?
         };
+        let len = cut.next(frame, body)?;
         if let Some(tag) = tag {
             place.copy_within(ahead..ahead + TAG_AT, 0);
             place.get_mut(TAG_AT..TAG_AT + TAG)?.copy_from_slice(&tag);
         }
         Some(ahead + len)
-    }
-}
-
-/// Bytes ahead of the IP header: Ethernet's, with the tags that the kernel has left in the frame.
-fn link_len(frame: &[u8]) -> Option<usize> {
-    let mut at = TAG_AT;
-    loop {
-        let kind = u16::from_be_bytes(*frame.get(at..)?.first_chunk()?);
-        match kind {
-            ether_type::VLAN | ether_type::QINQ if at < TAG_AT + 2 * TAG => at += TAG,
-            _ => return Some(at + 2),
-        }
     }
 }
 

@@ -220,3 +220,92 @@ fn what_the_kernel_does_not_take_together_is_offered_alone() {
     assert_eq!((packets.len(), bench.tun.counters().merged), (3, 0));
     packets.drain(..).for_each(|packet| bench.pool.free(packet.frame));
 }
+
+/// A TAP device, with a header ahead of each frame.
+fn of_frames() -> Bench {
+    bench_with(|ours| Tun::with_header(ours, PortId(3), MAC, 1500, true).of_frames())
+}
+
+/// An Ethernet header, with these tags.
+fn link(station: u8, tags: &[u8], kind: [u8; 2]) -> Vec<u8> {
+    [&[2, 0, 0, 0, 0, station, 2, 0, 0, 0, 0, 9][..], tags, &kind].concat()
+}
+
+#[test]
+fn frames_of_any_kind_come_and_go_as_they_are() {
+    let bare = bench_with(|ours| Tun::new(ours, PortId(3), MAC, 1500).of_frames());
+    for (mut bench, ahead) in [(bare, &[][..]), (of_frames(), &[0; 10][..])] {
+        let frames = [
+            [link(1, &[], [8, 6]), vec![7; 46]].concat(),
+            [link(1, &[0x81, 0, 0, 7], [8, 0]), packet(4, 1500)].concat(),
+            [link(1, &[], [0x86, 0xdd]), packet(6, 40)].concat(),
+            link(1, &[], [0x88, 0xcc]),
+        ];
+        for frame in &frames {
+            rustix::io::write(&bench.host, &[ahead, frame].concat()).unwrap();
+        }
+        rustix::io::write(&bench.host, &[ahead, &frames[3][..13]].concat()).unwrap();
+        assert_eq!(bench.receive(), 4);
+        assert_eq!(bench.tun.counters().rx_refused, 1, "no whole Ethernet header");
+        for (i, frame) in frames.iter().enumerate() {
+            assert_eq!(bench.burst.bytes(i), frame);
+        }
+        let mut packets = bench.taken();
+        assert_eq!(bench.tun.tx_burst(&mut bench.pool, &mut packets), 4);
+        let mut read = [0; 2000];
+        for frame in &frames {
+            let len = rustix::io::read(&bench.host, &mut read).unwrap();
+            assert_eq!(read[..len], [ahead, frame].concat());
+        }
+        assert_eq!(bench.pool.available(), 256, "every frame is back");
+    }
+}
+
+/// [`stands_for_many`] behind an Ethernet header.
+fn framed(len: usize, station: u8, tags: &[u8]) -> Vec<u8> {
+    let whole = stands_for_many(len);
+    let (header, ip) = whole.split_first_chunk().unwrap();
+    let link = link(station, tags, [8, 0]);
+    [&virtio::Header::parse(header).ahead(link.len() as u16).to_bytes()[..], &link, ip].concat()
+}
+
+#[test]
+fn frames_that_stand_for_many_are_cut_behind_their_ethernet_header_and_joined_again() {
+    let mut bench = of_frames();
+    let whole = framed(3500, 1, &[]);
+    rustix::io::write(&bench.host, &whole).unwrap();
+    assert_eq!(bench.receive(), 4);
+    assert_eq!((bench.burst.bytes(0).len(), bench.burst.bytes(3).len()), (14 + 1040, 14 + 540));
+    assert_eq!(bench.burst.bytes(3)[..14], link(1, &[], [8, 0]));
+    let mut packets = bench.taken();
+    assert_eq!(bench.tun.tx_burst(&mut bench.pool, &mut packets), 4);
+    let mut read = [0; 65_000];
+    let len = rustix::io::read(&bench.host, &mut read).unwrap();
+    assert!(read[..len] == whole, "what was cut is whole again, headers and all");
+    // With a tag it is cut behind that, and leaves as it is.
+    rustix::io::write(&bench.host, &framed(3500, 1, &[0x81, 0, 0, 7])).unwrap();
+    assert_eq!(bench.receive(), 4);
+    assert_eq!(bench.burst.bytes(0).len(), 18 + 1040);
+    let mut packets = bench.taken();
+    assert_eq!(bench.tun.tx_burst(&mut bench.pool, &mut packets), 4);
+    let lens: Vec<_> = (0..4).map(|_| rustix::io::read(&bench.host, &mut read).unwrap()).collect();
+    assert_eq!(lens, [1068, 1068, 1068, 568]);
+    let counters = bench.tun.counters();
+    assert_eq!((counters.split, counters.merged, bench.pool.available()), (2, 1, 256));
+}
+
+#[test]
+fn frames_to_two_stations_do_not_become_one() {
+    let mut bench = of_frames();
+    rustix::io::write(&bench.host, &framed(3000, 1, &[])).unwrap();
+    assert_eq!(bench.receive(), 3);
+    bench.burst.bytes_mut(1)[5] = 2;
+    let mut packets = bench.taken();
+    assert_eq!(bench.tun.tx_burst(&mut bench.pool, &mut packets), 3);
+    let mut read = [0; 65_000];
+    for station in [1, 2, 1] {
+        assert_eq!(rustix::io::read(&bench.host, &mut read).unwrap(), 10 + 14 + 1040);
+        assert_eq!(read[15], station);
+    }
+    assert_eq!(bench.tun.counters().merged, 0);
+}

@@ -1,6 +1,7 @@
 //! What comes out of a frame, whatever was said of it. That the pieces themselves are right is held where they are cut.
 
 use super::*;
+use crate::virtio::{GSO_NONE, NEEDS_CHECKSUM};
 use proptest::prelude::*;
 use zsync_packet::header::build::{Ipv4Spec, TcpSpec};
 use zsync_packet::header::{Ethernet, Ipv4, Tcp, TcpFlags, protocol};
