@@ -1,4 +1,4 @@
-//! The few kernel calls that no safe crate wraps: a TUN device, options of sockets, the queues of a NIC.
+//! The few kernel calls that no safe crate wraps: TUN and TAP devices, options of sockets, the queues of a NIC.
 //!
 //! Each function is one call with its own structure, checked by the compiler for size, and nothing outlives it.
 
@@ -99,29 +99,30 @@ pub fn prefer_busy_poll(socket: impl AsFd, microseconds: u32, budget: u32) -> Re
 /// # Errors
 /// No `/dev/net/tun`, no CAP_NET_ADMIN, or the name is taken.
 pub fn open_tun(name: &str) -> Result<OwnedFd, Errno> {
-    open_tun_with(name, 0)
+    open_tun_with(name, libc::IFF_TUN)
 }
 
-/// Opens a queue of a TUN device with a header of virtio ahead of each packet; one more, if the device may have `several`. It goes
-/// when its last descriptor is closed, unless somebody has made it to stay.
+/// Opens a queue of a TUN device, or of a TAP device, which has `frames`, with a header of virtio ahead of each packet; one more, if the
+/// device may have `several`. It goes when its last descriptor is closed, unless somebody has made it to stay.
 ///
 /// # Errors
-/// As [`open_tun`]; `EINVAL` where there is a device of that name that has another number of queues, or is no TUN device.
-pub fn open_tun_queue(name: &str, several: bool) -> Result<OwnedFd, Errno> {
-    open_tun_with(name, libc::IFF_VNET_HDR | if several { libc::IFF_MULTI_QUEUE } else { 0 })
+/// As [`open_tun`]; `EINVAL` where there is a device of that name that has another number of queues, or is none of that kind.
+pub fn open_tun_queue(name: &str, frames: bool, several: bool) -> Result<OwnedFd, Errno> {
+    let kind = if frames { libc::IFF_TAP } else { libc::IFF_TUN };
+    open_tun_with(name, kind | libc::IFF_VNET_HDR | if several { libc::IFF_MULTI_QUEUE } else { 0 })
 }
 
-fn open_tun_with(name: &str, more: c_int) -> Result<OwnedFd, Errno> {
+fn open_tun_with(name: &str, kind: c_int) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let tun = rustix::fs::open("/dev/net/tun", flags, Mode::empty())?;
     let mut request = request_for(name);
-    request.ifr_ifru.ifru_flags = (libc::IFF_TUN | libc::IFF_NO_PI | more) as libc::c_short;
+    request.ifr_ifru.ifru_flags = (kind | libc::IFF_NO_PI) as libc::c_short;
     // SAFETY: TUNSETIFF reads and writes one `ifreq`, which lives until the call returns.
     let result = unsafe { libc::ioctl(tun.as_raw_fd(), libc::TUNSETIFF, &raw mut request) };
     if result < 0 { Err(last()) } else { Ok(tun) }
 }
 
-/// Whether a queue of a TUN device has a header of virtio ahead of each packet.
+/// Whether a queue of a TUN or TAP device has a header of virtio ahead of each packet.
 ///
 /// # Errors
 /// It is no such queue.

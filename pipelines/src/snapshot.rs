@@ -50,7 +50,8 @@ pub struct PortFacts {
     pub v6: Option<Ipv6Addr>,
     /// Its peer is a local stack, which leaves checksums unfinished: see [`crate::stages::partial`].
     pub complete_checksums: bool,
-    /// What comes by it, the host itself has sent, perhaps from the port's own address: a TUN device.
+    /// What comes by it, the host itself has sent, perhaps from the port's own address: a TUN or TAP device. What
+    /// goes to the host is addressed to `mac`, which is the address of its end.
     pub of_host: bool,
 }
 

@@ -1,6 +1,6 @@
-//! Ports that are TUN devices: what they may be told, and what not.
+//! Ports that are TUN and TAP devices: what they may be told, and what not.
 
-use zsync_pipelines::spec::{Effect, Style, diff, parse, report};
+use zsync_pipelines::spec::{Device, Effect, Style, diff, parse, report};
 
 const GOOD: &str = r#"
 [port.host]
@@ -68,8 +68,16 @@ fn each_key_of_a_nic_is_refused_by_its_name() {
     ] {
         let key = line.split(' ').next().unwrap();
         let text = GOOD.replace("netdev = \"wg0\"", &format!("netdev = \"wg0\"\n{line}"));
-        let told = told(&text);
-        assert!(told.contains(&format!("port \"host\" is a TUN device, which has no `{key}`")), "{told}");
+        let tap = text.replace("\"tun\"", "\"tap\"");
+        for (kind, text) in
+            [("TUN", text), ("TAP", tap)].into_iter().filter(|(kind, _)| key != "vlans" || *kind == "TUN")
+        {
+            let told = told(&text);
+            assert!(
+                told.contains(&format!("port \"host\" is a {kind} device, which has no `{key}`")),
+                "{told}"
+            );
+        }
     }
     for (line, remedy) in
         [("mtu = 1400", "ip link set eth0 mtu"), ("addresses = [\"10.0.0.1\"]", "ip address add")]
@@ -100,4 +108,29 @@ fn frames_go_neither_in_nor_out() {
     let told = wire("[[\"t\", \"b\"]]", "\"t\", \"b\"");
     assert!(told.contains("takes frames, and \"t\" has none"), "{told}");
     assert!(told.contains("[patch.w] sends frames to \"t\", a TUN device"), "{told}");
+}
+
+#[test]
+fn a_tap_device_carries_frames() {
+    let routed = GOOD.replace("\"tun\"", "\"tap\"").replace("mtu = 1380\n", "");
+    let spec = parse(&routed, "t.toml").unwrap().spec;
+    let port = spec.port("host").unwrap();
+    assert_eq!((port.device, port.tun.as_ref().unwrap().mtu), (Device::Tap, 1500));
+    assert!(!port.is_taken() && !port.has_rings() && !spec.is_wire(port.id));
+    assert_eq!(parse(&spec.to_toml(), "t.toml").unwrap().spec, spec);
+    // Its VLANs are wires.
+    let wire = |stages: &str| {
+        format!(
+            "[port.t]\ndevice = \"tap\"\nnetdev = \"t\"\nvlans = {{ guest = 7 }}\n[port.b]\nnetdev = \"b\"\n\
+             [pipeline.p]\ninput = [\"guest\", \"b\"]\nstages = [\"{stages}\"]\n[patch.w]\npairs = [[\"guest\", \"b\"]]\n"
+        )
+    };
+    let patched = wire("patch.w");
+    let spec = parse(&patched, "t.toml").unwrap().spec;
+    assert!(spec.is_wire(spec.port("t").unwrap().id) && spec.is_wire(spec.port("b").unwrap().id));
+    let told = told(&wire("route"));
+    assert!(
+        told.contains("takes IP packets from \"guest\", a VLAN of \"t\", which is a TAP device"),
+        "{told}"
+    );
 }

@@ -26,7 +26,7 @@ fn device(lab: &Lab, name: &str, networks: [&str; 2], offload: bool) -> Result<T
             ensure!(!raw::has_header(&queue)?, "{name} has a header");
             return Ok(queue);
         }
-        let queue = raw::open_tun_queue(name, false)?;
+        let queue = raw::open_tun_queue(name, false, false)?;
         raw::set_header_len(&queue, virtio::HEADER_LEN as i32)?;
         raw::take_offload(&queue, true)?;
         ensure!(raw::has_header(&queue)?, "{name} has no header");

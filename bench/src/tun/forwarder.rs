@@ -70,7 +70,7 @@ pub(super) fn open(kind: Kind) -> Result<OwnedFd> {
     if kind != Kind::Offload {
         return raw::open_tun("tun0").context("opening a TUN device");
     }
-    let queue = raw::open_tun_queue("tun0", false).context("opening a TUN device")?;
+    let queue = raw::open_tun_queue("tun0", false, false).context("opening a TUN device")?;
     raw::set_header_len(&queue, virtio::HEADER_LEN as i32)?;
     raw::take_offload(&queue, true).context("offload of TUN devices, UDP too: Linux 6.2 has it")?;
     Ok(queue)

@@ -25,7 +25,7 @@ pub use tasks::{Doing, MAX_PLACE, MAX_WAITS, PART, WorkerTask};
 pub use crate::fd::MAX_FDS;
 
 /// Version of the messages.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 /// Longest message, bytes. The longest real one is [`PART`] tasks, under 14 KiB.
 pub const MAX_MESSAGE: usize = 16 << 10;
 /// Most workers of one data plane.
@@ -100,7 +100,7 @@ pub enum ToDataplane {
         /// Worker that serves it.
         worker: u8,
     },
-    /// A queue of a port that is a TUN device, and who serves it. Descriptor: the queue, non-blocking, without packet
+    /// A queue of a port that is a TUN or TAP device, and who serves it. Descriptor: the queue, non-blocking, without packet
     /// information.
     Tun {
         /// Number of the port.
@@ -111,6 +111,8 @@ pub enum ToDataplane {
         worker: u8,
         /// What is ahead of each packet, and what one may stand for.
         offload: TunOffload,
+        /// It carries Ethernet frames: a TAP device.
+        frames: bool,
     },
     /// A queue of a port that is a UDP socket, and who serves it. Descriptor: the socket, bound; it tells of the addresses and classes of
     /// what it receives, and joins datagrams (`UDP_GRO`).

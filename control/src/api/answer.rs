@@ -169,11 +169,11 @@ row! {
         kind: Option<String>,
         /// How its sockets are bound.
         mode: SocketMode,
-        /// What the kernel leaves to us, if it is a TUN device.
+        /// What the kernel leaves to us, if it is a TUN or TAP device.
         offload: Offload,
-        /// Packets of a TUN device that stood for several, which they were cut into.
+        /// Packets of a TUN or TAP device that stood for several, which they were cut into.
         split: u64,
-        /// Packets to a TUN device that stood for several.
+        /// Packets to a TUN or TAP device that stood for several.
         merged: u64,
         /// Where its XDP program runs.
         xdp: XdpMode,

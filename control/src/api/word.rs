@@ -44,12 +44,14 @@ word! {
         Packet = "packet",
         /// There is none: packets are read from a TUN device, and written to it.
         Tun = "tun",
+        /// The same of a TAP device: frames.
+        Tap = "tap",
         /// There is none: packets are datagrams of a UDP socket.
         Udp = "udp",
         /// The same, by io_uring.
         UdpRing = "udp-ring",
     }
-    /// What the kernel leaves to the data plane at a TUN device.
+    /// What the kernel leaves to the data plane at a TUN or TAP device.
     Offload {
         /// Nothing: each packet is one, and has its checksums.
         #[default]

@@ -142,7 +142,7 @@ impl View {
         let mut offloads = Table::new(&["PORT", "OFFLOAD", ">SPLIT", ">MERGED"]);
         let mut warnings = String::new();
         for port in ports {
-            if port.mode == SocketMode::Tun {
+            if matches!(port.mode, SocketMode::Tun | SocketMode::Tap) {
                 let [split, merged] = [port.split, port.merged].map(|count| self.count(count));
                 offloads.row([&port.name, port.offload.as_str(), &split, &merged]);
             }

@@ -99,7 +99,7 @@ pub struct Installation {
     pub queues: Vec<OpenQueue>,
     /// The TUN device for punted packets.
     pub punt: OwnedFd,
-    /// The TUN devices that are ports.
+    /// The TUN and TAP devices that are ports.
     tuns: Tuns,
     /// The UDP sockets that are ports.
     udps: Udps,
@@ -186,12 +186,12 @@ impl Installation {
         let mut free: Vec<u32> = (0..workers).map(|w| home_slice(frames, workers, w).start).collect();
         for ((port, check), plans) in in_order(spec).zip(&checked).zip(&plans) {
             let opened = match (&port.tun, port.udp) {
-                (Some(spec), _) => {
-                    tun::open(port, spec, plans, kept.tuns.remove(&port.netdev)).map(|(open, queues, fds)| {
+                (Some(tun), _) => tun::open(spec, port, tun, plans, kept.tuns.remove(&port.netdev)).map(
+                    |(open, queues, fds)| {
                         tuns.insert(port.netdev.clone(), fds);
                         (open, queues)
-                    })
-                }
+                    },
+                ),
                 (None, Some(udp)) => {
                     let ringed = kept.udps.ringed.contains(&udp.listen.port());
                     let open = kept.udps.open.remove(&udp.listen);
@@ -295,6 +295,7 @@ impl Installation {
                 }
                 if let Some(new) = &port.tun {
                     tun::address(open.ifindex, open.spec.tun.as_ref(), new).with_context(of_port)?;
+                    tun::neighbours(spec, port, open.ifindex).with_context(of_port)?;
                 }
                 open.spec = port.clone();
             }

@@ -22,7 +22,7 @@ use zsync_packet::flow::HashKey;
 use zsync_packet::verdict::DropReason;
 use zsync_pipelines::compile::Resources;
 use zsync_pipelines::plan::{Place, plan};
-use zsync_pipelines::spec::Failover;
+use zsync_pipelines::spec::{Device, Failover};
 use zsync_pipelines::tables::fib::{self, FibWriter};
 use zsync_protocol::message::{ToDataplane, TunOffload};
 use zsync_protocol::stats::{self, PortCounter, StageCounter};
@@ -141,6 +141,7 @@ impl Daemon {
                 mode: match port.copying {
                     _ if matches!(port.ring, Some(Ok(()))) && lost < queues => SocketMode::UdpRing,
                     _ if port.spec.udp.is_some() => SocketMode::Udp,
+                    _ if port.spec.device == Device::Tap => SocketMode::Tap,
                     _ if port.ingress.is_none() => SocketMode::Tun,
                     _ if port.has_packet_sockets() => SocketMode::Packet,
                     Copying::ZeroCopy => SocketMode::ZeroCopy,

@@ -1,29 +1,46 @@
-//! Ports that are TUN devices: made, given their addresses, their queues opened for the data plane.
+//! Ports that are TUN and TAP devices: made, given their addresses, their queues opened for the data plane.
 //!
 //! Owns nothing: the descriptors go to the [installation](super::installation), which keeps them while others are opened anew, so that
-//! the kernel's routes by the device stay. Refuses: a name that another kind of device has, an MTU that no frame holds.
+//! the kernel's routes by the device stay. Refuses: a name that another kind of device has, an MTU that no frame holds. Keeps true: at a
+//! TAP device whose packets are routed the host asks nobody for neighbours, for it is alone there; at one that is a wire it does.
 
 use super::installation::{OpenPort, OpenQueue};
 use super::ports::QueuePlan;
 use super::sockets::Copying;
-use crate::netlink::{Link, PortCheck, PortError, add_address, bring_up, links_now, remove_address};
+use crate::netlink::{
+    Link, PortCheck, PortError, add_address, ask_neighbours, bring_up, links_now, remove_address,
+};
 use crate::raw;
 use crate::xdp::Mode as XdpMode;
 use anyhow::{Context as _, Result, anyhow};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use std::collections::BTreeMap;
-use zsync_pipelines::spec::{Port, TunSpec};
+use zsync_pipelines::spec::{Device, Port, Spec, TunSpec};
 use zsync_protocol::message::{ToDataplane, TunOffload};
 
-/// The address that packets of such a port seem to be sent to. It is nobody's: the header that it stands in never leaves the host.
+/// The address that packets of a TUN device seem to be sent to. It is nobody's: the header that it stands in never leaves the host.
 const MAC: [u8; 6] = [2, 0, 0, 0, 0, 0];
 
 /// `struct virtio_net_hdr` of include/uapi/linux/virtio_net.h, in bytes.
 const HEADER_LEN: i32 = 10;
 
-/// The queues of TUN devices that are open, by the device's name.
+/// The queues of such devices that are open, by the device's name.
 pub(super) type Tuns = BTreeMap<String, Vec<OwnedFd>>;
+
+/// The kind of a port's device, as it is called.
+fn kind(port: &Port) -> &'static str {
+    if port.device == Device::Tap { "TAP" } else { "TUN" }
+}
+
+/// What kind of device a link is. The kernel calls both "tun".
+fn kind_of(link: &Link) -> &str {
+    match (link.kind.as_deref(), link.mac) {
+        (Some("tun"), None) => "TUN",
+        (Some("tun"), Some(_)) => "TAP",
+        (kind, _) => kind.unwrap_or("no kind"),
+    }
+}
 
 /// Whether the port's device can be made, or is there and can be taken; as what it will be.
 ///
@@ -35,58 +52,81 @@ pub(super) fn check(port: &Port, tun: &TunSpec, mtu_limit: u32) -> Result<PortCh
         return Err(PortError::Mtu { name, mtu: tun.mtu, limit: mtu_limit });
     }
     let link = links_now()?.into_iter().find(|link| link.name == name);
-    if let Some(Link { kind, .. }) = link.as_ref().filter(|link| link.kind.as_deref() != Some("tun")) {
-        let kind = kind.clone().unwrap_or_else(|| "no kind".to_owned());
-        return Err(PortError::NotTun { name, kind });
+    if let Some(other) = link.as_ref().map(kind_of).filter(|other| *other != kind(port)) {
+        return Err(PortError::OtherKind { name, kind: other.to_owned(), wanted: kind(port) });
     }
     let link = link.unwrap_or_else(|| Link { name, mtu: tun.mtu, ..Link::default() });
     Ok(PortCheck { link, warnings: Vec::new() })
 }
 
-/// Opens a port by the queues that are open already, or else anew.
+/// Opens a port of `spec` by the queues that are open already, or else anew.
 ///
 /// # Errors
 /// What the kernel refused.
 pub(super) fn open(
+    spec: &Spec,
     port: &Port,
     tun: &TunSpec,
     plans: &[QueuePlan],
     open: Option<Vec<OwnedFd>>,
 ) -> Result<(OpenPort, Vec<OpenQueue>, Vec<OwnedFd>)> {
-    let name = &port.netdev;
+    let (name, kind, frames) = (&port.netdev, kind(port), port.device == Device::Tap);
     let fds = match open.filter(|fds| fds.len() == plans.len()) {
         Some(fds) => fds,
         None => {
-            let opened: Result<Vec<_>, Errno> = plans.iter().map(|_| open_queue(name, plans.len())).collect();
+            let opened: Result<Vec<_>, Errno> =
+                plans.iter().map(|_| open_queue(name, frames, plans.len())).collect();
             opened.map_err(|errno| {
-                anyhow!("opening the TUN device {name}: {errno} (is /dev/net/tun there, and the name nobody else's?)")
+                anyhow!("opening the {kind} device {name}: {errno} (is /dev/net/tun there, and the name nobody else's?)")
             })?
         }
     };
-    // The kernel makes up an address of its own for IPv6 otherwise, and asks for routers.
-    let _ = std::fs::write(format!("/proc/sys/net/ipv6/conf/{name}/addr_gen_mode"), "1");
+    if !spec.is_wire(port.id) {
+        // The kernel makes up an address of its own for IPv6 otherwise, and asks for routers.
+        let _ = std::fs::write(format!("/proc/sys/net/ipv6/conf/{name}/addr_gen_mode"), "1");
+    }
     let link = links_now()?.into_iter().find(|link| link.name == *name);
-    let link = link.with_context(|| format!("the TUN device {name} is gone"))?;
+    let link = link.with_context(|| format!("the {kind} device {name} is gone"))?;
+    neighbours(spec, port, link.ifindex)?;
     bring_up(link.ifindex, tun.mtu)
         .with_context(|| format!("bringing {name} up with an MTU of {}", tun.mtu))?;
     address(link.ifindex, None, tun)?;
     let offload = fds.first().map_or(Ok(TunOffload::None), take_offload);
-    let offload = offload.with_context(|| format!("asking the TUN device {name} for its form"))?;
-    tracing::info!(device = name, ?offload, "TUN device");
+    let offload = offload.with_context(|| format!("asking the {kind} device {name} for its form"))?;
+    tracing::info!(device = name, ?offload, "{kind} device");
     let queues = plans.iter().zip(&fds).map(|(plan, fd)| {
-        let message =
-            ToDataplane::Tun { port: port.id.0, queue: plan.queue as u16, worker: plan.worker, offload };
+        let message = ToDataplane::Tun {
+            port: port.id.0,
+            queue: plan.queue as u16,
+            worker: plan.worker,
+            offload,
+            frames,
+        };
         let (queue, worker) = (plan.queue, plan.worker);
         Ok(OpenQueue { message, port: port.id.0, queue, worker, socket: fd.try_clone()? })
     });
     let queues = queues.collect::<Result<_>>()?;
-    Ok((opened(port, link.ifindex, tun.mtu), queues, fds))
+    let mac = link.mac.unwrap_or(MAC);
+    Ok((OpenPort { mac, ..opened(port, link.ifindex, tun.mtu) }, queues, fds))
+}
+
+/// Says whether the host is to ask for neighbours at a port of `spec`, if it is a TAP device.
+///
+/// # Errors
+/// What the kernel refused.
+pub(super) fn neighbours(spec: &Spec, port: &Port, ifindex: u32) -> Result<()> {
+    if port.device != Device::Tap {
+        return Ok(());
+    }
+    let name = &port.netdev;
+    ask_neighbours(ifindex, !spec.is_wire(port.id))
+        .with_context(|| format!("saying whether neighbours are asked for at {name}"))
 }
 
 /// Devices that somebody has made to stay have one queue, or may have several.
-fn open_queue(name: &str, count: usize) -> Result<OwnedFd, Errno> {
-    match raw::open_tun_queue(name, true) {
-        Err(Errno::INVAL) if count == 1 => raw::open_tun_queue(name, false),
+fn open_queue(name: &str, frames: bool, count: usize) -> Result<OwnedFd, Errno> {
+    match raw::open_tun_queue(name, frames, true) {
+        Err(Errno::INVAL) if count == 1 => raw::open_tun_queue(name, frames, false),
         opened => opened,
     }
 }
@@ -105,7 +145,7 @@ fn take_offload(queue: &OwnedFd) -> Result<TunOffload, Errno> {
     Ok(TunOffload::Tcp)
 }
 
-/// The port of a device that is open.
+/// The port of a device that is open; a TAP device has another address.
 pub(super) fn opened(port: &Port, ifindex: u32, mtu: u32) -> OpenPort {
     OpenPort {
         spec: port.clone(),
@@ -114,7 +154,7 @@ pub(super) fn opened(port: &Port, ifindex: u32, mtu: u32) -> OpenPort {
         mtu,
         v4: None,
         v6: None,
-        kind: Some("tun".to_owned()),
+        kind: Some(kind(port).to_ascii_lowercase()),
         ingress: None,
         inherited: false,
         xdp: XdpMode::Generic,

@@ -1,4 +1,4 @@
-//! Setting up a device that is ours: its MTU, its addresses, that it is up. Asked over a socket of its own, which blocks.
+//! Setting up a device that is ours: its MTU, its addresses, that it is up, whether it asks for neighbours. Asked over a socket of its own, which blocks.
 
 use super::decode::{RTM_DELADDR, RTM_NEWADDR, RTM_SETLINK};
 use super::socket::{Socket, SocketError};
@@ -12,18 +12,35 @@ const IFA_LOCAL: u16 = 2;
 const IFA_FLAGS: u16 = 8;
 const IFA_F_NODAD: u32 = 2;
 const IFF_UP: u32 = 1;
+const IFF_NOARP: u32 = 1 << 7;
 
 /// Gives a device this MTU, in bytes, and brings it up.
 ///
 /// # Errors
 /// The kernel's refusal.
 pub fn bring_up(ifindex: u32, mtu: u32) -> Result<(), SocketError> {
-    let mut body = [0; 16];
-    body[4..8].copy_from_slice(&ifindex.to_ne_bytes());
-    body[8..12].copy_from_slice(&IFF_UP.to_ne_bytes());
-    body[12..16].copy_from_slice(&IFF_UP.to_ne_bytes());
+    let body = link(ifindex, IFF_UP, IFF_UP);
     let request = |flags| Request::new(RTM_SETLINK, flags, &body).attribute(IFLA_MTU, &mtu.to_ne_bytes());
     Socket::asking()?.ask_one(RTM_SETLINK, request, |_| {})
+}
+
+/// Has the kernel ask for neighbours on a device, by ARP and neighbour discovery, or `not`: then it sends everything to the device's own
+/// address (`arp_constructor`, net/ipv4/arp.c; `ndisc_constructor`, net/ipv6/ndisc.c).
+///
+/// # Errors
+/// The kernel's refusal.
+pub fn ask_neighbours(ifindex: u32, not: bool) -> Result<(), SocketError> {
+    let body = link(ifindex, if not { IFF_NOARP } else { 0 }, IFF_NOARP);
+    Socket::asking()?.ask_one(RTM_SETLINK, |flags| Request::new(RTM_SETLINK, flags, &body), |_| {})
+}
+
+/// `struct ifinfomsg` (uapi/linux/rtnetlink.h) that sets these flags, of those that are to `change`.
+fn link(ifindex: u32, flags: u32, change: u32) -> [u8; 16] {
+    let mut body = [0; 16];
+    body[4..8].copy_from_slice(&ifindex.to_ne_bytes());
+    body[8..12].copy_from_slice(&flags.to_ne_bytes());
+    body[12..16].copy_from_slice(&change.to_ne_bytes());
+    body
 }
 
 /// Gives the host an address on a device, whose network of `length` bits is reached by it; nothing changes where it has it already.

@@ -76,9 +76,10 @@ impl Link {
         self.flags & IFF_UP != 0
     }
 
-    /// Whether its packets have no link layer, and so no neighbours to tell apart: a TUN device.
+    /// Whether it has no neighbours to tell apart: a TUN device, and a TAP device where nobody asks for neighbours. The kernel calls the
+    /// kind of both "tun".
     pub fn is_bare(&self) -> bool {
-        self.mac.is_none() && self.flags & IFF_NOARP != 0
+        self.flags & IFF_NOARP != 0 && (self.mac.is_none() || self.kind.as_deref() == Some("tun"))
     }
 
     /// Whether it is up and has a carrier.

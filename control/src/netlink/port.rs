@@ -64,13 +64,17 @@ pub enum PortError {
         /// Its kind, as the kernel names it.
         kind: String,
     },
-    /// A device of that name is there, and is no TUN device.
-    #[error("netdev `{name}` ({kind}) is there and is no TUN device: give the port's device another name")]
-    NotTun {
+    /// A device of that name is there, and is not of the kind that the port is.
+    #[error(
+        "netdev `{name}` ({kind}) is there and is no {wanted} device: give the port's device another name"
+    )]
+    OtherKind {
         /// The netdev.
         name: String,
-        /// Its kind, as the kernel names it.
+        /// Its kind, as the kernel names it, or "TUN" or "TAP".
         kind: String,
+        /// "TUN" or "TAP".
+        wanted: &'static str,
     },
     /// The kernel could not be asked.
     #[error(transparent)]

@@ -1,4 +1,4 @@
-//! The devices of this process: AF_XDP sockets, packet sockets, TUN devices and UDP sockets. A closed choice, so that a call is one branch per burst.
+//! The devices of this process: AF_XDP sockets, packet sockets, TUN and TAP devices, and UDP sockets. A closed choice, so that a call is one branch per burst.
 
 use rustix::fd::BorrowedFd;
 use zsync_io::device::{Arrived, Device, DeviceCounters};
@@ -16,7 +16,7 @@ pub enum Endpoint {
     Xsk(Xsk),
     /// A packet socket of a NIC.
     Packet(PacketSocket),
-    /// A queue of a TUN device.
+    /// A queue of a TUN or TAP device.
     Tun(Tun),
     /// A UDP socket.
     Udp(Udp),

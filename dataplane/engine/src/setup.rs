@@ -441,13 +441,14 @@ fn open_queues(
                 }
                 Endpoint::Udp(udp)
             }
-            (&ToDataplane::Tun { offload, .. }, ToDataplane::Port { mac, mtu, .. }) => {
+            (&ToDataplane::Tun { offload, frames, .. }, ToDataplane::Port { mac, mtu, .. }) => {
                 let (port, mtu) = (PortId(port), u16::try_from(*mtu).unwrap_or(u16::MAX));
-                Endpoint::Tun(match offload {
+                let tun = match offload {
                     TunOffload::None => Tun::new(fd, port, *mac, mtu),
                     TunOffload::Tcp => Tun::with_header(fd, port, *mac, mtu, false),
                     TunOffload::TcpUdp => Tun::with_header(fd, port, *mac, mtu, true),
-                })
+                };
+                Endpoint::Tun(if frames { tun.of_frames() } else { tun })
             }
             _ => return Err(SetupError::Queue { port, queue, worker }),
         };

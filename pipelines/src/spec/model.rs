@@ -102,6 +102,13 @@ impl Spec {
         parent(outer).unwrap_or(outer)
     }
 
+    /// Whether a pipeline takes frames from port `id`, or from one of its VLANs, and not IP packets.
+    #[must_use]
+    pub fn is_wire(&self, id: PortId) -> bool {
+        let takes = |of: &Pipeline| of.inputs.iter().any(|input| self.device_of(*input) == id);
+        self.pipelines.iter().any(|pipeline| pipeline.layer() == Layer::L2 && takes(pipeline))
+    }
+
     /// Whether some stage looks at the transport: then all pipelines parse as far as that.
     #[must_use]
     pub fn is_deep(&self) -> bool {
@@ -179,7 +186,7 @@ pub struct Port {
     pub promiscuous: bool,
     /// What its packets come and go by.
     pub device: Device,
-    /// It is a TUN device that is made for it, like this.
+    /// It is a TUN or TAP device that is made for it, like this.
     pub tun: Option<TunSpec>,
     /// It is a UDP socket, like this, and no device.
     pub udp: Option<UdpSpec>,
@@ -356,6 +363,8 @@ words! {
         UringPacket = "uring-packet",
         /// A TUN device that is made for the port.
         Tun = "tun",
+        /// A TAP device that is made for the port: the same with frames.
+        Tap = "tap",
         /// A UDP socket.
         Udp = "udp",
     }

@@ -16,7 +16,7 @@ pub(crate) const DEVICE: Key = Key {
     reach: Reach::Sockets,
     about: "What the port is: a network device whose packets are taken from the kernel, by XDP (\"xdp\"), by packet sockets \
             (\"uring-packet\"), or by the better of the two that works (\"auto\"); a TUN device that is made for it, by which the \
-            host's own packets come and go; or a UDP socket.",
+            host's own packets come and go; a TAP device, which has frames; or a UDP socket.",
 };
 
 /// Keys that say something of XDP and its sockets.
@@ -29,7 +29,7 @@ pub(crate) fn device(name: &str, fields: &Fields, out: &mut Findings<'_>) -> Dev
         Device::UringPacket => (&FOREIGN, "leave it out, or device = \"xdp\""),
         // The other keys count if XDP serves the port. Programs that may not run are none that one can rely on.
         Device::Auto => (&["xdp"], "device = \"xdp\" runs them, or the port does not open"),
-        Device::Xdp | Device::Tun | Device::Udp => return device,
+        Device::Xdp | Device::Tun | Device::Tap | Device::Udp => return device,
     };
     for (key, given) in given(fields, foreign) {
         let message = match device {

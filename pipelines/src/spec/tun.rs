@@ -1,7 +1,8 @@
-//! A port that is a TUN device: the kernel's own packets come by it, and what is for the kernel goes by it.
+//! A port that is a TUN or TAP device: the kernel's own packets come by it, and what is for the kernel goes by it.
 //!
-//! Owns: its settings, and what a port of this kind cannot have. Refuses: what belongs to a NIC or to Ethernet (XDP programs,
-//! VLANs, patches, …), with the key at fault.
+//! Owns: its settings, and what a port of this kind cannot have. Refuses, with the key at fault: what belongs to a NIC (XDP programs, …);
+//! of a TUN device what belongs to Ethernet (VLANs, patches, …); VLANs of a TAP device whose IP packets are routed, for such a device has
+//! the host alone at its other end, and is not asked for stations.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -14,7 +15,7 @@ use super::findings::Findings;
 use super::keys::{Key, Reach};
 use super::kind::{Kind, Text};
 use super::mirror::{MirrorSpec, MirrorTo};
-use super::model::{Layer, Spec, StageSpec};
+use super::model::{Device, Layer, Spec, StageSpec};
 use super::tunnel::DecapSpec;
 
 /// MTU of a TUN device where none is told: what fits a tunnel of WireGuard over IPv6 on Ethernet.
@@ -23,7 +24,10 @@ pub const MTU: u32 = 1420;
 /// Least MTU: what IPv6 asks of any link (RFC 8200 §5).
 pub(crate) const LEAST: u16 = 1280;
 
-/// The settings of a TUN device.
+/// The same of a TAP device: Ethernet's.
+const FRAME_MTU: u32 = 1500;
+
+/// The settings of a TUN or TAP device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TunSpec {
     /// Longest IP packet, in bytes: 1280..=9000.
@@ -71,7 +75,8 @@ pub(crate) const MTU_KEY: Key = Key {
     kind: Kind::Either(&[Kind::Word(&["auto"]), Kind::Whole { min: LEAST as u64, max: 9000 }]),
     default: Some("\"auto\""),
     reach: Reach::Sockets,
-    about: "Longest IP packet of a TUN device, in bytes. \"auto\": 1420; that of another device is the kernel's.",
+    about: "Longest IP packet of a TUN or TAP device, in bytes. \"auto\": 1420 of TUN, 1500 of TAP; that of another device is the \
+            kernel's.",
 };
 
 pub(crate) const ADDRESSES: Key = Key {
@@ -86,10 +91,10 @@ pub(crate) const ADDRESSES: Key = Key {
     },
     default: Some("[]"),
     reach: Reach::Live,
-    about: "Addresses that the host gets on a TUN device; those of another device are the kernel's.",
+    about: "Addresses that the host gets on a TUN or TAP device; those of another device are the kernel's.",
 };
 
-/// Keys that say something of a NIC or of Ethernet.
+/// Keys that say something of a NIC, or of Ethernet, which is the last.
 const FOREIGN: [&str; 10] = [
     "steer",
     "block",
@@ -103,20 +108,21 @@ const FOREIGN: [&str; 10] = [
     "vlans",
 ];
 
-/// The TUN device of a port's section, if it has one.
+/// The TUN or TAP device of a port's section, if it has one.
 pub(crate) fn tun(name: &str, fields: &Fields, out: &mut Findings<'_>) -> Option<TunSpec> {
-    let is_tun = match &*fields.text("device") {
-        "tun" => true,
-        "udp" => return None,
-        _ => false,
+    let device = fields.word("device");
+    let (own, strange, mtu): (_, &[&str], _) = match device {
+        Device::Tun => (Some("TUN"), &FOREIGN, MTU),
+        Device::Tap => (Some("TAP"), &FOREIGN[..FOREIGN.len() - 1], FRAME_MTU),
+        Device::Udp => return None,
+        _ => (None, &["mtu", "addresses"], MTU),
     };
-    let strange: &[&str] = if is_tun { &FOREIGN } else { &["mtu", "addresses"] };
     for (key, given) in given(fields, strange) {
-        let message = match is_tun {
-            true => format!("port \"{name}\" is a TUN device, which has no `{key}`"),
-            false => format!("port \"{name}\" is a device of the kernel's, whose `{key}` it has itself"),
+        let message = match own {
+            Some(kind) => format!("port \"{name}\" is a {kind} device, which has no `{key}`"),
+            None => format!("port \"{name}\" is a device of the kernel's, whose `{key}` it has itself"),
         };
-        let help = match (is_tun, key) {
+        let help = match (own.is_some(), key) {
             (true, _) => "leave it out".to_owned(),
             (false, "mtu") => format!("`ip link set {} mtu …`, or device = \"tun\"", fields.text("netdev")),
             (false, _) => format!("`ip address add … dev {}`, or device = \"tun\"", fields.text("netdev")),
@@ -124,8 +130,8 @@ pub(crate) fn tun(name: &str, fields: &Fields, out: &mut Findings<'_>) -> Option
         out.error(&given.span, message).help(help);
     }
     let address = |datum: &Datum| TunAddress::parse(datum.text());
-    is_tun.then(|| TunSpec {
-        mtu: fields.at("mtu").and_then(|mtu| mtu.value.number()).unwrap_or(MTU),
+    own.is_some().then(|| TunSpec {
+        mtu: fields.at("mtu").and_then(|mtu| mtu.value.number()).unwrap_or(mtu),
         addresses: fields.items("addresses").iter().filter_map(|item| address(&item.value)).collect(),
     })
 }
@@ -142,13 +148,14 @@ pub(crate) fn given<'f>(
     })
 }
 
-/// Refuses frames on ports that have none.
+/// Refuses frames on ports that have none, and VLANs where nobody sends any.
 pub(crate) fn no_frames(spec: &Spec, document: &Document, out: &mut Findings<'_>) {
     let bare = |name: &str| match spec.port(name)? {
-        port if port.tun.is_some() => Some(("a TUN device", "a TUN device carries IP packets")),
+        port if port.device == Device::Tun => Some(("a TUN device", "a TUN device carries IP packets")),
         port if port.udp.is_some() => Some(("a UDP socket", "a UDP socket carries datagrams")),
         _ => None,
     };
+    let is_tap = |name: &str| spec.port(name).is_some_and(|port| port.device == Device::Tap);
     for entry in document.entries("pipeline") {
         let Some(this) = spec.pipelines.iter().find(|pipeline| pipeline.name == entry.name.value) else {
             continue;
@@ -161,6 +168,16 @@ pub(crate) fn no_frames(spec: &Spec, document: &Document, out: &mut Findings<'_>
                     input.value.text()
                 );
                 out.error(&input.span, message).help(format!("{carries}: route them"));
+            }
+            let name = input.value.text();
+            let vlan = spec.vlans.iter().find(|vlan| vlan.name == name).map(|vlan| spec.device_of(vlan.id));
+            let tap = vlan.map(|id| spec.port_name(id)).filter(|device| is_tap(device));
+            if let (Layer::L3, Some(device)) = (this.layer(), tap) {
+                let message = format!(
+                    "pipeline \"{}\" takes IP packets from \"{name}\", a VLAN of \"{device}\", which is a TAP device",
+                    this.name
+                );
+                out.error(&input.span, message).help("patch its frames, or route a TAP device without VLANs");
             }
         }
         for (stage, placed) in this.stages.iter().zip(entry.fields.items("stages")) {

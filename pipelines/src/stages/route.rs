@@ -16,7 +16,7 @@ use crate::tables::flow::Shards;
 use std::net::IpAddr;
 use zsync_packet::burst::{BURST, Bits, Burst};
 use zsync_packet::flow::{FlowKey, HashKey};
-use zsync_packet::header::{Ipv4, Ipv6};
+use zsync_packet::header::{EthernetMut, Ipv4, Ipv6};
 use zsync_packet::verdict::{DropReason, PortId, Verdict};
 
 pub(super) mod rewrite;
@@ -26,9 +26,6 @@ use rewrite::{Fit, Refusal};
 /// Packets a second, per worker, that go to the kernel only to be answered with an ICMP error. The kernel itself sends
 /// no more than 1,000 a second by default (`icmp_msgs_per_sec`), so more would only cost the slow path.
 pub const ANSWERS: u32 = 1000;
-
-/// The address of whoever takes a packet where no link layer says who.
-const NO_STATION: [u8; 6] = [0; 6];
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -246,10 +243,18 @@ impl Pass<'_> {
                 Err(Refusal::Icmp(DropReason::Unreachable, Answer::HostUnreachable))
             }
             Adjacency::Link { port } => match self.ports.get(usize::from(port)) {
-                Some(facts) => self.send(burst, i, PortId(port), facts, NO_STATION, cx),
+                // The host is at its other end, and takes what is to the port's own address.
+                Some(facts) => self.send(burst, i, PortId(port), facts, facts.mac, cx),
                 None => Err(Refusal::Silent(DropReason::NoSuchPort)),
             },
-            Adjacency::Deliver { port } => Ok(Verdict::Transmit(PortId(port))),
+            Adjacency::Deliver { port } => {
+                if let Some(facts) = self.ports.get(usize::from(port))
+                    && let Ok(mut frame) = EthernetMut::parse(burst.bytes_mut(i))
+                {
+                    frame.set_destination(facts.mac);
+                }
+                Ok(Verdict::Transmit(PortId(port)))
+            }
             Adjacency::Kernel | Adjacency::Local => Ok(Verdict::Punt),
             Adjacency::NoRoute => Err(Refusal::Icmp(DropReason::NoRoute, Answer::NoRoute)),
             Adjacency::Unreachable => Err(Refusal::unreachable(burst.facts(i).version)),

@@ -60,7 +60,7 @@ pub enum Idle {
     Block,
 }
 
-/// What the kernel leaves to who reads and writes a TUN device.
+/// What the kernel leaves to who reads and writes a TUN or TAP device.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TunOffload {
     /// Nothing: packets are bare, and whole.

@@ -68,8 +68,15 @@ fn to_dataplane() -> impl Strategy<Value = ToDataplane> {
             queue,
             worker
         }),
-        (0u16..64, any::<u16>(), 0u8..128, offloads)
-            .prop_map(|(port, queue, worker, offload)| ToDataplane::Tun { port, queue, worker, offload }),
+        (0u16..64, any::<u16>(), 0u8..128, offloads, any::<bool>()).prop_map(
+            |(port, queue, worker, offload, frames)| ToDataplane::Tun {
+                port,
+                queue,
+                worker,
+                offload,
+                frames
+            }
+        ),
         (0u16..64, any::<u16>(), 0u8..128, local).prop_map(|(port, queue, worker, local)| ToDataplane::Udp {
             port,
             queue,

@@ -129,9 +129,9 @@ pub enum PortCounter {
     Kicks = 7,
     /// Packets that a device had received and could not use.
     RxRefused = 8,
-    /// Packets of a TUN device that stood for several, which they were cut into.
+    /// Packets of a TUN or TAP device that stood for several, which they were cut into.
     Split = 9,
-    /// Packets to a TUN device that stand for several.
+    /// Packets to a TUN or TAP device that stand for several.
     Merged = 10,
     /// Io_urings that were no use to the data plane that runs: their queues go by system calls. The only one that begins anew with each.
     RingsLost = 11,

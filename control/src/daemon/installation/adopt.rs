@@ -78,7 +78,7 @@ impl Installation {
                 .find(|(id, ..)| *id == port.id.0)
                 .ok_or_else(|| anyhow!("the data plane has no port {}", port.name))?;
             if port.tun.is_some() {
-                ports.push(OpenPort { v4: *v4, v6: *v6, ..tun::opened(port, *ifindex, *mtu) });
+                ports.push(OpenPort { mac: *mac, v4: *v4, v6: *v6, ..tun::opened(port, *ifindex, *mtu) });
                 continue;
             }
             if let Some(udp) = &port.udp {

@@ -7,8 +7,9 @@ use super::split::{Cut, complete};
 use super::{GSO_NONE, Header, NEEDS_CHECKSUM};
 use zsync_packet::header::{ether_type, ethernet};
 
-/// Bytes of a VLAN tag, and where it goes: behind the two addresses.
+/// Bytes of a VLAN tag.
 pub const TAG: usize = 4;
+/// Where it goes: behind the two addresses.
 pub const TAG_AT: usize = 12;
 
 /// What one header is ahead of, on its way out. It knows the bytes, but whoever has them brings them each time.

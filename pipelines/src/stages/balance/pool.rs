@@ -309,7 +309,7 @@ impl Template {
                 None => Way::None,
             },
             Adjacency::Link { port } => match self.ports.get(usize::from(port)) {
-                Some(facts) => Way::Out { port: PortId(port), mac: [0; 6], mtu: facts.mtu },
+                Some(facts) => Way::Out { port: PortId(port), mac: facts.mac, mtu: facts.mtu },
                 None => Way::None,
             },
             Adjacency::Kernel | Adjacency::Local | Adjacency::Deliver { .. } => Way::Kernel,
