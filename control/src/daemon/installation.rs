@@ -262,6 +262,8 @@ impl Installation {
         let mut messages = vec![(hello, self.memory.iter().map(AsFd::as_fd).collect())];
         messages.extend(self.ports.iter().map(|port| (port.message(), Vec::new())));
         messages.extend(self.queues.iter().map(|q| (q.message.clone(), vec![q.socket.as_fd()])));
+        let promiscuous = self.ports.iter().filter(|port| port.promiscuous.is_some());
+        messages.extend(promiscuous.map(OpenPort::promiscuity));
         messages.push((ToDataplane::Punt, vec![self.punt.as_fd()]));
         messages
     }
@@ -297,6 +299,7 @@ impl Installation {
                     tun::address(open.ifindex, open.spec.tun.as_ref(), new).with_context(of_port)?;
                     tun::neighbours(spec, port, open.ifindex).with_context(of_port)?;
                 }
+                open.set_promiscuous(spec, port).with_context(of_port)?;
                 open.spec = port.clone();
             }
         }

@@ -31,6 +31,7 @@ mod packet;
 mod placement;
 mod ports;
 mod privileges;
+mod promiscuous;
 mod rings;
 mod routes;
 mod show;

@@ -300,7 +300,7 @@ const PORT: &[Key] = &[
         kind: Kind::Switch,
         default: Some("false"),
         reach: Reach::Live,
-        about: "Whether the device takes packets for any MAC address.",
+        about: "Whether the device takes packets for any MAC address. That of a wire, whose frames are patched, always does.",
     },
     Key {
         name: "vlans",
