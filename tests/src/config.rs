@@ -8,7 +8,13 @@ pub const WIRE: &str = include_str!("../../pipelines/examples/patch.toml");
 /// The example of a WireGuard gateway, as it is shipped.
 pub const WIREGUARD: &str = include_str!("../../pipelines/examples/wireguard-gateway.toml");
 
-/// The same with ports whose packets are taken by this device: `xdp`, `uring-packet`.
+/// Whether ports by this device are made by zsync, and have the host's own end.
+#[must_use]
+pub fn is_own(device: &str) -> bool {
+    matches!(device, "tun" | "tap")
+}
+
+/// The same with ports whose packets come and go by this device: `xdp`, `uring-packet`, `tun`, `tap`.
 #[must_use]
 pub fn by(device: &str, text: &str) -> String {
     let line = |line: &str| match line.starts_with("[port.") {

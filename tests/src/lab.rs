@@ -176,6 +176,63 @@ impl Lab {
         Ok(())
     }
 
+    /// Has the router's cables end at `c1` and `c2`, so that devices of its own may be called `eth1` and `eth2`.
+    ///
+    /// # Errors
+    /// Those of `ip`.
+    pub fn rename_cables(&self) -> Result<()> {
+        for (old, new) in [("eth1", "c1"), ("eth2", "c2")] {
+            for words in [
+                format!("addr flush dev {old}"),
+                format!("link set {old} down name {new}"),
+                format!("link set {new} up"),
+            ] {
+                self.router.ip(&words)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Has the client stand behind the host's end of `eth1` and the server behind that of `eth2`, devices of the router's own: the kernel
+    /// carries packets between each and its cable, which [`Self::rename_cables`] has renamed, and decides nothing. All that it knows of
+    /// where they are is in its main table, by these devices.
+    ///
+    /// # Errors
+    /// Those of `ip`.
+    pub fn stand_behind_devices(&self) -> Result<()> {
+        let hex = |mac: [u8; 6]| mac.map(|byte| format!("{byte:02x}")).join(":");
+        for (net, host) in [(1, &self.client), (2, &self.server)] {
+            let (device, cable) = (format!("eth{net}"), format!("c{net}"));
+            self.router.ip(&format!("addr add 10.{net}.0.1/24 dev {device}"))?;
+            self.router.ip(&format!("addr add fd0{net}::1/64 dev {device} nodad"))?;
+            // An error that zsync answers with comes from the port's address, which is the host's own.
+            self.router.sysctl(&format!("net/ipv4/conf/{device}/accept_local"), "1")?;
+            let (near, far) = (hex(self.router.mac(&cable)?), hex(host.mac("eth0")?));
+            host.ip("addr add fe80::2/64 dev eth0 nodad")?;
+            let v4 = ("-4", format!("10.{net}.0.1"), format!("10.{net}.0.2"), format!("10.{net}.0.0/24"));
+            // The kernel takes no gateway of IPv6 that another device has a route to.
+            let v6 = ("-6", format!("fd0{net}::1"), "fe80::2".to_owned(), format!("fd0{net}::/64"));
+            for (family, router, gateway, network) in [v4, v6] {
+                // Nobody asks who has which address.
+                host.ip(&format!("{family} neigh replace {router} lladdr {near} dev eth0 nud permanent"))?;
+                self.router.ip(&format!(
+                    "{family} neigh replace {gateway} lladdr {far} dev {cable} nud permanent"
+                ))?;
+                for words in [
+                    format!("route add default dev {device} table 10{net}"),
+                    format!("rule add iif {cable} lookup 10{net} pref 10{net}"),
+                    format!("route add default via {gateway} dev {cable} onlink table 11{net}"),
+                    format!("rule add iif {device} lookup 11{net} pref 11{net}"),
+                    // Its own errors too: that a packet is too long for the device.
+                    format!("rule add iif lo to {network} lookup 11{net} pref 12{net}"),
+                ] {
+                    self.router.ip(&format!("{family} {words}"))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn number_wire(&self) -> Result<()> {
         for port in ["eth1", "eth2"] {
             // A wire says nothing of its own.

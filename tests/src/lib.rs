@@ -58,6 +58,19 @@ pub fn wait_for<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Option
     }
 }
 
+/// Tests that hold for ports that are devices of the router's own: each of these functions is one, by the devices `tun` and `tap`.
+#[macro_export]
+macro_rules! by_own_device {
+    ($($test:ident),+ $(,)?) => {
+        mod tun {
+            $(#[test] fn $test() { super::$test("tun"); })+
+        }
+        mod tap {
+            $(#[test] fn $test() { super::$test("tap"); })+
+        }
+    };
+}
+
 /// Tests that hold whatever takes packets from a netdev: each of these functions is one, by the devices `xdp` and `uring-packet`, which it gets
 /// the name of.
 #[macro_export]

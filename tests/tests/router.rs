@@ -9,7 +9,9 @@ use zsync_tests::config::{self, ROUTER, by};
 use zsync_tests::iperf::Iperf;
 use zsync_tests::ping::ping_with;
 use zsync_tests::raw::RawSocket;
-use zsync_tests::{Control, Flow, FlowPlan, Lab, Namespace, Shape, by_each_device, in_lab, ping, wait_for};
+use zsync_tests::{
+    Control, Flow, FlowPlan, Lab, Namespace, Shape, by_each_device, by_own_device, in_lab, ping, wait_for,
+};
 
 by_each_device!(
     traffic_of_both_families_goes_through_zsync_both_ways,
@@ -23,6 +25,35 @@ by_each_device!(
     equal_paths_share_flows_and_keep_each_whole,
     only_what_is_steered_is_taken,
 );
+
+// Of the tests above, those that do without what such a device has not: neighbours, `steer`, and addresses that the kernel answers for
+// before zsync sees the packet.
+by_own_device!(
+    traffic_of_both_families_goes_through_zsync_both_ways,
+    a_paced_flow_arrives_whole_and_in_order,
+    what_cannot_be_forwarded_is_answered,
+    routes_take_effect_while_it_runs,
+);
+
+/// The shipped router by this device, with these lines added to the ports of each side, and the client and the server beyond it.
+fn routing<'l>(lab: &'l Lab, device: &str, lines: [&str; 2]) -> Result<Control<'l>> {
+    let mut text = by(device, ROUTER);
+    if !config::is_own(device) {
+        return Control::start(lab, &text);
+    }
+    for (netdev, lines) in ["\"eth1\"\n", "\"eth2\"\n"].into_iter().zip(lines) {
+        ensure!(text.contains(netdev), "{text}");
+        text = text.replace(netdev, &format!("{netdev}{lines}\n"));
+    }
+    lab.rename_cables()?;
+    let control = Control::start(lab, &text)?;
+    lab.stand_behind_devices()?;
+    wait_for("the routes", Duration::from_secs(5), || {
+        let reaches = |target| ping(&lab.client, target, 1).ok().filter(|outcome| outcome.all());
+        lab.server_addresses.into_iter().all(|target| reaches(target).is_some()).then_some(())
+    })?;
+    Ok(control)
+}
 
 /// Datagrams that the router's kernel forwarded itself, of both families.
 fn kernel_forwarded(router: &Namespace) -> Result<u64> {
@@ -39,7 +70,7 @@ fn kernel_forwarded(router: &Namespace) -> Result<u64> {
 
 fn traffic_of_both_families_goes_through_zsync_both_ways(device: &str) {
     in_lab(Shape::router(), |lab| {
-        let control = Control::start(lab, &by(device, ROUTER))?;
+        let control = routing(lab, device, ["", ""])?;
         for (client, server) in lab.client_addresses.into_iter().zip(lab.server_addresses) {
             for outcome in [ping(&lab.client, server, 20)?, ping(&lab.server, client, 20)?] {
                 ensure!(outcome.all(), "{outcome:?}");
@@ -62,14 +93,16 @@ fn traffic_of_both_families_goes_through_zsync_both_ways(device: &str) {
         let kernel = kernel_after - kernel_before;
         println!("zsync received {rx} and sent {tx}; the kernel forwarded {kernel}");
         ensure!(tx > 50_000 && tx * 100 > rx * 99, "{rx} received, {tx} sent: {after:?}");
-        ensure!(kernel * 100 < tx, "the kernel forwarded {kernel} packets itself, zsync {tx}");
+        // To a device of the host's own and from it the kernel carries packets, which may stand for several, and zsync routes them.
+        let carries = if config::is_own(device) { 2 * tx } else { 0 };
+        ensure!(kernel < carries + tx / 100, "the kernel forwarded {kernel} packets itself, zsync {tx}");
         Ok(())
     });
 }
 
 fn a_paced_flow_arrives_whole_and_in_order(device: &str) {
     in_lab(Shape::router(), |lab| {
-        let control = Control::start(lab, &by(device, ROUTER))?;
+        let control = routing(lab, device, ["", ""])?;
         for (source, server) in lab.client_addresses.into_iter().zip(lab.server_addresses) {
             ensure!(ping(&lab.client, server, 3)?.all(), "no way to {server}");
             let plan = FlowPlan {
@@ -121,7 +154,9 @@ fn several_queues_share_the_work(device: &str) {
 
 fn what_cannot_be_forwarded_is_answered(device: &str) {
     in_lab(Shape::router().server_mtu(1300), |lab| {
-        let control = Control::start(lab, &by(device, ROUTER))?;
+        let control = routing(lab, device, ["mtu = 1500", "mtu = 1300"])?;
+        // The kernel that carries packets to a device of the host's own is a router too.
+        let hops = if config::is_own(device) { "2" } else { "1" };
         let [v4, v6] = lab.server_addresses;
         let says = |target, options: &[&str], wanted: &str| -> Result<()> {
             let outcome = ping_with(&lab.client, target, 2, options)?;
@@ -134,8 +169,8 @@ fn what_cannot_be_forwarded_is_answered(device: &str) {
         // So that both next hops are known.
         ensure!(ping(&lab.client, v4, 2)?.all() && ping(&lab.client, v6, 2)?.all(), "no way");
 
-        says(v4, &["-t", "1"], "From 10.1.0.1 icmp_seq=1 Time to live exceeded")?;
-        says(v6, &["-t", "1"], "From fd01::1 icmp_seq=1 Time exceeded: Hop limit")?;
+        says(v4, &["-t", hops], "From 10.1.0.1 icmp_seq=1 Time to live exceeded")?;
+        says(v6, &["-t", hops], "From fd01::1 icmp_seq=1 Time exceeded: Hop limit")?;
 
         says(v4, &["-M", "do", "-s", "1400"], "Frag needed and DF set (mtu = 1300)")?;
         says(v6, &["-M", "do", "-s", "1400"], "Packet too big: mtu=1300")?;
@@ -267,7 +302,7 @@ fn neighbours_stay_the_kernels(device: &str) {
 
 fn routes_take_effect_while_it_runs(device: &str) {
     in_lab(Shape::router(), |lab| {
-        let control = Control::start(lab, &by(device, ROUTER))?;
+        let control = routing(lab, device, ["", ""])?;
         lab.server.ip("addr add 10.9.0.1/32 dev lo")?;
         lab.server.ip("addr add fd09::1/128 dev lo")?;
         let targets = ["10.9.0.1".parse()?, "fd09::1".parse()?];

@@ -1,4 +1,4 @@
-//! A port that is a TUN device: the host's own packets, between it and hosts behind the other ports.
+//! A port that is a TUN device, or a TAP device that is routed: the host's own packets, between it and hosts behind the other ports.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -7,21 +7,27 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 use zsync_tests::config::router;
 use zsync_tests::wireguard::{BEHIND, Pair, config_of, peer_of};
-use zsync_tests::{Control, Lab, Shape, in_lab, ping, wait_for};
+use zsync_tests::{Control, Lab, Shape, by_own_device, in_lab, ping, wait_for};
 
 /// Addresses that the host has on the device.
 const OWN: [&str; 2] = ["10.9.0.1", "fd09::1"];
 /// Bytes of a stream.
 const STREAM: usize = 3_000_000;
 
-/// A router with a third port, which is a device of the host's own.
-fn config(device: &str) -> String {
+by_own_device!(
+    the_host_talks_by_a_device_of_ours_and_its_routes_outlive_everything,
+    packets_that_stand_for_several_come_and_go_by_a_device,
+    a_packet_is_not_sent_back_into_the_device_that_it_came_from,
+);
+
+/// A router with a third port, which is a device of the host's own, of this kind.
+fn config(kind: &str, device: &str) -> String {
     // Tracked, for else XDP leaves to the kernel at once what is for its own addresses.
     let text = router("")
         .replace("input = [\"wan\", \"lan\"]", "input = [\"wan\", \"lan\", \"host\"]")
         .replace("[\"route.main\"]", "[\"track\", \"route.main\"]");
     format!(
-        "{text}\n[port.host]\ndevice = \"tun\"\nnetdev = \"{device}\"\naddresses = [\"{}/24\", \"{}/64\"]\n",
+        "{text}\n[port.host]\ndevice = \"{kind}\"\nnetdev = \"{device}\"\naddresses = [\"{}/24\", \"{}/64\"]\n",
         OWN[0], OWN[1]
     )
 }
@@ -83,11 +89,10 @@ fn streams(lab: &Lab, to: IpAddr) -> Result<()> {
     echo.join().map_err(|_| anyhow::anyhow!("the echo has panicked"))?
 }
 
-#[test]
-fn the_host_talks_by_a_device_of_ours_and_its_routes_outlive_everything() {
+fn the_host_talks_by_a_device_of_ours_and_its_routes_outlive_everything(kind: &str) {
     in_lab(Shape::router(), |lab| {
         by_us(lab)?;
-        let text = config("host0");
+        let text = config(kind, "host0");
         let mut control = Control::start(lab, &text)?;
         by_device(lab, "host0")?;
         let talk = || -> Result<()> {
@@ -107,7 +112,7 @@ fn the_host_talks_by_a_device_of_ours_and_its_routes_outlive_everything() {
         }
         let of_port = |control: &Control<'_>| -> Result<[u64; 2]> {
             let port = device_row(control)?;
-            ensure!(port["mode"] == "tun" && port["xdp"] == "none", "{port}");
+            ensure!(port["mode"] == kind && port["kind"] == kind && port["xdp"] == "none", "{port}");
             Ok(["rx", "tx"].map(|way| port[way]["packets"].as_u64().unwrap_or(0)))
         };
         let [rx, tx] = of_port(&control)?;
@@ -167,11 +172,10 @@ fn device_row(control: &Control<'_>) -> Result<Value> {
     rows.iter().find(|row| row["name"] == "host").cloned().with_context(|| format!("{ports}"))
 }
 
-#[test]
-fn packets_that_stand_for_several_come_and_go_by_a_device() {
+fn packets_that_stand_for_several_come_and_go_by_a_device(kind: &str) {
     in_lab(Shape::router(), |lab| {
         by_us(lab)?;
-        let mut control = Control::start(lab, &config("host0"))?;
+        let mut control = Control::start(lab, &config(kind, "host0"))?;
         by_device(lab, "host0")?;
         let mut before = [0; 2];
         let mut check = |control: &Control<'_>| -> Result<()> {
@@ -204,10 +208,9 @@ fn packets_that_stand_for_several_come_and_go_by_a_device() {
     });
 }
 
-#[test]
-fn a_packet_is_not_sent_back_into_the_device_that_it_came_from() {
+fn a_packet_is_not_sent_back_into_the_device_that_it_came_from(kind: &str) {
     in_lab(Shape::router(), |lab| {
-        let control = Control::start(lab, &config("host0"))?;
+        let control = Control::start(lab, &config(kind, "host0"))?;
         // Both the host and we send there by the device.
         lab.router.ip("route add 10.77.0.0/24 dev host0")?;
         let outcome = ping(&lab.router, "10.77.0.1".parse()?, 3)?;
