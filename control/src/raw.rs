@@ -54,30 +54,6 @@ pub fn bind_packet(socket: impl AsFd, ifindex: u32) -> Result<(), Errno> {
     if result == 0 { Ok(()) } else { Err(last()) }
 }
 
-/// Makes a netdev promiscuous as long as this packet socket is open (`packet_mc_add`, net/packet/af_packet.c). The kernel counts who asks.
-///
-/// # Errors
-/// There is no such netdev.
-pub fn join_promiscuous(socket: impl AsFd, ifindex: u32) -> Result<(), Errno> {
-    let request = libc::packet_mreq {
-        mr_ifindex: ifindex as c_int,
-        mr_type: libc::PACKET_MR_PROMISC as libc::c_ushort,
-        mr_alen: 0,
-        mr_address: [0; 8],
-    };
-    // SAFETY: the pointer and the length are those of `request`, which lives until the call returns.
-    let result = unsafe {
-        libc::setsockopt(
-            socket.as_fd().as_raw_fd(),
-            libc::SOL_PACKET,
-            libc::PACKET_ADD_MEMBERSHIP,
-            (&raw const request).cast(),
-            size_of::<libc::packet_mreq>() as libc::socklen_t,
-        )
-    };
-    if result == 0 { Ok(()) } else { Err(last()) }
-}
-
 /// Reads an option of a socket that is `N` numbers.
 ///
 /// # Errors

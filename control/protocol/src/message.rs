@@ -4,7 +4,7 @@
 //! followed by more bytes, of another version, with the wrong number of descriptors, or with a field out of its range.
 //! Keeps true: a decoded message is within every limit below.
 //!
-//! Order, from control: `Hello`, then `Port`s, `Queue`s, `Packet`s, `Tun`s, `Udp`s, `Ring`s, `Promiscuous`, `Punt`, `Fib`s and a `Snapshot`, then `Start`; later more of
+//! Order, from control: `Hello`, then `Port`s, `Queue`s, `Packet`s, `Tun`s, `Udp`s, `Ring`s, `Punt`, `Fib`s and a `Snapshot`, then `Start`; later more of
 //! those, and `Audit`, `Tasks`, `Replay` or `Stop` at any time. From the data plane: `Ready` once it is sandboxed, `Started`, and
 //! answers. [`VERSION`] changes with any change to a type here; the tag and the version of `Hello` stay where they are, so
 //! that any two versions can at least tell each other apart.
@@ -137,14 +137,6 @@ pub enum ToDataplane {
         fd: i32,
         /// Where its parts lie.
         layout: RingLayout,
-    },
-    /// Whether the netdev of a port takes frames for any station. Descriptor, if so: a packet socket that receives nothing, and has the
-    /// netdev do so as long as somebody holds it.
-    Promiscuous {
-        /// Number of the port.
-        port: u16,
-        /// Whether it does. Where nothing was said it does not, for all that this process knows.
-        on: bool,
     },
     /// Where packets for the kernel go. Descriptor: a TUN device's queue.
     Punt,
@@ -287,23 +279,8 @@ impl FromDataplane {
 
 impl Message for ToDataplane {
     const KINDS: &'static [&'static str] = &[
-        "Hello",
-        "Port",
-        "Queue",
-        "Packet",
-        "Tun",
-        "Udp",
-        "Ring",
-        "Promiscuous",
-        "Punt",
-        "Fib",
-        "State",
-        "Snapshot",
-        "Start",
-        "Audit",
-        "Replay",
-        "Stop",
-        "Tasks",
+        "Hello", "Port", "Queue", "Packet", "Tun", "Udp", "Ring", "Punt", "Fib", "State", "Snapshot",
+        "Start", "Audit", "Replay", "Stop", "Tasks",
     ];
 
     fn kind(&self) -> &'static str {
@@ -315,7 +292,6 @@ impl Message for ToDataplane {
             Self::Tun { .. } => "Tun",
             Self::Udp { .. } => "Udp",
             Self::Ring { .. } => "Ring",
-            Self::Promiscuous { .. } => "Promiscuous",
             Self::Punt => "Punt",
             Self::Fib { .. } => "Fib",
             Self::State { .. } => "State",
@@ -339,7 +315,6 @@ impl Message for ToDataplane {
             | Self::Fib { .. }
             | Self::State { .. }
             | Self::Snapshot { .. } => 1,
-            Self::Promiscuous { on, .. } => usize::from(*on),
             Self::Port { .. } | Self::Ring { .. } | Self::Start | Self::Replay | Self::Stop => 0,
             Self::Audit { .. } | Self::Tasks { .. } => 0,
         }
@@ -397,7 +372,6 @@ impl Message for ToDataplane {
                 port(*id)?;
                 within(kind, "worker", worker, usize::from(*worker) < MAX_WORKERS, "below 128")
             }
-            Self::Promiscuous { port: id, .. } => port(*id),
             Self::Ring { port: id, fd, layout, .. } => {
                 port(*id)?;
                 within(kind, "fd", fd, *fd > 2, "above 2")?;

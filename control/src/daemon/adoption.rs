@@ -87,7 +87,7 @@ pub(super) async fn begin(
                     daemon.restore_newest();
                 }
             } else {
-                daemon.installation.finish_chains(&programs);
+                daemon.installation.finish(daemon.config.wanted(), &daemon.paths);
             }
             return Ok(daemon);
         }
@@ -104,7 +104,7 @@ pub(super) async fn begin(
     let routes = match mirror(&wanted, &ports).await {
         Ok(routes) => routes,
         Err(error) => {
-            installation.close();
+            installation.close(&paths);
             return Err(error);
         }
     };
@@ -113,7 +113,7 @@ pub(super) async fn begin(
     let entry = match history.add(&text, &file, 0, &objects) {
         Ok(entry) => entry,
         Err(error) => {
-            installation.close();
+            installation.close(&paths);
             return Err(error);
         }
     };

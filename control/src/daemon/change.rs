@@ -281,12 +281,10 @@ impl Daemon {
         }
         let workers = self.installation.layout.workers.len();
         let still = self.dataplane.is_none();
-        let promiscuous: Vec<_> =
-            self.installation.ports.iter().map(|port| port.promiscuous.is_some()).collect();
-        let applied = self.installation.apply_live(config.wanted());
+        let applied = self.installation.apply_live(config.wanted(), &self.paths);
         // Last of what may fail: memory that was replaced cannot be had back.
         if let Err(error) = applied.and_then(|()| self.states.prepare(&config.spec, workers, still)) {
-            if let Err(error) = self.installation.apply_live(self.config.wanted()) {
+            if let Err(error) = self.installation.apply_live(self.config.wanted(), &self.paths) {
                 tracing::error!("the steering before could not be restored: {error:#}");
             }
             return Err(error);
@@ -297,7 +295,6 @@ impl Daemon {
             self.follow_ports();
         }
         self.config = config;
-        self.send_promiscuity(&promiscuous);
         self.tell_local_addresses();
         self.send_snapshot();
         self.states.forget(&self.config.spec);

@@ -12,6 +12,7 @@ pub use opened::{OpenPort, OpenQueue};
 
 use super::placement;
 use super::ports::{Opening, check_ports, frames_for, open_port, plan_queues, served_queues, steering};
+use super::promiscuous;
 use super::sockets::SharedMemory;
 use super::tun::{self, Tuns};
 use super::udp::{self, Udps};
@@ -21,6 +22,7 @@ use anyhow::{Context as _, Result, anyhow};
 use punt::{admit_own_sources, open_punt};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use zsync_packet::frame::FrameSize;
@@ -242,6 +244,10 @@ impl Installation {
             takeover: false,
         };
         let readers = (0..workers).map(|w| WorkerStats::open(&stats.region, w)).collect::<Result<_, _>>()?;
+        if let Err(error) = promiscuous::settle(paths, &promiscuous::wanted(spec, &ports)) {
+            drop_new_programs(ports);
+            return Err(error);
+        }
         Ok(Self {
             layout,
             pages: arena.pages.to_string(),
@@ -262,8 +268,6 @@ impl Installation {
         let mut messages = vec![(hello, self.memory.iter().map(AsFd::as_fd).collect())];
         messages.extend(self.ports.iter().map(|port| (port.message(), Vec::new())));
         messages.extend(self.queues.iter().map(|q| (q.message.clone(), vec![q.socket.as_fd()])));
-        let promiscuous = self.ports.iter().filter(|port| port.promiscuous.is_some());
-        messages.extend(promiscuous.map(OpenPort::promiscuity));
         messages.push((ToDataplane::Punt, vec![self.punt.as_fd()]));
         messages
     }
@@ -285,8 +289,8 @@ impl Installation {
     /// Applies the live settings of a new configuration to ports that stay as they are.
     ///
     /// # Errors
-    /// A list that does not fit its map.
-    pub fn apply_live(&mut self, wanted: Wanted<'_>) -> Result<()> {
+    /// A list that does not fit its map; a netdev that cannot be made promiscuous.
+    pub fn apply_live(&mut self, wanted: Wanted<'_>, paths: &Paths) -> Result<()> {
         let Wanted { spec, programs } = wanted;
         for port in in_order(spec) {
             if let Some(open) = self.ports.iter_mut().find(|open| open.spec.id == port.id) {
@@ -299,19 +303,22 @@ impl Installation {
                     tun::address(open.ifindex, open.spec.tun.as_ref(), new).with_context(of_port)?;
                     tun::neighbours(spec, port, open.ifindex).with_context(of_port)?;
                 }
-                open.set_promiscuous(spec, port).with_context(of_port)?;
                 open.spec = port.clone();
             }
         }
         admit_own_sources(spec);
-        Ok(())
+        promiscuous::settle(paths, &promiscuous::wanted(spec, &self.ports))
     }
 
-    /// Finishes what a control process that died may have left half done: the programs of the configuration in force.
-    pub fn finish_chains(&mut self, programs: &Programs) {
+    /// Finishes what a control process that died may have left half done: the programs of the configuration in force, and whose netdevs are
+    /// promiscuous.
+    pub fn finish(&mut self, wanted: Wanted<'_>, paths: &Paths) {
+        if let Err(error) = promiscuous::settle(paths, &promiscuous::wanted(wanted.spec, &self.ports)) {
+            tracing::error!("{error:#}");
+        }
         for port in &mut self.ports {
             if let Some(ingress) = &mut port.ingress
-                && let Err(error) = set_chain(ingress, &port.spec, programs)
+                && let Err(error) = set_chain(ingress, &port.spec, wanted.programs)
             {
                 tracing::error!(port = port.spec.name, "its XDP programs stay as they are: {error:#}");
             }
@@ -348,8 +355,11 @@ impl Installation {
         self.udps = kept.udps;
     }
 
-    /// Closes everything: programs detached, pins removed, sockets closed.
-    pub fn close(self) {
+    /// Closes everything: programs detached, pins removed, sockets closed, netdevs as promiscuous as they were.
+    pub fn close(self, paths: &Paths) {
+        if let Err(error) = promiscuous::settle(paths, &BTreeSet::new()) {
+            tracing::error!("netdevs may be left promiscuous: {error:#}");
+        }
         drop_programs(self.ports);
     }
 }

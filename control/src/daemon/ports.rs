@@ -6,7 +6,7 @@
 
 use super::installation::{OpenPort, OpenQueue, Paths, Wanted, in_order, set_chain};
 use super::sockets::{self, Copying, SharedMemory, SocketPlan};
-use super::{packet, promiscuous, tun, udp};
+use super::{packet, tun, udp};
 use crate::netlink::{PortCheck, check_peer, check_port};
 use crate::raw;
 use crate::xdp::{self, Hook, Ingress, IpPrefix, Mode as XdpMode, PortSteering, attached_program};
@@ -122,7 +122,6 @@ pub(super) struct Opening<'a> {
 pub(super) fn open_port(by: &Opening<'_>, free: &mut [u32]) -> Result<(OpenPort, Vec<OpenQueue>)> {
     let &Opening { port, check, .. } = by;
     let link = &check.link;
-    let promiscuous = promiscuous::hold(by.wanted.spec, port, link.ifindex)?;
     let mut warnings: Vec<String> = check.warnings.iter().map(ToString::to_string).collect();
     let opened = match port.device {
         Device::UringPacket => packet::open(by),
@@ -155,7 +154,6 @@ pub(super) fn open_port(by: &Opening<'_>, free: &mut [u32]) -> Result<(OpenPort,
         xdp,
         copying,
         ring: None,
-        promiscuous,
         warnings,
     };
     Ok((open, queues))

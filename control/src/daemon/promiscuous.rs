@@ -1,48 +1,89 @@
 //! Ports whose netdev takes frames for any station.
 //!
-//! Owns nothing: a netdev is promiscuous as long as somebody has a packet socket that asked for it, which the
-//! [installation](super::installation) and the data plane hold both. So it outlives each of them, and goes with the last; and it is counted
-//! by the kernel beside what others ask for. The socket has no protocol and receives nothing. Keeps true: the ports of a wire are
-//! promiscuous, whatever is said of them.
+//! Owns: a note in the run directory for each netdev that we made so, by its index; the flag itself is the kernel's (`IFF_PROMISC`). So it
+//! stays while either process is replaced, and a successor knows what is to be taken back. A socket that asks for it would do the same as
+//! long as somebody holds it, but the data plane would have to, and could send by any netdev with it. Keeps true: the ports of a wire are
+//! promiscuous, whatever is said of them; a netdev that was promiscuous before is left so.
 
-use super::installation::OpenPort;
-use crate::raw::join_promiscuous;
+use super::installation::{OpenPort, Paths};
+use crate::netlink::{Link, links_now, make_promiscuous};
 use anyhow::{Context as _, Result};
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
-use zsync_pipelines::spec::{Port, Spec};
-use zsync_protocol::message::ToDataplane;
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use zsync_pipelines::spec::Spec;
 
-/// What makes the netdev of a port of `spec` promiscuous, if it is to be so.
-///
-/// # Errors
-/// CAP_NET_RAW is missing, or the netdev is gone.
-pub(super) fn hold(spec: &Spec, port: &Port, ifindex: u32) -> Result<Option<OwnedFd>> {
-    if !port.is_taken() || !(port.promiscuous || spec.is_wire(port.id)) {
-        return Ok(None);
+impl Paths {
+    /// The folder of the notes.
+    fn promiscuous(&self) -> PathBuf {
+        self.run.join("promiscuous")
     }
-    let socket = socket_with(AddressFamily::PACKET, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
-    let joined = join_promiscuous(&socket, ifindex);
-    joined.with_context(|| format!("making {} promiscuous", port.netdev))?;
-    Ok(Some(socket))
 }
 
-impl OpenPort {
-    /// What the data plane is told of it, and holds.
-    pub(super) fn promiscuity(&self) -> (ToDataplane, Vec<BorrowedFd<'_>>) {
-        let fds: Vec<_> = self.promiscuous.iter().map(AsFd::as_fd).collect();
-        (ToDataplane::Promiscuous { port: self.spec.id.0, on: !fds.is_empty() }, fds)
-    }
+/// The netdevs of these ports that are to be promiscuous, by their indices.
+pub(super) fn wanted(spec: &Spec, ports: &[OpenPort]) -> BTreeSet<u32> {
+    // A device of our own has the host alone at its other end, a UDP socket no device.
+    let taken = ports.iter().filter(|port| port.spec.is_taken());
+    let wants = |port: &&OpenPort| port.spec.promiscuous || spec.is_wire(port.spec.id);
+    taken.filter(wants).map(|port| port.ifindex).collect()
+}
 
-    /// Changes it to what `spec` says of it, if that is another; what is not wanted any more is let go when the data plane has been told.
-    ///
-    /// # Errors
-    /// As [`hold`]; then it is as it was.
-    pub(super) fn set_promiscuous(&mut self, spec: &Spec, port: &Port) -> Result<()> {
-        let wanted = hold(spec, port, self.ifindex)?;
-        if wanted.is_some() != self.promiscuous.is_some() {
-            self.promiscuous = wanted;
+/// Makes these netdevs promiscuous that are not, and takes it back from others that we made so.
+///
+/// # Errors
+/// The kernel or the run directory refused, with the netdev; then none is promiscuous that was not.
+pub(super) fn settle(paths: &Paths, wanted: &BTreeSet<u32>) -> Result<()> {
+    let folder = paths.promiscuous();
+    let noted = notes(&folder)?;
+    if wanted.is_empty() && noted.is_empty() {
+        return Ok(());
+    }
+    let links = links_now().context("asking which netdevs are promiscuous")?;
+    let link = |ifindex: &u32| links.iter().find(|link| link.ifindex == *ifindex);
+    let mut fresh = Vec::new();
+    for link in wanted.iter().filter_map(link).filter(|link| !link.is_promiscuous()) {
+        // First the note: of a netdev that is noted and is not so yet nothing is to be taken back, which does no harm.
+        let made = note(&folder, link.ifindex).and_then(|()| Ok(make_promiscuous(link.ifindex, true)?));
+        fresh.push(link);
+        if let Err(error) = made {
+            for link in fresh {
+                take_back(&folder, link.ifindex, Some(link));
+            }
+            return Err(error.context(format!("making {} promiscuous", link.name)));
         }
-        Ok(())
+    }
+    for ifindex in noted.difference(wanted) {
+        take_back(&folder, *ifindex, link(ifindex));
+    }
+    if wanted.is_empty() {
+        // Only if nothing is left noted.
+        let _ = fs::remove_dir(&folder);
+    }
+    Ok(())
+}
+
+/// The netdevs that we made promiscuous.
+fn notes(folder: &Path) -> Result<BTreeSet<u32>> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(BTreeSet::new()),
+        entries => entries.with_context(|| format!("reading {}", folder.display()))?,
+    };
+    let index = |entry: std::io::Result<fs::DirEntry>| entry.ok()?.file_name().to_str()?.parse().ok();
+    Ok(entries.filter_map(index).collect())
+}
+
+fn note(folder: &Path, ifindex: u32) -> Result<()> {
+    let file = folder.join(ifindex.to_string());
+    let written = fs::create_dir_all(folder).and_then(|()| fs::write(&file, ""));
+    written.with_context(|| format!("writing {}", file.display()))
+}
+
+/// Has a netdev be as it was, if it is still there. What cannot be taken back stays noted.
+fn take_back(folder: &Path, ifindex: u32, link: Option<&Link>) {
+    let cleared = link.map_or(Ok(()), |link| make_promiscuous(link.ifindex, false));
+    match cleared {
+        Ok(()) => drop(fs::remove_file(folder.join(ifindex.to_string()))),
+        Err(error) => tracing::error!(ifindex, "a netdev is left promiscuous: {error}"),
     }
 }

@@ -9,7 +9,7 @@ use super::dataplane::{Dataplane, Event};
 use crate::api::{Answer, ApiError, Code, Restarted};
 use crate::xdp::Hook;
 use anyhow::Result;
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd};
 use rustix::time::{ClockId, clock_gettime};
 use std::time::{Duration, Instant};
 use zsync_protocol::message::{FromDataplane, ToDataplane};
@@ -111,7 +111,7 @@ impl Daemon {
         Ok(dataplane)
     }
 
-    fn snapshot_message(&self) -> Result<(ToDataplane, OwnedFd)> {
+    fn snapshot_message(&self) -> Result<(ToDataplane, rustix::fd::OwnedFd)> {
         let bytes = self.config.spec.to_bytes();
         let fd = sealed_bytes("zsync-config", &bytes)?;
         Ok((ToDataplane::Snapshot { epoch: self.epoch, len: bytes.len() as u64 }, fd))
@@ -143,22 +143,6 @@ impl Daemon {
             .collect();
         for (message, fd) in messages {
             self.tell(&message, &[fd.as_fd()]);
-        }
-    }
-
-    /// Hands over what has the netdevs of ports be promiscuous, where that is another than `before`.
-    pub(super) fn send_promiscuity(&mut self, before: &[bool]) {
-        let ports = self.installation.ports.iter().zip(before);
-        let changed = ports.filter(|(port, before)| port.promiscuous.is_some() != **before);
-        let messages: Vec<(_, Vec<OwnedFd>)> = changed
-            .filter_map(|(port, _)| {
-                let (message, fds) = port.promiscuity();
-                let fds = fds.iter().map(BorrowedFd::try_clone_to_owned).collect::<Result<_, _>>().ok()?;
-                Some((message, fds))
-            })
-            .collect();
-        for (message, fds) in messages {
-            self.tell(&message, &fds.iter().map(AsFd::as_fd).collect::<Vec<_>>());
         }
     }
 
@@ -410,8 +394,8 @@ impl Daemon {
         }
         self.stop_dataplane().await;
         self.blocks.finish(&self.config.spec, &self.states);
-        let Self { installation, options, .. } = self;
-        installation.close();
+        let Self { installation, options, paths, .. } = self;
+        installation.close(&paths);
         for file in [adoption::PROCESS, "dataplane.sock"] {
             let _ = std::fs::remove_file(options.run_dir.join(file));
         }

@@ -160,7 +160,6 @@ pub(super) fn opened(port: &Port, ifindex: u32, mtu: u32) -> OpenPort {
         xdp: XdpMode::Generic,
         copying: Copying::Copy,
         ring: None,
-        promiscuous: None,
         warnings: Vec::new(),
     }
 }

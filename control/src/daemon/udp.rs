@@ -161,7 +161,6 @@ pub(super) fn opened(port: &Port, longest: u32) -> OpenPort {
         xdp: XdpMode::Generic,
         copying: Copying::Copy,
         ring: None,
-        promiscuous: None,
         warnings: Vec::new(),
     }
 }

@@ -13,6 +13,7 @@ const IFA_FLAGS: u16 = 8;
 const IFA_F_NODAD: u32 = 2;
 const IFF_UP: u32 = 1;
 const IFF_NOARP: u32 = 1 << 7;
+const IFF_PROMISC: u32 = 1 << 8;
 
 /// Gives a device this MTU, in bytes, and brings it up.
 ///
@@ -24,13 +25,26 @@ pub fn bring_up(ifindex: u32, mtu: u32) -> Result<(), SocketError> {
     Socket::asking()?.ask_one(RTM_SETLINK, request, |_| {})
 }
 
+/// Makes a device promiscuous, or not any more: the one flag beside the kernel's count of those who ask by a socket
+/// (`__dev_change_flags`, net/core/dev.c).
+///
+/// # Errors
+/// The kernel's refusal.
+pub fn make_promiscuous(ifindex: u32, promiscuous: bool) -> Result<(), SocketError> {
+    change(ifindex, IFF_PROMISC, promiscuous)
+}
+
 /// Has the kernel ask for neighbours on a device, by ARP and neighbour discovery, or `not`: then it sends everything to the device's own
 /// address (`arp_constructor`, net/ipv4/arp.c; `ndisc_constructor`, net/ipv6/ndisc.c).
 ///
 /// # Errors
 /// The kernel's refusal.
 pub fn ask_neighbours(ifindex: u32, not: bool) -> Result<(), SocketError> {
-    let body = link(ifindex, if not { IFF_NOARP } else { 0 }, IFF_NOARP);
+    change(ifindex, IFF_NOARP, not)
+}
+
+fn change(ifindex: u32, flag: u32, on: bool) -> Result<(), SocketError> {
+    let body = link(ifindex, if on { flag } else { 0 }, flag);
     Socket::asking()?.ask_one(RTM_SETLINK, |flags| Request::new(RTM_SETLINK, flags, &body), |_| {})
 }
 

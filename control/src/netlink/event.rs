@@ -68,12 +68,18 @@ pub struct Link {
 
 const IFF_UP: u32 = 1;
 const IFF_NOARP: u32 = 1 << 7;
+const IFF_PROMISC: u32 = 1 << 8;
 const IFF_LOWER_UP: u32 = 1 << 16;
 
 impl Link {
     /// Whether the administrator wants it up.
     pub fn is_up(&self) -> bool {
         self.flags & IFF_UP != 0
+    }
+
+    /// Whether somebody has set it promiscuous by its flags; who asks by a socket is not told here (`dev_get_flags`, net/core/dev.c).
+    pub fn is_promiscuous(&self) -> bool {
+        self.flags & IFF_PROMISC != 0
     }
 
     /// Whether it has no neighbours to tell apart: a TUN device, and a TAP device where nobody asks for neighbours. The kernel calls the

@@ -39,7 +39,7 @@ mod target;
 mod watch;
 mod wire;
 
-pub use device::{add_address, ask_neighbours, bring_up, remove_address};
+pub use device::{add_address, ask_neighbours, bring_up, make_promiscuous, remove_address};
 pub use event::{Address, Event, Link, Neighbour, NextHop, NextHopGroup, Origin, Standing};
 pub use fib::MirroredFib;
 pub(crate) use fib::NOBODY;

@@ -50,8 +50,6 @@ pub struct Given {
     ports: BTreeMap<u16, ToDataplane>,
     queues: Vec<(ToDataplane, OwnedFd)>,
     rings: Vec<ToDataplane>,
-    /// Held, and no more, for the ports whose netdevs are promiscuous.
-    promiscuous: BTreeMap<u16, (ToDataplane, OwnedFd)>,
     punt: Option<OwnedFd>,
     fibs: BTreeMap<u32, (ToDataplane, OwnedFd, Fib)>,
     states: BTreeMap<String, (ToDataplane, OwnedFd, State)>,
@@ -95,13 +93,6 @@ impl Given {
             ToDataplane::Ring { .. } => {
                 only_before("a ring")?;
                 self.rings.push(message);
-            }
-            ToDataplane::Promiscuous { port, .. } => {
-                let port = *port;
-                match fds.pop() {
-                    Some(fd) => self.promiscuous.insert(port, (message, fd)),
-                    None => self.promiscuous.remove(&port),
-                };
             }
             ToDataplane::Punt => {
                 only_before("the punt device")?;
@@ -174,13 +165,11 @@ impl Given {
         let ports = self.ports.values().map(|m| (m, Vec::new()));
         let queues = self.queues.iter().map(|(m, fd)| (m, vec![fd.as_fd()]));
         let rings = self.rings.iter().map(|m| (m, Vec::new()));
-        let promiscuous = self.promiscuous.values().map(|(m, fd)| (m, vec![fd.as_fd()]));
         let punt = self.punt.iter().map(|fd| (&ToDataplane::Punt, vec![fd.as_fd()]));
         let fibs = self.fibs.values().map(|(m, fd, _)| (m, vec![fd.as_fd()]));
         let states = self.states.values().map(|(m, fd, _)| (m, vec![fd.as_fd()]));
         let snapshot = self.snapshot.iter().map(|(m, fd, _)| (m, vec![fd.as_fd()]));
-        let open = hello.chain(ports).chain(queues).chain(rings).chain(promiscuous).chain(punt);
-        open.chain(fibs).chain(states).chain(snapshot)
+        hello.chain(ports).chain(queues).chain(rings).chain(punt).chain(fibs).chain(states).chain(snapshot)
     }
 
     /// Compiles the configuration as `epoch`, which follows the snapshot `before` and shares with it what it can.

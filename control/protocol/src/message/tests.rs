@@ -89,7 +89,6 @@ fn to_dataplane() -> impl Strategy<Value = ToDataplane> {
                 ToDataplane::Ring { port, queue, fd, layout }
             }
         ),
-        (0u16..64, any::<bool>()).prop_map(|(port, on)| ToDataplane::Promiscuous { port, on }),
         Just(ToDataplane::Punt),
         (any::<u64>(), any::<u32>(), 1..=isize::MAX as u64)
             .prop_map(|(epoch, table, len)| ToDataplane::Fib { epoch, table, len }),

@@ -9,7 +9,6 @@ use crate::netlink::check_port;
 use crate::xdp::{Hook, Ingress, Mode as XdpMode, Tap, attached_program};
 use anyhow::{Result, anyhow};
 use rustix::fd::{AsFd as _, OwnedFd};
-use std::collections::BTreeMap;
 use zsync_pipelines::spec::{Device, Spec};
 use zsync_protocol::message::ToDataplane;
 use zsync_protocol::shm::{Access, map};
@@ -28,7 +27,7 @@ impl Installation {
         let (mut layout, mut memory, mut punt) = (None, None, None);
         let (mut facts, mut queues, mut tuns, mut udps) =
             (Vec::new(), Vec::new(), Tuns::new(), Udps::default());
-        let (mut rings, mut promiscuous) = (Vec::new(), BTreeMap::new());
+        let mut rings = Vec::new();
         for (message, mut fds) in given {
             match message {
                 ToDataplane::Hello { layout: had, .. } => {
@@ -62,7 +61,6 @@ impl Installation {
                     queues.push(OpenQueue { message, port, queue: queue.into(), worker, socket });
                 }
                 ToDataplane::Ring { port, .. } => rings.push(port),
-                ToDataplane::Promiscuous { port, .. } => promiscuous.extend(fds.pop().map(|fd| (port, fd))),
                 ToDataplane::Punt => punt = fds.pop(),
                 _ => {}
             }
@@ -126,7 +124,6 @@ impl Installation {
                 xdp,
                 copying,
                 ring: None,
-                promiscuous: promiscuous.remove(&port.id.0),
                 warnings,
             });
         }

@@ -35,8 +35,6 @@ pub struct OpenPort {
     pub copying: Copying,
     /// Whether its queues go by io_uring, or why they do not; nothing where that was not asked for.
     pub ring: Option<Result<(), String>>,
-    /// What has its netdev take frames for any station, if it does.
-    pub(in crate::daemon) promiscuous: Option<OwnedFd>,
     /// What the operator should know.
     pub warnings: Vec<String>,
 }
