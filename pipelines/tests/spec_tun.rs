@@ -118,6 +118,18 @@ fn a_tap_device_carries_frames() {
     assert_eq!((port.device, port.tun.as_ref().unwrap().mtu), (Device::Tap, 1500));
     assert!(!port.is_taken() && !port.has_rings() && !spec.is_wire(port.id));
     assert_eq!(parse(&spec.to_toml(), "t.toml").unwrap().spec, spec);
+    // As a wire it is opened anew, and so it is when it is routed again.
+    let end = parse(
+        &routed.replace("[\"route\"]", "[\"patch.w\"]\n[patch.w]\npairs = [[\"host\", \"wan\"]]"),
+        "t.toml",
+    );
+    let end = end.unwrap().spec;
+    for (old, new, detail) in [(&spec, &end, "routed → a wire"), (&end, &spec, "a wire → routed")] {
+        let changes = diff(old, new);
+        let turned = changes.iter().find(|change| change.path == "port.host").unwrap();
+        assert_eq!((&*turned.detail, &turned.effect), (detail, &Effect::Reopen("host".to_owned())));
+    }
+    assert!(end.is_end_of_wire(port.id) && !end.is_end_of_wire(end.port("wan").unwrap().id));
     // Its VLANs are wires.
     let wire = |stages: &str| {
         format!(

@@ -212,15 +212,17 @@ fn running_spec(given: &[(ToDataplane, Vec<OwnedFd>)]) -> Result<(Spec, u64)> {
     Ok((spec.ok_or_else(|| anyhow!("it has no configuration"))?, newest))
 }
 
-/// Numbers of ports by index of their netdevs; of ports that are VLANs by that of the kernel's device for the VLAN.
+/// Numbers of ports by index of their netdevs; of ports that are VLANs by that of the kernel's device for the VLAN. Without the host's end of
+/// a wire: what is routed by that the host sends, for it asks who is beyond the wire.
 pub(super) fn port_numbers(installation: &Installation, spec: &Spec) -> HashMap<u32, u16> {
     let mut numbers: HashMap<u32, u16> = installation
         .ports
         .iter()
-        .filter(|port| port.ifindex != 0)
+        .filter(|port| port.ifindex != 0 && !spec.is_end_of_wire(port.spec.id))
         .map(|port| (port.ifindex, port.spec.id.0))
         .collect();
-    let named = spec.vlans.iter().filter_map(|vlan| Some((vlan, vlan.netdev.as_deref()?)));
+    let vlans = spec.vlans.iter().filter(|vlan| !spec.is_end_of_wire(spec.device_of(vlan.id)));
+    let named = vlans.filter_map(|vlan| Some((vlan, vlan.netdev.as_deref()?)));
     let links = if spec.vlans.is_empty() { Vec::new() } else { links_now().unwrap_or_default() };
     for (vlan, netdev) in named {
         match links.iter().find(|link| link.name == netdev) {

@@ -301,7 +301,6 @@ impl Installation {
                 }
                 if let Some(new) = &port.tun {
                     tun::address(open.ifindex, open.spec.tun.as_ref(), new).with_context(of_port)?;
-                    tun::neighbours(spec, port, open.ifindex).with_context(of_port)?;
                 }
                 open.spec = port.clone();
             }

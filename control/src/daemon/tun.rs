@@ -81,13 +81,17 @@ pub(super) fn open(
             })?
         }
     };
-    if !spec.is_wire(port.id) {
-        // The kernel makes up an address of its own for IPv6 otherwise, and asks for routers.
-        let _ = std::fs::write(format!("/proc/sys/net/ipv6/conf/{name}/addr_gen_mode"), "1");
-    }
     let link = links_now()?.into_iter().find(|link| link.name == *name);
     let link = link.with_context(|| format!("the {kind} device {name} is gone"))?;
-    neighbours(spec, port, link.ifindex)?;
+    let wire = spec.is_wire(port.id);
+    if frames {
+        ask_neighbours(link.ifindex, !wire)
+            .with_context(|| format!("saying whether neighbours are asked for at {name}"))?;
+    }
+    // Of a device that is routed the kernel would make up an address of its own for IPv6, and ask for routers by it. Without IPv6 there is
+    // nothing to say.
+    let _ =
+        std::fs::write(format!("/proc/sys/net/ipv6/conf/{name}/addr_gen_mode"), if wire { "0" } else { "1" });
     bring_up(link.ifindex, tun.mtu)
         .with_context(|| format!("bringing {name} up with an MTU of {}", tun.mtu))?;
     address(link.ifindex, None, tun)?;
@@ -108,19 +112,6 @@ pub(super) fn open(
     let queues = queues.collect::<Result<_>>()?;
     let mac = link.mac.unwrap_or(MAC);
     Ok((OpenPort { mac, ..opened(port, link.ifindex, tun.mtu) }, queues, fds))
-}
-
-/// Says whether the host is to ask for neighbours at a port of `spec`, if it is a TAP device.
-///
-/// # Errors
-/// What the kernel refused.
-pub(super) fn neighbours(spec: &Spec, port: &Port, ifindex: u32) -> Result<()> {
-    if port.device != Device::Tap {
-        return Ok(());
-    }
-    let name = &port.netdev;
-    ask_neighbours(ifindex, !spec.is_wire(port.id))
-        .with_context(|| format!("saying whether neighbours are asked for at {name}"))
 }
 
 /// Devices that somebody has made to stay have one queue, or may have several.

@@ -79,6 +79,7 @@ pub fn diff(old: &Spec, new: &Spec) -> Vec<Change> {
     let mut changes: BTreeMap<String, Vec<Change>> = BTreeMap::new();
     filters::diff(old, new, &mut changes);
     super::wireguard::replaced(old, new, &mut changes);
+    super::tun::turned(old, new, &mut changes);
     let (old, new) = (outline(old), outline(new));
     let headers: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
     for header in headers {

@@ -109,6 +109,12 @@ impl Spec {
         self.pipelines.iter().any(|pipeline| pipeline.layer() == Layer::L2 && takes(pipeline))
     }
 
+    /// Whether port `id` is a TAP device that is a wire: the host is a station at its end, as others may be beyond.
+    #[must_use]
+    pub fn is_end_of_wire(&self, id: PortId) -> bool {
+        self.port_by_id(id).is_some_and(|port| port.device == Device::Tap) && self.is_wire(id)
+    }
+
     /// Whether some stage looks at the transport: then all pipelines parse as far as that.
     #[must_use]
     pub fn is_deep(&self) -> bool {

@@ -4,6 +4,7 @@
 //! of a TUN device what belongs to Ethernet (VLANs, patches, …); VLANs of a TAP device whose IP packets are routed, for such a device has
 //! the host alone at its other end, and is not asked for stations.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::datum::{Datum, Fields, Placed};
 use super::decode::{Document, defaults};
+use super::diff::{Change, Effect, Mark};
 use super::findings::Findings;
 use super::keys::{Key, Reach};
 use super::kind::{Kind, Text};
@@ -146,6 +148,26 @@ pub(crate) fn given<'f>(
         let default = plain.at(key).map(|default| &default.value);
         Some((*key, fields.at(key).filter(|given| default != Some(&given.value))?))
     })
+}
+
+/// Adds the TAP devices that become wires, and those that are none any more. Whether the host asks for neighbours there is another, and
+/// so are the routes by them: they are opened anew.
+pub(crate) fn turned(old: &Spec, new: &Spec, changes: &mut BTreeMap<String, Vec<Change>>) {
+    for is in new.ports.iter().filter(|port| port.device == Device::Tap) {
+        let was = old.port(&is.name).filter(|was| was.device == Device::Tap).map(|was| old.is_wire(was.id));
+        let detail = match (was, new.is_wire(is.id)) {
+            (Some(false), true) => "routed → a wire",
+            (Some(true), false) => "a wire → routed",
+            _ => continue,
+        };
+        let path = format!("port.{}", is.name);
+        changes.entry(path.clone()).or_default().push(Change {
+            mark: Mark::Changed,
+            path,
+            detail: detail.to_owned(),
+            effect: Effect::Reopen(is.name.clone()),
+        });
+    }
 }
 
 /// Refuses frames on ports that have none, and VLANs where nobody sends any.
