@@ -32,7 +32,8 @@ impl Whole {
             let start = usize::from(header.start);
             let sum =
                 (header.flags & NEEDS_CHECKSUM != 0).then(|| (start, start + usize::from(header.offset)));
-            return (frame.len() <= longest).then_some(Self::Frame(sum, false));
+            let fits = sum.is_none_or(|(_, at)| at + 2 <= frame.len());
+            return (fits && frame.len() <= longest).then_some(Self::Frame(sum, false));
         }
         let link = link_len(frame)?;
         let header = header.behind(link as u16)?;
@@ -95,5 +96,24 @@ fn link_len(frame: &[u8]) -> Option<usize> {
             ether_type::VLAN | ether_type::QINQ if at < TAG_AT + 2 * TAG => at += TAG,
             _ => return Some(at + 2),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_without_room_for_its_checksum_is_refused() {
+        let frame = [0; 60];
+        let asks = |start, offset| Header { flags: NEEDS_CHECKSUM, start, offset, ..Header::default() };
+        let made = |header| Whole::frame(header, &frame, 1514);
+        assert_eq!(made(asks(40, 18)), Some(Whole::Frame(Some((40, 58)), false)));
+        for (start, offset) in [(40, 19), (60, 0), (59, 0), (u16::MAX, u16::MAX)] {
+            assert_eq!(made(asks(start, offset)), None, "{start} {offset}");
+        }
+        // Nothing is asked for, or the frame has no header.
+        assert_eq!(made(Header { start: 99, ..Header::default() }), Some(Whole::Frame(None, false)));
+        assert_eq!(Whole::frame(Header::default(), &frame[..13], 1514), None);
     }
 }
