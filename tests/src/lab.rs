@@ -205,6 +205,8 @@ impl Lab {
             let (device, cable) = (format!("eth{net}"), format!("c{net}"));
             self.router.ip(&format!("addr add 10.{net}.0.1/24 dev {device}"))?;
             self.router.ip(&format!("addr add fd0{net}::1/64 dev {device} nodad"))?;
+            // So that none is lost while zsync waits for a CPU.
+            self.router.ip(&format!("link set {device} txqueuelen 10000"))?;
             // An error that zsync answers with comes from the port's address, which is the host's own.
             self.router.sysctl(&format!("net/ipv4/conf/{device}/accept_local"), "1")?;
             let (near, far) = (hex(self.router.mac(&cable)?), hex(host.mac("eth0")?));
