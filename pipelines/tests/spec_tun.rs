@@ -140,9 +140,14 @@ fn a_tap_device_carries_frames() {
     let patched = wire("patch.w");
     let spec = parse(&patched, "t.toml").unwrap().spec;
     assert!(spec.is_wire(spec.port("t").unwrap().id) && spec.is_wire(spec.port("b").unwrap().id));
-    let told = told(&wire("route"));
+    let both = format!("{patched}[pipeline.q]\ninput = [\"t\"]\nstages = [\"route\"]\n");
+    let [routed, both] = [wire("route"), both].map(|text| told(&text));
     assert!(
-        told.contains("takes IP packets from \"guest\", a VLAN of \"t\", which is a TAP device"),
-        "{told}"
+        routed.contains("takes IP packets from \"guest\", a VLAN of \"t\", which is a TAP device"),
+        "{routed}"
+    );
+    assert!(
+        both.contains("takes IP packets from \"t\", a TAP device that another pipeline takes frames from"),
+        "{both}"
     );
 }

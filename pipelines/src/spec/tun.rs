@@ -201,6 +201,13 @@ pub(crate) fn no_frames(spec: &Spec, document: &Document, out: &mut Findings<'_>
                 );
                 out.error(&input.span, message).help("patch its frames, or route a TAP device without VLANs");
             }
+            if this.layer() == Layer::L3 && spec.port(name).is_some_and(|port| spec.is_end_of_wire(port.id)) {
+                let message = format!(
+                    "pipeline \"{}\" takes IP packets from \"{name}\", a TAP device that another pipeline takes frames from",
+                    this.name
+                );
+                out.error(&input.span, message).help("a TAP device is routed, or a wire: have one for each");
+            }
         }
         for (stage, placed) in this.stages.iter().zip(entry.fields.items("stages")) {
             let outputs: Vec<_> = match &stage.spec {
