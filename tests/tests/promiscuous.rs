@@ -1,8 +1,10 @@
 //! Who has a netdev take frames for any station, and for how long.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
 use zsync_tests::config::{WIRE, by, router};
-use zsync_tests::{Control, Lab, Shape, by_each_device, in_lab};
+use zsync_tests::{Control, Lab, Shape, by_each_device, in_lab, wait_for};
 
 by_each_device!(a_promiscuous_netdev_is_so_until_control_stops, the_netdevs_of_a_wire_are_promiscuous,);
 
@@ -34,6 +36,10 @@ fn a_promiscuous_netdev_is_so_until_control_stops(device: &str) {
         control.revive()?;
         control.wait_ready()?;
         both([1, 0])?;
+        // The kernel has one flag: who sets it and takes it away again takes away ours.
+        lab.router.ip("link set eth1 promisc on")?;
+        lab.router.ip("link set eth1 promisc off")?;
+        wait_for("it to be promiscuous again", Duration::from_secs(5), || both([1, 0]).ok())?;
         // It changes while the data plane runs on.
         control.apply(&plain, &[])?;
         both([0, 0])?;

@@ -7,6 +7,7 @@ use super::history::{Entry, History};
 use super::installation::{Installation, Paths, Wanted};
 use super::looks::Looks;
 use super::options::Options;
+use super::promiscuous::{settle, wanted};
 use super::routes::Routes;
 use super::states::States;
 use super::supervisor::{Phase, TICK};
@@ -283,8 +284,32 @@ impl Daemon {
         if changes.addresses {
             self.tell_local_addresses();
         }
+        if changes.links {
+            self.keep_promiscuous();
+        }
         if changes.links || changes.addresses {
             self.follow_ports();
+        }
+    }
+
+    /// Somebody may have taken it away that a netdev takes frames for any station.
+    fn keep_promiscuous(&self) {
+        let Some(routes) = self.routes.first() else { return };
+        let wanted = wanted(&self.config.spec, &self.installation.ports);
+        // (The mirror may be behind; who is asked is the kernel.)
+        let is_lost = |ifindex: &u32| {
+            routes.netlink().mirror().link(*ifindex).is_some_and(|link| !link.is_promiscuous())
+        };
+        if !wanted.iter().any(is_lost) {
+            return;
+        }
+        match settle(&self.paths, &wanted) {
+            Ok(made) => {
+                for netdev in made {
+                    tracing::warn!(netdev, "somebody had it no longer promiscuous: it is so again");
+                }
+            }
+            Err(error) => tracing::error!("{error:#}"),
         }
     }
 

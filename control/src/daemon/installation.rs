@@ -306,7 +306,7 @@ impl Installation {
             }
         }
         admit_own_sources(spec);
-        promiscuous::settle(paths, &promiscuous::wanted(spec, &self.ports))
+        promiscuous::settle(paths, &promiscuous::wanted(spec, &self.ports)).map(drop)
     }
 
     /// Finishes what a control process that died may have left half done: the programs of the configuration in force, and whose netdevs are

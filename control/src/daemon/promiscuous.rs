@@ -1,7 +1,8 @@
 //! Ports whose netdev takes frames for any station.
 //!
-//! Owns: a note in the run directory for each netdev that we made so, by its index; the flag itself is the kernel's (`IFF_PROMISC`). So it
-//! stays while either process is replaced, and a successor knows what is to be taken back. A socket that asks for it would do the same as
+//! Owns: a note in the run directory for each netdev that we made so, by its index, with its name; the flag itself is the kernel's
+//! (`IFF_PROMISC`). So it stays while either process is replaced, and a successor knows what is to be taken back. The kernel has one such flag: who
+//! takes it away while it is wanted (`ip link set … promisc off`) has it set again. A socket that asks for it would do the same as
 //! long as somebody holds it, but the data plane would have to, and could send by any netdev with it. Keeps true: the ports of a wire are
 //! promiscuous, whatever is said of them; a netdev that was promiscuous before is left so.
 
@@ -29,22 +30,22 @@ pub(super) fn wanted(spec: &Spec, ports: &[OpenPort]) -> BTreeSet<u32> {
     taken.filter(wants).map(|port| port.ifindex).collect()
 }
 
-/// Makes these netdevs promiscuous that are not, and takes it back from others that we made so.
+/// Makes these netdevs promiscuous that are not, and takes it back from others that we made so. The names of the former.
 ///
 /// # Errors
 /// The kernel or the run directory refused, with the netdev; then none is promiscuous that was not.
-pub(super) fn settle(paths: &Paths, wanted: &BTreeSet<u32>) -> Result<()> {
+pub(super) fn settle(paths: &Paths, wanted: &BTreeSet<u32>) -> Result<Vec<String>> {
     let folder = paths.promiscuous();
     let noted = notes(&folder)?;
     if wanted.is_empty() && noted.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let links = links_now().context("asking which netdevs are promiscuous")?;
     let link = |ifindex: &u32| links.iter().find(|link| link.ifindex == *ifindex);
     let mut fresh = Vec::new();
     for link in wanted.iter().filter_map(link).filter(|link| !link.is_promiscuous()) {
         // First the note: of a netdev that is noted and is not so yet nothing is to be taken back, which does no harm.
-        let made = note(&folder, link.ifindex).and_then(|()| Ok(make_promiscuous(link.ifindex, true)?));
+        let made = note(&folder, link).and_then(|()| Ok(make_promiscuous(link.ifindex, true)?));
         fresh.push(link);
         if let Err(error) = made {
             for link in fresh {
@@ -53,6 +54,7 @@ pub(super) fn settle(paths: &Paths, wanted: &BTreeSet<u32>) -> Result<()> {
             return Err(error.context(format!("making {} promiscuous", link.name)));
         }
     }
+    let made = fresh.into_iter().map(|link| link.name.clone()).collect();
     for ifindex in noted.difference(wanted) {
         take_back(&folder, *ifindex, link(ifindex));
     }
@@ -60,7 +62,7 @@ pub(super) fn settle(paths: &Paths, wanted: &BTreeSet<u32>) -> Result<()> {
         // Only if nothing is left noted.
         let _ = fs::remove_dir(&folder);
     }
-    Ok(())
+    Ok(made)
 }
 
 /// The netdevs that we made promiscuous.
@@ -73,17 +75,20 @@ fn notes(folder: &Path) -> Result<BTreeSet<u32>> {
     Ok(entries.filter_map(index).collect())
 }
 
-fn note(folder: &Path, ifindex: u32) -> Result<()> {
-    let file = folder.join(ifindex.to_string());
-    let written = fs::create_dir_all(folder).and_then(|()| fs::write(&file, ""));
+fn note(folder: &Path, link: &Link) -> Result<()> {
+    let file = folder.join(link.ifindex.to_string());
+    let written = fs::create_dir_all(folder).and_then(|()| fs::write(&file, &link.name));
     written.with_context(|| format!("writing {}", file.display()))
 }
 
-/// Has a netdev be as it was, if it is still there. What cannot be taken back stays noted.
+/// Has a netdev be as it was, if it is still there: another may have its index by now. What cannot be taken back stays noted.
 fn take_back(folder: &Path, ifindex: u32, link: Option<&Link>) {
-    let cleared = link.map_or(Ok(()), |link| make_promiscuous(link.ifindex, false));
+    let file = folder.join(ifindex.to_string());
+    let noted = fs::read_to_string(&file).unwrap_or_default();
+    let same = link.filter(|link| link.name == noted);
+    let cleared = same.map_or(Ok(()), |link| make_promiscuous(link.ifindex, false));
     match cleared {
-        Ok(()) => drop(fs::remove_file(folder.join(ifindex.to_string()))),
+        Ok(()) => drop(fs::remove_file(file)),
         Err(error) => tracing::error!(ifindex, "a netdev is left promiscuous: {error}"),
     }
 }

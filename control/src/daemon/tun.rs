@@ -90,8 +90,13 @@ pub(super) fn open(
     }
     // Of a device that is routed the kernel would make up an address of its own for IPv6, and ask for routers by it. Without IPv6 there is
     // nothing to say.
-    let _ =
-        std::fs::write(format!("/proc/sys/net/ipv6/conf/{name}/addr_gen_mode"), if wire { "0" } else { "1" });
+    let mode = |of: &str| format!("/proc/sys/net/ipv6/conf/{of}/addr_gen_mode");
+    if !wire {
+        let _ = std::fs::write(mode(name), "1");
+    } else if std::fs::read_to_string(mode(name)).is_ok_and(|was| was.trim() == "1") {
+        // It was routed: what the host says of devices that are new is said of this one again.
+        let _ = std::fs::read(mode("default")).and_then(|new| std::fs::write(mode(name), new));
+    }
     bring_up(link.ifindex, tun.mtu)
         .with_context(|| format!("bringing {name} up with an MTU of {}", tun.mtu))?;
     address(link.ifindex, None, tun)?;
