@@ -178,7 +178,7 @@ fn who_rests_is_not_woken_for_its_chores() {
     let (rig, thread, ()) = idle(|_| ());
     thread::sleep(Duration::from_millis(500));
     let counters = WorkerStats::open(&rig.stats, 0).unwrap().read().unwrap();
-    // About 8.4 ms apart, and not 100 µs.
+    // About 16.8 ms apart, and not 100 µs.
     assert!((10..250).contains(&counters.wakeups), "{} times in half a second", counters.wakeups);
     end(&rig, thread);
 }

@@ -124,6 +124,8 @@ struct Office {
     entropy: Option<Entropy>,
     /// Whom to wake when there is something to do.
     waker: Option<Waker>,
+    /// A handshake was computed while packets waited for another: those come first, once.
+    passed_over: bool,
 }
 
 impl std::fmt::Debug for Office {
@@ -306,6 +308,11 @@ impl Shared {
 impl Office {
     fn poll(&mut self, now: u64, unix: u64) -> Option<Action> {
         self.desk.as_mut().and_then(|desk| desk.poll(now, unix))
+    }
+
+    /// Whether a handshake may be computed now.
+    fn is_rested(&self, now: u64) -> bool {
+        self.desk.as_ref().is_some_and(|desk| desk.is_rested(now))
     }
 
     /// Whether a message waits to be read, or to be sent.

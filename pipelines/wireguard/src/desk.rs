@@ -333,6 +333,11 @@ impl Desk {
         self.trying.contains_key(&slot) || self.initiate(slot, now, unix)
     }
 
+    /// Whether a handshake may be computed now.
+    pub fn is_rested(&self, now: u64) -> bool {
+        now >= self.rested
+    }
+
     /// Whether a message waits to be read, or to be sent, or a handshake to be begun. (What else timers ask for, [`Desk::poll`] finds out.)
     pub fn is_pressed(&self) -> bool {
         !self.inbox.is_empty() || !self.outbox.is_empty() || !self.looks.due.is_empty()
@@ -344,12 +349,14 @@ impl Desk {
             if let Some(action) = self.outbox.pop_front() {
                 return Some(action);
             }
-            if now >= self.rested && self.begin_due(now, unix) {
+            let turn = self.is_rested(now) && (self.inbox.is_empty() || !self.looks.had_turn);
+            if turn && self.begin_due(now, unix) {
                 continue;
             }
-            if now >= self.rested
+            if self.is_rested(now)
                 && let Some(letter) = self.inbox.pop_front()
             {
+                self.looks.had_turn = false;
                 if let Some(action) = self.read(letter, now, unix) {
                     return Some(action);
                 }

@@ -68,7 +68,7 @@ impl<T> Handle<T> {
     }
 
     /// Drops its future, now; or, when it is being polled at this moment, as soon as it waits. (It is, too, while another one has its
-    /// turn within it, one that it joins or has spawned: it does not go on from a join.) Tasks that are dropped by the drops of tasks,
+    /// turn within it: it does not go on from the join of that one.) Tasks that are dropped by the drops of tasks,
     /// as those of its scopes are and those of theirs, end at their next turns if they are more than 32 levels down. What a drop does
     /// cannot wait for anything: where it matters, [`Handle::cancel`] and wait.
     pub fn abort(&self) {

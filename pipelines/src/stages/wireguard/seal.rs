@@ -27,8 +27,6 @@ use zsync_wireguard::desk::{Action, Letter};
 
 /// Things that a tunnel does of itself between two bursts.
 const ACTIONS: usize = 32;
-/// Peers that are looked at then because something waits for them.
-const WANTED: usize = 8;
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -114,6 +112,10 @@ impl Stage for Seal {
         let more = {
             let Some(mut office) = shared.office(*worker, now) else { return false };
             let office = &mut *office;
+            if std::mem::take(&mut office.passed_over) {
+                office.call(shared, burst, cx, unix, &mut work);
+            }
+            let rested = office.is_rested(now);
             for _ in 0..ACTIONS {
                 if burst.room() < 2 {
                     break;
@@ -133,15 +135,10 @@ impl Stage for Seal {
                     }
                 }
             }
-            // Who waits for a session that could not be begun yet, or for room in this burst.
-            for _ in 0..WANTED {
-                let Some(slot) = office.waiting.next_wanted() else { break };
-                if shared.session(slot, now).is_some() {
-                    office.go_on(shared, burst, cx, slot, &mut work);
-                } else if !office.desk.as_mut().is_some_and(|desk| desk.want(slot, now, unix)) {
-                    office.waiting.want_later(slot);
-                }
-            }
+            let had_turn = rested && !office.is_rested(now);
+            office.call(shared, burst, cx, unix, &mut work);
+            // Packets that wait have every other turn.
+            office.passed_over = had_turn && !office.waiting.wants_nobody();
             *number = work.number;
             seal(shared, burst, &mut work, now);
             office.is_pressed() || !office.waiting.wants_nobody()

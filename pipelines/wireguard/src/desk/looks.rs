@@ -1,7 +1,7 @@
 //! Looks at the timers of a desk's peers, in turn.
 //!
 //! Owns: whose turn it is, and whose handshake is due. Keeps true: all peers are looked at within [`ROUND`]; who is due has its turn by its slot, so
-//! nobody is left out, however many are; and half of all handshakes is left to messages that came and packets that wait.
+//! nobody is left out, however many are; messages that wait are read in turn with that, and no more than a thousand are begun a second.
 
 use super::{Action, Desk, OUTBOX, PACE};
 use crate::record::{Fact, Role};
@@ -23,12 +23,14 @@ pub(super) struct Looks {
     /// Where in those the next one is, and that it is begun no sooner than then.
     next: u32,
     after: u64,
+    /// The last handshake was one of these: a message that waits is next.
+    pub(super) had_turn: bool,
 }
 
 impl Looks {
     /// None has been looked at, `now`.
     pub(super) fn from(now: u64) -> Self {
-        Self { cursor: 0, until: now, due: BTreeSet::new(), next: 0, after: 0 }
+        Self { cursor: 0, until: now, due: BTreeSet::new(), next: 0, after: 0, had_turn: false }
     }
 }
 
@@ -48,7 +50,7 @@ impl Desk {
         let Some(record) = self.peers.record(&self.book, slot) else { return true };
         let late = record.session(Role::Current).is_some_and(|room| room.is_ours());
         if self.initiate(slot, now, unix) {
-            self.looks.after = now + 2 * PACE;
+            (self.looks.after, self.looks.had_turn) = (now + 2 * PACE, true);
             if let Some(record) = self.peers.record(&self.book, slot) {
                 record.set(Fact::LastMinute, u64::from(late));
             }

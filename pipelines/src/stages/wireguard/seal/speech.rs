@@ -17,8 +17,29 @@ use zsync_wireguard::record::Endpoint;
 
 /// Handshake messages are of the class AF41, as the kernel's are (messages.h, HANDSHAKE_DSCP).
 const HANDSHAKE_TOS: u8 = 0x88;
+/// Peers that are looked at in a slice because something waits for them.
+const WANTED: usize = 8;
 
 impl Office {
+    /// Calls those whom packets wait for and whose handshake could not be begun yet, or for whose packets there was no room in a burst.
+    pub(super) fn call<'b>(
+        &mut self,
+        shared: &'b Shared,
+        burst: &mut Burst,
+        cx: &mut Cx<'_>,
+        unix: u64,
+        work: &mut Work<'b>,
+    ) {
+        for _ in 0..WANTED {
+            let Some(slot) = self.waiting.next_wanted() else { break };
+            if shared.session(slot, cx.now).is_some() {
+                self.go_on(shared, burst, cx, slot, work);
+            } else if !self.desk.as_mut().is_some_and(|desk| desk.want(slot, cx.now, unix)) {
+                self.waiting.want_later(slot);
+            }
+        }
+    }
+
     /// Lets all go that waits for the peer in `slot`, as far as there is room in the burst. False: nothing waits.
     pub(super) fn go_on<'b>(
         &mut self,

@@ -65,6 +65,21 @@ fn who_is_due_leaves_room_for_packets_and_messages() {
 }
 
 #[test]
+fn a_desk_that_is_looked_at_seldom_reads_messages_too() {
+    let mut end = crowd();
+    let mut other = End::new(250, vec![peer(1)], 0);
+    run(&mut end, 30 * SECOND, 20_000_000);
+    let from = 30_020_000_000;
+    other.desk.want(0, from, EPOCH + from);
+    let initiation = other.sent(from).pop().unwrap();
+    end.hear(&initiation, other.at, from);
+    // Whoever may be called may be called at each look.
+    (1..3).for_each(|look| drop(end.polled(from + look * 4 * PACE)));
+    assert!(end.desk.is_pressed());
+    assert_eq!(end.counted(Count::Unknown), 1);
+}
+
+#[test]
 fn who_is_due_no_more_is_not_called() {
     let mut end = crowd();
     run(&mut end, 30 * SECOND, 10_000_000);
