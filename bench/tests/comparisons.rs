@@ -81,12 +81,17 @@ fn signatures_are_verified_by_everybody_in_batches_of_each_size() {
 #[test]
 fn every_runtime_does_every_exercise_and_limits_stand_beside_their_figures() {
     let Some(outcomes) = report("runtime", false) else { return };
-    assert_eq!(outcomes.len(), 13, "{outcomes:?}");
+    assert_eq!(outcomes.len(), 15, "{outcomes:?}");
     for outcome in &outcomes {
         assert!(outcome.problems().is_empty() && outcome.absent.is_empty(), "{outcome:?}");
-        // One of them cannot abort a task.
+        // One of them cannot abort a task, and two have no way to send several datagrams by a call.
+        let count = match &outcome.name {
+            name if name.contains("aborted") => 4,
+            name if name.contains("groups") => 3,
+            _ => 5,
+        };
         let others = outcome.peers.iter().filter(|peer| peer.samples.iter().all(|&figure| figure > 0.0));
-        assert_eq!(others.count(), if outcome.name.contains("aborted") { 4 } else { 5 }, "{outcome:?}");
+        assert_eq!(others.count(), count, "{outcome:?}");
         let of_limit = |note: &String| note.contains(": held") || note.contains(": NOT held");
         let is_second = outcome.name.ends_with("32 tasks");
         assert!(is_second || outcome.notes.iter().any(of_limit), "{outcome:?}");

@@ -113,7 +113,11 @@ mod tests {
             costs::run(Plan::Stages(|_| false), 1, Duration::ZERO, false, &Watch::silent()).unwrap();
         measure(&[1, 10, 100], 2, Duration::ZERO, &Watch::silent(), &mut costs).unwrap();
         assert_eq!(costs.costs.len(), 2 * 2 * (SIZES.len() + 2), "{:?}", costs.notes);
-        assert!(costs.costs.iter().all(|cost| cost.samples.len() == 2 && cost.samples[0] > 0.0));
+        // What is over is a difference of two times, which on a busy machine may be anything.
+        let is_one = |cost: &Cost| {
+            cost.name.contains("over the batch") || cost.samples.iter().all(|clocks| *clocks > 0.0)
+        };
+        assert!(costs.costs.iter().all(|cost| cost.samples.len() == 2 && is_one(cost)));
         let text = costs.to_string();
         assert!(text.contains("over the batch alone") && text.contains("limit 1"), "{text}");
         assert!(text.contains("(limit 4096: held)"), "{text}");
