@@ -24,7 +24,7 @@ pub struct Calls<'a> {
 }
 
 impl Kernel for Calls<'_> {
-    fn send(&mut self, runs: &[Run], parts: &[IoSlice<'_>], answers: &mut Vec<Answer>) {
+    fn send(&mut self, runs: &[Run], parts: &[IoSlice<'_>], answers: &mut Vec<Answer>) -> u64 {
         let mut headers = [const { MaybeUninit::<libc::mmsghdr>::uninit() }; PARTS];
         let (mut rest, mut count) = (parts, 0);
         for ((run, envelope), header) in runs.iter().zip(&mut *self.envelopes).zip(&mut headers) {
@@ -35,7 +35,7 @@ impl Kernel for Calls<'_> {
             header.write(libc::mmsghdr { msg_hdr, msg_len: 0 });
             count += 1;
         }
-        let mut done = 0;
+        let (mut done, mut calls) = (0, 0);
         while let Some(waiting) = headers.get_mut(done..count).filter(|waiting| !waiting.is_empty()) {
             // SAFETY: these headers are written; envelopes and parts (an `IoSlice` is an `iovec`) outlive the call, which only reads
             // them, and their lengths are said.
@@ -43,6 +43,7 @@ impl Kernel for Calls<'_> {
                 let first = waiting.as_mut_ptr().cast();
                 libc::sendmmsg(self.socket.as_raw_fd(), first, waiting.len() as _, libc::MSG_DONTWAIT as _)
             };
+            calls += 1;
             let Ok(gone) = usize::try_from(result) else {
                 let error = Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO);
                 let without = if is_full(error) { waiting.len() } else { 1 };
@@ -53,5 +54,6 @@ impl Kernel for Calls<'_> {
             answers.extend((0..gone).map(|_| Ok(())));
             done += gone;
         }
+        calls
     }
 }

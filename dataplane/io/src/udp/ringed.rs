@@ -232,7 +232,7 @@ fn message(buffer: &[u8], len: usize) -> Option<Message> {
 }
 
 impl Kernel for Ringed {
-    fn send(&mut self, runs: &[Run], parts: &[IoSlice<'_>], answers: &mut Vec<Answer>) {
+    fn send(&mut self, runs: &[Run], parts: &[IoSlice<'_>], answers: &mut Vec<Answer>) -> u64 {
         let mut rest = parts;
         let mut shown = 0;
         for (run, envelope) in runs.iter().zip(&mut self.envelopes) {
@@ -250,25 +250,28 @@ impl Kernel for Ringed {
             }
             shown += 1;
         }
-        self.settle(shown);
+        let calls = self.settle(shown);
         // What the kernel did not look at had no room.
         let answer = |n: usize| self.answers.get_mut(n).and_then(Option::take).unwrap_or(Err(Errno::AGAIN));
         answers.extend((0..runs.len()).map(answer));
+        calls
     }
 }
 
 impl Ringed {
     /// Shows the kernel the last `shown` requests, and waits for those that it takes. (A send that may not wait is complete when it
-    /// is begun, so this is one call.)
-    fn settle(&mut self, shown: usize) {
+    /// is begun, so this is one call.) How many calls it was.
+    fn settle(&mut self, shown: usize) -> u64 {
         let taken = self.enter(0).map_or(0, |left| shown.saturating_sub(left as usize));
+        let mut calls = 1;
         loop {
             self.sort();
             if self.lost || self.answers.iter().take(taken).all(Option::is_some) {
-                return;
+                return calls;
             }
             // Only a signal ends this without a completion.
             let _ = self.enter(1);
+            calls += 1;
         }
     }
 }

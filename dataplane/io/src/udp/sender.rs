@@ -30,8 +30,9 @@ pub type Answer = Result<(), Errno>;
 
 /// What sends.
 pub trait Kernel {
-    /// Sends a message for each of `runs`, which has so many of the `parts` as it has datagrams, and adds an answer for each.
-    fn send(&mut self, runs: &[Run], parts: &[IoSlice<'_>], answers: &mut Vec<Answer>);
+    /// Sends a message for each of `runs`, which has so many of the `parts` as it has datagrams, and adds an answer for each. How many
+    /// system calls that took.
+    fn send(&mut self, runs: &[Run], parts: &[IoSlice<'_>], answers: &mut Vec<Answer>) -> u64;
 }
 
 /// See the module.
@@ -75,8 +76,7 @@ impl Sender {
         // Up to `unfit` they are refused, from there to `at` they have left.
         let (mut at, mut full) = (0, false);
         while !full && let Some(rest) = packets.get(at..).filter(|rest| !rest.is_empty()) {
-            self.call(pool, rest, kernel);
-            counters.kicks += u64::from(!self.runs.is_empty());
+            counters.kicks += self.call(pool, rest, kernel);
             if self.runs.is_empty() {
                 // The first one is no datagram.
                 self.refuse(packets, &mut at, 0);
@@ -89,8 +89,7 @@ impl Sender {
                 let answer = match *answer {
                     Err(errno) if count > 1 && !is_full(errno) => {
                         // The run may be at fault, or the way: one alone tells.
-                        counters.kicks += 1;
-                        let alone = self.send_alone(pool, packets.get(at + behind), kernel);
+                        let alone = self.send_alone(pool, packets.get(at + behind), kernel, counters);
                         if alone.is_ok() {
                             counters.kick_errors += 1;
                             self.singly[way] = SINGLY;
@@ -130,8 +129,9 @@ impl Sender {
         (self.unfit, *at) = (self.unfit + 1, *at + 1);
     }
 
-    /// Sends of `packets`, from the first on, what one call takes; what became of it is in `runs` and `answers`.
-    fn call(&mut self, pool: &Pool, packets: &[Packet], kernel: &mut impl Kernel) {
+    /// Sends of `packets`, from the first on, what one call takes; what became of it is in `runs` and `answers`. How many
+    /// system calls that took.
+    fn call(&mut self, pool: &Pool, packets: &[Packet], kernel: &mut impl Kernel) -> u64 {
         self.runs.clear();
         self.answers.clear();
         let mut parts = [IoSlice::new(&[]); PARTS];
@@ -148,19 +148,26 @@ impl Sender {
             }
             *slot = IoSlice::new(bytes(pool, packet).get(datagram.payload).unwrap_or(&[]));
         }
-        if !self.runs.is_empty() {
-            let count: usize = self.runs.iter().map(|run| run.count).sum();
-            kernel.send(&self.runs, parts.get(..count).unwrap_or(&[]), &mut self.answers);
+        if self.runs.is_empty() {
+            return 0;
         }
+        let count: usize = self.runs.iter().map(|run| run.count).sum();
+        kernel.send(&self.runs, parts.get(..count).unwrap_or(&[]), &mut self.answers)
     }
 
     /// Sends one packet of a run that was refused.
     #[cold]
-    fn send_alone(&mut self, pool: &Pool, packet: Option<&Packet>, kernel: &mut impl Kernel) -> Answer {
+    fn send_alone(
+        &mut self,
+        pool: &Pool,
+        packet: Option<&Packet>,
+        kernel: &mut impl Kernel,
+        counters: &mut DeviceCounters,
+    ) -> Answer {
         let frame = packet.map_or(&[][..], |packet| bytes(pool, packet));
         let datagram = Datagram::of(frame, self.port).ok_or(Errno::INVAL)?;
         let part = IoSlice::new(frame.get(datagram.payload.clone()).unwrap_or(&[]));
-        kernel.send(&[Run::new(&datagram)], &[part], &mut self.answer);
+        counters.kicks += kernel.send(&[Run::new(&datagram)], &[part], &mut self.answer);
         self.answer.pop().unwrap_or(Err(Errno::INVAL))
     }
 }
@@ -212,7 +219,7 @@ mod tests {
     struct Answering<F>(F);
 
     impl<F: FnMut(&[IoSlice<'_>]) -> Answer> Kernel for Answering<F> {
-        fn send(&mut self, runs: &[Run], parts: &[IoSlice<'_>], answers: &mut Vec<Answer>) {
+        fn send(&mut self, runs: &[Run], parts: &[IoSlice<'_>], answers: &mut Vec<Answer>) -> u64 {
             assert!((1..=PARTS).contains(&runs.len()));
             assert_eq!(parts.len(), runs.iter().map(|run| run.count).sum());
             let mut parts = parts;
@@ -221,6 +228,7 @@ mod tests {
                 (own, parts) = parts.split_at(run.count);
                 answers.push((self.0)(own));
             }
+            1
         }
     }
 
@@ -263,6 +271,36 @@ mod tests {
             prop_assert_eq!(all, (0..lens.len() as u8).collect::<Vec<_>>());
             pool.free_many(packets.into_iter().map(|packet| packet.frame));
             prop_assert_eq!(pool.available(), 128);
+        }
+    }
+
+    proptest! {
+        /// A kernel that has no room has none for what is behind, either: all of that waits, and nothing overtakes anything.
+        #[test]
+        fn what_there_is_no_room_for_is_not_overtaken(
+            lens in prop::collection::vec(prop::sample::select(&[60_usize, 100, 1000]), 1..128),
+            strangers in prop::collection::vec(prop::bool::weighted(0.1), 128),
+            room in 0..100,
+            full in prop::sample::select(&[libc::EAGAIN, libc::ENOBUFS]),
+        ) {
+            let mut pool = Pool::heap(FrameSize::K2, 128, 1).unwrap().remove(0);
+            let mut packets: Vec<Packet> = lens.iter().zip(&strangers).enumerate()
+                .map(|(n, (len, stranger))| packet(&mut pool, PORT ^ u16::from(*stranger), *len, n as u8)).collect();
+            let (mut counters, mut room, mut sent) = (DeviceCounters::default(), room, Vec::new());
+            let mut sender = Sender::new(PORT);
+            sender.transmit(&mut pool, &mut packets, &mut counters, &mut Answering(|parts: &[IoSlice<'_>]| {
+                room -= 1;
+                if room < 0 {
+                    return Err(Errno::from_raw_os_error(full));
+                }
+                sent.extend(parts.iter().map(|part| part[0]));
+                Ok(())
+            }));
+            let left: Vec<u8> = packets.iter().map(|packet| number(&pool, packet)).collect();
+            let (refused, waiting) = left.split_at(sender.unfit());
+            prop_assert!(sent.is_sorted() && refused.is_sorted() && waiting.is_sorted());
+            prop_assert!(waiting.iter().all(|n| sent.last() < Some(n) && refused.last() < Some(n)));
+            pool.free_many(packets.into_iter().map(|packet| packet.frame));
         }
     }
 
