@@ -9,11 +9,12 @@ use serde::{Deserialize, Serialize};
 use zsync_pipelines::spec::{Change, Diagnostic};
 
 use super::edge::{Filters, Flows, Mappings};
+use super::fib::Fib;
+use super::ledger::Ledger;
 use super::tasks::Tasks;
 use super::wireguard::Wireguard;
 use super::word::{
-    BackendState, DataplaneState, FailoverState, HistoryState, Offload, RouteTarget, SocketMode, WorkerState,
-    XdpMode,
+    BackendState, DataplaneState, FailoverState, HistoryState, Offload, SocketMode, WorkerState, XdpMode,
 };
 
 /// The answer to a request, under the name of its kind: `{"ports":[…]}`.
@@ -308,57 +309,6 @@ row! {
         /// It takes no new flows; else it takes them again.
         drained: bool,
     }
-    /// Forwarding tables.
-    Fib {
-        /// One for each of the kernel's tables that is mirrored.
-        tables: Vec<FibTable>,
-        /// Those that were asked for, at most as many as were asked for.
-        routes: Vec<RouteRow>,
-        /// How many routes match what was asked for.
-        matched: u64,
-    }
-    /// A forwarding table.
-    FibTable {
-        /// The kernel's number of it; 254 is main.
-        table: u32,
-        /// Grows with each change that the workers see.
-        epoch: u64,
-        /// Routes in it.
-        routes: u64,
-        /// Places, by what they hold.
-        usage: Vec<Usage>,
-    }
-    /// How full something is.
-    Usage {
-        /// What the places hold: `v4-groups`.
-        what: String,
-        /// Places in use.
-        used: u64,
-        /// Places that wait for readers to pass.
-        retired: u64,
-        /// Places in all.
-        limit: u64,
-    }
-    /// A route.
-    RouteRow {
-        /// `10.0.0.0/8`, `2001:db8::/32`.
-        prefix: String,
-        /// What is done with its packets.
-        target: RouteTarget,
-        /// The ways out, when they are forwarded.
-        hops: Vec<HopRow>,
-    }
-    /// One way out.
-    HopRow {
-        /// Port.
-        port: String,
-        /// The router there; none: the destination itself is on the link.
-        gateway: Option<String>,
-        /// Its address on the link; none while the kernel resolves it.
-        mac: Option<String>,
-        /// Share of the flows, 1 to 255.
-        weight: u8,
-    }
     /// An XDP program of the operator's. Packets count from when it came to its place in the chain; a new version of it, and a
     /// change of its place, go on counting. `entered` is the sum of the others.
     XdpRow {
@@ -392,64 +342,6 @@ row! {
         no_verdict: u64,
         /// Dropped, because the program could not be entered: programs before it have used up the kernel's 33 tail calls.
         not_entered: u64,
-    }
-    /// Where every frame is.
-    Ledger {
-        /// Frames of the arena.
-        frames: u64,
-        /// Row by row, by worker.
-        workers: Vec<LedgerRow>,
-        /// Their sum.
-        total: LedgerRow,
-        /// The owners' frames sum up to the arena, and none is leaked or misplaced.
-        exact: bool,
-        /// What became of the packets.
-        rx_equals: RxEquals,
-    }
-    /// The frames of one worker by owner, at a pass boundary.
-    LedgerRow {
-        /// Number of the worker; none for a sum.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        worker: Option<u32>,
-        /// Free, in its pool.
-        pool: u64,
-        /// In a fill ring, or with the NIC.
-        fill: u64,
-        /// In an RX ring.
-        rx: u64,
-        /// In a burst.
-        burst: u64,
-        /// In a TX ring, or with the NIC.
-        tx: u64,
-        /// In a completion ring.
-        completion: u64,
-        /// Held by a stage.
-        held: u64,
-        /// On the way home from another worker.
-        remote: u64,
-        /// Times that a frame was found with another owner than the one that gave it up.
-        misplaced: u64,
-        /// Frames that nobody owns.
-        leaked: u64,
-    }
-    /// rx + generated = tx + drops + punted + consumed + lost in crashes. What passes between workers cancels out.
-    RxEquals {
-        /// Packets received from devices.
-        rx: u64,
-        /// Packets that a stage made.
-        generated: u64,
-        /// Packets placed in TX rings.
-        tx: u64,
-        /// Packets dropped, for any reason.
-        drops: u64,
-        /// Packets given to the kernel.
-        punted: u64,
-        /// Packets that ended in a stage.
-        consumed: u64,
-        /// Packets that a worker had in its hands when it died.
-        lost_in_crash: u64,
-        /// Both sides are equal.
-        exact: bool,
     }
     /// What `apply` would do.
     Plan {

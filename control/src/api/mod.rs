@@ -20,7 +20,9 @@ mod access;
 mod answer;
 mod edge;
 mod error;
+mod fib;
 mod filter;
+mod ledger;
 mod line;
 mod reply;
 mod request;
@@ -35,14 +37,16 @@ mod word;
 pub use access::{Credentials, Groups, Peer, Role, group_name};
 pub use answer::{
     Answer, Applied, BackendRow, ConfigInfo, Confirmed, Counters, DataplaneInfo, Drained, ExplainedPacket,
-    ExplainedStep, Fib, FibTable, Flow, HistoryRow, HopRow, KernelDrops, Ledger, LedgerRow, Plan, PortRow,
-    Restarted, RouteRow, RxEquals, StageRow, Status, Usage, WorkerCounters, WorkerRow, XdpRow,
+    ExplainedStep, Flow, HistoryRow, KernelDrops, Plan, PortRow, Restarted, StageRow, Status, WorkerCounters,
+    WorkerRow, XdpRow,
 };
 pub use edge::{
     AddressRow, FilterStage, Filters, FlowRow, FlowTable, Flows, MappingRow, MappingTable, Mappings, RuleRow,
 };
 pub use error::{ApiError, Code};
+pub use fib::{Fib, FibTable, HopRow, RouteRow, Usage};
 pub use filter::RouteFilter;
+pub use ledger::{Ledger, LedgerRow, RxEquals};
 pub use reply::{Outcome, Reply};
 pub use request::{Drain, Explain, Request, Rollback, Show, Source, What};
 pub use server::{Call, Limits, Server};

@@ -1,4 +1,7 @@
 //! What never waits, in a simulation.
+//!
+//! Owns nothing: it asks the [world](super::world) and gives out numbers of what is open there. Refuses what the kernel would, with its
+//! error, and by the world's limits of descriptors. What it does otherwise stands where the call is documented ([`Calls`]).
 
 use super::notices::What;
 use super::{Sim, SimDescriptor};

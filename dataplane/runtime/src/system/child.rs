@@ -1,4 +1,7 @@
 //! Children, as the kernel has them: started, and waited for by their pidfd.
+//!
+//! Owns nothing: the descriptor is the caller's. Refuses nothing but what the kernel does. Keeps true: one that was started and cannot be
+//! watched has been killed and waited for.
 
 use crate::calls::{Started, Streams};
 use rustix::fd::{BorrowedFd, OwnedFd};

@@ -1,4 +1,6 @@
 //! What is at which path: files, directories, and the sockets that were bound there.
+//!
+//! Owns: the names, and which of them a loss of power would leave. Refuses names below what is no directory, and paths that are not there.
 
 use super::{Content, Disk, Happening, KINDS, Node, What};
 use crate::calls::Metadata;

@@ -1,4 +1,6 @@
 //! Sockets of this host among each other, and pipes: who is connected to whom.
+//!
+//! Owns: the ends, by their numbers. Refuses, with the kernel's errors, whom nobody listens for, and kinds that do not fit each other.
 
 use super::{Effects, Kind, Net, Socket, Unix, What};
 use crate::calls::{Half, SocketKind};
