@@ -98,7 +98,8 @@ pub fn in_lab(shape: Shape, test: impl FnOnce(&Lab) -> Result<()>) {
     let lab = Lab::build(shape).unwrap_or_else(|error| panic!("cannot build the lab: {error:#}"));
     match catch_unwind(AssertUnwindSafe(|| test(&lab))) {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => panic!("{error:?}\n{}", lab.logs()),
+        // The error last: whoever shows only the end of a log then shows what it is about.
+        Ok(Err(error)) => panic!("{error:#}\n{}{error:#}", lab.logs()),
         Err(panic) => {
             eprintln!("{}", lab.logs());
             resume_unwind(panic);
@@ -268,7 +269,7 @@ impl Lab {
         files.sort();
         let one = |file: &PathBuf| {
             let name = file.file_name().unwrap_or_default().to_string_lossy();
-            format!("──── {name}\n{}\n", process::tail(file))
+            format!("== {name}\n{}\n", process::tail(file))
         };
         files.iter().map(one).collect()
     }

@@ -14,7 +14,7 @@ use crate::Namespace;
 /// How long a process may take to end after SIGTERM.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// As much of a log as a failed test shows.
-const TAIL: u64 = 12 << 10;
+const TAIL: u64 = 6 << 10;
 /// Thirty times the weight of what runs as usual (kernel/sched/core.c, `sched_prio_to_weight`).
 const NICE: i32 = -15;
 

@@ -74,18 +74,24 @@ fn a_tcp_connection_lives_on(device: &str) {
         for target in lab.server_addresses {
             ensure!(ping(&lab.client, target, 3)?.all(), "no way");
             let iperf = Iperf::serve(lab)?;
-            let mut connection = iperf.start(target, &["-t", "4", "-b", "200M"])?;
+            let wanted = drills().div_ceil(10);
+            // Some time without kills before and after them, and a fifth of a second for each.
+            let seconds = (2 + wanted.div_ceil(5)).to_string();
+            let mut connection = iperf.start(target, &["-t", &seconds, "-b", "200M"])?;
             std::thread::sleep(Duration::from_millis(500));
             let mut kills = 0;
-            for _ in 0..10 {
+            for _ in 0..wanted {
                 let killed = control.kill9_dataplane()?;
                 control.wait_successor(killed)?;
                 std::thread::sleep(REST);
+                // A connection that stood still until the next kill would end as if nothing had been.
+                let ping = ping(&lab.client, target, 2)?;
+                ensure!(ping.received > 0, "after kill {kills}: {ping:?}");
                 kills += usize::from(connection.is_running()?);
             }
             let outcome = connection.finish(Duration::from_secs(20))?;
             println!("{kills} kills during one connection: {outcome:?}");
-            ensure!(kills == 10, "the connection ended after {kills} kills");
+            ensure!(kills == wanted, "the connection ended after {kills} kills");
             ensure!(outcome.bits_per_second > 50e6, "{outcome:?}");
         }
         control.balanced()?;
