@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::SystemTime;
 
-use zsync_pipelines::spec::{Change, Effect, Mark};
-
+mod change;
 mod edge;
+mod fib;
+mod ledger;
 mod tasks;
 mod wireguard;
 
@@ -15,8 +16,7 @@ pub(super) use tasks::folded;
 use super::table::Table;
 use super::text::{count, long, printable, separated, short, when};
 use crate::api::{
-    Answer, Applied, BackendRow, Counters, ExplainedPacket, Fib, HistoryRow, Ledger, LedgerRow, Plan,
-    PortRow, RouteRow, RouteTarget, SocketMode, Status, WorkerRow, XdpRow,
+    Answer, BackendRow, Counters, ExplainedPacket, PortRow, SocketMode, Status, WorkerRow, XdpRow,
 };
 
 /// How to show it.
@@ -243,76 +243,6 @@ impl View {
         self.sections(shown, &balance)
     }
 
-    fn fib(self, fib: &Fib) -> String {
-        let mut tables = Table::new(&[">TABLE", ">EPOCH", ">ROUTES", "USED"]);
-        for table in &fib.tables {
-            let usage = table.usage.iter().map(|usage| {
-                let retired =
-                    if usage.retired > 0 { format!("+{}", self.count(usage.retired)) } else { String::new() };
-                format!("{} {}{retired}/{}", usage.what, self.count(usage.used), self.count(usage.limit))
-            });
-            let usage = usage.collect::<Vec<_>>().join(", ");
-            let numbers = [u64::from(table.table), table.epoch, table.routes].map(|n| n.to_string());
-            tables.row(numbers.into_iter().chain([usage]));
-        }
-        let mut routes = Table::new(&["PREFIX", "TARGET"]);
-        for route in &fib.routes {
-            routes.row([route.prefix.clone(), target(route)]);
-        }
-        let rest = cut(fib.routes.len(), fib.matched, "route", "name a prefix");
-        self.sections([Some(&tables), (!routes.is_empty()).then_some(&routes)], &rest)
-    }
-
-    fn ledger(self, ledger: &Ledger) -> String {
-        let mut table = Table::new(&[
-            "WORKER",
-            ">POOL",
-            ">FILL",
-            ">RX",
-            ">BURST",
-            ">TX",
-            ">COMPLETION",
-            ">HELD",
-            ">REMOTE",
-            ">MISPLACED",
-            ">LEAKED",
-        ]);
-        let mut row = |name: String, row: &LedgerRow| {
-            let owners =
-                [row.pool, row.fill, row.rx, row.burst, row.tx, row.completion, row.held, row.remote];
-            let all = owners.into_iter().chain([row.misplaced, row.leaked]);
-            // Always to the last frame: sums of rounded numbers prove nothing.
-            table.row(std::iter::once(name).chain(all.map(separated)));
-        };
-        for worker in &ledger.workers {
-            row(worker.worker.map_or_else(|| "-".to_owned(), |n| n.to_string()), worker);
-        }
-        row("all".to_owned(), &ledger.total);
-        let packets = &ledger.rx_equals;
-        let side = |terms: &[(&str, u64)]| {
-            let always = 1; // the first term is shown also when it is 0
-            let shown = (0..).zip(terms).filter(|(at, (_, n))| *at < always || *n > 0);
-            shown.map(|(_, (name, n))| format!("{} {name}", separated(*n))).collect::<Vec<_>>().join(" + ")
-        };
-        let came = side(&[("rx", packets.rx), ("generated", packets.generated)]);
-        let went = side(&[
-            ("tx", packets.tx),
-            ("drops", packets.drops),
-            ("punted", packets.punted),
-            ("consumed", packets.consumed),
-            ("lost in crashes", packets.lost_in_crash),
-        ]);
-        let word = |exact: bool| if exact { "exact" } else { "NOT EXACT" };
-        let rest = format!(
-            "frames: {}, {}\npackets: {came} {} {went}, {}\n",
-            separated(ledger.frames),
-            word(ledger.exact),
-            if packets.exact { "=" } else { "≠" },
-            word(packets.exact),
-        );
-        self.sections([Some(&table)], &rest)
-    }
-
     fn xdp(self, rows: &[XdpRow]) -> String {
         let mut table = Table::new(&[
             "PORT",
@@ -395,57 +325,6 @@ impl View {
         self.sections([Some(&table)], "")
     }
 
-    fn history(self, rows: &[HistoryRow]) -> String {
-        let mut table = Table::new(&[">NUMBER", "STATE", "ACCEPTED", ">UID", "HASH", "FILE"]);
-        for row in rows {
-            table.row([
-                row.number.to_string(),
-                row.state.as_str().to_owned(),
-                when(row.time, self.now),
-                row.by_uid.to_string(),
-                row.hash.chars().take(12).collect(),
-                row.file.clone(),
-            ]);
-        }
-        self.sections([Some(&table)], "")
-    }
-
-    fn plan(self, plan: &Plan) -> String {
-        format!("{}{}\n", self.changes(&plan.changes), printable(&plan.summary))
-    }
-
-    fn applied(self, applied: &Applied) -> String {
-        let mut text = self.changes(&applied.changes);
-        let _ = write!(text, "configuration {} is in force, epoch {}", applied.number, applied.epoch);
-        if let Some(us) = applied.adopted_us {
-            let _ = write!(text, ", adopted by every worker after {}", short(us));
-        }
-        text.push_str(if applied.respawned { "; the data plane was started again\n" } else { "\n" });
-        if let Some(ms) = applied.confirm_ms {
-            let _ = writeln!(text, "taken back in {} unless `zsyncctl confirm` comes first", long(ms));
-        }
-        text
-    }
-
-    fn changes(self, changes: &[Change]) -> String {
-        let mut text = String::new();
-        for change in changes {
-            let code = match change.mark {
-                Mark::Added => "32",
-                Mark::Removed => "31",
-                Mark::Changed => "33",
-            };
-            let line = printable(&change.to_string());
-            let line = if self.colour { format!("\x1b[{code}m{line}\x1b[0m") } else { line };
-            let effect = match &change.effect {
-                Effect::Live => String::new(),
-                effect => format!("  ({})", printable(&effect.to_string())),
-            };
-            let _ = writeln!(text, "{line}{effect}");
-        }
-        text
-    }
-
     /// Tables and a last text, an empty line between two.
     fn sections<'t>(self, tables: impl IntoIterator<Item = Option<&'t Table>>, rest: &str) -> String {
         let tables = (0..).zip(tables).filter_map(|(at, table)| {
@@ -455,21 +334,6 @@ impl View {
         let rest = (!rest.is_empty()).then(|| rest.to_owned());
         tables.chain(rest).collect::<Vec<_>>().join("\n")
     }
-}
-
-/// `wan via 192.0.2.1 (02:00:00:00:00:01)`, hops by commas, weights where they differ.
-fn target(route: &RouteRow) -> String {
-    if route.target != RouteTarget::Forward {
-        return route.target.as_str().to_owned();
-    }
-    let weighed = route.hops.windows(2).any(|pair| pair[0].weight != pair[1].weight);
-    let hop = |hop: &crate::api::HopRow| {
-        let via = hop.gateway.as_ref().map(|gateway| format!(" via {gateway}")).unwrap_or_default();
-        let mac = hop.mac.as_deref().unwrap_or("unresolved");
-        let weight = if weighed { format!(" weight {}", hop.weight) } else { String::new() };
-        format!("{}{via} ({mac}){weight}", hop.port)
-    };
-    route.hops.iter().map(hop).collect::<Vec<_>>().join(", ")
 }
 
 /// What is left out of an answer; nothing when it is whole.

@@ -21,6 +21,7 @@ mod change;
 mod core;
 mod dataplane;
 mod filters;
+mod first;
 mod flows;
 mod history;
 mod installation;

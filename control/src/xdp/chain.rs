@@ -8,6 +8,9 @@
 //! pinned as `slot_CELL_…` before its cell is in the order; one that is to take another's place is pinned as `new_CELL_…` until
 //! the other's pin is gone, and if it finds the other still there after a crash, the other one stays.
 
+mod pins;
+mod program;
+
 use std::{
     collections::BTreeMap,
     fmt, fs, io,
@@ -17,26 +20,23 @@ use std::{
 };
 
 use aya::{
-    Ebpf, EbpfError, EbpfLoader,
+    Ebpf,
     maps::{Array, Map, MapData, MapError, PerCpuArray, PerCpuValues, ProgramArray},
-    programs::{ProgramError, Xdp},
+    programs::Xdp,
 };
 use aya_obj::programs::XdpAttachType;
 use rustix::thread::{MembarrierCommand, membarrier};
 use zsync_ebpf_common::{CHAIN_CELLS, CHAIN_SLOTS, ChainOrder, ChainVerdict, chain_count, map};
-use zsync_pipelines::spec::fingerprint;
 
-use super::{
-    XdpError,
-    error::{IoError, TO_LOAD, is_eperm},
-    object::{Image, ObjectError},
-};
+use self::pins::{MAPS, Name, maps_folder, pins};
+use self::program::{load, program_of};
+use super::{XdpError, error::IoError, object::Image};
+
+pub(super) use self::pins::remove_folder;
+pub use self::program::verify;
 
 /// The folder of a port's chain, below that of its other pins.
 pub(super) const CHAIN_DIR: &str = "chain";
-/// As much of a verifier's log as is shown: its end has the reason.
-const LOG_LINES: usize = 40;
-
 /// What one program of a chain did with its packets since it came to its place. All that it was to have is their sum.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SlotCounts([u64; ChainVerdict::ALL.len()]);
@@ -75,37 +75,6 @@ impl fmt::Debug for Chain {
 struct Cell {
     number: u8,
     name: Name,
-}
-
-/// What a pin's name says of its program: short names of the file, of the program in it, and of all that it was made of.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Name {
-    file: String,
-    program: String,
-    image: String,
-}
-
-impl Name {
-    fn of(image: &Image) -> Self {
-        Self {
-            file: fingerprint(image.path.as_os_str().as_encoded_bytes()),
-            program: fingerprint(&image.program),
-            image: image.fingerprint().to_owned(),
-        }
-    }
-
-    /// The pin of a program in a cell; bpffs allows no dots (kernel/bpf/inode.c, `bpf_lookup`).
-    fn pin(&self, stage: &str, cell: u8) -> String {
-        format!("{stage}_{cell}_{}_{}_{}", self.file, self.program, self.image)
-    }
-
-    /// The reverse of [`Self::pin`].
-    fn read(pin: &str) -> Option<(&str, u8, Self)> {
-        let mut parts = pin.split('_');
-        let (stage, cell) = (parts.next()?, parts.next()?.parse().ok()?);
-        let mut next = || parts.next().map(str::to_owned);
-        Some((stage, cell, Self { file: next()?, program: next()?, image: next()? }))
-    }
 }
 
 impl Chain {
@@ -341,102 +310,6 @@ enum Step {
     Add { name: Name, loaded: Ebpf },
 }
 
-const MAPS: &str = "maps_";
-
-fn maps_folder(file: &str) -> String {
-    format!("{MAPS}{file}")
-}
-
-/// Loads a program, and has the verifier look at it. Maps that it wants pinned by name are in a folder below `dir`, one for
-/// each file, so that its next version finds them again.
-fn load(image: &Image, dir: &Path) -> Result<Ebpf, XdpError> {
-    let folder = dir.join(maps_folder(&Name::of(image).file));
-    match fs::create_dir(&folder) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-            return Err(XdpError::pin("create", folder)(error));
-        }
-        _ => {}
-    }
-    let mut loader = EbpfLoader::new();
-    loader.default_map_pin_directory(&folder).allow_unsupported_maps();
-    for (name, value) in &image.globals {
-        loader.override_global(name, value.as_slice(), true);
-    }
-    let loaded = loader.load(&image.bytes).map_err(|error| refused(image, error)).and_then(|mut loaded| {
-        program_of(&mut loaded, image)?.load().map_err(|error| refused(image, error.into()))?;
-        Ok(loaded)
-    });
-    // Only if nothing was pinned in it, now or before.
-    let _ = fs::remove_dir(&folder);
-    loaded
-}
-
-/// Has the verifier look at a program, and forgets it again. `dir` is a folder that is made and removed here; on a BPF file
-/// system, if the program pins maps by name.
-///
-/// # Errors
-/// [`XdpError::Operator`], [`XdpError::NotPermitted`], or [`XdpError::Pin`].
-pub fn verify(image: &Image, dir: &Path) -> Result<(), XdpError> {
-    remove_folder(dir)?;
-    fs::create_dir(dir).map_err(XdpError::pin("create", dir))?;
-    let loaded = load(image, dir).map(drop);
-    remove_folder(dir)?;
-    loaded
-}
-
-fn program_of<'e>(loaded: &'e mut Ebpf, image: &Image) -> Result<&'e mut Xdp, XdpError> {
-    let program = loaded
-        .program_mut(&image.program)
-        .ok_or_else(|| ProgramError::InvalidName { name: image.program.clone() });
-    program.and_then(TryInto::try_into).map_err(|error| refused(image, error.into()))
-}
-
-/// What the kernel or aya says of a program, in the operator's words.
-fn refused(image: &Image, error: EbpfError) -> XdpError {
-    let label = image.label();
-    let error = match error {
-        EbpfError::ProgramError(ProgramError::LoadError { io_error, verifier_log }) => {
-            let log = verifier_log.to_string();
-            if is_eperm(&io_error) && log.is_empty() {
-                return XdpError::not_permitted("load an XDP program", TO_LOAD);
-            }
-            ObjectError::Verifier { label, log: end_of(&log), source: io_error }
-        }
-        EbpfError::MapError(MapError::CreateError { ref io_error, .. }) if is_eperm(io_error) => {
-            return XdpError::not_permitted("create BPF maps", TO_LOAD);
-        }
-        EbpfError::MapError(MapError::PinError { error, .. }) => {
-            return XdpError::pin("pin the maps of", &image.path)(error.into_io());
-        }
-        error => ObjectError::Load { label, why: all_causes(&error) },
-    };
-    XdpError::Operator(Box::new(error))
-}
-
-fn all_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        if !text.contains(&next) {
-            text = format!("{text}: {next}");
-        }
-        cause = error.source();
-    }
-    text
-}
-
-/// The last lines of a verifier's log, where the reason stands.
-fn end_of(log: &str) -> String {
-    let lines: Vec<&str> = log.trim_end().lines().collect();
-    let shown = &lines[lines.len().saturating_sub(LOG_LINES)..];
-    let cut = match lines.len() - shown.len() {
-        0 => String::new(),
-        cut => format!("({cut} lines before)\n"),
-    };
-    cut + &shown.join("\n")
-}
-
 /// Waits until no packet is in XDP that was there before: an RCU grace period, which this call of membarrier(2) is.
 fn wait_for_packets() {
     if membarrier(MembarrierCommand::Global).is_err() {
@@ -449,46 +322,9 @@ fn typed<T: TryFrom<Map, Error = MapError>>(name: &'static str, map: Map) -> Res
     T::try_from(map).map_err(XdpError::map(name))
 }
 
-/// The names in a folder of pins, in their order.
-fn pins(dir: &Path) -> Result<Vec<String>, XdpError> {
-    let read = || -> io::Result<Vec<String>> {
-        let name = |entry: io::Result<fs::DirEntry>| Ok(entry?.file_name().to_string_lossy().into_owned());
-        fs::read_dir(dir)?.map(name).collect()
-    };
-    let mut names = read().map_err(XdpError::pin("read", dir))?;
-    names.sort_unstable();
-    Ok(names)
-}
-
-/// Removes a folder of pins and what is in it. None is no error.
-pub(super) fn remove_folder(dir: &Path) -> Result<(), XdpError> {
-    match fs::remove_dir_all(dir) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(XdpError::pin("remove", dir)(error)),
-        _ => Ok(()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_pins_name_says_what_it_is() {
-        let name = Name { file: "0a".into(), program: "0b".into(), image: "0c".into() };
-        assert_eq!(name.pin("slot", 13), "slot_13_0a_0b_0c");
-        assert_eq!(Name::read("slot_13_0a_0b_0c"), Some(("slot", 13, name)));
-        for other in ["CHAIN", "CHAIN_ORDER", "maps_0a", "slot_x_0a_0b_0c", "slot_1_0a_0b", ""] {
-            assert_eq!(Name::read(other), None, "{other}");
-        }
-    }
-
-    #[test]
-    fn the_end_of_a_log_is_shown() {
-        let log: Vec<String> = (0..100).map(|line| format!("line {line}")).collect();
-        let shown = end_of(&log.join("\n"));
-        assert!(shown.starts_with("(60 lines before)\nline 60\n") && shown.ends_with("\nline 99"), "{shown}");
-        assert_eq!(end_of("one\ntwo\n"), "one\ntwo");
-    }
 
     #[test]
     fn an_order_keeps_its_cells() {

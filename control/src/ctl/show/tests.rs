@@ -6,10 +6,10 @@ use zsync_pipelines::spec::{diff, parse};
 
 use super::*;
 use crate::api::{
-    AddressRow, ConfigInfo, DataplaneInfo, DataplaneState, FailoverState, FibTable, FilterStage, Filters,
-    Flow, FlowRow, FlowTable, Flows, HistoryState, HopRow, KernelDrops, MappingRow, MappingTable, Mappings,
-    Offload, RuleRow, RxEquals, SocketMode, StageRow, Usage, Wireguard, WireguardEnd, WireguardPeer,
-    WorkerState, XdpMode,
+    AddressRow, Applied, ConfigInfo, DataplaneInfo, DataplaneState, FailoverState, Fib, FibTable,
+    FilterStage, Filters, Flow, FlowRow, FlowTable, Flows, HistoryRow, HistoryState, HopRow, KernelDrops,
+    Ledger, LedgerRow, MappingRow, MappingTable, Mappings, Offload, Plan, RouteRow, RouteTarget, RuleRow,
+    RxEquals, SocketMode, StageRow, Usage, Wireguard, WireguardEnd, WireguardPeer, WorkerState, XdpMode,
 };
 
 mod kept;

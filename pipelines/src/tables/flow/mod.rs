@@ -23,6 +23,7 @@
 //! So a flood of packets that nobody answers evicts itself. Half-open TCP connections have a limit of their own besides;
 //! beyond it the oldest of them goes.
 
+mod counts;
 mod evict;
 mod layout;
 mod record;
@@ -33,10 +34,11 @@ mod sources;
 mod table;
 mod view;
 
+pub use counts::{Counts, Limits, Refused};
 pub use layout::{FlowSpace, OpenError};
 pub use record::{FlowId, Hot, State, bit};
 pub use shards::Shards;
-pub use table::{Counts, Flows, Limits, Refused};
+pub use table::Flows;
 pub use view::{FlowView, Shown};
 
 #[cfg(test)]

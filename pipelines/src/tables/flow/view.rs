@@ -2,9 +2,9 @@
 //!
 //! Owns nothing. Refuses: a record that changes while it is read. Keeps true: what is shown of a flow was true of that flow.
 
+use super::counts::Counts;
 use super::layout::{FlowSpace, OpenError, range};
 use super::record::{at, bit};
-use super::table::Counts;
 use crate::tables::records::Records;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Acquire;
