@@ -104,8 +104,9 @@ impl<D: Driver> Io<D> {
         main.into_result()
     }
 
-    /// A task that runs until it ends, or its Io does. With a driver that does not suspend it runs at once, as far as it can; or at its
-    /// turn, if it is more than 32 levels down in tasks that spawn tasks.
+    /// A task that runs until it ends, or the [`run`](Self::run) does within which it is spawned; spawned outside of one, it has its turns
+    /// within the next, and where none comes a task that has an Io of its own stays with it for good. With a driver that does not suspend it
+    /// runs at once, as far as it can; or at its turn, if it is more than 32 levels down in tasks that spawn tasks.
     #[track_caller]
     pub fn spawn<F: Future + 'static>(&self, future: F) -> Handle<F::Output> {
         self.tasks.spawn(future)

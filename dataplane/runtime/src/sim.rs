@@ -27,7 +27,7 @@ use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use std::fmt;
 use std::net::SocketAddr;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 use world::World;
@@ -112,13 +112,16 @@ impl SimIo {
 
 /// Something open in a simulation. Dropping it closes it.
 pub struct SimDescriptor {
-    world: Rc<World>,
+    /// What is under way in a world has descriptors, and is gone with it.
+    world: Weak<World>,
     number: u32,
 }
 
 impl Drop for SimDescriptor {
     fn drop(&mut self) {
-        self.world.close(self.number);
+        if let Some(world) = self.world.upgrade() {
+            world.close(self.number);
+        }
     }
 }
 
@@ -131,7 +134,7 @@ impl fmt::Debug for SimDescriptor {
 impl Sim {
     fn descriptor(&self, number: u32) -> SimDescriptor {
         self.world.opened();
-        SimDescriptor { world: self.world.clone(), number }
+        SimDescriptor { world: Rc::downgrade(&self.world), number }
     }
 }
 

@@ -187,3 +187,23 @@ fn a_simulated_accept_that_waits_can_run_out_of_descriptors() {
     io.settle();
     assert_eq!(io.open_descriptors(), 0);
 }
+
+/// A simulation is gone with its last [`Io`], whatever is still under way in it.
+#[test]
+fn a_simulation_that_is_dropped_with_operations_under_way_leaves_nothing() {
+    let mine = Rc::new(());
+    let io = SimIo::new(1).unwrap();
+    let its = mine.clone();
+    io.program("keeper", move |_| {
+        let _its = its.clone();
+        async { 0 }
+    });
+    io.run(async |io| {
+        let socket = UdpSocket::bind(&io, local()).unwrap();
+        let mut receives = Box::pin(socket.receive(Vec::with_capacity(9)));
+        assert!(poll_fn(|cx| Poll::Ready(receives.as_mut().poll(cx).is_pending())).await);
+    });
+    assert_eq!((io.open_descriptors(), Rc::strong_count(&mine)), (1, 2), "it is under way");
+    drop(io);
+    assert_eq!(Rc::strong_count(&mine), 1);
+}

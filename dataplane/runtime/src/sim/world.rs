@@ -92,7 +92,7 @@ impl World {
     }
 
     fn land(&self, number: u32, reply: Reply) {
-        let (world, room) = (self.me.upgrade(), self.has_room(1));
+        let (world, room) = (self.me.clone(), self.has_room(1));
         let landed = self.flights().land(number, |flight| {
             flight.result = match reply {
                 Reply::Done(length) => Ok(length),
@@ -118,7 +118,7 @@ impl World {
                 }
                 Reply::Accepted(number, from) => {
                     self.opened();
-                    flight.accepted = world.map(|world| SimDescriptor { world, number });
+                    flight.accepted = Some(SimDescriptor { world, number });
                     flight.address = from;
                     Ok(0)
                 }
