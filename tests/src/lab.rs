@@ -254,6 +254,21 @@ impl Lab {
         &self.folder.0
     }
 
+    /// Gives the client so many more addresses of each family, 100 at most; these, in turns.
+    ///
+    /// # Errors
+    /// Those of `ip`.
+    pub fn more_clients(&self, count: usize) -> Result<Vec<IpAddr>> {
+        let mut all = Vec::new();
+        for number in (100..).take(count) {
+            self.client.ip(&format!("addr add 10.1.0.{number}/24 dev eth0"))?;
+            self.client.ip(&format!("addr add fd01::{number}/64 dev eth0 nodad"))?;
+            all.push(format!("10.1.0.{number}").parse()?);
+            all.push(format!("fd01::{number}").parse()?);
+        }
+        Ok(all)
+    }
+
     /// A service of the server: its first address (IPv4) and this port.
     #[must_use]
     pub fn service(&self, port: u16) -> SocketAddr {

@@ -4,6 +4,7 @@
 //! each command, with a `/sys` of its own, and what one process pins in a BPF file system the next would not see.
 
 use std::fs::{self, File};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -11,6 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
@@ -69,6 +71,21 @@ impl Namespace {
         let file = File::open(path(&self.name)).with_context(|| format!("namespace {}", self.name))?;
         move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
             .with_context(|| format!("entering namespace {}", self.name))
+    }
+
+    /// A TCP connection from one of the namespace's addresses.
+    ///
+    /// # Errors
+    /// The address is none of the namespace's, or nobody is there.
+    pub fn connect(&self, from: IpAddr, to: SocketAddr) -> Result<TcpStream> {
+        let family = if from.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+        let work = || {
+            let fd = socket(family, SocketType::STREAM, None)?;
+            bind(&fd, &SocketAddr::new(from, 0))?;
+            connect(&fd, &to)?;
+            Ok(TcpStream::from(fd))
+        };
+        self.run(work).with_context(|| format!("connecting from {from} to {to}"))
     }
 
     /// Runs a command in the namespace to its end; its standard output.

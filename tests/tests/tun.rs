@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::time::Duration;
 use zsync_tests::config::router;
 use zsync_tests::wireguard::{BEHIND, Pair, config_of, peer_of};
@@ -18,16 +18,22 @@ by_own_device!(
     the_host_talks_by_a_device_of_ours_and_its_routes_outlive_everything,
     packets_that_stand_for_several_come_and_go_by_a_device,
     a_packet_is_not_sent_back_into_the_device_that_it_came_from,
+    two_workers_share_a_device_by_a_queue_each,
 );
 
 /// A router with a third port, which is a device of the host's own, of this kind.
 fn config(kind: &str, device: &str) -> String {
+    config_with(kind, device, "")
+}
+
+/// With these lines for each port.
+fn config_with(kind: &str, device: &str, lines: &str) -> String {
     // Tracked, for else XDP leaves to the kernel at once what is for its own addresses.
-    let text = router("")
+    let text = router(lines)
         .replace("input = [\"wan\", \"lan\"]", "input = [\"wan\", \"lan\", \"host\"]")
         .replace("[\"route.main\"]", "[\"track\", \"route.main\"]");
     format!(
-        "{text}\n[port.host]\ndevice = \"{kind}\"\nnetdev = \"{device}\"\naddresses = [\"{}/24\", \"{}/64\"]\n",
+        "{text}\n[port.host]\ndevice = \"{kind}\"\nnetdev = \"{device}\"\naddresses = [\"{}/24\", \"{}/64\"]\n{lines}\n",
         OWN[0], OWN[1]
     )
 }
@@ -66,7 +72,7 @@ fn stream() -> Vec<u8> {
 }
 
 /// One stream from the client to the host, and back; what comes is what was sent.
-fn streams(lab: &Lab, to: IpAddr) -> Result<()> {
+fn streams(lab: &Lab, from: IpAddr, to: IpAddr) -> Result<()> {
     let listener = lab.router.run(move || Ok(TcpListener::bind(SocketAddr::new(to, 0))?))?;
     let target = listener.local_addr()?;
     let echo = std::thread::spawn(move || -> Result<()> {
@@ -77,15 +83,12 @@ fn streams(lab: &Lab, to: IpAddr) -> Result<()> {
         connection.write_all(&bytes)?;
         Ok(())
     });
-    let back = lab.client.run(move || -> Result<Vec<u8>> {
-        let mut connection = TcpStream::connect_timeout(&target, Duration::from_secs(5))?;
-        connection.set_read_timeout(Some(Duration::from_secs(20)))?;
-        connection.write_all(&stream())?;
-        let mut bytes = vec![0; STREAM];
-        connection.read_exact(&mut bytes)?;
-        Ok(bytes)
-    })?;
-    ensure!(back == stream(), "{to}: the bytes that came back are others");
+    let mut connection = lab.client.connect(from, target)?;
+    connection.set_read_timeout(Some(Duration::from_secs(20)))?;
+    connection.write_all(&stream())?;
+    let mut back = vec![0; STREAM];
+    connection.read_exact(&mut back)?;
+    ensure!(back == stream(), "{from} to {to}: the bytes that came back are others");
     echo.join().map_err(|_| anyhow::anyhow!("the echo has panicked"))?
 }
 
@@ -107,8 +110,8 @@ fn the_host_talks_by_a_device_of_ours_and_its_routes_outlive_everything(kind: &s
             Ok(())
         };
         talk()?;
-        for own in OWN {
-            streams(lab, own.parse()?)?;
+        for (from, own) in lab.client_addresses.into_iter().zip(OWN) {
+            streams(lab, from, own.parse()?)?;
         }
         let of_port = |control: &Control<'_>| -> Result<[u64; 2]> {
             let port = device_row(control)?;
@@ -179,8 +182,8 @@ fn packets_that_stand_for_several_come_and_go_by_a_device(kind: &str) {
         by_device(lab, "host0")?;
         let mut before = [0; 2];
         let mut check = |control: &Control<'_>| -> Result<()> {
-            for own in OWN {
-                streams(lab, own.parse()?)?;
+            for (from, own) in lab.client_addresses.into_iter().zip(OWN) {
+                streams(lab, from, own.parse()?)?;
                 datagrams(lab, own.parse()?)?;
                 let row = device_row(control)?;
                 let now = ["split", "merged"].map(|count| row[count].as_u64().unwrap_or(0));
@@ -216,6 +219,51 @@ fn a_packet_is_not_sent_back_into_the_device_that_it_came_from(kind: &str) {
         let outcome = ping(&lab.router, "10.77.0.1".parse()?, 3)?;
         let counters = control.ctl(&["show", "counters"])?;
         ensure!(outcome.received == 0 && outcome.text.contains("Unreachable"), "{outcome:?}: {counters}");
+        control.balanced()?;
+        Ok(())
+    });
+}
+
+/// A stream from each of these to the host, all at a time.
+fn streams_of(lab: &Lab, clients: &[IpAddr]) -> Result<()> {
+    std::thread::scope(|scope| {
+        let start =
+            |from: IpAddr| scope.spawn(move || streams(lab, from, OWN[usize::from(from.is_ipv6())].parse()?));
+        let running: Vec<_> = clients.iter().copied().map(start).collect();
+        let mut ends = running.into_iter().map(|one| one.join());
+        ends.try_for_each(|end| end.map_err(|_| anyhow::anyhow!("a stream has panicked"))?)
+    })
+}
+
+fn two_workers_share_a_device_by_a_queue_each(kind: &str) {
+    in_lab(Shape::router().queues(2), |lab| {
+        by_us(lab)?;
+        let one = config(kind, "host0");
+        let two = format!("[engine]\nworkers = 2\n{}", config_with(kind, "host0", "queues = 2"));
+        let mut control = Control::start(lab, &two)?;
+        by_device(lab, "host0")?;
+        // A pair of addresses has one owner among the workers, who writes to the device by its queue.
+        let clients = lab.more_clients(8)?;
+        let talk = || streams_of(lab, &clients);
+        talk()?;
+        let workers = control.ctl(&["show", "workers"])?;
+        let rows = workers.as_array().context("no workers are shown")?;
+        let busy =
+            |row: &Value| ["rx", "tx"].iter().all(|way| row[way].as_u64().is_some_and(|count| count > 100));
+        ensure!(rows.len() == 2 && rows.iter().all(busy), "{workers}");
+        let old = control.kill9_dataplane()?;
+        control.wait_successor(old)?;
+        talk()?;
+        control.kill9()?;
+        control.revive()?;
+        control.wait_ready()?;
+        talk()?;
+        control.balanced()?;
+        // A queue less, and one more: the device is the same.
+        for text in [&one, &two] {
+            control.apply(text, &[])?;
+            talk()?;
+        }
         control.balanced()?;
         Ok(())
     });

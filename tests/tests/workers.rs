@@ -41,18 +41,6 @@ masquerade = [{ output = "wan" }]
 [route.main]
 "#;
 
-/// Gives the client these many more addresses of each family; all of them, by family.
-fn clients(lab: &Lab) -> Result<Vec<IpAddr>> {
-    let mut all = Vec::new();
-    for number in 100..100 + CLIENTS {
-        lab.client.ip(&format!("addr add 10.1.0.{number}/24 dev eth0"))?;
-        lab.client.ip(&format!("addr add fd01::{number}/64 dev eth0 nodad"))?;
-        all.push(format!("10.1.0.{number}").parse()?);
-        all.push(format!("fd01::{number}").parse()?);
-    }
-    Ok(all)
-}
-
 /// Threads that answer what comes to some sockets, until they are dropped.
 struct Echoes {
     stop: Arc<AtomicBool>,
@@ -136,7 +124,7 @@ fn datagrams(
 fn connections(lab: &Lab, clients: &[IpAddr], servers: [IpAddr; 2], port: u16) -> Result<()> {
     let open = |client: &IpAddr| -> Result<TcpStream> {
         let server = SocketAddr::new(servers[usize::from(client.is_ipv6())], port);
-        let stream = lab.client.run(|| connect_from(*client, server)).with_context(|| client.to_string())?;
+        let stream = lab.client.connect(*client, server)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_nodelay(true)?;
         Ok(stream)
@@ -152,16 +140,6 @@ fn connections(lab: &Lab, clients: &[IpAddr], servers: [IpAddr; 2], port: u16) -
         }
     }
     Ok(())
-}
-
-/// A connection from an address of the namespace that the thread is in.
-fn connect_from(client: IpAddr, server: SocketAddr) -> Result<TcpStream> {
-    use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
-    let family = if client.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    let fd = socket(family, SocketType::STREAM, None)?;
-    bind(&fd, &SocketAddr::new(client, 0))?;
-    connect(&fd, &server)?;
-    Ok(TcpStream::from(fd))
 }
 
 /// What each client hears of a port that nobody listens at; those that heard nothing.
@@ -199,7 +177,7 @@ fn both_ways_of_a_translated_flow_have_one_owner() {
     in_lab(Shape::router().queues(2), |lab| {
         lab.server.sysctl("net/ipv4/icmp_ratelimit", "0")?;
         lab.server.sysctl("net/ipv6/icmp/ratelimit", "0")?;
-        let clients = clients(lab)?;
+        let clients = lab.more_clients(CLIENTS)?;
         let control = Control::start(lab, EDGE)?;
         for target in lab.server_addresses {
             ensure!(ping(&lab.client, target, 3)?.all(), "no way to {target}");
