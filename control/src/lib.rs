@@ -8,6 +8,7 @@ pub mod explain;
 pub mod health;
 pub mod keys;
 pub mod lists;
+pub mod log;
 pub mod netlink;
 pub mod programs;
 pub mod raw;

@@ -3,20 +3,26 @@
 use clap::Parser as _;
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
+use std::time::Duration;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, fmt};
 use zsync_control::daemon::Daemon;
 use zsync_control::daemon::options::Options;
+use zsync_control::log::Lines;
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    log();
+    let lines = log();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let result = match runtime {
         Ok(runtime) => runtime.block_on(Daemon::run(options)),
         Err(error) => Err(error.into()),
     };
+    // What it said last is worth a moment, but not more.
+    if let Some(lines) = lines {
+        lines.flush(Duration::from_secs(1));
+    }
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -27,16 +33,24 @@ fn main() -> ExitCode {
     }
 }
 
-/// To the journal when that is what reads our output, else to standard error. `ZSYNC_LOG` filters, as in `debug`.
-fn log() {
+/// To the journal when that is what reads our output, else to standard error, by a thread of its own. `ZSYNC_LOG` filters, as in `debug`.
+fn log() -> Option<Lines> {
     let filter = EnvFilter::try_from_env("ZSYNC_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let registry = tracing_subscriber::registry().with(filter);
     let journal = std::env::var_os("JOURNAL_STREAM").and_then(|_| tracing_journald::layer().ok());
-    match journal {
-        Some(journal) => registry.with(journal).init(),
-        None => {
-            let colour = std::io::stderr().is_terminal();
+    if let Some(journal) = journal {
+        registry.with(journal).init();
+        return None;
+    }
+    let colour = std::io::stderr().is_terminal();
+    match Lines::to(std::io::stderr()) {
+        Ok(lines) => {
+            registry.with(fmt::layer().with_writer(lines.clone()).with_ansi(colour)).init();
+            Some(lines)
+        }
+        Err(_) => {
             registry.with(fmt::layer().with_writer(std::io::stderr).with_ansi(colour)).init();
+            None
         }
     }
 }

@@ -275,9 +275,10 @@ impl<'lab> Control<'lab> {
         }
     }
 
-    /// All that control and the data planes logged.
+    /// All that control and the data planes logged. (Some of it a moment ago: a thread of control's own writes it.)
     #[must_use]
     pub fn log(&self) -> String {
+        std::thread::sleep(Duration::from_millis(100));
         self.process.log()
     }
 }

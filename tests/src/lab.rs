@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use anyhow::{Context, Result};
 use rustix::fs::{FlockOperation, flock};
+use rustix::mount::{MountFlags, mount};
 
 use crate::netns::{self, Namespace};
 use crate::process;
@@ -290,7 +291,8 @@ impl Lab {
     }
 }
 
-/// A folder that goes when its owner does.
+/// A folder that goes when its owner does. It is a file system in memory, as `/run` is: what control notes there while packets wait for it
+/// would else wait for the disk that a compiler has just written to, 200 ms at worst.
 #[derive(Debug)]
 struct Folder(PathBuf);
 
@@ -298,7 +300,10 @@ impl Folder {
     fn create(name: &str) -> Result<Self> {
         let folder = std::env::temp_dir().join(name);
         fs::create_dir(&folder).with_context(|| folder.display().to_string())?;
-        Ok(Self(folder))
+        let made = Self(folder);
+        mount("zsync", &made.0, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, Some(c"mode=0755"))
+            .with_context(|| format!("mounting a file system in memory at {}", made.0.display()))?;
+        Ok(made)
     }
 }
 

@@ -27,7 +27,7 @@ pub(crate) fn reap(folders: &Path) {
     }
 }
 
-/// Removes a lab's folder, with the BPF file systems in it: each control process that a test starts has one.
+/// Removes a lab's folder, which is a file system, with the BPF file systems in it: each control process that a test starts has one.
 pub(crate) fn remove_folder(folder: &Path) {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     // The last ones may lie in the others.
@@ -40,12 +40,12 @@ pub(crate) fn remove_folder(folder: &Path) {
     }
 }
 
-/// Where something is mounted below `folder`, in the order of `mounts` (proc(5): the second word of a line). Our own names have nothing that is
+/// Where something is mounted at `folder` and below it, in the order of `mounts` (proc(5): the second word of a line). Our own names have nothing that is
 /// written otherwise there.
 fn mounts_below<'m>(mounts: &'m str, folder: &Path) -> impl DoubleEndedIterator<Item = &'m Path> {
     let paths: Vec<_> = mounts.lines().filter_map(|line| line.split(' ').nth(1)).map(Path::new).collect();
     let folder = folder.to_owned();
-    paths.into_iter().filter(move |path| path.starts_with(&folder) && *path != folder)
+    paths.into_iter().filter(move |path| path.starts_with(&folder))
 }
 
 fn entries(folder: &Path) -> impl Iterator<Item = String> {
@@ -69,11 +69,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_that_is_mounted_in_a_folder_is_found_and_nothing_beside_it() {
-        let mounts = "bpf /tmp/zs1-2/bpffs bpf rw 0 0\nbpf /tmp/zs1-2/other/bpffs bpf rw 0 0\n\
+    fn all_that_is_mounted_at_a_folder_is_found_and_nothing_beside_it() {
+        let mounts = "zsync /tmp/zs1-2 tmpfs rw 0 0\nbpf /tmp/zs1-2/bpffs bpf rw 0 0\nbpf /tmp/zs1-2/other/bpffs bpf rw 0 0\n\
                       bpf /tmp/zs1-20/bpffs bpf rw 0 0\nproc /proc proc rw 0 0\n";
         let found: Vec<_> = mounts_below(mounts, Path::new("/tmp/zs1-2")).collect();
-        assert_eq!(found, [Path::new("/tmp/zs1-2/bpffs"), Path::new("/tmp/zs1-2/other/bpffs")]);
+        assert_eq!(found, ["/tmp/zs1-2", "/tmp/zs1-2/bpffs", "/tmp/zs1-2/other/bpffs"].map(Path::new));
     }
 
     #[test]

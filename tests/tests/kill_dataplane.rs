@@ -1,8 +1,12 @@
 //! `kill -9` of the data plane, again and again, under traffic: each time its successor goes on where it stopped.
 
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
+use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
 use zsync_tests::config::{ROUTER, by};
 use zsync_tests::iperf::Iperf;
 use zsync_tests::{Control, Flow, Shape, by_each_device, in_lab, ping};
@@ -59,6 +63,11 @@ fn a_flow_goes_on_through_every_kill(device: &str) {
             losses[middle],
             losses[last],
         );
+        let log = control.log();
+        std::fs::write("/tmp/drill-control.log", &log).unwrap();
+        let told =
+            log.lines().filter_map(|line| line.split_once("microseconds=")?.1.trim().parse::<u64>().ok());
+        println!("control says that packets waited {} us at most", told.max().unwrap_or(0));
         let books = control.balanced()?;
         println!("{} packets were in a dying worker's hands", books.lost_in_crashes());
         ensure!(silences[last] <= LIMIT, "silent for {:?} after a kill: {silences:?}", silences[last]);
@@ -112,6 +121,42 @@ fn control_tells_of_it() {
         ensure!(dataplane["sandboxed"] == true, "{status}");
         ensure!(dataplane["last-exit"].as_str().is_some_and(|how| how.contains('9')), "{status}");
         control.balanced()?;
+        Ok(())
+    });
+}
+
+/// The log is a pipe that is full, which nobody reads: as of a journal that is stuck.
+#[test]
+fn nobody_reads_the_log_and_packets_flow_all_the_same() {
+    in_lab(Shape::router(), |lab| {
+        let log = lab.folder().join("control.log");
+        mknodat(CWD, &log, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)?;
+        let flags = OFlags::NONBLOCK.bits() as i32;
+        let mut pipe = File::options().read(true).write(true).custom_flags(flags).open(&log)?;
+        for bytes in [4096, 1] {
+            while pipe.write(&vec![b'\n'; bytes]).is_ok() {}
+        }
+        let mut control = Control::start(lab, ROUTER)?;
+        for _ in 0..10 {
+            let killed = control.kill9_dataplane()?;
+            control.wait_successor(killed)?;
+            std::thread::sleep(REST);
+            for target in lab.server_addresses {
+                ensure!(ping(&lab.client, target, 3)?.all(), "no way to {target}");
+            }
+        }
+        control.balanced()?;
+        ensure!(pipe.write(b"\n").is_err(), "somebody has read");
+        // Whoever comes to read has the lines that there was room for.
+        let mut text = Vec::new();
+        while !String::from_utf8_lossy(&text).contains("the data plane ended") {
+            let mut bytes = [0; 4096];
+            let length = pipe.read(&mut bytes).context("the log ends before it tells of a death")?;
+            text.extend_from_slice(&bytes[..length]);
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let status = control.stop()?;
+        ensure!(status.success(), "{status}");
         Ok(())
     });
 }

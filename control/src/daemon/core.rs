@@ -21,6 +21,7 @@ use crate::uapi::{self, Sockets};
 use crate::xdp::mount_bpffs_if_missing;
 use anyhow::{Context as _, Result, bail};
 use futures_util::future::{pending, select_all};
+use rustix::fs::statfs;
 use std::collections::HashMap;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -132,6 +133,12 @@ impl Daemon {
         let mut signals = Signals::listen()?;
         std::fs::create_dir_all(&options.run_dir)
             .with_context(|| format!("making {}", options.run_dir.display()))?;
+        if !is_in_memory(&options.run_dir) {
+            tracing::warn!(
+                run_dir = %options.run_dir.display(),
+                "the run directory is on a disk, for which packets wait when the data plane is started anew: name one on a tmpfs"
+            );
+        }
         mount_bpffs_if_missing(mount_point(&options.bpffs))?;
         std::fs::create_dir_all(&options.bpffs)
             .with_context(|| format!("making {}", options.bpffs.display()))?;
@@ -378,6 +385,13 @@ pub(super) fn tables_of(spec: &Spec) -> Vec<u32> {
     tables.sort_unstable();
     tables.dedup();
     tables
+}
+
+/// Whether what is written there never waits for a disk: tmpfs or ramfs (include/uapi/linux/magic.h).
+fn is_in_memory(folder: &Path) -> bool {
+    const IN_MEMORY: [u64; 2] = [0x0102_1994, 0x8584_58f6];
+    // `f_type` is signed on some architectures and 32 bits on others.
+    statfs(folder).is_ok_and(|stat| IN_MEMORY.contains(&(stat.f_type as u64 & 0xffff_ffff)))
 }
 
 /// Where the BPF file system is to be, for pins in `folder`: `/sys/fs/bpf` for what lies below it.

@@ -226,6 +226,7 @@ impl Daemon {
 
     /// The data plane is gone.
     fn on_end(&mut self, how: String) {
+        let gone = Instant::now();
         let pid = self.dataplane.take().map(|dataplane| dataplane.pid);
         tracing::warn!(pid, "the data plane ended: {how}");
         self.last_exit = Some(how);
@@ -237,7 +238,7 @@ impl Daemon {
                 if since.elapsed() < Duration::from_millis(50) {
                     self.failures = 1;
                 }
-                self.phase.kind = Kind::Gone { since: Instant::now() };
+                self.phase.kind = Kind::Gone { since: gone };
             }
             Kind::Gone { .. } | Kind::Starting { .. } => self.failures += 1,
         }

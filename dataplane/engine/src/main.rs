@@ -7,8 +7,8 @@ use rustix::fd::{AsFd, AsRawFd};
 use std::process::ExitCode;
 use zsync_engine::log;
 use zsync_engine::manager::{Manager, clock};
-use zsync_engine::sandbox::{Plan, Sandbox};
-use zsync_engine::setup::{Given, SetupError, build};
+use zsync_engine::sandbox::{Plan, Report, Sandbox};
+use zsync_engine::setup::{Engine, Given, SetupError, build};
 use zsync_protocol::fd::Channel;
 use zsync_protocol::message::{FromDataplane, MAX_MESSAGE, ToDataplane, decode, encode};
 
@@ -33,9 +33,9 @@ fn main() -> ExitCode {
         }
     };
     match run(&channel) {
-        Ok((given, owner, engine)) => match Manager::start(given, channel, owner, engine) {
+        Ok((given, owner, engine, report)) => match Manager::start(given, channel, owner, engine) {
             Ok(manager) => {
-                manager.run();
+                manager.run(&report);
                 ExitCode::SUCCESS
             }
             Err(error) => fail_unsaid(&error.to_string()),
@@ -56,7 +56,7 @@ fn fail_unsaid(error: &str) -> ExitCode {
 }
 
 /// Takes what control gives, up to its word to start, and enters the sandbox.
-fn run(channel: &Channel) -> Result<(Given, u32, zsync_engine::setup::Engine), String> {
+fn run(channel: &Channel) -> Result<(Given, u32, Engine, Report), String> {
     let say = |error: SetupError| error.to_string();
     let owner = channel.peer().map_err(|error| format!("who control is: {error}"))?.uid;
     let mut given = Given::default();
@@ -81,11 +81,10 @@ fn run(channel: &Channel) -> Result<(Given, u32, zsync_engine::setup::Engine), S
     clock();
     let plan = Plan { uid: layout.uid, gid: layout.gid, keep_fds: &keep, without_landlock: false };
     let report = Sandbox::enter(&plan).map_err(|error| error.to_string())?;
-    log!("zsync-dataplane: {report}");
 
     let ready = FromDataplane::Ready { pid: std::process::id(), sandboxed: true };
     let mut bytes = Vec::new();
     encode(&ready, &mut bytes).map_err(|error| error.to_string())?;
     channel.send(&bytes, &[]).map_err(|error| error.to_string())?;
-    Ok((given, owner, engine))
+    Ok((given, owner, engine, report))
 }

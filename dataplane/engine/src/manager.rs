@@ -6,7 +6,7 @@
 
 use crate::exchange::{Answer, Mailbox, Order};
 use crate::runner::Runner;
-use crate::sandbox::worker_filter;
+use crate::sandbox::{Report, worker_filter};
 use crate::setup::{Engine, Given, Ready, SetupError};
 use crate::told;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -104,9 +104,10 @@ impl Manager {
         })
     }
 
-    /// Serves control until it says stop.
-    pub fn run(mut self) {
+    /// Serves control until it says stop. What the sandbox reports is logged once packets flow: they do not wait for a disk.
+    pub fn run(mut self, sandbox: &Report) {
         self.say(&FromDataplane::Started, &[]);
+        log!("zsync-dataplane: {sandbox}");
         self.given.populate();
         while !self.stopping {
             self.wait();
