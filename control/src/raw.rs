@@ -1,6 +1,6 @@
-//! The few kernel calls that no safe crate wraps: TUN and TAP devices, options of sockets, the queues of a NIC.
+//! The few kernel calls that no safe crate wraps: TUN and TAP devices, options of sockets, the queues of a NIC, files that stay in memory.
 //!
-//! Each function is one call with its own structure, checked by the compiler for size, and nothing outlives it.
+//! Each function is one call with its own structure, checked by the compiler for size, and nothing outlives it but what is said to.
 
 #![allow(unsafe_code)]
 
@@ -174,6 +174,21 @@ fn request_for(netdev: &str) -> libc::ifreq {
 fn any_socket() -> Result<OwnedFd, Errno> {
     use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
     socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)
+}
+
+/// Keeps a file's first bytes in memory, as long as this process lives.
+///
+/// # Errors
+/// ENOMEM, EPERM: more than RLIMIT_MEMLOCK, without CAP_IPC_LOCK.
+pub fn keep_in_memory(file: impl AsFd, length: usize) -> Result<(), Errno> {
+    use rustix::mm::{MapFlags, ProtFlags, mlock, mmap, munmap};
+    // SAFETY: a new mapping, where the kernel puts it; nobody is told where, so nothing reads it, whatever becomes of the file.
+    unsafe {
+        let at = mmap(std::ptr::null_mut(), length, ProtFlags::READ, MapFlags::SHARED, file.as_fd(), 0)?;
+        mlock(at, length).inspect_err(|_| {
+            let _ = munmap(at, length);
+        })
+    }
 }
 
 /// Brings a netdev up.

@@ -9,7 +9,7 @@ use anyhow::{Context as _, ensure};
 use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
 use zsync_tests::config::{ROUTER, by};
 use zsync_tests::iperf::Iperf;
-use zsync_tests::{Control, Flow, Shape, by_each_device, in_lab, ping};
+use zsync_tests::{Control, Flow, Shape, by_each_device, in_lab, ping, wait_for};
 
 by_each_device!(a_flow_goes_on_through_every_kill, a_tcp_connection_lives_on);
 
@@ -157,6 +157,30 @@ fn nobody_reads_the_log_and_packets_flow_all_the_same() {
         }
         let status = control.stop()?;
         ensure!(status.success(), "{status}");
+        Ok(())
+    });
+}
+
+/// A kernel that needs memory does not take that of the programs, which a successor would have to read from the disk (`bench/RESULTS.md` has
+/// what that takes).
+#[test]
+fn the_programs_stay_in_memory() {
+    in_lab(Shape::router(), |lab| {
+        let control = Control::start(lab, ROUTER)?;
+        let mappings = format!("/proc/{}/smaps", control.pid().as_raw_nonzero());
+        for program in ["zsync-dataplane", "zsync-control"] {
+            wait_for("a program to be locked in memory", Duration::from_secs(20), || {
+                let mappings = std::fs::read_to_string(&mappings).ok()?;
+                let mut lines = mappings.lines();
+                // Read by nobody and shared with the file: the lock's own.
+                lines.find(|line| line.contains(" r--s ") && line.ends_with(program))?;
+                let mut of = |what| lines.find_map(|line| line.strip_prefix(what)).map(str::trim);
+                let [size, resident] = ["Size:", "Rss:"].map(&mut of);
+                let large = size?.strip_suffix(" kB")?.parse().is_ok_and(|size: u64| size > 1000);
+                (large && resident == size && of("VmFlags:")?.contains(" lo")).then_some(())
+            })
+            .with_context(|| program)?;
+        }
         Ok(())
     });
 }

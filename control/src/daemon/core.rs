@@ -12,7 +12,7 @@ use super::promiscuous::{settle, wanted};
 use super::routes::Routes;
 use super::states::States;
 use super::supervisor::{Phase, TICK};
-use super::{adoption, privileges};
+use super::{adoption, privileges, resident};
 use crate::api::{Answer, ApiError, BindError, Call, Groups, Server};
 use crate::health::{Checks, Outcome};
 use crate::netlink::{Changes, NetlinkError};
@@ -156,6 +156,7 @@ impl Daemon {
         let mut daemon =
             adoption::begin(options, history, (parsed, programs, lists), text, file, calls).await?;
         daemon.serve_wg();
+        resident::keep(daemon.options.dataplane());
         let role = move |peer| groups.role(peer);
         let serving = server.serve(calls_to, role);
         tokio::pin!(serving);

@@ -33,6 +33,7 @@ mod placement;
 mod ports;
 mod privileges;
 mod promiscuous;
+mod resident;
 mod rings;
 mod routes;
 mod show;
