@@ -1,6 +1,6 @@
 //! The log's lines on their way to standard error, written by a thread of their own.
 //!
-//! Owns: the lines that wait, [`ROOM`] of them. Refuses none: those that there is no room for are counted, and told of as soon as there is.
+//! Owns: the lines that wait, 4,096 at most. Refuses none: those that there is no room for are counted, and told of as soon as there is.
 //! Keeps true: who logs waits neither for a disk nor for whoever should read a pipe, since packets may wait for what it does next; lines
 //! are written whole and in their order.
 
