@@ -1,7 +1,8 @@
 //! The same bytes at both ends of a tunnel, whoever is at the other end: wireguard-go and boringtun-cli, either side beginning,
 //! both families inside and outside, with and without a preshared key; and over as many handshakes as there may be.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -15,7 +16,7 @@ use zsync_tests::wireguard::stream::{datagrams, tcp};
 use zsync_tests::wireguard::{
     At, BEHIND, INNER, PORTS, Pair, Peer, Program, config, config_of, peer_of, talk,
 };
-use zsync_tests::{Control, Flow, FlowPlan, Lab, Shape, in_lab, ping};
+use zsync_tests::{Control, Flow, FlowPlan, Lab, Namespace, Shape, in_lab, ping};
 
 /// Inside, at our end.
 const CLIENT: [&str; 2] = ["10.1.0.2", "fd01::2"];
@@ -113,6 +114,24 @@ fn wireguard_go_calls_over_ipv6_and_all_bytes_are_the_same() {
     bytes_come_as_they_were(Program::Go, ["fd02::1", "fd02::2"], Begins::Peer);
 }
 
+/// Somebody who always has something to say, until it is dropped.
+struct Speaks(Arc<AtomicBool>);
+
+impl Speaks {
+    fn start<'s>(scope: &'s thread::Scope<'s, '_>, from: &'s Namespace, to: IpAddr) -> Self {
+        let over = Arc::new(AtomicBool::new(false));
+        let its = over.clone();
+        scope.spawn(move || while !its.load(Relaxed) && ping_with(from, to, 5, &["-i", "0.1"]).is_ok() {});
+        Self(over)
+    }
+}
+
+impl Drop for Speaks {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
+}
+
 /// A peer that forgets its session and begins another, while a stream goes both ways through it: TCP repairs what was under way in
 /// the session that the peer no longer has, and no byte is another.
 fn forgets_its_session(program: Program) {
@@ -135,6 +154,8 @@ fn forgets_its_session(program: Program) {
                 }
                 anyhow::Ok(())
             });
+            // A peer that has forgotten us calls as soon as it has something to send; we do when nothing has come for 15 seconds.
+            let _speaks = Speaks::start(scope, &lab.server, CLIENT[0].parse()?);
             let mut round = 0;
             while round < 2 || !forgetting.is_finished() {
                 tcp(&lab.client, &lab.server, at(INNER[round % 2], 7000)?, 8 << 20, 11)?;
