@@ -1,6 +1,6 @@
 //! What the daemon shows of itself, its ports and its workers. It only reads: shared memory, maps, its own records.
 
-mod routing;
+mod fib;
 
 use super::core::{Daemon, ReplyTo};
 use super::installation::{OpenPort, OpenQueue};

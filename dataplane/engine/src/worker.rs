@@ -14,7 +14,7 @@
 //! system call but the devices' wake-ups and punts. Who runs it ([`crate::runner`]) looks at it between two passes (`beside.rs`).
 
 mod beside;
-mod chores;
+mod housekeeping;
 
 use crate::exchange::{Errand, Handover};
 use crate::wheel::Wheel;

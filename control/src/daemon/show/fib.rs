@@ -1,4 +1,6 @@
 //! The forwarding tables, as the daemon shows them.
+//!
+//! Owns nothing: it reads what control has written. Refuses a prefix that is none.
 
 use super::show_mac;
 use crate::api::{
