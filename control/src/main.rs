@@ -4,6 +4,7 @@ use clap::Parser as _;
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use std::time::Duration;
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, fmt};
@@ -42,15 +43,9 @@ fn log() -> Option<Lines> {
         registry.with(journal).init();
         return None;
     }
+    let lines = Lines::to(std::io::stderr()).ok();
+    let writer = lines.clone().map_or_else(|| BoxMakeWriter::new(std::io::stderr), BoxMakeWriter::new);
     let colour = std::io::stderr().is_terminal();
-    match Lines::to(std::io::stderr()) {
-        Ok(lines) => {
-            registry.with(fmt::layer().with_writer(lines.clone()).with_ansi(colour)).init();
-            Some(lines)
-        }
-        Err(_) => {
-            registry.with(fmt::layer().with_writer(std::io::stderr).with_ansi(colour)).init();
-            None
-        }
-    }
+    registry.with(fmt::layer().with_writer(writer).with_ansi(colour)).init();
+    lines
 }
