@@ -18,10 +18,9 @@ use crate::health::{Checks, Outcome};
 use crate::netlink::{Changes, NetlinkError};
 use crate::programs::Programs;
 use crate::uapi::{self, Sockets};
-use crate::xdp::mount_bpffs_if_missing;
+use crate::xdp::{is_in_memory, mount_bpffs_if_missing};
 use anyhow::{Context as _, Result, bail};
 use futures_util::future::{pending, select_all};
-use rustix::fs::statfs;
 use std::collections::HashMap;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -386,13 +385,6 @@ pub(super) fn tables_of(spec: &Spec) -> Vec<u32> {
     tables.sort_unstable();
     tables.dedup();
     tables
-}
-
-/// Whether what is written there never waits for a disk: tmpfs or ramfs (include/uapi/linux/magic.h).
-fn is_in_memory(folder: &Path) -> bool {
-    const IN_MEMORY: [u64; 2] = [0x0102_1994, 0x8584_58f6];
-    // `f_type` is signed on some architectures and 32 bits on others.
-    statfs(folder).is_ok_and(|stat| IN_MEMORY.contains(&(stat.f_type as u64 & 0xffff_ffff)))
 }
 
 /// Where the BPF file system is to be, for pins in `folder`: `/sys/fs/bpf` for what lies below it.

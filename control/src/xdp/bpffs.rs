@@ -1,4 +1,4 @@
-//! The BPF file system that the pins live in.
+//! The BPF file system that the pins live in, and what kind of file system a folder is on.
 
 use std::{fs, io, path::Path};
 
@@ -13,12 +13,24 @@ use super::error::TO_MOUNT;
 
 /// include/uapi/linux/magic.h
 const BPF_FS_MAGIC: u64 = 0xcafe_4a11;
+/// tmpfs and ramfs (as above).
+const IN_MEMORY: [u64; 2] = [0x0102_1994, 0x8584_58f6];
 
 /// Whether `path` is on a BPF file system.
 #[must_use]
 pub fn is_bpffs(path: &Path) -> bool {
+    kind(path) == Some(BPF_FS_MAGIC)
+}
+
+/// Whether what is written there never waits for a disk.
+#[must_use]
+pub fn is_in_memory(path: &Path) -> bool {
+    kind(path).is_some_and(|kind| IN_MEMORY.contains(&kind))
+}
+
+fn kind(path: &Path) -> Option<u64> {
     // `f_type` is signed on some architectures and 32 bits on others.
-    statfs(path).is_ok_and(|stat| stat.f_type as u64 & 0xffff_ffff == BPF_FS_MAGIC)
+    statfs(path).ok().map(|stat| stat.f_type as u64 & 0xffff_ffff)
 }
 
 /// Makes sure that `path` (`/sys/fs/bpf`, as a rule) is a BPF file system. Returns whether it had to be mounted.

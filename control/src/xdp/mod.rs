@@ -28,7 +28,7 @@ mod tap;
 
 use std::{fmt, net::IpAddr};
 
-pub use bpffs::{is_bpffs, mount_bpffs_if_missing};
+pub use bpffs::{is_bpffs, is_in_memory, mount_bpffs_if_missing};
 pub use chain::{SlotCounts, verify};
 pub use device::{AttachedProgram, Mode, attached_program, remove_netlink_program};
 pub use error::XdpError;
