@@ -1,4 +1,6 @@
 //! What the daemon answers of the forwarding tables.
+//!
+//! Owns: the rows and their names, as for all [answers](super::Answer); it refuses nothing.
 
 use serde::{Deserialize, Serialize};
 

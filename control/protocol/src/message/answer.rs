@@ -1,6 +1,6 @@
 //! What the data plane says to control.
 //!
-//! See [the module](super) for what is kept true.
+//! Owns: these messages. Refuses: rows and texts beyond the limits of [the module](super), and what was replayed that would be refused itself.
 
 use super::codec::{Message, MessageError, tag_of, within};
 use super::{MAX_TEXT, MAX_WORKERS, PART, ToDataplane, WorkerTask};

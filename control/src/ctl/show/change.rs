@@ -1,4 +1,6 @@
 //! Configurations as text: those there were, and what another one changes.
+//!
+//! Owns: the columns. Refuses nothing; what comes from a file or a kernel is shown without control characters.
 
 use super::View;
 use crate::api::{Applied, HistoryRow, Plan};

@@ -1,4 +1,6 @@
 //! Forwarding tables as text.
+//!
+//! Owns: the columns. Refuses nothing.
 
 use super::{View, cut};
 use crate::api::{Fib, RouteRow, RouteTarget};

@@ -1,4 +1,6 @@
 //! The ledger as text: whose the frames are, and what has become of the packets.
+//!
+//! Owns: the columns. Refuses nothing.
 
 use super::View;
 use crate::api::{Ledger, LedgerRow};
