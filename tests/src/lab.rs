@@ -292,7 +292,7 @@ impl Lab {
 }
 
 /// A folder that goes when its owner does. It is a file system in memory, as `/run` is: what control notes there while packets wait for it
-/// would else wait for the disk that a compiler has just written to, 200 ms at worst.
+/// would else wait for the disk that a compiler has just written to.
 #[derive(Debug)]
 struct Folder(PathBuf);
 

@@ -12,6 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -76,13 +77,15 @@ impl Namespace {
     /// A TCP connection from one of the namespace's addresses.
     ///
     /// # Errors
-    /// The address is none of the namespace's, or nobody is there.
+    /// The address is none of the namespace's, or nobody is there within five seconds.
     pub fn connect(&self, from: IpAddr, to: SocketAddr) -> Result<TcpStream> {
         let family = if from.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
         let work = || {
             let fd = socket(family, SocketType::STREAM, None)?;
             bind(&fd, &SocketAddr::new(from, 0))?;
+            set_socket_timeout(&fd, Timeout::Send, Some(Duration::from_secs(5)))?;
             connect(&fd, &to)?;
+            set_socket_timeout(&fd, Timeout::Send, None)?;
             Ok(TcpStream::from(fd))
         };
         self.run(work).with_context(|| format!("connecting from {from} to {to}"))
